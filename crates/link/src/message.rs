@@ -1,0 +1,123 @@
+//! The messages.
+
+use bytes::Bytes;
+use model::{AudioConfig, AudioEncoding, EncodedVideo, Frame, Kind, Layer, MediaTime, VideoConfig};
+use serde::{Deserialize, Serialize};
+
+/// Raised by one whenever a message changes its shape.
+pub const VERSION: u32 = 1;
+
+/// The first message of each side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`VERSION`] of the side that speaks.
+    pub version: u32,
+}
+
+/// What a child is to do for its whole life. Sent once, when a session takes the child; until then it waits, warm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// The codec of all video layers.
+    pub video_codec: EncodedVideo,
+    /// Pictures a second at the most.
+    pub max_frame_rate: f64,
+    /// How to encode sound.
+    pub audio: AudioEncoding,
+}
+
+/// From the session to its child.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToChild {
+    /// First.
+    Hello(Hello),
+    /// Second; starts the work.
+    Job(Job),
+    /// The video frames that follow are coded like this. May come again: the child follows.
+    VideoConfig(VideoConfig),
+    /// The audio frames that follow are coded like this. May come again: the child follows.
+    AudioConfig(AudioConfig),
+    /// An access unit of the source. Times are on the session's timeline.
+    Frame(Frame),
+    /// The layers to encode, lowest first: the answer to [`ToParent::VideoFormat`]. Decoded pictures that come before are
+    /// kept back (the newest only), so that the first picture is not lost. Sent once: later sizes are scaled to fit.
+    Layers(Vec<Layer>),
+    /// Whether anybody wants this layer (an index into `Layers`). All are wanted at first. A layer that comes back starts
+    /// with a key frame.
+    Wanted {
+        /// Index into `Layers`.
+        layer: u8,
+        /// Whether to encode it.
+        wanted: bool,
+    },
+    /// Make the next picture of this layer a key frame.
+    KeyFrame {
+        /// Index into `Layers`.
+        layer: u8,
+    },
+    /// The source has ended: encode what is inside, send it, then [`ToParent::Finished`].
+    Finish,
+}
+
+/// From the child to its session. Facts only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToParent {
+    /// First.
+    Hello(Hello),
+    /// GStreamer is up; the child waits for a job.
+    Ready,
+    /// What decoded pictures look like: at the first, and whenever it changes.
+    VideoFormat {
+        /// Pixels, as to be shown (pixel aspect ratio and cropping applied).
+        width: u32,
+        /// Pixels, as to be shown.
+        height: u32,
+        /// Pictures a second, if the source says.
+        frame_rate: Option<f64>,
+    },
+    /// What decoded sound is like: at the first, and whenever it changes.
+    AudioFormat {
+        /// Samples a second.
+        sample_rate: u32,
+        /// Channels.
+        channels: u32,
+    },
+    /// An encoded picture, H.264 as Annex B, VP8 as one frame.
+    Video {
+        /// Index into `Layers`.
+        layer: u8,
+        /// When to show it, on the session's timeline.
+        pts: MediaTime,
+        /// Whether decoding can start here.
+        key: bool,
+        /// The access unit.
+        data: Bytes,
+    },
+    /// An Opus packet.
+    Audio {
+        /// When to play it, on the session's timeline.
+        pts: MediaTime,
+        /// The packet.
+        data: Bytes,
+    },
+    /// Still here: sent once a second, also while there is no media, so that a hung child is told from a silent source.
+    Alive {
+        /// Frames handed to the decoders so far.
+        received: u64,
+        /// Pictures and packets sent up so far.
+        sent: u64,
+    },
+    /// One kind cannot be decoded (no such decoder, or it gave up); the other goes on. Words for the publisher.
+    Unusable {
+        /// Which.
+        kind: Kind,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Nothing more can be done; the child exits after this. Words for the publisher.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The answer to [`ToChild::Finish`]: all is sent; the child exits after this.
+    Finished,
+}

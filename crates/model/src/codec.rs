@@ -1,0 +1,102 @@
+//! Codecs by name, and what the control plane calls them.
+
+use serde::{Deserialize, Serialize};
+
+/// Sound or picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Audio,
+    Video,
+}
+
+impl Kind {
+    /// "audio" or "video".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Audio => "audio",
+            Kind::Video => "video",
+        }
+    }
+}
+
+/// A video codec that a source may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+#[non_exhaustive]
+pub enum VideoCodec {
+    H264,
+    H265,
+    Vp8,
+    Vp9,
+    Av1,
+    /// Sorenson Spark, FLV codec id 2.
+    Flv1,
+    /// FLV codec id 3.
+    ScreenVideo,
+    /// On2 VP6, FLV codec id 4.
+    Vp6,
+    /// On2 VP6 with alpha, FLV codec id 5.
+    Vp6Alpha,
+    /// FLV codec id 6.
+    ScreenVideo2,
+}
+
+impl VideoCodec {
+    /// The `mime_type` of `livekit.InputVideoState`, as the Go ingress reports it (measured: "video/H264", else GStreamer's name).
+    pub fn mime(self) -> &'static str {
+        match self {
+            Self::H264 => "video/H264",
+            Self::H265 => "video/x-h265",
+            Self::Vp8 => "video/x-vp8",
+            Self::Vp9 => "video/x-vp9",
+            Self::Av1 => "video/x-av1",
+            Self::Flv1 => "video/x-flash-video",
+            Self::ScreenVideo | Self::ScreenVideo2 => "video/x-flash-screen",
+            Self::Vp6 => "video/x-vp6-flash",
+            Self::Vp6Alpha => "video/x-vp6-alpha",
+        }
+    }
+}
+
+/// An audio codec that a source may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+#[non_exhaustive]
+pub enum AudioCodec {
+    Aac,
+    Mp3,
+    Opus,
+    Ac3,
+    Eac3,
+    Flac,
+    Speex,
+    /// Nellymoser Asao.
+    Nellymoser,
+    /// ADPCM as in FLV and SWF.
+    AdpcmSwf,
+    PcmU8,
+    PcmS16Le,
+    PcmAlaw,
+    PcmMulaw,
+}
+
+impl AudioCodec {
+    /// The `mime_type` of `livekit.InputAudioState`, as the Go ingress reports it.
+    pub fn mime(self) -> &'static str {
+        match self {
+            Self::Aac => "audio/aac",
+            Self::Mp3 => "audio/mpeg",
+            Self::Opus => "audio/opus",
+            Self::Ac3 => "audio/x-ac3",
+            Self::Eac3 => "audio/x-eac3",
+            Self::Flac => "audio/x-flac",
+            Self::Speex => "audio/x-speex",
+            Self::Nellymoser => "audio/x-nellymoser",
+            Self::AdpcmSwf => "audio/x-adpcm",
+            Self::PcmU8 | Self::PcmS16Le => "audio/x-raw",
+            Self::PcmAlaw => "audio/x-alaw",
+            Self::PcmMulaw => "audio/x-mulaw",
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Faults: what went wrong in words for the person who can mend it, and who that is.
+
+use std::fmt;
+
+/// Whose doing a fault is, so that each edge can answer in its own code (RTMP status, HTTP status, psrpc code).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The encoder or URL that sends media: bad bytes, an unsupported codec, silence.
+    Source,
+    /// Who pushes is not allowed to: wrong key, disabled ingress, key of another input type.
+    Access,
+    /// What the ingress was created with: no room name, odd layer size.
+    Spec,
+    /// The room or the SFU: deleted, participant removed, unreachable.
+    Room,
+    /// The control plane (Redis, livekit-server's RPC) did not answer.
+    Control,
+    /// This machine is full or draining.
+    Capacity,
+    /// Ourselves: a crash, a bug.
+    Us,
+}
+
+/// A fault as told to people. The text is public: it must hold no secret, and says what to do where we know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Whose doing it is.
+    pub blame: Blame,
+    /// Whether the same attempt may succeed a little later.
+    pub retry: bool,
+    /// The public text.
+    pub text: String,
+}
+
+impl Fault {
+    /// A fault that trying again will not mend.
+    pub fn new(blame: Blame, text: impl Into<String>) -> Self {
+        Self { blame, retry: false, text: text.into() }
+    }
+
+    /// A fault that may be gone on the next attempt.
+    pub fn passing(blame: Blame, text: impl Into<String>) -> Self {
+        Self { blame, retry: true, text: text.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Fault {}

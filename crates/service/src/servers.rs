@@ -1,0 +1,3 @@
+//! The servers that strangers reach.
+
+pub mod rtmp;

@@ -1,0 +1,51 @@
+//! Where a session's media comes from: the contract between a server (RTMP, later WHIP and SRT) and a session.
+
+use model::{Fault, Media};
+use tokio::sync::{mpsc, oneshot};
+
+/// Access units that may wait between a server and its session. A session drains this at once and does its own dropping, so
+/// it fills only while the machine is stalled; the server then stops reading its socket, and the encoder feels it.
+pub const SOURCE_QUEUE: usize = 64;
+
+/// What a source says.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// Media.
+    Media(Media),
+    /// Nothing more comes. Always the last event. A channel that closes without it is a fault of ours.
+    Ended(SourceEnd),
+}
+
+/// How a source ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceEnd {
+    /// The publisher said goodbye, or closed its connection in order.
+    Finished,
+    /// It broke; the words are for the ingress's state.
+    Lost(Fault),
+}
+
+/// A source that a session has accepted. Dropping it tells the server to let go of the publisher.
+#[derive(Debug)]
+pub struct Source {
+    /// What it delivers.
+    pub events: mpsc::Receiver<SourceEvent>,
+    /// Tells the server why the session lets go of it; it tells the publisher, as far as its protocol has words, and closes.
+    pub stop: oneshot::Sender<Option<Fault>>,
+}
+
+/// The server's ends of a [`Source`].
+#[derive(Debug)]
+pub struct SourceFeed {
+    /// Where to put what comes.
+    pub events: mpsc::Sender<SourceEvent>,
+    /// Resolves when the session lets go (an error if it was dropped without words).
+    pub stopped: oneshot::Receiver<Option<Fault>>,
+}
+
+/// Makes the two ends.
+pub fn source() -> (SourceFeed, Source) {
+    let (events_tx, events_rx) = mpsc::channel(SOURCE_QUEUE);
+    let (stop_tx, stop_rx) = oneshot::channel();
+    (SourceFeed { events: events_tx, stopped: stop_rx }, Source { events: events_rx, stop: stop_tx })
+}
