@@ -54,6 +54,9 @@ pub enum ToChild {
         /// Index into `Layers`.
         layer: u8,
     },
+    /// Pictures and sound from before this point are decoded but not encoded: the frames that only bring a decoder up to date
+    /// (those since the last key frame, given to a child that replaces a crashed one) or that come too late to be shown.
+    ShowFrom(MediaTime),
     /// The source has ended: encode what is inside, send it, then [`ToParent::Finished`].
     Finish,
 }
