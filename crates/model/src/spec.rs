@@ -1,6 +1,6 @@
 //! What an ingress is asked to do, after validation: only possible values exist here.
 
-use crate::{AudioEncoding, IngressId, Secret, VideoEncoding};
+use crate::{AudioEncoding, Blame, Fault, IngressId, Secret, VideoEncoding};
 
 /// How media comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,4 +97,21 @@ pub struct IngressSpec {
     pub audio: AudioSpec,
     /// The video track.
     pub video: VideoSpec,
+}
+
+impl IngressSpec {
+    /// Refuses a publisher that uses the key of another kind of input.
+    pub fn expect_input(&self, input: InputKind) -> Result<(), Fault> {
+        if self.input == input {
+            return Ok(());
+        }
+        Err(Fault::new(
+            Blame::Access,
+            format!(
+                "invalid ingress type: this key belongs to a {} ingress and was used with {}",
+                self.input.as_str(),
+                input.as_str()
+            ),
+        ))
+    }
 }

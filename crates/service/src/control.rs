@@ -1,1 +1,237 @@
-//! The control plane.
+//! The control plane: who may publish where, what the service tells of its sessions, and what it is told to do with them.
+//!
+//! A trait, so that the service runs against livekit-server (RPC over Redis, [`livekit`]), against a fake in tests
+//! ([`memory`]), or against a store of its own. Servers, sessions and admission see only what is in this file; messages of
+//! the wire stay in [`convert`] and below.
+
+use model::{Fault, IngressId, IngressSpec, InputKind, ResourceId, Secret};
+use session::{Report, Status};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// A future behind a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a session needs to know to start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// The ingress, valid and enabled.
+    pub spec: IngressSpec,
+    /// Where the SFU is: `ws://` or `wss://`.
+    pub ws_url: String,
+    /// Admits the participant to the room; good for 24 hours when minted here.
+    pub token: Secret,
+    /// What is stored of the ingress's last session. Where it is not final, a session may be running on another machine,
+    /// and a refused publish must not overwrite it.
+    pub stored: Option<Status>,
+    /// The project, where the control plane knows of projects; else empty.
+    pub project_id: String,
+    /// Words to add to the session's log lines.
+    pub logging_fields: BTreeMap<String, String>,
+    /// Switches the control plane sets for this session.
+    pub feature_flags: BTreeMap<String, String>,
+}
+
+/// Why a report was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// The ingress is gone: nothing more is to be reported about this session.
+    #[error("the ingress was deleted")]
+    Deleted,
+    /// A younger session of the same ingress has reported: this one's word no longer counts, now or later.
+    #[error("a younger session of this ingress has reported")]
+    Older,
+    /// Not delivered; whether to try again is in the fault.
+    #[error(transparent)]
+    Unreachable(#[from] Fault),
+}
+
+/// The control plane.
+///
+/// Each call ends within its deadline (3 s for a call over the wire), tries once, and may be dropped at any time.
+pub trait ControlPlane: Send + Sync + 'static {
+    /// Finds the ingress with this stream key, checks it, and gets what it takes to join its room. The caller checks that
+    /// the key is for its kind of input ([`IngressSpec::expect_input`]).
+    fn lookup<'a>(&'a self, key: &'a Secret) -> BoxFuture<'a, Result<Resolved, Fault>>;
+
+    /// Stores the state of a session. Reports of one session must be made one after the other.
+    fn report<'a>(&'a self, ingress: &'a IngressId, report: &'a Report) -> BoxFuture<'a, Result<(), ReportError>>;
+
+    /// Starts taking commands for a session; once it returns, none is missed. Dropping the commands ends it.
+    fn serve_session<'a>(
+        &'a self,
+        ingress: &'a IngressId,
+        resource: &'a ResourceId,
+    ) -> BoxFuture<'a, Result<SessionCommands, Fault>>;
+
+    /// Starts taking requests to pull from a URL, as soon as the control plane is reachable. `affinity` is asked for each
+    /// request before it is taken.
+    fn start_requests(&self, affinity: Affinity) -> StartRequests;
+
+    /// Makes a pulled ingress known to the control plane; called once for an accepted [`StartRequest`], before its first report.
+    fn create_ingress<'a>(&'a self, request: &'a StartRequest) -> BoxFuture<'a, Result<(), Fault>>;
+
+    /// Answers those who ask which sessions run here, as soon as the control plane is reachable, until the guard is dropped.
+    fn serve_list(&self, list: SessionList) -> Serving;
+
+    /// Whether the control plane can be reached right now; the fault says since when it can't.
+    fn reachable(&self) -> Result<(), Fault>;
+}
+
+/// How much this machine wants a job: `None` keeps silent, else the greatest positive number wins (1 is what the Go ingress bids).
+pub type Affinity = Arc<dyn Fn(InputKind) -> Option<f32> + Send + Sync>;
+
+/// The sessions that run now.
+pub type SessionList = Arc<dyn Fn() -> Vec<(IngressId, ResourceId)> + Send + Sync>;
+
+/// Keeps something served; dropping it ends that.
+pub struct Serving {
+    _guard: Box<dyn Any + Send + Sync>,
+}
+
+impl Serving {
+    /// Serves for as long as `guard` lives.
+    pub fn new(guard: impl Any + Send + Sync) -> Self {
+        Self { _guard: Box::new(guard) }
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Serving")
+    }
+}
+
+/// Commands that may wait for a session. Each is answered within 3 s or its caller gives up, so more than a few never wait.
+pub const COMMAND_QUEUE: usize = 8;
+
+/// What a running session is told. Dropping it takes the session off the control plane.
+#[derive(Debug)]
+pub struct SessionCommands {
+    commands: mpsc::Receiver<SessionCommand>,
+    _serving: Serving,
+}
+
+impl SessionCommands {
+    /// Commands from this queue, served as long as `serving` lives.
+    pub fn new(commands: mpsc::Receiver<SessionCommand>, serving: Serving) -> Self {
+        Self { commands, _serving: serving }
+    }
+
+    /// The next command. `None` only if the control plane itself was dropped. Cancel safe.
+    pub async fn recv(&mut self) -> Option<SessionCommand> {
+        self.commands.recv().await
+    }
+}
+
+/// A command to a running session.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SessionCommand {
+    /// The ingress was changed: the session ends, so that the next one starts with the new settings.
+    Update {
+        /// Tells the caller the state the session is in.
+        reply: StateReply,
+    },
+    /// The ingress is being deleted: the session ends, and reports nothing after this was answered.
+    Delete {
+        /// Tells the caller the state the session is in.
+        reply: StateReply,
+    },
+}
+
+/// Answers a [`SessionCommand`]. Dropped without an answer, the caller is told that the session is gone.
+#[derive(Debug)]
+pub struct StateReply(oneshot::Sender<Report>);
+
+impl StateReply {
+    /// A reply and where it arrives.
+    pub fn new() -> (Self, oneshot::Receiver<Report>) {
+        let (tx, rx) = oneshot::channel();
+        (Self(tx), rx)
+    }
+
+    /// Answers with the session's state.
+    pub fn send(self, state: Report) {
+        // A caller that gave up is no concern of the session.
+        let _ = self.0.send(state);
+    }
+}
+
+/// Requests that may wait to be looked at. Callers give up after 3 s, and a job takes far longer than looking at it.
+pub const START_QUEUE: usize = 16;
+
+/// Requests to pull from a URL. Dropping it takes the machine out of the selection.
+#[derive(Debug)]
+pub struct StartRequests {
+    requests: mpsc::Receiver<StartRequest>,
+    _serving: Serving,
+}
+
+impl StartRequests {
+    /// Requests from this queue, served as long as `serving` lives.
+    pub fn new(requests: mpsc::Receiver<StartRequest>, serving: Serving) -> Self {
+        Self { requests, _serving: serving }
+    }
+
+    /// The next request. `None` only if the control plane itself was dropped. Cancel safe.
+    pub async fn recv(&mut self) -> Option<StartRequest> {
+        self.requests.recv().await
+    }
+}
+
+/// A valid request to pull from a URL, won by this machine. Dropped without an answer, the caller is told that it failed.
+#[derive(Debug)]
+pub struct StartRequest {
+    /// What to start.
+    pub resolved: Resolved,
+    /// The request as it came, to be given back with the state filled in.
+    info: Box<livekit_protocol::IngressInfo>,
+    reply: oneshot::Sender<Result<Report, Refusal>>,
+}
+
+/// A refused [`StartRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something is wrong, or this machine is full.
+    Fault(Fault),
+    /// This kind of input is not offered here; the caller does not ask again.
+    Unimplemented(String),
+}
+
+impl StartRequest {
+    /// A request and where its answer arrives.
+    pub fn new(
+        resolved: Resolved,
+        info: livekit_protocol::IngressInfo,
+    ) -> (Self, oneshot::Receiver<Result<Report, Refusal>>) {
+        let (tx, rx) = oneshot::channel();
+        (Self { resolved, info: Box::new(info), reply: tx }, rx)
+    }
+
+    /// The request as it came.
+    pub(crate) fn info(&self) -> &livekit_protocol::IngressInfo {
+        &self.info
+    }
+
+    /// Says that the session has begun. To be called well within 3 s, or the caller starts it again somewhere else.
+    pub fn accept(self, state: Report) {
+        // A caller that gave up is no concern of ours: the session is in its store already.
+        let _ = self.reply.send(Ok(state));
+    }
+
+    /// Says that it did not.
+    pub fn reject(self, fault: Fault) {
+        let _ = self.reply.send(Err(Refusal::Fault(fault)));
+    }
+
+    /// Says that such input is not offered here.
+    pub fn unimplemented(self, text: impl Into<String>) {
+        let _ = self.reply.send(Err(Refusal::Unimplemented(text.into())));
+    }
+}
