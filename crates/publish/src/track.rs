@@ -1,0 +1,85 @@
+//! What the caller hands in: where to join, what to publish, and the frames.
+
+use bytes::Bytes;
+use model::{EncodedVideo, Layer, MediaTime, Secret, TrackSource};
+use std::time::{Duration, Instant};
+
+/// Where and as whom to join. Whom is all in the token.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The SFU: `ws://`, `wss://`, `http://` or `https://`, with or without a path.
+    pub ws_url: String,
+    /// A LiveKit access token with `roomJoin` and `canPublish`, and `canUpdateOwnMetadata` for attributes.
+    pub token: Secret,
+    /// Participant attributes to set once joined.
+    pub attributes: Vec<(String, String)>,
+    /// How long the first join may take, from the first packet to the SFU's first message.
+    pub connect_timeout: Duration,
+    /// Whether addresses of the loopback interface may be used for media.
+    pub loopback: bool,
+}
+
+impl Config {
+    /// Five seconds to join (as the Go ingress gives it), no attributes, no loopback.
+    pub fn new(ws_url: impl Into<String>, token: Secret) -> Self {
+        Self {
+            ws_url: ws_url.into(),
+            token,
+            attributes: Vec::new(),
+            connect_timeout: Duration::from_secs(5),
+            loopback: false,
+        }
+    }
+}
+
+/// A video track to publish.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VideoTrack {
+    /// The client's id of the track; unique in this participant. Letters, digits, `_` and `-`.
+    pub cid: String,
+    /// The track's name in the room; may be empty.
+    pub name: String,
+    /// What it shows.
+    pub source: TrackSource,
+    /// How all layers are coded.
+    pub codec: EncodedVideo,
+    /// One to three layers, lowest quality first, no quality twice. Frames name them by their index here.
+    pub layers: Vec<Layer>,
+}
+
+/// An audio track to publish. Always Opus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AudioTrack {
+    /// The client's id of the track; unique in this participant. Letters, digits, `_` and `-`.
+    pub cid: String,
+    /// The track's name in the room; may be empty.
+    pub name: String,
+    /// What it sounds.
+    pub source: TrackSource,
+    /// Two channels.
+    pub stereo: bool,
+    /// Whether the encoder sends next to nothing for silence.
+    pub dtx: bool,
+}
+
+/// What to publish from the start. A track that isn't known yet is added later.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tracks {
+    /// The picture.
+    pub video: Option<VideoTrack>,
+    /// The sound.
+    pub audio: Option<AudioTrack>,
+}
+
+/// An encoded picture of one layer.
+#[derive(Clone, Debug)]
+pub struct Out {
+    /// When it is to be shown, on the session's timeline; the same for all layers and for sound.
+    pub pts: MediaTime,
+    /// The wall clock of `pts`. The same line `at = origin + pts` for all tracks of a session keeps lips and voice together.
+    pub at: Instant,
+    /// Whether decoding can start here.
+    pub key: bool,
+    /// H.264 as Annex B access unit, VP8 as one frame.
+    pub data: Bytes,
+}
