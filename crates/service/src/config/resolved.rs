@@ -1,0 +1,222 @@
+//! What a configuration means: only valid values exist here. [`Config::new`] holds the documented defaults around the four
+//! keys that have none (`redis`, `api_key`, `api_secret`, `ws_url`).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::Secret;
+use url::Url;
+
+use super::redis::RedisConfig;
+use super::rtc::RtcConfig;
+
+/// Where RTMP listens unless told otherwise: the port that every encoder tries first.
+pub const DEFAULT_RTMP_PORT: u16 = 1935;
+/// Where WHIP listens unless told otherwise (as the Go ingress).
+pub const DEFAULT_WHIP_PORT: u16 = 8080;
+/// The Go ingress's relay port. Read, but nothing listens on it: media does not pass over HTTP inside this program.
+pub const DEFAULT_HTTP_RELAY_PORT: u16 = 9090;
+
+/// RTMP connections at a time unless told otherwise. A connection that only stays open costs a descriptor and some tens of
+/// kilobytes; a thousand of them fit beside the sessions under the usual limit of descriptors (1024 soft, raised at start) and
+/// are more than one machine can publish.
+pub const DEFAULT_RTMP_MAX_CONNECTIONS: u32 = 1000;
+/// RTMP connections at a time from one address unless told otherwise: a tenth of all, so that one address cannot fill the
+/// machine, while a production site behind one router still fits. Behind a load balancer that hides addresses, raise it.
+pub const DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS: u32 = 100;
+
+/// How long running sessions may go on after SIGTERM unless told otherwise: the grace period of the Helm chart for the Go
+/// ingress (which itself waits without end).
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(3 * 60 * 60);
+
+/// The resolved configuration of the service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// How to reach Redis.
+    pub redis: RedisConfig,
+    /// The API key that tokens are issued under. Not secret in itself: it stands in every token.
+    pub api_key: String,
+    /// What tokens are signed with.
+    pub api_secret: Secret,
+    /// livekit-server's WebSocket address; its scheme is `ws` or `wss`.
+    pub ws_url: Url,
+    /// The address that all ports listen on; `::` takes IPv4 too.
+    pub bind_address: IpAddr,
+    /// RTMP and RTMPS.
+    pub rtmp: RtmpConfig,
+    /// Where WHIP listens; `None` switches it off.
+    pub whip_port: Option<u16>,
+    /// Whether WHIP that needs no transcoding is handed on to the SFU's own WHIP endpoint.
+    pub whip_proxy_enabled: bool,
+    /// The Go ingress's relay port; without effect.
+    pub http_relay_port: u16,
+    /// Where `/availability` and the health check answer; `None` switches it off.
+    pub health_port: Option<u16>,
+    /// Where metrics are read; `None` switches it off.
+    pub prometheus_port: Option<u16>,
+    /// Where debugging listens; `None` switches it off.
+    pub debug_handler_port: Option<u16>,
+    /// What a second publisher with the key of a running session does.
+    pub on_duplicate: OnDuplicate,
+    /// How long running sessions may go on after SIGTERM; then they are ended. Zero ends them at once.
+    pub drain_timeout: Duration,
+    /// Shift a stream's start so that what an encoder had queued up does not stay as latency (RTMP and SRT).
+    pub enable_stream_latency_reduction: bool,
+    /// Development defaults for `rtc_config`.
+    pub development: bool,
+    /// Logs.
+    pub logging: LoggingConfig,
+    /// What sessions are reckoned to cost.
+    pub cpu_cost: CpuCost,
+    /// WHIP's WebRTC side.
+    pub rtc: RtcConfig,
+    /// The name this program carries in its logs.
+    pub service_name: String,
+}
+
+/// RTMP and RTMPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtmpConfig {
+    /// Where plain RTMP listens; `None` switches it off.
+    pub port: Option<u16>,
+    /// RTMP over TLS; `None` switches it off.
+    pub tls: Option<RtmpsConfig>,
+    /// Connections at a time, RTMP and RTMPS together, publishing or not; at least 1.
+    pub max_connections: u32,
+    /// Connections at a time from one address; at least 1.
+    pub max_connections_per_address: u32,
+}
+
+/// RTMP over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtmpsConfig {
+    /// Where it listens.
+    pub port: u16,
+    /// The certificate chain, PEM. Seen to be readable when the configuration was loaded.
+    pub cert_file: PathBuf,
+    /// The private key, PEM. Seen to be readable when the configuration was loaded.
+    pub key_file: PathBuf,
+}
+
+/// What a second publisher with the key of a running session does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDuplicate {
+    /// It takes the session over; the first is sent away (as the Go ingress does, through the SFU).
+    Takeover,
+    /// It is refused.
+    Refuse,
+}
+
+impl OnDuplicate {
+    /// As written in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Takeover => "takeover",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
+/// From which severity on lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl LogLevel {
+    /// As written in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggingConfig {
+    /// From which severity on.
+    pub level: LogLevel,
+    /// One JSON object a line, or words for people.
+    pub json: bool,
+    /// Other severities for parts of the program, by name: a crate (`rtmp`) or a module in it (`service.control`).
+    pub component_levels: BTreeMap<String, LogLevel>,
+}
+
+/// What sessions are reckoned to cost, in CPUs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CpuCost {
+    /// RTMP, transcoded.
+    pub rtmp: f64,
+    /// WHIP, transcoded.
+    pub whip: f64,
+    /// WHIP, passed on as it comes. Also reckoned for any other input that is passed on.
+    pub whip_bypass_transcoding: f64,
+    /// A pulled URL, transcoded.
+    pub url: f64,
+    /// The share of the machine to keep free; more than 0 and less than 1.
+    pub min_idle_ratio: f64,
+}
+
+impl Default for RtmpConfig {
+    fn default() -> Self {
+        Self {
+            port: Some(DEFAULT_RTMP_PORT),
+            tls: None,
+            max_connections: DEFAULT_RTMP_MAX_CONNECTIONS,
+            max_connections_per_address: DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS,
+        }
+    }
+}
+
+impl Default for LoggingConfig {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, json: false, component_levels: BTreeMap::new() }
+    }
+}
+
+/// The costs that the Go ingress documents (its code leaves them at 0).
+impl Default for CpuCost {
+    fn default() -> Self {
+        Self { rtmp: 2.0, whip: 2.0, whip_bypass_transcoding: 0.1, url: 2.0, min_idle_ratio: 0.3 }
+    }
+}
+
+impl Config {
+    /// The defaults around the four things that have none.
+    pub fn new(redis: RedisConfig, api_key: String, api_secret: Secret, ws_url: Url) -> Self {
+        Self {
+            redis,
+            api_key,
+            api_secret,
+            ws_url,
+            bind_address: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            rtmp: RtmpConfig::default(),
+            whip_port: Some(DEFAULT_WHIP_PORT),
+            whip_proxy_enabled: false,
+            http_relay_port: DEFAULT_HTTP_RELAY_PORT,
+            health_port: None,
+            prometheus_port: None,
+            debug_handler_port: None,
+            on_duplicate: OnDuplicate::Takeover,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            enable_stream_latency_reduction: false,
+            development: false,
+            logging: LoggingConfig::default(),
+            cpu_cost: CpuCost::default(),
+            rtc: RtcConfig::default(),
+            service_name: "ingress".to_owned(),
+        }
+    }
+}
