@@ -1,0 +1,87 @@
+"""Fixtures: a stack per module where tests may share one, and logs that stay when a test fails."""
+
+import asyncio
+import inspect
+
+import pytest
+
+from rig import Reports, Stack, Webhooks
+
+# Longer than any test here takes on a busy machine; a test that hangs fails by name instead of holding up all.
+TEST_SECONDS = 90
+
+STACKS = []  # those running now, for the logs of a failing test
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Runs `async def` tests, each on an event loop of its own and with a deadline."""
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    asyncio.run(asyncio.wait_for(test(**arguments), TEST_SECONDS))
+    return True
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for stack in STACKS:
+            stack.failed = True
+            report.sections.append((f"logs, kept in {stack.dir}", stack.logs()))
+
+
+def run(stack):
+    """A fixture's body: hands out the stack and ends it afterwards."""
+    stack.failed = False
+    STACKS.append(stack)
+    try:
+        yield stack
+    finally:
+        STACKS.remove(stack)
+        stack.stop(keep=stack.failed)
+
+
+@pytest.fixture(scope="module")
+def webhooks():
+    hooks = Webhooks()
+    yield hooks
+    hooks.close()
+
+
+@pytest.fixture(scope="module")
+def stack(webhooks):
+    """Everything running, shared by the tests of a module: each takes rooms of its own."""
+    for s in run(Stack(webhook=webhooks.url)):
+        yield s.start()
+
+
+@pytest.fixture
+def own_stack():
+    """Nothing running yet, for one test alone."""
+    yield from run(Stack())
+
+
+@pytest.fixture(scope="module")
+def reports(stack):
+    """Every state the ingress of `stack` reports."""
+    heard = Reports(stack)
+    yield heard
+    heard.close()
+
+
+@pytest.fixture
+def ended(stack):
+    """Call it with a program to have it ended after the test, whatever happens."""
+    programs = []
+
+    def later(program):
+        programs.append(program)
+        return program
+
+    yield later
+    for program in programs:
+        program.end()

@@ -1,0 +1,221 @@
+"""Redis, livekit-server and the ingress, started for one purpose and ended after it."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from livekit import api
+from livekit.protocol import ingress as pb
+
+from .processes import Program, free_ports
+
+KEY, SECRET = "devkey", "secretsecretsecretsecretsecret12"
+PORT_NAMES = ("redis", "livekit", "rtc_tcp", "rtc_udp", "rtmp", "whip", "relay", "health", "prometheus", "whip_udp")
+
+PREFIX = "ENDPOINT_"  # of every status in the API; left out here
+
+
+def status_name(state):
+    """BUFFERING, PUBLISHING, INACTIVE, COMPLETE or ERROR."""
+    return pb.IngressState.Status.Name(state.status).removeprefix(PREFIX)
+
+
+def ingress_binary():
+    path = os.environ.get("INGRESS_BIN", "target/debug/ingress")
+    if not Path(path).exists():
+        raise RuntimeError(f"no ingress at {path}: run this through ./x, which builds it")
+    return os.path.abspath(path)
+
+
+def livekit_binary():
+    path = os.environ.get("LIVEKIT_SERVER") or shutil.which("livekit-server")
+    if not path:
+        raise RuntimeError("no livekit-server: run this through ./x, which installs it")
+    return path
+
+
+class Stack:
+    """What a deployment consists of. Nothing runs until it is started; `stop` ends what was and removes the directory."""
+
+    def __init__(self, ingress_yaml="", webhook=None, ports=None):
+        self.dir = Path(tempfile.mkdtemp(prefix="ingress-e2e-"))
+        wanted = [(ports or {}).get(name) for name in PORT_NAMES]
+        self.port = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES), wanted)))
+        self.ingress_yaml, self.webhook = ingress_yaml, webhook
+        self.programs = []
+        self.redis = self.livekit = self.ingress = None
+        self.http_url = f"http://127.0.0.1:{self.port['livekit']}"
+        self.ws_url = f"ws://127.0.0.1:{self.port['livekit']}"
+        self.rtmp_url = f"rtmp://127.0.0.1:{self.port['rtmp']}/live"
+
+    # starting and ending --------------------------------------------------------------------------------------------------
+
+    def program(self, name, command, env=None):
+        p = Program(name, command, self.dir / f"{name}.log", env)
+        self.programs.append(p)
+        return p
+
+    def start(self):
+        self.start_redis()
+        self.start_livekit()
+        self.start_ingress()
+        return self
+
+    def start_redis(self):
+        port = self.port["redis"]
+        self.redis = self.program("redis", ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", self.dir])
+        self.redis.wait_port(port)
+
+    def start_livekit(self):
+        config = self.dir / "livekit.yaml"
+        config.write_text(self.livekit_config())
+        self.livekit = self.program("livekit", [livekit_binary(), "--config", config])
+        self.livekit.wait_port(self.port["livekit"])
+
+    def livekit_config(self):
+        p = self.port
+        hook = f'webhook: {{api_key: {KEY}, urls: ["{self.webhook}"]}}' if self.webhook else ""
+        return f"""
+port: {p["livekit"]}
+bind_addresses: ["127.0.0.1"]
+redis: {{address: "127.0.0.1:{p["redis"]}"}}
+keys: {{{KEY}: {SECRET}}}
+rtc:
+  tcp_port: {p["rtc_tcp"]}
+  udp_port: {p["rtc_udp"]}
+  use_external_ip: false
+  enable_loopback_candidate: true
+  node_ip: 127.0.0.1
+  interfaces: {{includes: [lo]}}
+ingress:
+  rtmp_base_url: {self.rtmp_url}
+  whip_base_url: http://127.0.0.1:{p["whip"]}/w
+logging: {{level: info, json: true}}
+{hook}
+"""
+
+    def ingress_config(self):
+        p = self.port
+        return f"""
+api_key: {KEY}
+api_secret: {SECRET}
+ws_url: {self.ws_url}
+redis: {{address: "127.0.0.1:{p["redis"]}"}}
+rtmp_port: {p["rtmp"]}
+whip_port: {p["whip"]}
+http_relay_port: {p["relay"]}
+health_port: {p["health"]}
+prometheus_port: {p["prometheus"]}
+logging: {{level: info, json: true}}
+rtc_config:
+  udp_port: {p["whip_udp"]}
+  use_external_ip: false
+  enable_loopback_candidate: true
+  node_ip: 127.0.0.1
+  interfaces: {{includes: [lo]}}
+# So cheap that the load of the tests themselves never makes the ingress refuse.
+cpu_cost: {{rtmp_cpu_cost: 0.01, whip_cpu_cost: 0.01, whip_bypass_transcoding_cpu_cost: 0.01, url_cpu_cost: 0.01, min_idle_ratio: 0.01}}
+{self.ingress_yaml}
+"""
+
+    def start_ingress(self, wait=True, name="ingress"):
+        """Starts the ingress; with `wait`, until it says that it takes sessions."""
+        config = self.dir / f"{name}.yaml"
+        config.write_text(self.ingress_config())
+        self.ingress = self.program(name, [ingress_binary(), "--config", config])
+        if wait:
+            self.ingress.wait_port(self.port["rtmp"])
+            self.wait_available()
+
+    def wait_available(self, seconds=20):
+        end = time.monotonic() + seconds
+        while (got := self.get("health", "/availability"))[0] != 200:
+            if time.monotonic() > end:
+                raise self.ingress.died(f"is not available after {seconds} s (/availability says {got})")
+            time.sleep(0.05)
+
+    def stop(self, keep=False):
+        """Ends everything, newest first. The directory with the logs is removed unless `keep`."""
+        if self.ingress and self.ingress.running():
+            self.ingress.signal(signal.SIGINT)  # SIGTERM would wait for running sessions
+            with contextlib.suppress(RuntimeError):
+                self.ingress.wait_exit(5)
+        for p in reversed(self.programs):
+            p.end()
+        if not keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    # what it says ---------------------------------------------------------------------------------------------------------
+
+    def get(self, port, path="/", timeout=5):
+        """(HTTP status, body) of a GET from one of the ingress's ports; (0, why) if nothing answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port[port]}{path}", timeout=timeout) as r:
+                return r.status, r.read().decode()
+        except urllib.error.HTTPError as e:
+            return e.code, e.read().decode()
+        except OSError as e:
+            return 0, str(e)
+
+    def logs(self, lines=40):
+        """The end of every program's log."""
+        return "\n".join(f"--- {p.log}\n{p.tail(lines)}" for p in self.programs if p.log.exists())
+
+    # the API --------------------------------------------------------------------------------------------------------------
+
+    def api(self):
+        return api.LiveKitAPI(self.http_url, KEY, SECRET)
+
+    def token(self, room, identity):
+        grants = api.VideoGrants(room_join=True, room=room)
+        return api.AccessToken(KEY, SECRET).with_identity(identity).with_grants(grants).to_jwt()
+
+    async def create(self, room, input_type=pb.IngressInput.RTMP_INPUT, **fields):
+        """Creates an ingress into `room`; its participant is "<room>-pub" unless told otherwise."""
+        fields.setdefault("name", room)
+        fields.setdefault("participant_identity", f"{room}-pub")
+        async with self.api() as lk:
+            return await lk.ingress.create_ingress(pb.CreateIngressRequest(input_type=input_type, room_name=room, **fields))
+
+    async def info(self, ingress_id):
+        """The stored ingress, or None if there is none of that id."""
+        async with self.api() as lk:
+            items = (await lk.ingress.list_ingress(pb.ListIngressRequest(ingress_id=ingress_id))).items
+            return items[0] if items else None
+
+    async def wait_state(self, ingress_id, status, seconds=15):
+        """Waits until the stored state has `status` (a name); returns the state."""
+        end, state = time.monotonic() + seconds, None
+        async with self.api() as lk:
+            while time.monotonic() < end:
+                items = (await lk.ingress.list_ingress(pb.ListIngressRequest(ingress_id=ingress_id))).items
+                state = items[0].state if items else None
+                if state is not None and status_name(state) == status:
+                    return state
+                await asyncio.sleep(0.05)
+        now = f"{status_name(state)} {state.error!r}" if state is not None else "no such ingress"
+        raise AssertionError(f"{ingress_id} is not {status} after {seconds} s, but: {now}")
+
+    async def participant(self, room, identity):
+        """The participant as the server sees it, or None."""
+        async with self.api() as lk:
+            everyone = (await lk.room.list_participants(api.ListParticipantsRequest(room=room))).participants
+            return next((p for p in everyone if p.identity == identity), None)
+
+    async def wait_participant(self, room, identity, here=True, seconds=10, tracks=0):
+        """Waits until the participant is in the room with at least `tracks` tracks, or is not there."""
+        end = time.monotonic() + seconds
+        while True:
+            found = await self.participant(room, identity)
+            if (found is not None and len(found.tracks) >= tracks) if here else found is None:
+                return found
+            if time.monotonic() > end:
+                raise AssertionError(f"{identity} {'did not come into' if here else 'is still in'} {room} after {seconds} s: {found}")
+            await asyncio.sleep(0.05)

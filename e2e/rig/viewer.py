@@ -1,0 +1,90 @@
+"""A viewer: LiveKit's own SDK, which notes every frame that arrives."""
+
+import asyncio
+import time
+from collections import namedtuple
+
+import numpy as np
+from livekit import rtc
+
+from .picture import read
+
+Seen = namedtuple("Seen", "at number width height")  # monotonic seconds, the frame's number or None, pixels
+
+
+class Viewer:
+    """`async with Viewer(stack, room) as viewer:` is in the room, subscribed to all that is published there."""
+
+    def __init__(self, stack, room, identity="viewer"):
+        self.stack, self.room_name, self.identity = stack, room, identity
+        self.room = rtc.Room()
+        self.frames, self.levels = [], []
+        self.first_sound = None
+        self.video = self.audio = None  # publications
+        self.publishers, self._tasks = set(), []
+
+    async def __aenter__(self):
+        self.room.on("track_subscribed", self._subscribed)
+        await self.room.connect(self.stack.ws_url, self.stack.token(self.room_name, self.identity), rtc.RoomOptions(auto_subscribe=True))
+        return self
+
+    async def __aexit__(self, *exc):
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.room.disconnect()
+
+    def _subscribed(self, track, publication, participant):
+        self.publishers.add(participant.identity)
+        if track.kind == rtc.TrackKind.KIND_VIDEO:
+            self.video = publication
+            self._tasks.append(asyncio.create_task(self._watch(track)))
+        else:
+            self.audio = publication
+            self._tasks.append(asyncio.create_task(self._listen(track)))
+
+    async def _watch(self, track):
+        stream = rtc.VideoStream(track, format=rtc.VideoBufferType.I420)
+        try:
+            async for event in stream:
+                frame, now = event.frame, time.monotonic()
+                luma = np.frombuffer(frame.data, np.uint8, frame.width * frame.height).reshape(frame.height, frame.width)
+                self.frames.append(Seen(now, read(luma), frame.width, frame.height))
+        finally:
+            await stream.aclose()
+
+    async def _listen(self, track):
+        stream = rtc.AudioStream(track)
+        try:
+            async for event in stream:
+                samples = np.frombuffer(event.frame.data, np.int16).astype(np.float32)
+                if self.first_sound is None:
+                    self.first_sound = time.monotonic()
+                self.levels.append((time.monotonic(), float(np.sqrt((samples * samples).mean()))))
+        finally:
+            await stream.aclose()
+
+    async def wait(self, what, condition, seconds=10):
+        """Waits until `condition(self)` is true."""
+        end = time.monotonic() + seconds
+        while not condition(self):
+            if time.monotonic() > end:
+                last = self.frames[-1] if self.frames else "no frame"
+                raise AssertionError(f"{self.identity} saw no {what} within {seconds} s (last: {last}, {len(self.levels)} sounds)")
+            await asyncio.sleep(0.02)
+
+    async def wait_size(self, width, height, seconds=10):
+        """Waits until frames of this size arrive."""
+        await self.wait(f"{width}x{height}", lambda v: v.frames and v.frames[-1][2:] == (width, height), seconds)
+
+    async def wait_sound(self, seconds=10):
+        """Waits until something audible arrives (the sources here never fall below a tenth of this)."""
+        await self.wait("sound", lambda v: any(level > 300 for _, level in v.levels[-20:]), seconds)
+
+    async def ask(self, quality):
+        """Asks the server for a layer: "LOW", "MEDIUM" or "HIGH"."""
+        self.video.set_video_quality(getattr(rtc.VideoQuality, f"VIDEO_QUALITY_{quality}"))
+
+    def latencies(self, sent, since=0.0):
+        """Milliseconds from the hand-over of each numbered frame to its arrival here, for arrivals after `since`."""
+        return [1000 * (f.at - sent[f.number]) for f in self.frames if f.at >= since and f.number in sent]

