@@ -1,9 +1,8 @@
 """What pushes: ffmpeg with a test picture of its own, or with numbered frames that tell how late a viewer sees them."""
 
 import asyncio
-import time
-
 import subprocess
+import time
 
 from .picture import strip, strip_height
 from .processes import Program
@@ -54,7 +53,7 @@ class Push(Program):
 class Source:
     """ffmpeg pushing a test picture with a strip of numbered frames; `sent` tells when each number was handed to it."""
 
-    def __init__(self, target, log, size=(1280, 720), fps=30):
+    def __init__(self, target, log, size=(1280, 720), fps=30, coding=None):
         width, height = size
         self.size, self.fps, self.sent, self.log = size, fps, {}, log
         rows = strip_height(height)
@@ -64,7 +63,7 @@ class Source:
             "-f", "lavfi", "-i", f"testsrc2=size={width}x{height}:rate={fps}",
             *sound_input(),
             "-filter_complex", f"[1:v][0:v]overlay=0:{(height - rows) // 2 // 2 * 2}:shortest=1[v]", "-map", "[v]", "-map", "2:a",
-            *h264(fps), *AAC, "-flush_packets", "1", "-f", "flv", target,
+            *(coding or h264(fps)), *AAC, "-flush_packets", "1", "-f", "flv", target,
         ]
         with open(log, "ab") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)

@@ -1,0 +1,105 @@
+"""What the API and the room do to a session that runs, and what happens when its parts fail."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from livekit import api
+from livekit.protocol import ingress as pb
+
+from rig import SECRET, Push, Viewer
+from rig.processes import descendants
+
+TERMINAL = {"INACTIVE", "ERROR", "COMPLETE"}
+
+
+async def running(stack, ended, room, size=(320, 180)):
+    """A session that publishes: its ingress and its encoder."""
+    info = await stack.create(room)
+    push = ended(Push(stack, f"{stack.rtmp_url}/{info.stream_key}", name=f"push-{room}", size=size))
+    await stack.wait_participant(room, f"{room}-pub", tracks=2, seconds=20)
+    await stack.wait_state(info.ingress_id, "PUBLISHING")
+    return info, push
+
+
+async def gone(stack, push, room):
+    """The encoder is disconnected and the participant has left."""
+    await asyncio.to_thread(push.wait_exit, 15)
+    await stack.wait_participant(room, f"{room}-pub", here=False)
+
+
+async def test_update_ends_the_session(stack, reports, ended):
+    info, push = await running(stack, ended, "updated")
+    async with stack.api() as lk:
+        await lk.ingress.update_ingress(pb.UpdateIngressRequest(ingress_id=info.ingress_id, name="new name"))
+    await gone(stack, push, "updated")
+    state = await stack.wait_state(info.ingress_id, "INACTIVE")
+    assert state.error == ""
+    assert [r.status for r in reports.of(info.ingress_id) if r.status in TERMINAL] == ["INACTIVE"]
+
+
+async def test_delete_ends_the_session_and_nothing_is_said_after(stack, reports, ended):
+    info, push = await running(stack, ended, "deleted")
+    async with stack.api() as lk:
+        await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+    said = len(reports.of(info.ingress_id))
+    await gone(stack, push, "deleted")
+    await asyncio.sleep(2)  # a late report is what must not come: it can crash livekit-server
+    assert len(reports.of(info.ingress_id)) == said
+    assert await stack.info(info.ingress_id) is None
+
+
+@pytest.mark.parametrize("how", ["room deleted", "participant removed"])
+async def test_the_room_throws_it_out(stack, reports, ended, how):
+    room = how.replace(" ", "-")
+    info, push = await running(stack, ended, room)
+    async with stack.api() as lk:
+        if how == "room deleted":
+            await lk.room.delete_room(api.DeleteRoomRequest(room=room))
+        else:
+            await lk.room.remove_participant(api.RoomParticipantIdentity(room=room, identity=f"{room}-pub"))
+    await asyncio.to_thread(push.wait_exit, 15)
+    state = await stack.wait_state(info.ingress_id, "ERROR")
+    assert state.error.startswith("room disconnected"), state.error
+    assert state.ended_at
+    assert [r.status for r in reports.of(info.ingress_id) if r.status in TERMINAL] == ["ERROR"]
+
+
+def transcoders(stack):
+    """Process ids of the ingress's children that transcode."""
+    return [
+        pid for pid in descendants(stack.ingress.pid)[1:]
+        if b"transcode" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+async def test_a_killed_transcoder_is_a_short_freeze(stack, reports, ended):
+    """The participant stays, its tracks stay, and pictures come again."""
+    before = set(transcoders(stack))
+    info, _ = await running(stack, ended, "crash", size=(640, 360))
+    async with Viewer(stack, "crash") as viewer:
+        await viewer.wait_size(640, 360)
+        participant = await stack.participant("crash", "crash-pub")
+        for pid in set(transcoders(stack)) - before or before:
+            os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(0.5)  # what was on its way when it died
+        seen, heard = len(viewer.frames), len(viewer.levels)
+        await viewer.wait("picture after the crash", lambda v: len(v.frames) > seen + 30)
+        await viewer.wait("sound after the crash", lambda v: len(v.levels) > heard + 50)
+        after = await stack.participant("crash", "crash-pub")
+        assert after.sid == participant.sid
+        assert [t.sid for t in after.tracks] == [t.sid for t in participant.tracks]
+    assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING"]
+
+
+async def test_no_secret_reaches_a_child_or_a_command_line(stack, ended):
+    info, _ = await running(stack, ended, "secrets")
+    for pid in descendants(stack.ingress.pid):
+        told = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if pid != stack.ingress.pid:
+            told += Path(f"/proc/{pid}/environ").read_bytes()
+        assert SECRET.encode() not in told and info.stream_key.encode() not in told
+    log = stack.ingress.text()
+    assert SECRET not in log and info.stream_key not in log

@@ -1,0 +1,65 @@
+"""`./x demo`, as a newcomer runs it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+DEMO = Path(__file__).with_name("demo.py")
+TOP = DEMO.parent.parent
+
+
+def start(tmp_path, *arguments):
+    """The demo itself, built and set up as `./x demo` has it; its programs inherit a mark that we can find them by."""
+    env = {**os.environ, "TMPDIR": str(tmp_path), "DEMO_MARK": str(tmp_path)}
+    return subprocess.Popen(
+        [sys.executable, DEMO, *arguments], cwd=TOP, env=env, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+
+
+def left_behind(tmp_path):
+    """Processes with our mark, and files."""
+    mark, found = f"DEMO_MARK={tmp_path}".encode(), []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark in (entry / "environ").read_bytes():
+                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+    return found + list(tmp_path.iterdir())
+
+
+def test_it_shows_what_a_viewer_sees_and_leaves_nothing(tmp_path):
+    demo = start(tmp_path, "--seconds", "12")
+    said, _ = demo.communicate(timeout=80)
+    assert demo.returncode == 0, said
+    assert re.search(r"Server +rtmp://127\.0\.0\.1:\d+/live", said), said
+    assert re.search(r"Stream Key +\S{8,}", said), said
+    assert re.search(r"https://meet\.livekit\.io/custom\?liveKitUrl=ws%3A%2F%2F\S+&token=\S+", said), said
+    assert re.search(r"PUBLISHING +1280x720 +\d+\.\d fps +delay \d+ ms +sound level \d+", said), said
+    assert left_behind(tmp_path) == []
+
+
+def test_it_waits_for_an_encoder_of_ones_own_and_ends_with_ctrl_c(tmp_path):
+    demo = start(tmp_path, "--no-source")
+    said, end = "", time.monotonic() + 60
+    while "no picture" not in said:
+        assert time.monotonic() < end and (line := demo.stdout.readline()), said
+        said += line
+    demo.send_signal(signal.SIGINT)
+    rest, _ = demo.communicate(timeout=30)
+    assert demo.returncode == 0, said + rest
+    assert left_behind(tmp_path) == []
+
+
+def test_it_fails_in_words(tmp_path):
+    env = {**os.environ, "TMPDIR": str(tmp_path), "INGRESS_BIN": "/bin/false"}
+    demo = subprocess.run([sys.executable, DEMO], cwd=TOP, env=env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert demo.returncode == 1
+    assert "ingress ended with exit code 1 while it started" in demo.stdout
+    assert list(tmp_path.iterdir()) == []
