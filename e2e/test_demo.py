@@ -12,11 +12,11 @@ DEMO = Path(__file__).with_name("demo.py")
 TOP = DEMO.parent.parent
 
 
-def start(tmp_path, *arguments):
-    """The demo itself, built and set up as `./x demo` has it; its programs inherit a mark that we can find them by."""
+def start(tmp_path, *arguments, command=(sys.executable, DEMO)):
+    """The demo; its programs inherit a mark that we can find them by."""
     env = {**os.environ, "TMPDIR": str(tmp_path), "DEMO_MARK": str(tmp_path)}
     return subprocess.Popen(
-        [sys.executable, DEMO, *arguments], cwd=TOP, env=env, stdin=subprocess.DEVNULL,
+        [*command, *arguments], cwd=TOP, env=env, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
 
@@ -35,7 +35,7 @@ def left_behind(tmp_path):
 
 
 def test_it_shows_what_a_viewer_sees_and_leaves_nothing(tmp_path):
-    demo = start(tmp_path, "--seconds", "12")
+    demo = start(tmp_path, "--seconds", "12", command=[TOP / "x", "demo"])
     said, _ = demo.communicate(timeout=80)
     assert demo.returncode == 0, said
     assert re.search(r"Server +rtmp://127\.0\.0\.1:\d+/live", said), said

@@ -32,17 +32,16 @@ AAC = ["-c:a", "aac", "-b:a", "128k"]
 
 
 class Push(Program):
-    """ffmpeg pushing until it is ended, refused or done (`seconds`)."""
+    """ffmpeg pushing until it is ended or refused: a test picture, or with `clip` that file over and over as it is."""
 
-    def __init__(self, stack, target, name="push", size=(1280, 720), fps=30, video=True, audio=True, seconds=None, extra=()):
-        command = list(QUIET)
-        command += picture_input(*size, fps) if video else []
-        command += sound_input() if audio else []
-        command += (h264(fps) if video else []) + (AAC if audio else []) + list(extra)
-        command += ["-t", str(seconds)] if seconds else []
-        super().__init__(name, [*command, "-f", "flv", target], stack.dir / f"{name}.log")
+    def __init__(self, stack, target, name="push", size=(1280, 720), fps=30, video=True, audio=True, extra=(), clip=None):
+        if clip:
+            media = ["-re", "-stream_loop", "-1", "-i", clip, "-c", "copy"]
+        else:
+            media = (picture_input(*size, fps) if video else []) + (sound_input() if audio else [])
+            media += (h264(fps) if video else []) + (AAC if audio else [])
+        super().__init__(name, [*QUIET, *media, *extra, "-f", "flv", target], stack.dir / f"{name}.log")
         stack.programs.append(self)
-        self.size = size
 
     def hang_up(self):
         """Ends as an encoder does when its user presses stop: with a goodbye (SIGINT makes ffmpeg finish the stream)."""
