@@ -1,0 +1,226 @@
+//! Lives of sessions on virtual time, and the promises that hold for any life.
+
+use super::*;
+use proptest::prelude::*;
+
+const BOTH: SourceTracks = SourceTracks { audio: true, video: true };
+const VIDEO: SourceTracks = SourceTracks { audio: false, video: true };
+
+struct Life {
+    t0: Instant,
+    session: Session,
+}
+
+impl Life {
+    fn new() -> Self {
+        let t0 = Instant::now();
+        let (session, actions) = Session::new(true, t0);
+        assert_eq!(actions, [Action::Report(Status::Buffering, String::new())]);
+        Self { t0, session }
+    }
+
+    fn at(&mut self, ms: u64, input: Input) -> Vec<Action> {
+        self.session.step(input, self.t0 + Duration::from_millis(ms))
+    }
+
+    fn publishing() -> Self {
+        let mut life = Self::new();
+        life.at(0, Input::Announced(BOTH));
+        life.at(1, Input::SourceFrame(Kind::Video));
+        life.at(1, Input::SourceFrame(Kind::Audio));
+        assert_eq!(life.at(2, Input::Decodable(Kind::Audio)), []);
+        assert_eq!(life.at(30, Input::Decodable(Kind::Video)), [Action::Publish(BOTH)]);
+        assert_eq!(life.at(150, Input::MediaOut), [Action::Report(Status::Publishing, String::new())]);
+        assert_eq!(life.at(190, Input::MediaOut), [], "PUBLISHING is reported once");
+        life
+    }
+}
+
+fn failed(words: &str) -> Fault {
+    Fault::new(Blame::Room, words)
+}
+
+#[test]
+fn a_push_begins_and_ends() {
+    let mut life = Life::publishing();
+    assert_eq!(
+        life.at(9_000, Input::SourceEnded(SourceEnd::Finished)),
+        [Action::StopSource(None), Action::FinishTranscoder]
+    );
+    assert_eq!(life.at(9_020, Input::TranscoderFinished), [Action::KillTranscoder, Action::LeaveRoom]);
+    assert_eq!(
+        life.at(9_040, Input::RoomLeft),
+        [Action::Report(Status::Inactive, String::new()), Action::Release]
+    );
+    assert!(life.session.ended());
+    assert_eq!(life.session.deadline(), None);
+}
+
+#[test]
+fn a_pull_ends_complete() {
+    let t0 = Instant::now();
+    let (mut session, _) = Session::new(false, t0);
+    session.step(Input::SourceEnded(SourceEnd::Finished), t0);
+    session.step(Input::TranscoderFinished, t0);
+    assert_eq!(
+        session.step(Input::RoomLeft, t0),
+        [Action::Report(Status::Complete, String::new()), Action::Release]
+    );
+}
+
+#[test]
+fn a_deletion_reports_nothing_after_it() {
+    let mut life = Life::publishing();
+    let actions = life.at(500, Input::Stop(Stop::Deleted));
+    assert_eq!(actions.last(), Some(&Action::LeaveRoom));
+    assert_eq!(life.at(520, Input::RoomLeft), [Action::Release]);
+    // Also when it comes while the session is ending by itself.
+    let mut life = Life::publishing();
+    life.at(500, Input::RoomClosed(failed("room disconnected")));
+    life.at(501, Input::Stop(Stop::Deleted));
+    assert_eq!(life.at(520, Input::RoomLeft), [Action::Release]);
+}
+
+#[test]
+fn the_room_going_away_is_an_error_in_its_words() {
+    let mut life = Life::publishing();
+    let fault = failed("room disconnected: the room was deleted");
+    assert_eq!(
+        life.at(500, Input::RoomClosed(fault.clone())),
+        [Action::StopSource(Some(fault)), Action::KillTranscoder, Action::LeaveRoom]
+    );
+    assert_eq!(
+        life.at(501, Input::RoomLeft),
+        [Action::Report(Status::Error, "room disconnected: the room was deleted".into()), Action::Release]
+    );
+}
+
+#[test]
+fn only_video_is_published_within_two_seconds_even_if_sound_was_promised() {
+    for (announced, by) in [(None, 1_100), (Some(BOTH), 1_600), (Some(VIDEO), 110)] {
+        let mut life = Life::new();
+        if let Some(tracks) = announced {
+            life.at(0, Input::Announced(tracks));
+        }
+        life.at(100, Input::SourceFrame(Kind::Video));
+        let mut actions = life.at(110, Input::Decodable(Kind::Video));
+        if actions.is_empty() {
+            let deadline = life.session.deadline().unwrap() - life.t0;
+            assert_eq!(deadline, Duration::from_millis(by));
+            assert_eq!(life.at(by - 1, Input::Tick), []);
+            actions = life.at(by, Input::Tick);
+        }
+        assert_eq!(actions, [Action::Publish(VIDEO)], "{announced:?}");
+        // Sound that comes after all is added.
+        life.at(5_000, Input::SourceFrame(Kind::Audio));
+        assert_eq!(
+            life.at(5_010, Input::Decodable(Kind::Audio)),
+            [Action::Publish(SourceTracks { audio: true, video: false })]
+        );
+    }
+}
+
+#[test]
+fn one_unusable_kind_is_left_out_and_two_end_the_session() {
+    let mut life = Life::new();
+    life.at(0, Input::Announced(BOTH));
+    life.at(1, Input::SourceFrame(Kind::Video));
+    life.at(1, Input::SourceFrame(Kind::Audio));
+    life.at(2, Input::Decodable(Kind::Video));
+    assert_eq!(life.at(3, Input::Unusable(Kind::Audio, "no decoder for X".into())), [Action::Publish(VIDEO)]);
+    let actions = life.at(4, Input::Unusable(Kind::Video, "broken".into()));
+    let Some(Action::StopSource(Some(fault))) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!(fault.text, "broken; no decoder for X");
+}
+
+#[test]
+fn silence_ends_a_session_with_words() {
+    let mut life = Life::publishing();
+    let deadline = life.session.deadline().unwrap();
+    assert_eq!(deadline - life.t0, SILENCE_DEADLINE + Duration::from_millis(1));
+    let actions = life.session.step(Input::Tick, deadline);
+    assert!(matches!(&actions[0], Action::StopSource(Some(f)) if f.text.starts_with("source encoder not ready")));
+    let mut life = Life::new();
+    let deadline = life.session.deadline().unwrap();
+    let actions = life.session.step(Input::Tick, deadline);
+    assert!(matches!(&actions[0], Action::StopSource(Some(f)) if f.text.contains("sent no media")));
+}
+
+#[test]
+fn crashes_are_survived_twice_a_minute() {
+    let mut life = Life::publishing();
+    let crash = || Input::TranscoderCrashed("signal 11".into());
+    assert_eq!(life.at(1_000, crash()), [Action::RestartTranscoder]);
+    assert_eq!(life.at(2_000, crash()), [Action::RestartTranscoder]);
+    assert_eq!(life.at(63_000, crash()), [Action::RestartTranscoder], "the first two are forgotten");
+    assert_eq!(life.at(64_000, crash()), [Action::RestartTranscoder]);
+    let actions = life.at(65_000, crash());
+    assert!(matches!(&actions[0], Action::StopSource(Some(f)) if f.blame == Blame::Us && f.text.contains("signal 11")));
+}
+
+#[test]
+fn a_transcoder_or_a_room_that_hangs_does_not_hold_the_end() {
+    let mut life = Life::publishing();
+    life.at(1_000, Input::SourceEnded(SourceEnd::Finished));
+    assert_eq!(life.at(2_000, Input::Tick), [Action::KillTranscoder, Action::LeaveRoom]);
+    assert_eq!(life.at(3_500, Input::Tick).last(), Some(&Action::Release));
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Audio), Just(Kind::Video)]
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let stop = prop_oneof![Just(Stop::Updated), Just(Stop::Deleted), Just(Stop::Shutdown)];
+    prop_oneof![
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(audio, video)| Input::Announced(SourceTracks { audio, video })),
+        8 => kind().prop_map(Input::SourceFrame),
+        3 => kind().prop_map(Input::Decodable),
+        1 => kind().prop_map(|k| Input::Unusable(k, "no".into())),
+        4 => Just(Input::MediaOut),
+        1 => Just(Input::SourceEnded(SourceEnd::Finished)),
+        1 => Just(Input::SourceEnded(SourceEnd::Lost(failed("lost")))),
+        1 => Just(Input::TranscoderCrashed("x".into())),
+        1 => Just(Input::TranscoderFailed("x".into())),
+        1 => Just(Input::TranscoderFinished),
+        1 => Just(Input::RoomClosed(failed("gone"))),
+        1 => Just(Input::RoomLeft),
+        1 => stop.prop_map(Input::Stop),
+        6 => Just(Input::Tick),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in whatever order: one PUBLISHING at the most, one last report unless deleted, one release, nothing
+    /// after it; and with nothing happening any more, the deadlines alone bring it there.
+    #[test]
+    fn every_life_ends_once(steps in proptest::collection::vec((input(), 0u64..20_000), 0..60)) {
+        let t0 = Instant::now();
+        let (mut session, mut all) = Session::new(true, t0);
+        let mut now = t0;
+        let mut deleted = false;
+        for (input, wait) in steps {
+            now += Duration::from_millis(wait);
+            let live = !session.ended();
+            deleted |= live && input == Input::Stop(Stop::Deleted);
+            let actions = session.step(input, now);
+            prop_assert!(live || actions.is_empty());
+            all.extend(actions);
+        }
+        let mut ticks = 0;
+        while let Some(deadline) = session.deadline() {
+            now = now.max(deadline);
+            all.extend(session.step(Input::Tick, now));
+            ticks += 1;
+            prop_assert!(ticks < 10, "deadlines do not end it: {session:?}");
+        }
+        let count = |f: fn(&Action) -> bool| all.iter().filter(|a| f(a)).count();
+        prop_assert_eq!(count(|a| matches!(a, Action::Release)), 1);
+        prop_assert_eq!(all.last(), Some(&Action::Release));
+        prop_assert!(count(|a| matches!(a, Action::Report(Status::Publishing, _))) <= 1);
+        let finals = count(|a| matches!(a, Action::Report(s, _) if s.is_final()));
+        prop_assert_eq!(finals, usize::from(!deleted));
+        prop_assert_eq!(count(|a| matches!(a, Action::StopSource(_))), 1);
+        prop_assert_eq!(count(|a| matches!(a, Action::LeaveRoom)), 1);
+    }
+}

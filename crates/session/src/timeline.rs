@@ -1,0 +1,232 @@
+//! One timeline per session: the source's timestamps, whatever they do, become media time that only moves forward, and media
+//! time is tied to one wall clock, which RTCP sender reports carry to the viewers so that lips match.
+//!
+//! This is the one place that handles jumps, wrap-arounds that a server missed, and the drift between the encoder's clock and
+//! ours. Pure: it takes timestamps and `now`.
+
+use model::{Kind, MediaTime};
+use std::time::{Duration, Instant};
+
+/// Where a session's media time begins. Not at zero: the first track to arrive need not be the earliest, and pictures may be
+/// shown before the first is decoded, so a second of room is left below (an encoder's two tracks start within a few frames).
+const START: MediaTime = MediaTime::from_millis(1_000);
+/// Backward steps up to this are jitter of the encoder's muxer and are flattened; larger ones are a new start of its clock.
+/// Half a second: more than any interleaving seen, less than any restart.
+const JITTER: MediaTime = MediaTime::from_millis(500);
+/// Forward steps beyond the time that really passed plus this are a jump. Two seconds: a source may pause (camera switched) and
+/// then stamp a little ahead, but content that is not there cannot be waited for.
+const AHEAD: MediaTime = MediaTime::from_millis(2_000);
+/// Where the other track's new start may lie, seen from here, to be taken for the same jump (both tracks jump together but a
+/// few frames apart).
+const SAME_JUMP: MediaTime = MediaTime::from_millis(1_000);
+/// The longest composition offset that is believed: 10 s is more than 250 pictures of reordering, H.264 allows 16.
+const MAX_REORDER: MediaTime = MediaTime::from_millis(10_000);
+/// How long the least delay is watched before the wall clock follows it: long enough to see past a network stall.
+const DRIFT_WINDOW: Duration = Duration::from_secs(5);
+/// Per window, how far the wall clock may follow: 200 ppm and more are bridged (crystals drift below 100), and no viewer
+/// sees a millisecond of lip sync move.
+const DRIFT_STEP: Duration = Duration::from_millis(2);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Timeline {
+    audio: Track,
+    video: Track,
+    /// What is added to a source's time, of the newest epoch.
+    offset: Option<MediaTime>,
+    /// The wall clock of media time zero.
+    origin: Option<Instant>,
+    /// The latest media time given out, and when.
+    head: Option<(MediaTime, Instant)>,
+    drift: Drift,
+    jumps: u32,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    last: Option<Last>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    source: MediaTime,
+    placed: MediaTime,
+    at: Instant,
+    offset: MediaTime,
+}
+
+#[derive(Debug, Default)]
+struct Drift {
+    window_from: Option<Instant>,
+    /// The least lateness (arrival minus due, in ns, may be negative) in the window.
+    least: i64,
+}
+
+/// A frame's place on the session's timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// When to decode it.
+    pub dts: MediaTime,
+    /// When to show it.
+    pub pts: MediaTime,
+    /// How long after its due moment it came; zero if in time.
+    pub late: Duration,
+}
+
+impl Timeline {
+    /// A timeline that has seen nothing.
+    pub fn new() -> Self {
+        Self {
+            audio: Track::default(),
+            video: Track::default(),
+            offset: None,
+            origin: None,
+            head: None,
+            drift: Drift::default(),
+            jumps: 0,
+        }
+    }
+
+    /// Places a frame that arrived at `now` with the source's own `dts` and `pts`. Decode times of one track strictly rise.
+    pub fn place(&mut self, kind: Kind, dts: MediaTime, pts: MediaTime, now: Instant) -> Placed {
+        let offset = *self.offset.get_or_insert(START - dts);
+        let track = match kind {
+            Kind::Audio => &self.audio,
+            Kind::Video => &self.video,
+        };
+        let (offset, floor) = match track.last {
+            None => (self.join(dts, offset, now), None),
+            Some(last) => (self.follow(dts, last, now), Some(last.placed + MediaTime::from_nanos(1))),
+        };
+        let mut placed = dts + offset;
+        if let Some(floor) = floor {
+            placed = placed.max(floor);
+        }
+        placed = placed.max(MediaTime::ZERO);
+        let last = Last { source: dts, placed, at: now, offset };
+        match kind {
+            Kind::Audio => self.audio.last = Some(last),
+            Kind::Video => self.video.last = Some(last),
+        }
+        if self.head.is_none_or(|(head, _)| placed > head) {
+            self.head = Some((placed, now));
+        }
+        let reorder = pts - dts;
+        let reorder = if reorder.as_nanos().unsigned_abs() > MAX_REORDER.as_nanos().unsigned_abs() { MediaTime::ZERO } else { reorder };
+        let late = self.lateness(placed, now);
+        Placed { dts: placed, pts: (placed + reorder).max(MediaTime::ZERO), late }
+    }
+
+    /// The wall clock of a point on this timeline. Before the first frame there is none: `now` is as good as any.
+    pub fn wall(&self, at: MediaTime, now: Instant) -> Instant {
+        self.origin.map_or(now, |origin| origin + at.to_duration())
+    }
+
+    /// How often the source's clock jumped.
+    pub fn jumps(&self) -> u32 {
+        self.jumps
+    }
+
+    /// The source was replaced by another encoder: its clock has nothing to do with the one before.
+    pub fn restart(&mut self) {
+        let resume = |track: &mut Track| {
+            if let Some(last) = &mut track.last {
+                // No source time is close to this one, so the next frame is taken for a jump.
+                last.source = MediaTime::from_nanos(i64::MAX);
+            }
+        };
+        resume(&mut self.audio);
+        resume(&mut self.video);
+        self.drift = Drift::default();
+    }
+
+    /// The offset for a track's first frame: the session's, unless that would put it far from where the session is.
+    fn join(&mut self, dts: MediaTime, offset: MediaTime, now: Instant) -> MediaTime {
+        let Some(expected) = self.expected(now) else { return offset };
+        let off = (dts + offset - expected).as_nanos();
+        if (-AHEAD.as_nanos()..=AHEAD.as_nanos()).contains(&off) { offset } else { self.jump(dts, expected) }
+    }
+
+    /// The offset for a frame of a track that is known.
+    fn follow(&mut self, dts: MediaTime, last: Last, now: Instant) -> MediaTime {
+        let step = dts - last.source;
+        let passed = MediaTime::from(now.saturating_duration_since(last.at));
+        // Behind a stall an encoder skips what it could not send: far from its last frame, yet not ahead of the time it is.
+        let ahead = step > passed + AHEAD && dts + last.offset > self.due(now) + AHEAD;
+        if step >= MediaTime::ZERO - JITTER && !ahead {
+            return last.offset;
+        }
+        let expected = self.expected(now).map_or(last.placed, |e| e.max(last.placed));
+        if let Some(newest) = self.offset
+            && newest != last.offset
+            && (dts + newest - expected).as_nanos().unsigned_abs() <= SAME_JUMP.as_nanos().unsigned_abs()
+        {
+            return newest;
+        }
+        self.jump(dts, expected)
+    }
+
+    fn jump(&mut self, dts: MediaTime, expected: MediaTime) -> MediaTime {
+        self.jumps += 1;
+        let offset = expected - dts;
+        self.offset = Some(offset);
+        offset
+    }
+
+    /// Where the session's media should be at `now`, from its head and the time passed since.
+    fn expected(&self, now: Instant) -> Option<MediaTime> {
+        self.head.map(|(head, at)| head + MediaTime::from(now.saturating_duration_since(at)))
+    }
+
+    /// The media time whose due moment is `now`.
+    fn due(&self, now: Instant) -> MediaTime {
+        self.origin.map_or(MediaTime::ZERO, |origin| MediaTime::from(now.saturating_duration_since(origin)))
+    }
+
+    fn lateness(&mut self, placed: MediaTime, now: Instant) -> Duration {
+        // A frame is due at origin + dts. The first defines the origin (a subtraction that cannot underflow the clock: the
+        // timeline starts at one second, and machines are up for longer).
+        let origin = *self.origin.get_or_insert_with(|| now.checked_sub(placed.to_duration()).unwrap_or(now));
+        let due = origin + placed.to_duration();
+        let late = signed_nanos(now, due);
+        self.watch_drift(late, now);
+        Duration::from_nanos(u64::try_from(late).unwrap_or(0))
+    }
+
+    /// Follows the least delay over a window: a network makes frames late, only a clock makes *all* of them late or early.
+    fn watch_drift(&mut self, late: i64, now: Instant) {
+        let Some(from) = self.drift.window_from else {
+            self.drift = Drift { window_from: Some(now), least: late };
+            return;
+        };
+        self.drift.least = self.drift.least.min(late);
+        if now.saturating_duration_since(from) < DRIFT_WINDOW {
+            return;
+        }
+        let step = DRIFT_STEP.as_nanos() as i64;
+        let by = self.drift.least.clamp(-step, step);
+        if let Some(origin) = &mut self.origin {
+            let moved = if by >= 0 {
+                origin.checked_add(Duration::from_nanos(by.unsigned_abs()))
+            } else {
+                origin.checked_sub(Duration::from_nanos(by.unsigned_abs()))
+            };
+            *origin = moved.unwrap_or(*origin);
+        }
+        self.drift = Drift { window_from: Some(now), least: late - by };
+    }
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn signed_nanos(a: Instant, b: Instant) -> i64 {
+    let ns = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
+    if a >= b { ns(a - b) } else { -ns(b - a) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! Sources as they are: interleaved, jittering, jumping, drifting, replaced.
+
+use super::*;
+use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn ms(v: i64) -> MediaTime {
+    MediaTime::from_millis(v)
+}
+
+struct Bench {
+    t0: Instant,
+    line: Timeline,
+}
+
+impl Bench {
+    fn new() -> Self {
+        // Some uptime to subtract from.
+        Self { t0: Instant::now() + Duration::from_secs(100_000), line: Timeline::new() }
+    }
+
+    fn put(&mut self, kind: Kind, source_ms: i64, arrived_ms: u32) -> i64 {
+        let now = self.t0 + MS * arrived_ms;
+        self.line.place(kind, ms(source_ms), ms(source_ms), now).dts.as_millis()
+    }
+}
+
+#[test]
+fn a_source_that_starts_at_hours_starts_at_the_beginning() {
+    let mut b = Bench::new();
+    assert_eq!(b.put(Kind::Video, 7_200_000, 0), 1_000);
+    assert_eq!(b.put(Kind::Audio, 7_199_980, 0), 980);
+    assert_eq!(b.put(Kind::Video, 7_200_040, 40), 1_040);
+}
+
+#[test]
+fn both_tracks_jump_together_and_stay_together() {
+    for to in [0, 3_600_000] {
+        let mut b = Bench::new();
+        for i in 0..50 {
+            b.put(Kind::Video, 500_000 + i * 40, i as u32 * 40);
+            b.put(Kind::Audio, 500_010 + i * 40, i as u32 * 40);
+        }
+        let v = b.put(Kind::Video, to, 2_000);
+        let a = b.put(Kind::Audio, to + 10, 2_001);
+        assert!((2_990..=3_020).contains(&v), "{v}");
+        assert_eq!(a - v, 10, "lip sync is kept over a jump to {to}");
+        assert_eq!(b.line.jumps(), 1);
+        assert_eq!(b.put(Kind::Video, to + 40, 2_040) - v, 40);
+    }
+}
+
+#[test]
+fn a_pause_is_not_a_jump() {
+    let mut b = Bench::new();
+    b.put(Kind::Video, 0, 0);
+    assert_eq!(b.put(Kind::Video, 10_000, 10_000), 11_000);
+    // Frames that queued up behind a stalled network come in a burst, with the times they were made.
+    assert_eq!(b.put(Kind::Video, 10_040, 15_000), 11_040);
+    assert_eq!(b.put(Kind::Video, 10_080, 15_000), 11_080);
+    assert_eq!(b.line.jumps(), 0);
+}
+
+#[test]
+fn late_frames_are_told_apart() {
+    let mut b = Bench::new();
+    b.put(Kind::Video, 0, 0);
+    let now = b.t0 + MS * 5_000;
+    assert_eq!(b.line.place(Kind::Video, ms(40), ms(40), now).late, Duration::from_millis(4_960));
+    let now = b.t0 + MS * 5_001;
+    assert_eq!(b.line.place(Kind::Video, ms(5_001), ms(5_001), now).late, Duration::ZERO);
+}
+
+#[test]
+fn small_steps_back_are_flattened() {
+    let mut b = Bench::new();
+    b.put(Kind::Audio, 100, 0);
+    assert_eq!(b.put(Kind::Audio, 90, 5), 1_000);
+    assert_eq!(b.put(Kind::Audio, 123, 23), 1_023);
+}
+
+#[test]
+fn a_track_that_starts_late_with_its_own_clock_is_put_beside_the_other() {
+    let mut b = Bench::new();
+    for i in 0..100 {
+        b.put(Kind::Video, 90_000 + i * 40, i as u32 * 40);
+    }
+    let a = b.put(Kind::Audio, 0, 4_000);
+    assert!((4_990..=5_010).contains(&a), "{a}");
+}
+
+#[test]
+fn another_encoder_continues_where_the_first_stopped() {
+    let mut b = Bench::new();
+    for i in 0..100 {
+        b.put(Kind::Video, i * 40, i as u32 * 40);
+        b.put(Kind::Audio, i * 40, i as u32 * 40);
+    }
+    b.line.restart();
+    let v = b.put(Kind::Video, 4_100, 6_000);
+    let a = b.put(Kind::Audio, 4_110, 6_000);
+    assert!((6_990..=7_010).contains(&v), "{v}");
+    assert_eq!(a - v, 10);
+}
+
+#[test]
+fn composition_times_survive_and_nonsense_ones_do_not() {
+    let mut b = Bench::new();
+    let p = b.line.place(Kind::Video, ms(0), ms(80), b.t0);
+    assert_eq!((p.pts - p.dts).as_millis(), 80);
+    let p = b.line.place(Kind::Video, ms(40), ms(3_600_000), b.t0 + MS * 40);
+    assert_eq!(p.pts, p.dts);
+}
+
+#[test]
+fn the_wall_clock_follows_an_encoder_that_runs_fast_or_slow() {
+    for ppm in [-150i64, 150] {
+        let mut b = Bench::new();
+        let mut last = (MediaTime::ZERO, b.t0);
+        for i in 0..90_000u64 {
+            // 40 ms of the encoder are not quite 40 ms of ours; every tenth frame is 30 ms late on top.
+            let ours = Duration::from_nanos((i * 40_000_000).saturating_add_signed(i as i64 * 40 * ppm));
+            let now = b.t0 + ours + if i % 10 == 3 { 30 * MS } else { Duration::ZERO };
+            let p = b.line.place(Kind::Video, ms(i as i64 * 40), ms(i as i64 * 40), now);
+            last = (p.dts, now);
+        }
+        let off = signed_nanos(b.line.wall(last.0, last.1), last.1) / 1_000_000;
+        assert!(off.abs() < 40, "{off} ms off after an hour at {ppm} ppm");
+        assert_eq!(b.line.jumps(), 0);
+    }
+}
+
+proptest! {
+    #[test]
+    fn time_never_goes_back_and_never_panics(
+        frames in proptest::collection::vec((any::<bool>(), any::<i64>(), any::<i64>(), 0u32..5_000), 1..200),
+    ) {
+        let mut b = Bench::new();
+        let (mut audio, mut video, mut now) = (None, None, b.t0);
+        for (is_audio, dts, pts, wait) in frames {
+            now += MS * wait;
+            let kind = if is_audio { Kind::Audio } else { Kind::Video };
+            let p = b.line.place(kind, MediaTime::from_nanos(dts), MediaTime::from_nanos(pts), now);
+            let last = if is_audio { &mut audio } else { &mut video };
+            prop_assert!(last.is_none_or(|l| p.dts > l), "{last:?} then {p:?}");
+            prop_assert!(p.pts >= MediaTime::ZERO);
+            // No matter what stamps say, media never runs far ahead of the time that passed.
+            let passed = (now - b.t0).as_millis() as i64;
+            prop_assert!(p.dts.as_millis() <= passed + 1_000 + 200 * 2_001, "{p:?} after {passed} ms");
+            *last = Some(p.dts);
+            let _ = b.line.wall(p.pts, now);
+        }
+    }
+}
