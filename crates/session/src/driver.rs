@@ -1,0 +1,582 @@
+//! Carries a session out: one task that moves media from the source through the transcoder into the room, and does what
+//! [`state`](crate::state) decides.
+
+use crate::facts::Facts;
+use crate::gop::Gop;
+use crate::registry::{Command, Place};
+use crate::room::{Room, Rooms};
+use crate::state::{Action, Input, Session, Stop};
+use crate::timeline::Timeline;
+use crate::transcoder::{FromChild, Transcoder, Transcoders};
+use crate::{Report, Source, SourceEnd, SourceEvent, Status};
+use link::{Job, ToChild, ToParent};
+use model::{
+    AudioConfig, Blame, Fault, Frame, IngressSpec, Kind, Layer, Media, MediaTime, Secret, SourceTracks, VideoConfig,
+    fit_layers,
+};
+use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+/// Reports that may wait for the control plane. A session makes a handful; more than this wait only while the control plane is
+/// away for long, and then the oldest news is of no use.
+const REPORTS: usize = 64;
+/// How often the latency of a track or layer is sampled, as in the Go ingress: for a histogram, twice a second is plenty.
+const LATENCY_EVERY: Duration = Duration::from_millis(500);
+/// How long a last report may wait for a full queue.
+const LAST_REPORT: Duration = Duration::from_secs(5);
+
+/// What others may want to know of a session while it runs: for metrics.
+pub trait Observer: Send + Sync + 'static {
+    /// A frame left for the room this long after it was due here. `output` is "audio" or a layer: "video.HIGH".
+    fn latency(&self, output: &'static str, latency: Duration);
+    /// A transcoder crashed, and another took its place.
+    fn transcoder_restarted(&self);
+    /// Frames of the source were dropped, because the transcoder did not take them.
+    fn dropped(&self, frames: u64);
+}
+
+/// Everything a session starts with.
+pub struct Start {
+    /// Its place in the registry.
+    pub place: Place,
+    /// What it is to do.
+    pub spec: IngressSpec,
+    /// Where the room's server is.
+    pub ws_url: String,
+    /// Admits to the room.
+    pub token: Secret,
+    /// Whether to offer loopback addresses for media.
+    pub loopback: bool,
+    /// When it was admitted.
+    pub started_at: SystemTime,
+    /// Where media comes from.
+    pub source: Source,
+    /// Where it gets rooms.
+    pub rooms: Arc<dyn Rooms>,
+    /// Where it gets transcoders.
+    pub transcoders: Arc<dyn Transcoders>,
+    /// Who is told about its speed and its troubles.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Runs a session in a future that resolves when it is over, and gives its reports: the last of them is final, unless the
+/// ingress was deleted.
+pub fn run(start: Start) -> (impl Future<Output = ()> + Send, mpsc::Receiver<Report>) {
+    let (reports, receiver) = mpsc::channel(REPORTS);
+    (async move { Driver::new(start, reports).run().await }, receiver)
+}
+
+struct Driver {
+    session: Session,
+    pending: Vec<Action>,
+    facts: Facts,
+    spec: IngressSpec,
+    ws_url: String,
+    token: Secret,
+    loopback: bool,
+    place: Place,
+    commands: mpsc::Receiver<Command>,
+    source: Option<Source>,
+    rooms: Arc<dyn Rooms>,
+    transcoders: Arc<dyn Transcoders>,
+    observer: Arc<dyn Observer>,
+    reports: mpsc::Sender<Report>,
+    room: Option<Box<dyn Room>>,
+    room_events: Option<mpsc::Receiver<Event>>,
+    leaving: Option<tokio::task::JoinHandle<()>>,
+    connected: bool,
+    transcoder: Option<Transcoder>,
+    timeline: Timeline,
+    gop: Gop,
+    video_config: Option<VideoConfig>,
+    audio_config: Option<AudioConfig>,
+    layers: Vec<Layer>,
+    wanted: Vec<bool>,
+    /// The transcoder's queue overflowed: pictures are of no use before the next key frame.
+    skipping: bool,
+    dropped: u64,
+    sampled: [Option<Instant>; 4],
+}
+
+/// One thing that happened, from any side.
+enum Happened {
+    Source(Option<SourceEvent>),
+    Child(FromChild),
+    Room(Option<Event>),
+    Left,
+    Told(Option<Command>),
+    Time,
+}
+
+impl Driver {
+    fn new(start: Start, reports: mpsc::Sender<Report>) -> Self {
+        let (session, pending) = Session::new(start.spec.input.reusable(), Instant::now());
+        let mut place = start.place;
+        let commands = place.commands();
+        Self {
+            session,
+            pending,
+            facts: Facts::new(place.entry.resource_id.clone(), start.started_at),
+            spec: start.spec,
+            ws_url: start.ws_url,
+            token: start.token,
+            loopback: start.loopback,
+            place,
+            commands,
+            source: Some(start.source),
+            rooms: start.rooms,
+            transcoders: start.transcoders,
+            observer: start.observer,
+            reports,
+            room: None,
+            room_events: None,
+            leaving: None,
+            connected: false,
+            transcoder: None,
+            timeline: Timeline::new(),
+            gop: Gop::default(),
+            video_config: None,
+            audio_config: None,
+            layers: Vec::new(),
+            wanted: Vec::new(),
+            skipping: false,
+            dropped: 0,
+            sampled: [None; 4],
+        }
+    }
+
+    async fn run(mut self) {
+        self.start_transcoder();
+        loop {
+            self.carry_out().await;
+            if self.session.ended() {
+                break;
+            }
+            match self.next().await {
+                Happened::Source(event) => self.on_source(event),
+                Happened::Child(message) => self.on_child(message),
+                Happened::Room(event) => self.on_room(event),
+                Happened::Left => self.step(Input::RoomLeft),
+                Happened::Told(command) => self.on_command(command),
+                Happened::Time => self.step(Input::Tick),
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen. Wishes and commands go before media, so that a flood of it can't starve them.
+    async fn next(&mut self) -> Happened {
+        let deadline = self.session.deadline();
+        let source = async {
+            match &mut self.source {
+                Some(source) => source.events.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let child = async {
+            match &mut self.transcoder {
+                Some(t) => t.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let room = async {
+            match &mut self.room_events {
+                Some(events) => events.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let left = async {
+            match &mut self.leaving {
+                Some(task) => {
+                    let _ = task.await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let time = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            command = self.commands.recv() => Happened::Told(command),
+            event = room => Happened::Room(event),
+            () = left => { self.leaving = None; Happened::Left }
+            () = time => Happened::Time,
+            message = child => Happened::Child(message),
+            event = source => Happened::Source(event),
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let actions = self.session.step(input, Instant::now());
+        self.pending.extend(actions);
+    }
+
+    async fn carry_out(&mut self) {
+        // Carrying one out may bring up another.
+        while !self.pending.is_empty() {
+            for action in std::mem::take(&mut self.pending) {
+                self.act(action).await;
+            }
+        }
+    }
+
+    async fn act(&mut self, action: Action) {
+        match action {
+            Action::Report(status, error) => self.report(status, error).await,
+            Action::Publish(tracks) => self.publish(tracks),
+            Action::RestartTranscoder => self.restart_transcoder(),
+            Action::FinishTranscoder => {
+                if !self.transcoder.as_ref().is_some_and(|t| t.send(ToChild::Finish)) {
+                    self.step(Input::TranscoderFinished);
+                }
+            }
+            Action::StopSource(fault) => {
+                if let Some(source) = self.source.take() {
+                    let _ = source.stop.send(fault);
+                }
+            }
+            Action::KillTranscoder => self.transcoder = None,
+            Action::LeaveRoom => self.leave_room(),
+            Action::Release => {
+                // The place is given up when the driver is dropped; nobody finds a session here from now on.
+                self.commands.close();
+            }
+        }
+    }
+
+    // === the control plane ===
+
+    async fn report(&mut self, status: Status, error: String) {
+        let report = self.facts.report(status, error, SystemTime::now());
+        info!(status = ?report.status, error = %report.error, "session state");
+        if status.is_final() {
+            let sent = tokio::time::timeout(LAST_REPORT, self.reports.send(report)).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                warn!("the last report found no taker");
+            }
+        } else if self.reports.try_send(report).is_err() {
+            warn!(?status, "a report was dropped: the control plane takes none");
+        }
+    }
+
+    /// Something the control plane shows has changed while its status stays.
+    fn report_facts(&mut self) {
+        if self.session.running() && self.session.status() == Status::Publishing {
+            let report = self.facts.report(Status::Publishing, String::new(), SystemTime::now());
+            let _ = self.reports.try_send(report);
+        }
+    }
+
+    fn on_command(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Stop(stop)) => self.step(Input::Stop(stop)),
+            Some(Command::TakeOver(source)) if self.session.running() => {
+                info!("another encoder takes over");
+                let words = Fault::new(Blame::Access, "another encoder has connected with the same stream key");
+                if let Some(old) = self.source.replace(source) {
+                    let _ = old.stop.send(Some(words));
+                }
+                self.timeline.restart();
+                self.gop.clear();
+                self.skipping = true;
+            }
+            // Dropping the source makes its server tell the encoder to try again.
+            Some(Command::TakeOver(_)) => {}
+            None => self.step(Input::Stop(Stop::Shutdown)),
+        }
+    }
+
+    // === the source ===
+
+    fn on_source(&mut self, event: Option<SourceEvent>) {
+        match event {
+            Some(SourceEvent::Media(Media::Announced(tracks))) => self.step(Input::Announced(tracks)),
+            Some(SourceEvent::Media(Media::VideoConfig(config))) => {
+                debug!(codec = ?config.codec, size = ?config.size, "source video");
+                self.facts.video_codec(config.codec);
+                self.gop.clear();
+                self.to_child(ToChild::VideoConfig(config.clone()));
+                self.video_config = Some(config);
+            }
+            Some(SourceEvent::Media(Media::AudioConfig(config))) => {
+                debug!(codec = ?config.codec, rate = config.sample_rate, channels = config.channels, "source audio");
+                self.facts.audio_codec(config.codec);
+                self.to_child(ToChild::AudioConfig(config.clone()));
+                self.audio_config = Some(config);
+            }
+            Some(SourceEvent::Media(Media::Frame(frame))) => self.on_frame(frame),
+            Some(SourceEvent::Ended(end)) => {
+                self.source = None;
+                self.step(Input::SourceEnded(end));
+            }
+            None => {
+                self.source = None;
+                let fault = Fault::passing(Blame::Us, "the connection's task ended unexpectedly; connect again");
+                self.step(Input::SourceEnded(SourceEnd::Lost(fault)));
+            }
+        }
+    }
+
+    fn on_frame(&mut self, mut frame: Frame) {
+        let now = Instant::now();
+        let placed = self.timeline.place(frame.kind, frame.dts, frame.pts, now);
+        (frame.dts, frame.pts) = (placed.dts, placed.pts);
+        let kind = frame.kind;
+        self.facts.count(kind, frame.data.len(), now);
+        if kind == Kind::Video {
+            if frame.key {
+                self.skipping = false;
+            }
+            self.gop.push(&frame);
+        }
+        if kind == Kind::Audio || !self.skipping {
+            self.to_child(ToChild::Frame(frame));
+        } else {
+            self.count_dropped();
+        }
+        self.step(Input::SourceFrame(kind));
+    }
+
+    // === the transcoder ===
+
+    fn start_transcoder(&mut self) {
+        let job = Job {
+            video_codec: self.spec.video.encoding.codec,
+            max_frame_rate: self.spec.video.encoding.max_frame_rate,
+            audio: self.spec.audio.encoding,
+        };
+        match self.transcoders.take(job) {
+            Ok(transcoder) => {
+                debug!(pid = transcoder.pid(), "transcoder taken");
+                self.transcoder = Some(transcoder);
+            }
+            Err(e) => self.step(Input::TranscoderCrashed(format!("it could not be started: {e}"))),
+        }
+    }
+
+    /// Puts a new transcoder in the place of a crashed one and brings it up to date: viewers see a short freeze.
+    fn restart_transcoder(&mut self) {
+        self.observer.transcoder_restarted();
+        self.transcoder = None;
+        self.start_transcoder();
+        if let Some(config) = self.video_config.clone() {
+            self.to_child(ToChild::VideoConfig(config));
+        }
+        if let Some(config) = self.audio_config.clone() {
+            self.to_child(ToChild::AudioConfig(config));
+        }
+        if !self.layers.is_empty() {
+            self.to_child(ToChild::Layers(self.layers.clone()));
+            for (layer, &wanted) in self.wanted.clone().iter().enumerate().filter(|(_, w)| !**w) {
+                self.to_child(ToChild::Wanted { layer: layer as u8, wanted });
+            }
+        }
+        match self.gop.latest() {
+            Some(latest) => {
+                self.to_child(ToChild::ShowFrom(latest));
+                for frame in self.gop.frames().to_vec() {
+                    self.to_child(ToChild::Frame(frame));
+                }
+            }
+            None => self.skipping = true,
+        }
+    }
+
+    fn to_child(&mut self, message: ToChild) {
+        let Some(transcoder) = &self.transcoder else { return };
+        let is_video = matches!(&message, ToChild::Frame(f) if f.kind == Kind::Video);
+        if transcoder.send(message) {
+            return;
+        }
+        self.count_dropped();
+        if is_video && !self.skipping {
+            warn!("the transcoder does not keep up: pictures are dropped until the next key frame");
+            self.skipping = true;
+        }
+    }
+
+    fn count_dropped(&mut self) {
+        self.dropped += 1;
+        self.observer.dropped(1);
+    }
+
+    fn on_child(&mut self, message: FromChild) {
+        let message = match message {
+            FromChild::Message(message) => message,
+            FromChild::Gone(how) => {
+                self.transcoder = None;
+                if self.session.running() {
+                    warn!(how, "the transcoder is gone");
+                }
+                return self.step(Input::TranscoderCrashed(how));
+            }
+        };
+        match message {
+            ToParent::Hello(_) | ToParent::Ready | ToParent::Alive { .. } => {}
+            ToParent::VideoFormat { width, height, frame_rate } => self.on_video_format(width, height, frame_rate),
+            ToParent::AudioFormat { sample_rate, channels } => {
+                if self.facts.audio_format(sample_rate, channels) {
+                    self.report_facts();
+                }
+                self.step(Input::Decodable(Kind::Audio));
+            }
+            ToParent::Video { layer, pts, key, data } => {
+                let at = self.timeline.wall(pts, Instant::now());
+                if let Some(room) = &self.room {
+                    room.video(usize::from(layer), Out { pts, at, key, data });
+                }
+                self.sent(usize::from(layer) + 1, at);
+            }
+            ToParent::Audio { pts, data } => self.on_audio(pts, data),
+            ToParent::Unusable { kind, reason } => {
+                warn!(kind = kind.as_str(), reason, "this part of the source can't be used");
+                self.step(Input::Unusable(kind, reason));
+            }
+            ToParent::Failed { reason } => self.step(Input::TranscoderFailed(reason)),
+            ToParent::Finished => self.step(Input::TranscoderFinished),
+        }
+    }
+
+    fn on_audio(&mut self, pts: MediaTime, data: bytes::Bytes) {
+        let at = self.timeline.wall(pts, Instant::now());
+        if let Some(room) = &self.room {
+            room.audio(pts, at, data);
+        }
+        self.sent(0, at);
+    }
+
+    fn on_video_format(&mut self, width: u32, height: u32, frame_rate: Option<f64>) {
+        if self.facts.video_format(width, height, frame_rate) {
+            info!(width, height, frame_rate, "source picture");
+            self.report_facts();
+        }
+        if self.layers.is_empty() {
+            self.layers = fit_layers(&self.spec.video.encoding.layers, width, height);
+            self.wanted = vec![true; self.layers.len()];
+            self.to_child(ToChild::Layers(self.layers.clone()));
+        }
+        self.step(Input::Decodable(Kind::Video));
+    }
+
+    /// An encoded frame went to the room: `output` 0 is sound, above it layers.
+    fn sent(&mut self, output: usize, at: Instant) {
+        if !self.connected {
+            return;
+        }
+        let now = Instant::now();
+        if let Some(sampled) = self.sampled.get_mut(output)
+            && sampled.is_none_or(|last| now.saturating_duration_since(last) >= LATENCY_EVERY)
+        {
+            *sampled = Some(now);
+            let name = match output {
+                0 => "output.audio",
+                n => match self.layers[n - 1].quality {
+                    model::Quality::Low => "output.video.LOW",
+                    model::Quality::Medium => "output.video.MEDIUM",
+                    model::Quality::High => "output.video.HIGH",
+                },
+            };
+            self.observer.latency(name, now.saturating_duration_since(at));
+        }
+        if self.session.status() == Status::Buffering {
+            self.step(Input::MediaOut);
+        }
+    }
+
+    // === the room ===
+
+    fn publish(&mut self, which: SourceTracks) {
+        let video = which.video.then(|| self.video_track());
+        let audio = which.audio.then(|| self.audio_track());
+        if let Some(room) = &self.room {
+            video.into_iter().for_each(|t| room.add_video(t));
+            audio.into_iter().for_each(|t| room.add_audio(t));
+            return;
+        }
+        let mut config = publish::Config::new(self.ws_url.clone(), self.token.clone());
+        config.attributes =
+            vec![("ingress.resourceID".to_owned(), self.place.entry.resource_id.to_string())];
+        config.loopback = self.loopback;
+        let (room, events) = self.rooms.join(config, Tracks { video, audio });
+        self.room = Some(room);
+        self.room_events = Some(events);
+    }
+
+    fn video_track(&self) -> VideoTrack {
+        VideoTrack {
+            // The Go ingress names its video track so; LiveKit only wants it unique within the participant.
+            cid: self.spec.ingress_id.to_string(),
+            name: self.spec.video.name.clone(),
+            source: self.spec.video.source,
+            codec: self.spec.video.encoding.codec,
+            layers: self.layers.clone(),
+        }
+    }
+
+    fn audio_track(&self) -> AudioTrack {
+        AudioTrack {
+            cid: format!("TR_{}", self.place.entry.resource_id),
+            name: self.spec.audio.name.clone(),
+            source: self.spec.audio.source,
+            stereo: self.spec.audio.encoding.channels > 1,
+            dtx: self.spec.audio.encoding.dtx,
+        }
+    }
+
+    fn on_room(&mut self, event: Option<Event>) {
+        match event {
+            Some(Event::Joined { room_sid, participant_sid }) => {
+                info!(room_sid, participant_sid, "joined the room");
+                if self.facts.room(room_sid) {
+                    self.report_facts();
+                }
+            }
+            Some(Event::Published { kind, track_sid }) => info!(kind = kind.as_str(), track_sid, "published"),
+            Some(Event::Connected) => self.connected = true,
+            Some(Event::KeyFrameWanted { layer }) => self.to_child(ToChild::KeyFrame { layer: layer as u8 }),
+            Some(Event::LayersWanted(wanted)) => self.on_wanted(&wanted),
+            Some(Event::Muted { kind, muted }) => info!(kind = kind.as_str(), muted, "the room mutes"),
+            Some(Event::Reconnecting) => warn!("the room is lost, reconnecting"),
+            Some(Event::Reconnected) => info!("back in the room"),
+            Some(Event::Closed(fault)) => self.room_gone(fault),
+            None => self.room_gone(Fault::new(Blame::Us, "room disconnected unexpectedly: its task ended")),
+        }
+    }
+
+    fn room_gone(&mut self, fault: Fault) {
+        self.room = None;
+        self.room_events = None;
+        self.connected = false;
+        self.step(Input::RoomClosed(fault));
+    }
+
+    fn on_wanted(&mut self, wanted: &[bool]) {
+        for (layer, &now) in wanted.iter().enumerate() {
+            let Some(before) = self.wanted.get_mut(layer) else { break };
+            if std::mem::replace(before, now) != now {
+                debug!(layer, wanted = now, "layer");
+                self.to_child(ToChild::Wanted { layer: layer as u8, wanted: now });
+            }
+        }
+    }
+
+    fn leave_room(&mut self) {
+        self.room_events = None;
+        self.connected = false;
+        match self.room.take() {
+            Some(room) => self.leaving = Some(tokio::spawn(room.leave())),
+            None => self.step(Input::RoomLeft),
+        }
+    }
+}
+
+/// Nanoseconds since 1970, as the control plane counts time.
+pub(crate) fn unix_nanos(at: SystemTime) -> i64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+}

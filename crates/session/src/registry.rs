@@ -1,0 +1,143 @@
+//! The one registry of sessions: which ingress runs here, and how to reach its session. One session per ingress.
+
+use crate::{Source, state::Stop};
+use model::{IngressId, InputKind, ResourceId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// Commands that may wait for a session: each is taken within a frame's time, and only operators and encoders send any.
+const COMMANDS: usize = 8;
+
+/// What a session is told while it runs.
+#[derive(Debug)]
+pub enum Command {
+    /// End.
+    Stop(Stop),
+    /// Another encoder came with the same key: go on with this one.
+    TakeOver(Source),
+}
+
+/// What the registry knows of a session.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its ingress.
+    pub ingress_id: IngressId,
+    /// The session.
+    pub resource_id: ResourceId,
+    /// How media comes in.
+    pub input: InputKind,
+    /// Whether media is transcoded.
+    pub transcode: bool,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Entry {
+    /// Tells the session. Gives the command back if it is ending already, or too busy to listen.
+    ///
+    /// # Errors
+    /// The command, for another try or another way.
+    pub fn tell(&self, command: Command) -> Result<(), Command> {
+        self.commands.try_send(command).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(c) | mpsc::error::TrySendError::Closed(c) => c,
+        })
+    }
+
+    /// Resolves when the session is over.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
+    }
+}
+
+/// See the [module](self). Clones share one registry.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    sessions: Arc<Mutex<HashMap<IngressId, Entry>>>,
+}
+
+/// A place in the registry; dropping it gives the place up.
+#[derive(Debug)]
+pub struct Place {
+    registry: Registry,
+    /// What stands in the registry.
+    pub entry: Entry,
+    commands: Option<mpsc::Receiver<Command>>,
+}
+
+impl Place {
+    /// The commands for this session. Taken once.
+    pub(crate) fn commands(&mut self) -> mpsc::Receiver<Command> {
+        // A second taker gets a closed queue: it is told nothing.
+        self.commands.take().unwrap_or_else(|| mpsc::channel(1).1)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.entry.ingress_id);
+    }
+}
+
+impl Registry {
+    /// Takes the place of a session to come.
+    ///
+    /// # Errors
+    /// The session of this ingress that runs (or is being admitted) already.
+    pub fn enter(
+        &self,
+        ingress_id: IngressId,
+        resource_id: ResourceId,
+        input: InputKind,
+        transcode: bool,
+    ) -> Result<Place, Entry> {
+        let mut sessions = self.lock();
+        if let Some(running) = sessions.get(&ingress_id) {
+            return Err(running.clone());
+        }
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let entry = Entry { ingress_id: ingress_id.clone(), resource_id, input, transcode, commands };
+        sessions.insert(ingress_id, entry.clone());
+        Ok(Place { registry: self.clone(), entry, commands: Some(receiver) })
+    }
+
+    /// All sessions.
+    pub fn list(&self) -> Vec<Entry> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IngressId, Entry>> {
+        // Held for single map operations only, which cannot leave it half done.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_ingress_has_one_session_at_a_time() {
+        let registry = Registry::default();
+        let enter = |resource: &str| {
+            registry.enter(IngressId("IN_1".into()), ResourceId(resource.into()), InputKind::Rtmp, true)
+        };
+        let mut place = enter("RT_1").unwrap();
+        let running = enter("RT_2").unwrap_err();
+        assert_eq!(running.resource_id, ResourceId("RT_1".into()));
+        running.tell(Command::Stop(Stop::Shutdown)).unwrap();
+        let mut commands = place.commands();
+        assert!(matches!(commands.recv().await, Some(Command::Stop(Stop::Shutdown))));
+        drop(commands);
+        running.ended().await;
+        assert!(running.tell(Command::Stop(Stop::Shutdown)).is_err());
+        assert!(!registry.is_empty());
+        drop(place);
+        assert!(registry.is_empty());
+        enter("RT_3").unwrap();
+    }
+}
