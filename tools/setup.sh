@@ -73,8 +73,13 @@ setup_system() {
     sudo=(sudo)
   fi
   setup_say "installing with apt: ${missing[*]}"
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+  {
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+      "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  } </dev/null >"$CACHE/apt.log" 2>&1 || {
+    tail -n 20 "$CACHE/apt.log" >&2
+    setup_fail "apt failed; the above is the end of $CACHE/apt.log"
+  }
   mapfile -t missing < <(missing_packages | sort -u)
   [ "${#missing[@]}" -eq 0 ] ||
     setup_fail "apt installed these, but they are still missing or too old (GStreamer must be $GST_MIN or newer): ${missing[*]}"
