@@ -78,7 +78,7 @@ struct Driver {
     token: Secret,
     loopback: bool,
     place: Place,
-    commands: mpsc::Receiver<Command>,
+    commands: Option<mpsc::Receiver<Command>>,
     source: Option<Source>,
     rooms: Arc<dyn Rooms>,
     transcoders: Arc<dyn Transcoders>,
@@ -113,9 +113,9 @@ enum Happened {
 
 impl Driver {
     fn new(start: Start, reports: mpsc::Sender<Report>) -> Self {
-        let (session, pending) = Session::new(start.spec.input.reusable(), Instant::now());
+        let (session, pending) = Session::new(start.spec.input.reusable(), now());
         let mut place = start.place;
-        let commands = place.commands();
+        let commands = Some(place.commands());
         Self {
             session,
             pending,
@@ -201,9 +201,15 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
+        let told = async {
+            match &mut self.commands {
+                Some(commands) => commands.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            command = self.commands.recv() => Happened::Told(command),
+            command = told => Happened::Told(command),
             event = room => Happened::Room(event),
             () = left => { self.leaving = None; Happened::Left }
             () = time => Happened::Time,
@@ -213,7 +219,7 @@ impl Driver {
     }
 
     fn step(&mut self, input: Input) {
-        let actions = self.session.step(input, Instant::now());
+        let actions = self.session.step(input, now());
         self.pending.extend(actions);
     }
 
@@ -227,6 +233,10 @@ impl Driver {
     }
 
     async fn act(&mut self, action: Action) {
+        if !self.session.running() {
+            // Nobody takes over a session that is ending: its next encoder waits for the place.
+            self.commands = None;
+        }
         match action {
             Action::Report(status, error) => self.report(status, error).await,
             Action::Publish(tracks) => self.publish(tracks),
@@ -243,10 +253,8 @@ impl Driver {
             }
             Action::KillTranscoder => self.transcoder = None,
             Action::LeaveRoom => self.leave_room(),
-            Action::Release => {
-                // The place is given up when the driver is dropped; nobody finds a session here from now on.
-                self.commands.close();
-            }
+            // All of it is let go of when the driver is dropped.
+            Action::Release => {}
         }
     }
 
@@ -324,7 +332,7 @@ impl Driver {
     }
 
     fn on_frame(&mut self, mut frame: Frame) {
-        let now = Instant::now();
+        let now = now();
         let placed = self.timeline.place(frame.kind, frame.dts, frame.pts, now);
         (frame.dts, frame.pts) = (placed.dts, placed.pts);
         let kind = frame.kind;
@@ -427,7 +435,7 @@ impl Driver {
                 self.step(Input::Decodable(Kind::Audio));
             }
             ToParent::Video { layer, pts, key, data } => {
-                let at = self.timeline.wall(pts, Instant::now());
+                let at = self.timeline.wall(pts, now());
                 if let Some(room) = &self.room {
                     room.video(usize::from(layer), Out { pts, at, key, data });
                 }
@@ -444,7 +452,7 @@ impl Driver {
     }
 
     fn on_audio(&mut self, pts: MediaTime, data: bytes::Bytes) {
-        let at = self.timeline.wall(pts, Instant::now());
+        let at = self.timeline.wall(pts, now());
         if let Some(room) = &self.room {
             room.audio(pts, at, data);
         }
@@ -469,7 +477,7 @@ impl Driver {
         if !self.connected {
             return;
         }
-        let now = Instant::now();
+        let now = now();
         if let Some(sampled) = self.sampled.get_mut(output)
             && sampled.is_none_or(|last| now.saturating_duration_since(last) >= LATENCY_EVERY)
         {
@@ -574,6 +582,11 @@ impl Driver {
             None => self.step(Input::RoomLeft),
         }
     }
+}
+
+/// The time by tokio's clock, so that tests can run it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Nanoseconds since 1970, as the control plane counts time.

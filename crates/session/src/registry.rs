@@ -43,9 +43,9 @@ impl Entry {
         })
     }
 
-    /// Resolves when the session is over.
-    pub async fn ended(&self) {
-        self.commands.closed().await;
+    /// Whether it has stopped taking commands: it is about to give up its place.
+    pub fn is_ending(&self) -> bool {
+        self.commands.is_closed()
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
         let mut commands = place.commands();
         assert!(matches!(commands.recv().await, Some(Command::Stop(Stop::Shutdown))));
         drop(commands);
-        running.ended().await;
+        assert!(running.is_ending());
         assert!(running.tell(Command::Stop(Stop::Shutdown)).is_err());
         assert!(!registry.is_empty());
         drop(place);

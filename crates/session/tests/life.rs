@@ -1,0 +1,382 @@
+//! Whole sessions on virtual time, with a scripted transcoder and a room that takes notes.
+
+use bytes::Bytes;
+use link::{Job, ToChild, ToParent};
+use model::*;
+use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
+use session::registry::{Command, Registry};
+use session::room::{Room, Rooms};
+use session::state::Stop;
+use session::transcoder::{FromChild, Transcoder, Transcoders};
+use session::*;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
+
+/// The other ends of everything a session holds.
+struct Stage {
+    registry: Registry,
+    feed: SourceFeed,
+    reports: mpsc::Receiver<Report>,
+    children: mpsc::UnboundedReceiver<ChildEnd>,
+    rooms: mpsc::UnboundedReceiver<RoomEnd>,
+    running: tokio::task::JoinHandle<()>,
+    restarts: Arc<Mutex<u32>>,
+}
+
+struct ChildEnd {
+    job: Job,
+    told: mpsc::Receiver<ToChild>,
+    says: mpsc::Sender<FromChild>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Sent {
+    Video { layer: usize, key: bool },
+    Audio,
+    AddAudio,
+    AddVideo,
+    Left,
+}
+
+struct RoomEnd {
+    config: publish::Config,
+    tracks: Tracks,
+    says: mpsc::Sender<Event>,
+    got: mpsc::UnboundedReceiver<Sent>,
+}
+
+struct FakeTranscoders(mpsc::UnboundedSender<ChildEnd>);
+
+impl Transcoders for FakeTranscoders {
+    fn take(&self, job: Job) -> io::Result<Transcoder> {
+        let (to, told) = mpsc::channel(64);
+        let (says, from) = mpsc::channel(64);
+        self.0.send(ChildEnd { job, told, says }).map_err(io::Error::other)?;
+        Ok(Transcoder::from_channels(to, from))
+    }
+}
+
+struct FakeRoom(mpsc::UnboundedSender<Sent>);
+
+impl Room for FakeRoom {
+    fn add_video(&self, _: VideoTrack) {
+        let _ = self.0.send(Sent::AddVideo);
+    }
+    fn add_audio(&self, _: AudioTrack) {
+        let _ = self.0.send(Sent::AddAudio);
+    }
+    fn video(&self, layer: usize, frame: Out) -> bool {
+        self.0.send(Sent::Video { layer, key: frame.key }).is_ok()
+    }
+    fn audio(&self, _: MediaTime, _: Instant, _: Bytes) -> bool {
+        self.0.send(Sent::Audio).is_ok()
+    }
+    fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let _ = self.0.send(Sent::Left);
+        })
+    }
+}
+
+struct FakeRooms(mpsc::UnboundedSender<RoomEnd>);
+
+impl Rooms for FakeRooms {
+    fn join(&self, config: publish::Config, tracks: Tracks) -> (Box<dyn Room>, mpsc::Receiver<Event>) {
+        let (says, events) = mpsc::channel(64);
+        let (note, got) = mpsc::unbounded_channel();
+        let _ = self.0.send(RoomEnd { config, tracks, says, got });
+        (Box::new(FakeRoom(note)), events)
+    }
+}
+
+struct Notes(Arc<Mutex<u32>>);
+
+impl Observer for Notes {
+    fn latency(&self, _: &'static str, _: Duration) {}
+    fn transcoder_restarted(&self) {
+        *self.0.lock().unwrap() += 1;
+    }
+    fn dropped(&self, _: u64) {}
+}
+
+fn spec() -> IngressSpec {
+    IngressSpec {
+        ingress_id: IngressId("IN_1".into()),
+        name: "n".into(),
+        stream_key: Secret::new("key"),
+        url: Secret::default(),
+        input: InputKind::Rtmp,
+        room: "room".into(),
+        identity: "id".into(),
+        participant_name: String::new(),
+        metadata: String::new(),
+        transcode: true,
+        enabled: true,
+        audio: AudioSpec {
+            name: "sound".into(),
+            source: TrackSource::Microphone,
+            encoding: AudioPreset::OpusStereo96k.encoding(),
+        },
+        video: VideoSpec {
+            name: "picture".into(),
+            source: TrackSource::Camera,
+            encoding: VideoPreset::H264_720p30Layers3.encoding(),
+        },
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let registry = Registry::default();
+        let place =
+            registry.enter(IngressId("IN_1".into()), ResourceId("RT_1".into()), InputKind::Rtmp, true).unwrap();
+        let (feed, source) = source();
+        let (children_tx, children) = mpsc::unbounded_channel();
+        let (rooms_tx, rooms) = mpsc::unbounded_channel();
+        let restarts = Arc::new(Mutex::new(0));
+        let (running, reports) = run(Start {
+            place,
+            spec: spec(),
+            ws_url: "ws://sfu".into(),
+            token: Secret::new("token"),
+            loopback: false,
+            started_at: SystemTime::now(),
+            source,
+            rooms: Arc::new(FakeRooms(rooms_tx)),
+            transcoders: Arc::new(FakeTranscoders(children_tx)),
+            observer: Arc::new(Notes(restarts.clone())),
+        });
+        Self { registry, feed, reports, children, rooms, running: tokio::spawn(running), restarts }
+    }
+
+    async fn media(&self, media: Media) {
+        self.feed.events.send(SourceEvent::Media(media)).await.unwrap();
+    }
+
+    async fn frame(&self, at_ms: i64, key: bool) {
+        let at = MediaTime::from_millis(at_ms);
+        self.media(Media::Frame(Frame { kind: Kind::Video, pts: at, dts: at, key, data: Bytes::from_static(b"picture") }))
+            .await;
+    }
+
+    async fn report(&mut self) -> Report {
+        self.reports.recv().await.expect("a report")
+    }
+
+    async fn child(&mut self) -> ChildEnd {
+        self.children.recv().await.expect("a transcoder is taken")
+    }
+
+    /// Brings a video-only session to PUBLISHING.
+    async fn publish(&mut self) -> (ChildEnd, RoomEnd) {
+        assert_eq!(self.report().await.status, Status::Buffering);
+        let mut child = self.child().await;
+        self.media(Media::Announced(SourceTracks { video: true, audio: false })).await;
+        self.media(Media::VideoConfig(video_config())).await;
+        self.frame(0, true).await;
+        child.expect(|m| matches!(m, ToChild::VideoConfig(_))).await;
+        child.expect(|m| matches!(m, ToChild::Frame(_))).await;
+        child.say(ToParent::VideoFormat { width: 1280, height: 720, frame_rate: Some(30.0) }).await;
+        child.expect(|m| matches!(m, ToChild::Layers(l) if l.len() == 3)).await;
+        let room = self.rooms.recv().await.expect("a room is joined");
+        room.says.send(Event::Joined { room_sid: "RM_1".into(), participant_sid: "PA_1".into() }).await.unwrap();
+        room.says.send(Event::Connected).await.unwrap();
+        // The room's events are looked at first, so this picture finds it connected.
+        tokio::task::yield_now().await;
+        child.picture(0, true).await;
+        let report = self.report().await;
+        assert_eq!((report.status, report.room_id.as_str()), (Status::Publishing, "RM_1"));
+        assert_eq!(report.video.as_ref().map(|v| (v.mime.as_str(), v.width, v.height)), Some(("video/H264", 1280, 720)));
+        (child, room)
+    }
+
+    /// The statuses still to come, once the session is over.
+    async fn rest(mut self) -> Vec<(Status, String)> {
+        self.running.await.unwrap();
+        assert!(self.registry.is_empty(), "the place is given up");
+        let mut rest = Vec::new();
+        while let Some(report) = self.reports.recv().await {
+            rest.push((report.status, report.error));
+        }
+        rest
+    }
+}
+
+impl ChildEnd {
+    async fn expect(&mut self, what: impl Fn(&ToChild) -> bool) -> ToChild {
+        loop {
+            let message = self.told.recv().await.expect("the session talks to its transcoder");
+            if what(&message) {
+                return message;
+            }
+        }
+    }
+
+    async fn say(&self, message: ToParent) {
+        self.says.send(FromChild::Message(message)).await.unwrap();
+    }
+
+    async fn picture(&self, layer: u8, key: bool) {
+        let pts = MediaTime::from_millis(1_000);
+        self.say(ToParent::Video { layer, pts, key, data: Bytes::from_static(b"coded") }).await;
+    }
+}
+
+fn video_config() -> VideoConfig {
+    VideoConfig { codec: VideoCodec::H264, record: Bytes::from_static(b"avcC"), size: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_is_seen_and_ends() {
+    let mut stage = Stage::new();
+    let (mut child, mut room) = stage.publish().await;
+    assert_eq!(child.job.max_frame_rate, 30.0);
+    assert_eq!(room.config.attributes, [("ingress.resourceID".to_owned(), "RT_1".to_owned())]);
+    assert_eq!(room.tracks.video.as_ref().map(|t| (t.cid.as_str(), t.layers.len())), Some(("IN_1", 3)));
+    assert!(room.tracks.audio.is_none());
+    assert_eq!(room.got.recv().await, Some(Sent::Video { layer: 0, key: true }));
+
+    room.says.send(Event::KeyFrameWanted { layer: 2 }).await.unwrap();
+    child.expect(|m| *m == ToChild::KeyFrame { layer: 2 }).await;
+    room.says.send(Event::LayersWanted(vec![true, true, false])).await.unwrap();
+    child.expect(|m| *m == ToChild::Wanted { layer: 2, wanted: false }).await;
+
+    stage.feed.events.send(SourceEvent::Ended(SourceEnd::Finished)).await.unwrap();
+    child.expect(|m| *m == ToChild::Finish).await;
+    child.picture(0, false).await;
+    child.say(ToParent::Finished).await;
+    assert_eq!(room.got.recv().await, Some(Sent::Video { layer: 0, key: false }), "what was inside is still shown");
+    assert_eq!(room.got.recv().await, Some(Sent::Left));
+    assert_eq!(stage.rest().await, [(Status::Inactive, String::new())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sound_that_comes_late_is_added() {
+    let mut stage = Stage::new();
+    let (mut child, mut room) = stage.publish().await;
+    stage
+        .media(Media::AudioConfig(AudioConfig {
+            codec: AudioCodec::Aac,
+            record: Bytes::new(),
+            sample_rate: None,
+            channels: None,
+        }))
+        .await;
+    child.expect(|m| matches!(m, ToChild::AudioConfig(_))).await;
+    child.say(ToParent::AudioFormat { sample_rate: 44_100, channels: 2 }).await;
+    let report = stage.report().await;
+    assert_eq!(report.status, Status::Publishing);
+    assert_eq!(report.audio.map(|a| (a.mime, a.sample_rate)), Some(("audio/aac".to_owned(), 44_100)));
+    room.got.recv().await;
+    assert_eq!(room.got.recv().await, Some(Sent::AddAudio));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_keeps_the_room_and_the_encoder() {
+    let mut stage = Stage::new();
+    let (mut first, room) = stage.publish().await;
+    room.says.send(Event::LayersWanted(vec![false, true, true])).await.unwrap();
+    first.expect(|m| matches!(m, ToChild::Wanted { .. })).await;
+    stage.frame(40, false).await;
+    stage.frame(80, false).await;
+    first.expect(|m| matches!(m, ToChild::Frame(f) if f.pts.as_millis() == 1_080)).await;
+    first.says.send(FromChild::Gone("signal: 9 (SIGKILL)".into())).await.unwrap();
+
+    let mut second = stage.child().await;
+    assert_eq!(*stage.restarts.lock().unwrap(), 1);
+    // Everything the new one needs, in the order in which it needs it.
+    assert!(matches!(second.told.recv().await, Some(ToChild::VideoConfig(_))));
+    assert!(matches!(second.told.recv().await, Some(ToChild::Layers(l)) if l.len() == 3));
+    assert_eq!(second.told.recv().await, Some(ToChild::Wanted { layer: 0, wanted: false }));
+    assert_eq!(second.told.recv().await, Some(ToChild::ShowFrom(MediaTime::from_millis(1_080))));
+    for ms in [1_000, 1_040, 1_080] {
+        assert!(matches!(second.told.recv().await, Some(ToChild::Frame(f)) if f.pts.as_millis() == ms));
+    }
+    second.say(ToParent::VideoFormat { width: 1280, height: 720, frame_rate: Some(30.0) }).await;
+    second.picture(1, true).await;
+    assert!(stage.rooms.try_recv().is_err(), "nothing is joined again");
+    assert!(stage.reports.try_recv().is_err(), "the state stays PUBLISHING");
+    assert!(!stage.running.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_crashes_end_it_with_words() {
+    let mut stage = Stage::new();
+    let (mut child, room) = stage.publish().await;
+    for _ in 0..2 {
+        child.says.send(FromChild::Gone("signal: 11".into())).await.unwrap();
+        child = stage.child().await;
+    }
+    child.says.send(FromChild::Gone("signal: 11".into())).await.unwrap();
+    let words = (&mut stage.feed.stopped).await.unwrap().expect("the encoder is told");
+    assert!(words.text.contains("crashed 3 times"), "{words}");
+    drop(room);
+    assert_eq!(stage.rest().await, [(Status::Error, words.text)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_encoder_that_comes_back_takes_over() {
+    let mut stage = Stage::new();
+    let (mut child, room) = stage.publish().await;
+    let entry = stage.registry.list().remove(0);
+    let (feed, second) = source();
+    entry.tell(Command::TakeOver(second)).unwrap();
+    let old = std::mem::replace(&mut stage.feed, feed);
+    let words = old.stopped.await.unwrap().expect("the first encoder is told");
+    assert!(words.text.contains("another encoder"), "{words}");
+    // Its clock starts anew; pictures before its key frame are of no use.
+    stage.media(Media::VideoConfig(video_config())).await;
+    stage.frame(0, false).await;
+    stage.frame(40, true).await;
+    child.expect(|m| matches!(m, ToChild::VideoConfig(_))).await;
+    let Some(ToChild::Frame(frame)) = child.told.recv().await else { panic!("a picture") };
+    assert!(frame.key && frame.dts.as_millis() >= 1_000, "{frame:?}");
+    assert!(stage.rooms.try_recv().is_err(), "the participant stays");
+    assert!(stage.reports.try_recv().is_err(), "the state stays");
+    drop(room);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_ingress_reports_no_more() {
+    let mut stage = Stage::new();
+    let (_child, mut room) = stage.publish().await;
+    stage.registry.list()[0].tell(Command::Stop(Stop::Deleted)).unwrap();
+    assert!((&mut stage.feed.stopped).await.unwrap().is_some());
+    room.got.recv().await;
+    assert_eq!(room.got.recv().await, Some(Sent::Left));
+    assert_eq!(stage.rest().await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_refuses_ends_it_in_its_words() {
+    let mut stage = Stage::new();
+    let (_child, room) = stage.publish().await;
+    let fault = Fault::new(Blame::Room, "room disconnected: the room was deleted");
+    room.says.send(Event::Closed(fault.clone())).await.unwrap();
+    assert_eq!((&mut stage.feed.stopped).await.unwrap(), Some(fault.clone()));
+    assert_eq!(stage.rest().await, [(Status::Error, fault.text)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transcoder_that_takes_nothing_costs_frames_not_memory() {
+    let mut stage = Stage::new();
+    let (mut child, _room) = stage.publish().await;
+    for i in 1..200 {
+        stage.frame(i * 40, i == 150).await;
+    }
+    let mut pictures = Vec::new();
+    while let Ok(message) = child.told.try_recv() {
+        if let ToChild::Frame(f) = message {
+            pictures.push(f.dts.as_millis());
+        }
+    }
+    assert!(pictures.len() <= 64, "the queue is bounded");
+    stage.frame(200 * 40, false).await;
+    stage.frame(201 * 40, true).await;
+    let next = child.expect(|m| matches!(m, ToChild::Frame(_))).await;
+    assert!(matches!(next, ToChild::Frame(f) if f.key), "it goes on with a key frame");
+}
