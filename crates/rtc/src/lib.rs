@@ -1,1 +1,26 @@
-//! (being built)
+//! One driver around the WebRTC engine: sockets, timers, RTP packets. The only crate that names the engine.
+//!
+//! [`Engine`] is sans-IO: datagrams, frames and the time go in; datagrams and [`Event`]s come out. [`Peer`] is an engine
+//! with its sockets, driven by whoever polls [`Peer::next`]. [`payload`] cuts frames into RTP payloads.
+//!
+//! The engine runs in RTP mode: sequence numbers and timestamps are ours, so that packets of a source can be passed through
+//! by the same driver. Estimating the bandwidth and pacing are off: nobody here would obey the estimate, and a pacer that
+//! nobody obeys becomes a queue.
+//!
+//! The engine may panic on what it takes for impossible. Run a peer in a task of its own and treat the task's panic as
+//! that session's end.
+#![forbid(unsafe_code)]
+
+mod address;
+mod engine;
+mod error;
+mod framing;
+pub mod payload;
+mod peer;
+mod stream;
+mod tcp;
+mod udp;
+
+pub use engine::{AudioLine, Config, Engine, Event, Frame, Lines, Transport, VideoLine};
+pub use error::Error;
+pub use peer::Peer;

@@ -1,0 +1,435 @@
+//! The engine without its sockets: offers and answers, frames in, datagrams in and out, all on the caller's clock.
+
+use crate::Error;
+use crate::stream::Stream;
+use model::{EncodedVideo, Kind, MediaTime};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::format::{Codec, FormatParams};
+use str0m::media::{Direction, Frequency, MediaKind, Mid, Pt, Simulcast, SimulcastLayer};
+use str0m::net::{Protocol, Receive, TcpType, Transmit};
+use str0m::rtp::Extension;
+use str0m::{Candidate, IceConnectionState, Input, Output, Rtc, RtcConfig};
+
+/// Packets kept for repair, per stream: 3 s of a layer at 5 Mbit/s are 1 600, and a repair asked for later than that comes
+/// too late for any viewer.
+const REPAIR_PACKETS: usize = 2_000;
+const REPAIR_AGE: Duration = Duration::from_secs(3);
+/// How much of a second's bytes may be repair. The engine's own limit (0.15) refuses to repair a key frame of a small
+/// layer, which is a quarter of that layer's second.
+const REPAIR_SHARE: f32 = 0.5;
+
+/// Unanswered checks before a path counts as lost: 0.25 + 0.5 + 1 + 2 + 3 × 3 s, about as long as pion waits (15 s).
+const ICE_RETRANSMITS: usize = 7;
+
+/// What an engine is made for.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The video codecs that may be offered, the preferred one first.
+    pub video: Vec<EncodedVideo>,
+    /// Whether the sound offered has two channels.
+    pub stereo: bool,
+    /// Whether the sound offered may be silent for long.
+    pub dtx: bool,
+}
+
+/// A video track to offer.
+#[derive(Clone, Debug)]
+pub struct VideoLine {
+    /// The second token of the `a=msid` line.
+    pub track_id: String,
+    /// How its layers are coded; one of [`Config::video`].
+    pub codec: EncodedVideo,
+    /// The RTP stream ids of its layers, lowest first. With a single one the stream goes without id.
+    pub rids: Vec<&'static str>,
+}
+
+/// An Opus track to offer.
+#[derive(Clone, Debug)]
+pub struct AudioLine {
+    /// The second token of the `a=msid` line.
+    pub track_id: String,
+}
+
+/// The tracks an offer adds.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    /// A picture.
+    pub video: Option<VideoLine>,
+    /// Sound.
+    pub audio: Option<AudioLine>,
+}
+
+/// A frame to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// When it is to be shown or heard.
+    pub pts: MediaTime,
+    /// The wall clock of `pts`: sender reports map the one to the other with it (RFC 3550 §6.4.1).
+    pub at: Instant,
+    /// The access unit: H.264 as Annex B, VP8 as one frame, Opus as one packet.
+    pub data: &'a [u8],
+    /// Loudness in dBov, of sound where known.
+    pub level: Option<i8>,
+}
+
+/// What the connection tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// ICE and DTLS are up: frames are sent from here on. Comes again after an ICE restart.
+    Up,
+    /// No way to the other side works any more; an ICE restart may find one.
+    Down,
+    /// The other side asks for a key frame (PLI or FIR) of this layer.
+    KeyFrameWanted {
+        /// Index into [`VideoLine::rids`].
+        layer: usize,
+    },
+    /// A way to reach us that the offer did not hold, as `candidate:` line (RFC 8839 §5.1).
+    LocalCandidate(String),
+    /// The other side closed the connection, or it can't go on.
+    Closed,
+}
+
+/// How a datagram travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// UDP.
+    Udp,
+    /// TCP with a length before each datagram (RFC 4571), opened by us.
+    Tcp,
+}
+
+struct Line {
+    mid: Mid,
+    codec: Codec,
+    /// The payload type the other side agreed to.
+    pt: Option<Pt>,
+    streams: Vec<Stream>,
+}
+
+/// A peer connection without sockets.
+pub struct Engine {
+    rtc: Rtc,
+    pending: Option<SdpPendingOffer>,
+    video: Option<Line>,
+    audio: Option<Line>,
+    /// A way to the other side works.
+    ice_up: bool,
+    /// Ways are being checked, at the start or after a restart.
+    checking: bool,
+    dtls_up: bool,
+    /// How far frames have been ahead of the clock at most; see [`Engine::wallclock`].
+    ahead: Duration,
+    deadline: Instant,
+    events: VecDeque<Event>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("ice_up", &self.ice_up).field("dtls_up", &self.dtls_up).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine that knows no address yet.
+    pub fn new(config: &Config, now: Instant) -> Self {
+        Self {
+            rtc: rtc_config(config).build(now),
+            pending: None,
+            video: None,
+            audio: None,
+            ice_up: false,
+            checking: false,
+            dtls_up: false,
+            ahead: Duration::ZERO,
+            deadline: now,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Offers what is there and `add`, each kind once, as SDP. With `restart`, asks for new ways between the two sides
+    /// (RFC 8839 §4.4.1.1.1). `None` if there is nothing to offer. An offer that waits for its answer is given up.
+    pub fn offer(&mut self, add: &Lines, restart: bool) -> Option<String> {
+        let mut api = self.rtc.sdp_api();
+        if restart {
+            api.ice_restart(true);
+        }
+        if let Some(line) = add.audio.as_ref().filter(|_| self.audio.is_none()) {
+            let mid = api.add_media(MediaKind::Audio, Direction::SendOnly, None, Some(line.track_id.clone()), None);
+            self.audio = Some(Line { mid, codec: Codec::Opus, pt: None, streams: vec![Stream::audio()] });
+        }
+        if let Some(line) = add.video.as_ref().filter(|_| self.video.is_none()) {
+            let simulcast = simulcast(&line.rids);
+            let layered = simulcast.is_some();
+            let track_id = Some(line.track_id.clone());
+            let mid = api.add_media(MediaKind::Video, Direction::SendOnly, None, track_id, simulcast);
+            let streams = line.rids.iter().map(|rid| Stream::video(line.codec, layered.then_some(*rid))).collect();
+            self.video = Some(Line { mid, codec: codec(line.codec), pt: None, streams });
+        }
+        let (offer, pending) = api.apply()?;
+        self.pending = Some(pending);
+        Some(offer.to_sdp_string())
+    }
+
+    /// Takes the answer to the newest offer.
+    pub fn answer(&mut self, sdp: &str) -> Result<(), Error> {
+        let pending = self.pending.take().ok_or(Error::UnexpectedAnswer)?;
+        let answer = SdpAnswer::from_sdp_string(sdp).map_err(|e| Error::Answer(e.into()))?;
+        self.rtc.sdp_api().accept_answer(pending, answer).map_err(|e| Error::Answer(e.into()))?;
+        for line in [&mut self.video, &mut self.audio].into_iter().flatten().filter(|l| l.pt.is_none()) {
+            line.agreed(&mut self.rtc)?;
+        }
+        Ok(())
+    }
+
+    /// Adds an address of ours; true if it is new.
+    pub fn add_local(&mut self, transport: Transport, address: SocketAddr) -> bool {
+        match local_candidate(transport, address) {
+            Ok(c) => {
+                let Some(line) = self.rtc.add_local_candidate(c).map(Candidate::to_sdp_string) else { return false };
+                self.events.push_back(Event::LocalCandidate(line));
+                true
+            }
+            Err(e) => {
+                tracing::debug!(%address, error = %e, "not usable as an ICE candidate");
+                false
+            }
+        }
+    }
+
+    /// Takes an address of ours back.
+    pub fn remove_local(&mut self, transport: Transport, address: SocketAddr) {
+        if let Ok(c) = local_candidate(transport, address) {
+            self.rtc.direct_api().invalidate_candidate(&c);
+        }
+    }
+
+    /// Adds a way to reach the other side, from a `candidate:` line. Returns how and where, unless it is of no use to us.
+    pub fn add_remote(&mut self, line: &str) -> Option<(Transport, SocketAddr)> {
+        let candidate = Candidate::from_sdp_string(line)
+            .inspect_err(|e| tracing::debug!(line, error = %e, "skipping a remote candidate"))
+            .ok()?;
+        let transport = match candidate.proto() {
+            Protocol::Udp => Transport::Udp,
+            Protocol::Tcp if candidate.tcptype() != Some(TcpType::Active) => Transport::Tcp,
+            _ => return None,
+        };
+        let address = candidate.addr();
+        self.rtc.add_remote_candidate(candidate);
+        Some((transport, address))
+    }
+
+    /// Whether frames can be sent.
+    pub fn is_up(&self) -> bool {
+        self.ice_up && self.dtls_up
+    }
+
+    /// Queues a frame's packets for [`Engine::drain`]. Does nothing while the connection is not up, or for a track or a
+    /// layer that was not offered.
+    pub fn write(&mut self, kind: Kind, layer: usize, frame: &Frame<'_>, now: Instant) {
+        if !self.is_up() {
+            return;
+        }
+        let wallclock = self.wallclock(frame.at, now);
+        let line = match kind {
+            Kind::Video => &mut self.video,
+            Kind::Audio => &mut self.audio,
+        };
+        let Some(Line { mid, pt: Some(pt), streams, .. }) = line else { return };
+        let Some(stream) = streams.get_mut(layer) else { return };
+        let mut direct = self.rtc.direct_api();
+        if let Some(tx) = direct.stream_tx_by_mid(*mid, stream.rid) {
+            stream.write(tx, *pt, wallclock, frame);
+        }
+    }
+
+    /// The wall clock to report for a frame. Sender reports extrapolate from the newest frame to now, and the engine reports
+    /// nonsense if that frame lies in the future (its RTP time is then 0). So when frames run ahead of the clock, the whole
+    /// session's reports are moved back by as much, for all streams alike: what belongs together stays together.
+    fn wallclock(&mut self, at: Instant, now: Instant) -> Instant {
+        self.ahead = self.ahead.max(at.saturating_duration_since(now));
+        at.checked_sub(self.ahead).unwrap_or(at)
+    }
+
+    /// Takes a datagram. What does not belong to this connection, or can't be read, is dropped: anybody can send to us.
+    pub fn receive(&mut self, transport: Transport, from: SocketAddr, to: SocketAddr, data: &[u8], now: Instant) {
+        let proto = match transport {
+            Transport::Udp => Protocol::Udp,
+            Transport::Tcp => Protocol::Tcp,
+        };
+        let Ok(receive) = Receive::new(proto, from, to, data) else { return };
+        let input = Input::Receive(now, receive);
+        if !self.rtc.accepts(&input) {
+            return;
+        }
+        if let Err(e) = self.rtc.handle_input(input) {
+            tracing::debug!(%from, error = %e, "a datagram that the engine refuses");
+        }
+    }
+
+    /// Lets time pass. Call it once [`Engine::deadline`] is reached, and after [`Engine::write`].
+    pub fn tick(&mut self, now: Instant) -> Result<(), Error> {
+        self.rtc.handle_input(Input::Timeout(now)).map_err(|e| Error::Engine(e.into()))
+    }
+
+    /// Hands out what is to be sent. Call it after every other call.
+    pub fn drain(&mut self, mut send: impl FnMut(Transport, SocketAddr, SocketAddr, &[u8])) -> Result<(), Error> {
+        loop {
+            match self.rtc.poll_output().map_err(|e| Error::Engine(e.into()))? {
+                Output::Timeout(at) => {
+                    self.deadline = at;
+                    return Ok(());
+                }
+                Output::Transmit(Transmit { proto, source, destination, contents }) => {
+                    let transport = if proto == Protocol::Tcp { Transport::Tcp } else { Transport::Udp };
+                    send(transport, source, destination, &contents);
+                }
+                Output::Event(event) => self.note(event),
+            }
+        }
+    }
+
+    /// When [`Engine::tick`] is due, as of the last [`Engine::drain`].
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What has happened.
+    pub fn event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Tells that the way is broken, when that is known from elsewhere.
+    pub fn lost(&mut self) {
+        self.ice_up = false;
+        self.checking = true;
+        self.events.push_back(Event::Down);
+    }
+
+    /// Says goodbye (RTCP BYE, DTLS close_notify); [`Engine::drain`] hands it out.
+    pub fn close(&mut self) {
+        if let Err(e) = self.rtc.close() {
+            tracing::debug!(error = %e, "closing without goodbye");
+        }
+    }
+
+    fn note(&mut self, event: str0m::Event) {
+        match event {
+            str0m::Event::Connected => {
+                self.dtls_up = true;
+                self.tell_up();
+            }
+            str0m::Event::IceConnectionStateChange(state) => self.note_ice(state),
+            str0m::Event::KeyframeRequest(wish) => {
+                let line = self.video.as_ref().filter(|l| l.mid == wish.mid);
+                if let Some(layer) = line.and_then(|l| l.streams.iter().position(|s| s.rid == wish.rid)) {
+                    self.events.push_back(Event::KeyFrameWanted { layer });
+                }
+            }
+            str0m::Event::Closed => self.events.push_back(Event::Closed),
+            _ => {}
+        }
+    }
+
+    fn note_ice(&mut self, state: IceConnectionState) {
+        match state {
+            IceConnectionState::Connected | IceConnectionState::Completed => {
+                self.ice_up = true;
+                if std::mem::replace(&mut self.checking, false) {
+                    self.tell_up();
+                }
+            }
+            IceConnectionState::Disconnected => self.lost(),
+            // A restart: the old way serves until a new one is found.
+            IceConnectionState::New | IceConnectionState::Checking => self.checking = true,
+        }
+    }
+
+    fn tell_up(&mut self) {
+        if self.is_up() {
+            self.events.push_back(Event::Up);
+        }
+    }
+}
+
+impl Line {
+    /// Finds what was agreed on: the payload type, and the streams, whose repair is set here as they exist only now.
+    fn agreed(&mut self, rtc: &mut Rtc) -> Result<(), Error> {
+        let agreed = rtc.media(self.mid).map(|m| m.remote_pts().to_vec()).unwrap_or_default();
+        let params = rtc.codec_config().params();
+        self.pt = agreed.into_iter().find(|pt| params.iter().any(|p| p.pt() == *pt && p.spec().codec == self.codec));
+        if self.pt.is_none() {
+            return Err(Error::NoCommonCodec(if self.codec == Codec::Opus { "audio" } else { "video" }));
+        }
+        let mut direct = rtc.direct_api();
+        for stream in &self.streams {
+            if let Some(tx) = direct.stream_tx_by_mid(self.mid, stream.rid) {
+                tx.set_rtx_cache(REPAIR_PACKETS, REPAIR_AGE, Some(REPAIR_SHARE));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn rtc_config(config: &Config) -> RtcConfig {
+    // Only the extensions that somebody uses: no transport-cc and no abs-send-time, as we don't estimate bandwidth.
+    let mut rtc = RtcConfig::new()
+        .set_rtp_mode(true)
+        .clear_codecs()
+        .clear_extension_map()
+        .set_extension(1, Extension::AudioLevel)
+        .set_extension(4, Extension::RtpMid)
+        .set_extension(10, Extension::RtpStreamId)
+        .set_extension(11, Extension::RepairedRtpStreamId);
+    rtc.set_max_stun_retransmits(ICE_RETRANSMITS);
+    let codecs = rtc.codec_config();
+    let opus = FormatParams {
+        min_p_time: Some(10),
+        use_inband_fec: Some(true),
+        stereo: config.stereo.then_some(true),
+        sprop_stereo: config.stereo.then_some(true),
+        use_dtx: config.dtx.then_some(true),
+        ..Default::default()
+    };
+    codecs.add_config(111.into(), None, Codec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2), opus);
+    for video in &config.video {
+        match video {
+            // Constrained baseline, level 3.1, packetization mode 1: what SFU and browsers all take; nobody holds the
+            // stream to the level.
+            EncodedVideo::H264 => codecs.add_h264(125.into(), Some(107.into()), true, 0x42_e01f),
+            EncodedVideo::Vp8 => codecs.enable_vp8(true),
+        }
+    }
+    rtc
+}
+
+fn local_candidate(transport: Transport, address: SocketAddr) -> Result<Candidate, impl std::fmt::Display> {
+    match transport {
+        Transport::Udp => Candidate::host(address, "udp"),
+        Transport::Tcp => Candidate::builder().tcp().host(address).tcptype(TcpType::Active).build(),
+    }
+}
+
+fn codec(video: EncodedVideo) -> Codec {
+    match video {
+        EncodedVideo::H264 => Codec::H264,
+        EncodedVideo::Vp8 => Codec::Vp8,
+    }
+}
+
+/// RFC 8853: only where there is more than one layer.
+fn simulcast(rids: &[&str]) -> Option<Simulcast> {
+    (rids.len() > 1).then(|| {
+        let mut simulcast = Simulcast::new();
+        for rid in rids {
+            simulcast.add_send_layer(SimulcastLayer::new(rid));
+        }
+        simulcast
+    })
+}
+
+#[cfg(test)]
+mod tests;

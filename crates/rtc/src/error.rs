@@ -1,0 +1,29 @@
+//! What can go wrong between us and a peer.
+
+use std::io;
+
+/// Faults of a peer connection. All of them end that connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The engine gave up; the connection is of no more use.
+    #[error("the WebRTC engine gave up: {0}")]
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The other side's session description can't be read or doesn't answer our offer.
+    #[error("unusable session description: {0}")]
+    Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An answer came, but no offer of ours waits for one.
+    #[error("a session description came that answers no offer")]
+    UnexpectedAnswer,
+    /// The other side took none of the codecs offered for a track.
+    #[error("the other side takes no {0} of ours")]
+    NoCommonCodec(&'static str),
+    /// No socket could be opened.
+    #[error("cannot open a socket for media on {address}: {source}")]
+    Socket {
+        /// Where.
+        address: std::net::IpAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}

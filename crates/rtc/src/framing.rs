@@ -1,0 +1,116 @@
+//! Datagrams on a byte stream: each after its 16-bit length (RFC 4571 §2). Pure.
+
+use std::collections::VecDeque;
+
+/// Bytes that may wait for a slow connection: half a second of 8 Mbit/s. What comes on top is dropped whole, as a datagram
+/// lost on the way would be, and repaired or replaced by a key frame in the same manner.
+const MAX_WAITING: usize = 512 * 1024;
+
+/// Puts datagrams together out of what arrives.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+impl Incoming {
+    /// Takes what arrived.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        // Whole datagrams were taken out before: at most one (64 KiB) is kept back, so this stays bounded.
+        self.bytes.drain(..self.read);
+        self.read = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Copies the next whole datagram to `to` and returns its length there; one that is longer than `to` is cut.
+    pub(crate) fn next(&mut self, to: &mut [u8]) -> Option<usize> {
+        let rest = &self.bytes[self.read..];
+        let len = usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));
+        if rest.len() < 2 + len {
+            return None;
+        }
+        let start = self.read + 2;
+        self.read = start + len;
+        let len = len.min(to.len());
+        to[..len].copy_from_slice(&self.bytes[start..start + len]);
+        Some(len)
+    }
+}
+
+/// Datagrams on their way into the stream.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    bytes: VecDeque<u8>,
+}
+
+impl Outgoing {
+    /// Takes a datagram; false if there is no room for it.
+    pub(crate) fn push(&mut self, datagram: &[u8]) -> bool {
+        let Ok(len) = u16::try_from(datagram.len()) else { return false };
+        if self.bytes.len() + 2 + datagram.len() > MAX_WAITING {
+            return false;
+        }
+        self.bytes.extend(len.to_be_bytes());
+        self.bytes.extend(datagram);
+        true
+    }
+
+    /// What is to be written next; empty if all is.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        let (first, second) = self.bytes.as_slices();
+        if first.is_empty() { second } else { first }
+    }
+
+    /// Forgets the first `n` bytes of [`Outgoing::waiting`].
+    pub(crate) fn written(&mut self, n: usize) {
+        self.bytes.drain(..n);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn datagrams_survive_any_cutting(
+            datagrams in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..2000), 0..20),
+            cuts in proptest::collection::vec(1usize..3000, 1..50),
+        ) {
+            let mut out = Outgoing::default();
+            prop_assert!(datagrams.iter().all(|d| out.push(d)));
+            let mut incoming = Incoming::default();
+            let mut got: Vec<Vec<u8>> = Vec::new();
+            let mut cut = cuts.iter().cycle();
+            while !out.waiting().is_empty() {
+                let n = out.waiting().len().min(*cut.next().unwrap());
+                incoming.extend(&out.waiting()[..n]);
+                out.written(n);
+                let mut to = [0; 2000];
+                while let Some(len) = incoming.next(&mut to) {
+                    got.push(to[..len].to_vec());
+                }
+            }
+            prop_assert_eq!(got, datagrams);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_harm(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..500), 0..200)) {
+            let mut incoming = Incoming::default();
+            for chunk in chunks {
+                incoming.extend(&chunk);
+                while incoming.next(&mut [0; 100]).is_some() {}
+                prop_assert!(incoming.bytes.len() - incoming.read < 2 + 65_536 + 500);
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_connection_costs_datagrams_not_memory() {
+        let mut out = Outgoing::default();
+        let taken = (0..10_000).filter(|_| out.push(&[0; 1000])).count();
+        assert_eq!(taken, MAX_WAITING / 1002);
+        assert!(!out.push(&[0; 70_000]));
+    }
+}

@@ -1,0 +1,87 @@
+//! Cutting encoded frames into RTP payloads. Pure: bytes in, payloads out; sequence numbers and timestamps are the stream's.
+
+mod h264;
+mod vp8;
+
+pub use h264::H264;
+pub use vp8::Vp8;
+
+/// Bytes of RTP payload in one packet at the most. 1200 is what fits every path on the internet (and what the Go ingress
+/// keeps to); from it go 12 for the RTP header, 24 for the extensions we send (abs-send-time, transport-cc, mid, rid,
+/// audio level, rounded up to words, and their header), 16 for the SRTP tag, 2 for the sequence number that a
+/// retransmission repeats (RFC 4588 §4), and 2 to spare.
+pub const MAX_PAYLOAD: usize = 1200 - 12 - 24 - 16 - 2 - 2;
+
+/// Bytes of an Opus packet at the most: one packet is one payload (RFC 7587 §4.2), and IP fragments get lost. 1275 is the
+/// longest single frame (RFC 6716 §3.2.1).
+pub const MAX_OPUS: usize = 1275 + 4;
+
+/// Cuts the frames of one encoded stream. Holds what the stream's packets have in common.
+#[derive(Debug)]
+pub enum Payloader {
+    /// H.264 from Annex B access units.
+    H264(H264),
+    /// VP8 from whole frames.
+    Vp8(Vp8),
+    /// Opus, one packet each.
+    Opus,
+}
+
+impl Payloader {
+    /// Hands each payload of `frame` to `send`, in order, with whether it is the frame's last. A frame that holds nothing
+    /// sendable yields no payload.
+    pub fn payloads(&mut self, frame: &[u8], send: impl FnMut(&[u8], bool)) {
+        match self {
+            Self::H264(p) => p.payloads(frame, MAX_PAYLOAD, send),
+            Self::Vp8(p) => p.payloads(frame, MAX_PAYLOAD, send),
+            Self::Opus => opus(frame, send),
+        }
+    }
+}
+
+/// RFC 7587 §4.2: the packet is the payload. The marker says "talk spurt begins" (RFC 3551 §4.1), which an encoded packet
+/// does not tell, so it is never set.
+fn opus(packet: &[u8], mut send: impl FnMut(&[u8], bool)) {
+    if !packet.is_empty() && packet.len() <= MAX_OPUS {
+        send(packet, false);
+    }
+}
+
+/// Cuts `len` bytes into as few pieces of at most `max` as do, of nearly equal size: a short last packet costs as much as a
+/// full one.
+fn pieces(len: usize, max: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let count = len.div_ceil(max.max(1)).max(1);
+    let (size, longer) = (len / count, len % count);
+    (0..count).map(move |i| {
+        let start = i * size + i.min(longer);
+        start..start + size + usize::from(i < longer)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pieces_join_to_the_whole_and_are_nearly_equal(len in 0usize..100_000, max in 1usize..2000) {
+            let all: Vec<_> = pieces(len, max).collect();
+            prop_assert_eq!(all[0].start, 0);
+            prop_assert_eq!(all[all.len() - 1].end, len);
+            prop_assert!(all.windows(2).all(|p| p[0].end == p[1].start));
+            let sizes: Vec<_> = all.iter().map(|r| r.len()).collect();
+            prop_assert!(sizes.iter().all(|&s| s <= max));
+            prop_assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1);
+        }
+    }
+
+    #[test]
+    fn opus_is_one_payload_or_none() {
+        let mut got = Vec::new();
+        opus(&[1, 2, 3], |p, last| got.push((p.to_vec(), last)));
+        opus(&[], |p, last| got.push((p.to_vec(), last)));
+        opus(&[0; MAX_OPUS + 1], |p, last| got.push((p.to_vec(), last)));
+        assert_eq!(got, [(vec![1, 2, 3], false)]);
+    }
+}

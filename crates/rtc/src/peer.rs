@@ -1,0 +1,306 @@
+//! An engine with its sockets and its clock, in one task: whoever polls [`Peer::next`] drives it.
+
+use crate::engine::{Config, Engine, Event, Frame, Lines, Transport};
+use crate::tcp::{self, Tcp};
+use crate::udp::Udp;
+use crate::{Error, address};
+use model::Kind;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// How long UDP may try alone before TCP is tried too: several round trips around the world.
+const TCP_DELAY: Duration = Duration::from_secs(1);
+/// Nothing at all received for so long means that the way is broken: the other side answers a check of ours every 3 s, and
+/// reports on our media every second. Much sooner than ICE's own verdict.
+const SILENCE: Duration = Duration::from_secs(8);
+/// Addresses of ours at the most. Each server address can bring one more.
+const MAX_SOCKETS: usize = 8;
+/// Ways over TCP remembered at the most.
+const MAX_TCP: usize = 4;
+/// Datagrams read from one socket in one go, so that no socket and no timer starves.
+const BURST: usize = 64;
+/// The longest datagram that can come; longer ones are cut, and then refused as damaged.
+const DATAGRAM: usize = 2048;
+
+/// A peer connection. Its methods don't wait; [`Peer::next`] does.
+pub struct Peer {
+    engine: Engine,
+    loopback: bool,
+    lose_one_in: u32,
+    sent: u32,
+    udp: Vec<Udp>,
+    tcp: Option<Tcp>,
+    opening: Option<Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>>,
+    /// The server's TCP addresses not tried yet, and from when on to try.
+    tcp_remotes: Vec<SocketAddr>,
+    tcp_at: Option<Instant>,
+    heard: Instant,
+    timer: Pin<Box<Sleep>>,
+    buffer: Box<[u8; DATAGRAM]>,
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer").field("engine", &self.engine).field("udp", &self.udp).finish_non_exhaustive()
+    }
+}
+
+impl Peer {
+    /// A peer connection whose first offer holds the addresses from which `toward` is reached. `loopback` says whether
+    /// loopback addresses may be among them. Needs a tokio runtime with time and IO.
+    pub fn new(config: &Config, toward: &[SocketAddr], loopback: bool) -> Result<Self, Error> {
+        let now = Instant::now();
+        let mut peer = Self {
+            engine: Engine::new(config, now),
+            loopback,
+            lose_one_in: 0,
+            sent: 0,
+            udp: Vec::new(),
+            tcp: None,
+            opening: None,
+            tcp_remotes: Vec::new(),
+            tcp_at: None,
+            heard: now,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            buffer: Box::new([0; DATAGRAM]),
+        };
+        for remote in toward {
+            peer.bind_toward(*remote)?;
+        }
+        // These are in the offer; only later ones are news.
+        while let Some(Event::LocalCandidate(_)) = peer.engine.event() {}
+        peer.flush()?;
+        Ok(peer)
+    }
+
+    /// For tests of repair: leaves out one of so many datagrams once media flows; 0 leaves out none.
+    #[doc(hidden)]
+    pub fn lose_one_in(&mut self, n: u32) {
+        self.lose_one_in = n;
+    }
+
+    /// See [`Engine::offer`].
+    pub fn offer(&mut self, add: &Lines, restart: bool) -> Result<Option<String>, Error> {
+        let offer = self.engine.offer(add, restart);
+        self.flush()?;
+        Ok(offer)
+    }
+
+    /// See [`Engine::answer`].
+    pub fn answer(&mut self, sdp: &str) -> Result<(), Error> {
+        self.engine.answer(sdp)?;
+        self.heard = Instant::now();
+        self.hurry()
+    }
+
+    /// Adds a way to reach the other side, from a `candidate:` line, and opens a socket for it where needed.
+    pub fn add_remote(&mut self, line: &str) -> Result<(), Error> {
+        let Some((transport, remote)) = self.engine.add_remote(line) else { return Ok(()) };
+        if remote.ip().is_loopback() && !self.loopback {
+            return Ok(());
+        }
+        match transport {
+            Transport::Udp => {
+                if let Err(e) = self.bind_toward(remote) {
+                    tracing::debug!(%remote, error = %e, "no socket towards a remote candidate");
+                }
+            }
+            Transport::Tcp => {
+                let known = self.tcp_remotes.contains(&remote) || self.tcp.as_ref().is_some_and(|t| t.remote == remote);
+                if !known && self.tcp_remotes.len() < MAX_TCP {
+                    self.tcp_remotes.push(remote);
+                    self.tcp_at.get_or_insert(Instant::now() + TCP_DELAY);
+                }
+            }
+        }
+        self.hurry()
+    }
+
+    /// Whether frames can be sent.
+    pub fn is_up(&self) -> bool {
+        self.engine.is_up()
+    }
+
+    /// Sends a frame, see [`Engine::write`].
+    pub fn write(&mut self, kind: Kind, layer: usize, frame: &Frame<'_>) -> Result<(), Error> {
+        let now = Instant::now();
+        self.engine.write(kind, layer, frame, now);
+        self.engine.tick(now)?;
+        self.flush()
+    }
+
+    /// Says goodbye.
+    pub fn close(&mut self) {
+        self.engine.close();
+        if let Err(e) = self.flush() {
+            tracing::debug!(error = %e, "closing without goodbye");
+        }
+    }
+
+    /// The next thing that happens; drives the connection while it waits. Can be dropped and called again at any time.
+    pub async fn next(&mut self) -> Result<Event, Error> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        loop {
+            if let Some(event) = self.engine.event() {
+                return Poll::Ready(Ok(event));
+            }
+            // Sockets before timers: what has arrived tells more than the time does.
+            let mut busy = self.poll_udp(cx)?;
+            busy |= self.poll_tcp(cx)?;
+            busy |= self.poll_time()?;
+            if busy {
+                continue;
+            }
+            // The engine may ask for a time that is past; that was dealt with above, without the timer, which is coarse.
+            let deadline = self.deadline();
+            self.timer.as_mut().reset(deadline.into());
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_udp(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        let mut busy = false;
+        for i in 0..self.udp.len() {
+            for _ in 0..BURST {
+                // An error does not count as work: should it persist, the next timer looks again, without spinning.
+                let Poll::Ready(Ok((len, from))) = self.udp[i].poll_recv(cx, &mut self.buffer[..]) else { break };
+                busy = true;
+                self.heard = Instant::now();
+                let to = self.udp[i].address;
+                self.engine.receive(Transport::Udp, from, to, &self.buffer[..len], self.heard);
+                self.hurry()?;
+            }
+        }
+        Ok(busy)
+    }
+
+    fn poll_tcp(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        if let Some(opening) = &mut self.opening {
+            let Poll::Ready(opened) = opening.as_mut().poll(cx) else { return Ok(false) };
+            self.opening = None;
+            match opened.and_then(Tcp::new) {
+                Ok(tcp) => {
+                    tracing::debug!(remote = %tcp.remote, "trying media over TCP");
+                    self.engine.add_local(Transport::Tcp, tcp.local);
+                    self.tcp = Some(tcp);
+                    self.hurry()?;
+                }
+                Err(e) => tracing::debug!(error = %e, "no way over TCP"),
+            }
+            return Ok(true);
+        }
+        let Some(tcp) = &mut self.tcp else { return Ok(false) };
+        let read = match tcp.poll_flush(cx) {
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            _ => tcp.poll_read(cx, &mut self.buffer[..]),
+        };
+        match read {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(())) => {
+                let (remote, local) = (tcp.remote, tcp.local);
+                self.heard = Instant::now();
+                while let Some(len) = self.tcp.as_mut().and_then(|t| t.next(&mut self.buffer[..])) {
+                    self.engine.receive(Transport::Tcp, remote, local, &self.buffer[..len], self.heard);
+                    self.hurry()?;
+                }
+                Ok(true)
+            }
+            Poll::Ready(Err(e)) => {
+                tracing::debug!(error = %e, "the TCP connection for media is gone");
+                let local = tcp.local;
+                self.tcp = None;
+                self.engine.remove_local(Transport::Tcp, local);
+                self.hurry()?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn poll_time(&mut self) -> Result<bool, Error> {
+        let now = Instant::now();
+        if self.engine.is_up() && now.duration_since(self.heard) >= SILENCE {
+            self.heard = now;
+            self.engine.lost();
+            return Ok(true);
+        }
+        if self.tcp_at.is_some_and(|at| at <= now) {
+            self.tcp_at = None;
+            if !self.engine.is_up() && self.opening.is_none() && self.tcp.is_none() && !self.tcp_remotes.is_empty() {
+                self.opening = Some(tcp::open(self.tcp_remotes.remove(0)));
+                // The next one, should this fail.
+                self.tcp_at = (!self.tcp_remotes.is_empty()).then(|| now + TCP_DELAY);
+                return Ok(true);
+            }
+        }
+        if self.engine.deadline() <= now {
+            self.engine.tick(now)?;
+            self.flush()?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn deadline(&self) -> Instant {
+        let silence = self.engine.is_up().then_some(self.heard + SILENCE);
+        [silence, self.tcp_at].into_iter().flatten().fold(self.engine.deadline(), Instant::min)
+    }
+
+    fn bind_toward(&mut self, remote: SocketAddr) -> Result<(), Error> {
+        let Some(ip) = address::toward(remote) else { return Ok(()) };
+        let unwanted = ip.is_loopback() && !self.loopback;
+        if unwanted || self.udp.len() >= MAX_SOCKETS || self.udp.iter().any(|u| u.address.ip() == ip) {
+            return Ok(());
+        }
+        let udp = Udp::bind(ip)?;
+        self.engine.add_local(Transport::Udp, udp.address);
+        self.udp.push(udp);
+        Ok(())
+    }
+
+    /// Flushes; and while the connection is not up, lets the engine do its next step at once: left alone it waits 50 ms
+    /// before each (RFC 8445 §14.2, which spaces checks for agents with many candidate pairs; here are one or two).
+    fn hurry(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        if !self.engine.is_up() {
+            self.engine.tick(Instant::now())?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let Self { engine, udp, tcp, lose_one_in, sent, .. } = self;
+        let lossy = *lose_one_in > 0 && engine.is_up();
+        engine.drain(|transport, from, to, datagram| {
+            *sent = sent.wrapping_add(1);
+            if lossy && sent.is_multiple_of(*lose_one_in) {
+                return;
+            }
+            match transport {
+                Transport::Udp => send_udp(udp, from, to, datagram),
+                Transport::Tcp => {
+                    if let Some(tcp) = tcp.as_mut().filter(|t| t.remote == to) {
+                        tcp.send(datagram);
+                    }
+                }
+            }
+        })
+    }
+}
+
+fn send_udp(sockets: &[Udp], from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+    if let Some(udp) = sockets.iter().find(|u| u.address == from) {
+        udp.send(to, datagram);
+    }
+}

@@ -1,0 +1,77 @@
+//! The way over TCP for networks that let no UDP through (RFC 6544): we open the connection, as the active side.
+
+use crate::framing::{Incoming, Outgoing};
+use socket2::SockRef;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How long to try to open it; a server that takes longer is none to send live pictures to.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Opening = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// Starts to open a connection.
+pub(crate) fn open(remote: SocketAddr) -> Opening {
+    Box::pin(async move {
+        let stream = tokio::time::timeout(OPEN_TIMEOUT, TcpStream::connect(remote)).await??;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    })
+}
+
+pub(crate) struct Tcp {
+    stream: TcpStream,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    incoming: Incoming,
+    outgoing: Outgoing,
+}
+
+impl Tcp {
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
+        let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
+        Ok(Self { stream, local, remote, incoming: Incoming::default(), outgoing: Outgoing::default() })
+    }
+
+    /// Sends a datagram, at once as far as the kernel takes it; the rest goes with [`Tcp::poll_flush`].
+    pub(crate) fn send(&mut self, datagram: &[u8]) {
+        let idle = self.outgoing.waiting().is_empty();
+        if !self.outgoing.push(datagram) {
+            tracing::trace!("datagram lost: the TCP connection is too slow");
+            return;
+        }
+        if idle && let Ok(n) = SockRef::from(&self.stream).send(self.outgoing.waiting()) {
+            self.outgoing.written(n);
+        }
+    }
+
+    /// Writes what waits. An error means that the connection is gone.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outgoing.waiting().is_empty() {
+            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, self.outgoing.waiting()))?;
+            self.outgoing.written(n);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads into [`Tcp::next`]. An error means that the connection is gone.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<()>> {
+        let mut read = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        if read.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.incoming.extend(read.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Copies the next datagram read to `to`; returns its length.
+    pub(crate) fn next(&mut self, to: &mut [u8]) -> Option<usize> {
+        self.incoming.next(to)
+    }
+}

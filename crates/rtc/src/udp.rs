@@ -1,0 +1,48 @@
+//! A UDP socket of a peer connection.
+
+use crate::Error;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll};
+use tokio::io::ReadBuf;
+use tokio::net::UdpSocket;
+
+/// What the kernel may hold in each direction, if it lets us: two seconds of 16 Mbit/s, for stalls of this process.
+const BUFFER: usize = 4 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Udp {
+    socket: UdpSocket,
+    pub(crate) address: SocketAddr,
+}
+
+impl Udp {
+    /// Opens a socket at a port that the kernel chooses. Needs a tokio runtime.
+    pub(crate) fn bind(ip: IpAddr) -> Result<Self, Error> {
+        let open = || -> io::Result<Self> {
+            let socket = Socket::new(Domain::for_address(SocketAddr::new(ip, 0)), Type::DGRAM, Some(Protocol::UDP))?;
+            // Best effort: net.core.rmem_max and wmem_max may be lower, and smaller buffers still work.
+            let _ = socket.set_recv_buffer_size(BUFFER);
+            let _ = socket.set_send_buffer_size(BUFFER);
+            socket.set_nonblocking(true)?;
+            socket.bind(&SocketAddr::new(ip, 0).into())?;
+            let socket = UdpSocket::from_std(socket.into())?;
+            Ok(Self { address: socket.local_addr()?, socket })
+        };
+        open().map_err(|source| Error::Socket { address: ip, source })
+    }
+
+    /// Sends a datagram, or loses it: the socket is full only when this process floods it, and routes come and go.
+    pub(crate) fn send(&self, to: SocketAddr, datagram: &[u8]) {
+        // Straight to the kernel: tokio's own try_send_to refuses until its reactor has seen the socket writable once.
+        if let Err(e) = SockRef::from(&self.socket).send_to(datagram, &to.into()) {
+            tracing::trace!(%to, error = %e, "datagram lost at our own socket");
+        }
+    }
+
+    pub(crate) fn poll_recv(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let mut read = ReadBuf::new(buffer);
+        self.socket.poll_recv_from(cx, &mut read).map_ok(|from| (read.filled().len(), from))
+    }
+}
