@@ -6,7 +6,7 @@ use crate::gop::Gop;
 use crate::registry::{Command, Place};
 use crate::room::{Room, Rooms};
 use crate::state::{Action, Input, Session, Stop};
-use crate::timeline::Timeline;
+use crate::timeline::{LATE, Timeline};
 use crate::transcoder::{FromChild, Transcoder, Transcoders};
 use crate::{Report, Source, SourceEnd, SourceEvent, Status};
 use link::{Job, ToChild, ToParent};
@@ -98,6 +98,8 @@ struct Driver {
     /// The transcoder's queue overflowed: pictures are of no use before the next key frame.
     skipping: bool,
     dropped: u64,
+    /// What was last sent as [`ToChild::ShowFrom`].
+    show_from: Option<MediaTime>,
     sampled: [Option<Instant>; 4],
 }
 
@@ -144,6 +146,7 @@ impl Driver {
             wanted: Vec::new(),
             skipping: false,
             dropped: 0,
+            show_from: None,
             sampled: [None; 4],
         }
     }
@@ -169,7 +172,12 @@ impl Driver {
     /// Waits for the next thing to happen. Wishes and commands go before media, so that a flood of it can't starve them.
     async fn next(&mut self) -> Happened {
         let deadline = self.session.deadline();
+        let room_for_more = self.transcoder.as_ref().map(Transcoder::room);
         let source = async {
+            // A backlog that comes in one go is not dropped for that: the encoder waits with it while the transcoder works.
+            if let Some(room) = room_for_more {
+                room.await;
+            }
             match &mut self.source {
                 Some(source) => source.events.recv().await,
                 None => std::future::pending().await,
@@ -336,6 +344,9 @@ impl Driver {
         let placed = self.timeline.place(frame.kind, frame.dts, frame.pts, now);
         (frame.dts, frame.pts) = (placed.dts, placed.pts);
         let kind = frame.kind;
+        if placed.late > LATE {
+            self.catch_up(placed.dts + MediaTime::from(placed.late));
+        }
         self.facts.count(kind, frame.data.len(), now);
         if kind == Kind::Video {
             if frame.key {
@@ -349,6 +360,17 @@ impl Driver {
             self.count_dropped();
         }
         self.step(Input::SourceFrame(kind));
+    }
+
+    /// What comes is late, and `due` is what should come now: what lies before is decoded, as later pictures build on it,
+    /// but nobody sees it. So a stall costs the viewers its own length, and no delay afterwards.
+    fn catch_up(&mut self, due: MediaTime) {
+        let from = due - MediaTime::from(LATE);
+        // A new bound for every frame would be a message for each; a tenth of a second is fine enough.
+        if self.show_from.is_none_or(|before| from > before + MediaTime::from_millis(100)) {
+            self.show_from = Some(from);
+            self.to_child(ToChild::ShowFrom(from));
+        }
     }
 
     // === the transcoder ===

@@ -27,6 +27,14 @@ const DRIFT_WINDOW: Duration = Duration::from_secs(5);
 /// sees a millisecond of lip sync move.
 const DRIFT_STEP: Duration = Duration::from_millis(2);
 
+/// Media that comes this much later than its track usually does is late: it is behind a stall, and showing it would keep the
+/// whole session late. Below it are what networks and muxers do all the time; the promise is under 500 ms.
+pub const LATE: Duration = Duration::from_millis(400);
+/// How long to watch late media before deciding whether a backlog is draining or the source's clock stood still.
+const SETTLE: Duration = Duration::from_millis(600);
+/// Media that comes this much before it is due shows that the wall clock was tied to a frame that came late.
+const EARLY: Duration = Duration::from_millis(20);
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Timeline {
@@ -45,6 +53,17 @@ pub struct Timeline {
 #[derive(Debug, Default)]
 struct Track {
     last: Option<Last>,
+    /// The least lateness seen, in ns: how far the muxer holds this track behind the other. `None` before its first frame.
+    usual: Option<i64>,
+    behind: Option<Behind>,
+}
+
+/// A track that is late, since when, and how it develops.
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    since: Instant,
+    at_first: i64,
+    least: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +88,7 @@ pub struct Placed {
     pub dts: MediaTime,
     /// When to show it.
     pub pts: MediaTime,
-    /// How long after its due moment it came; zero if in time.
+    /// How much later than usual for its track it came; zero if in time.
     pub late: Duration,
 }
 
@@ -90,11 +109,7 @@ impl Timeline {
     /// Places a frame that arrived at `now` with the source's own `dts` and `pts`. Decode times of one track strictly rise.
     pub fn place(&mut self, kind: Kind, dts: MediaTime, pts: MediaTime, now: Instant) -> Placed {
         let offset = *self.offset.get_or_insert(START - dts);
-        let track = match kind {
-            Kind::Audio => &self.audio,
-            Kind::Video => &self.video,
-        };
-        let (offset, floor) = match track.last {
+        let (offset, floor) = match self.track(kind).last {
             None => (self.join(dts, offset, now), None),
             Some(last) => (self.follow(dts, last, now), Some(last.placed + MediaTime::from_nanos(1))),
         };
@@ -103,17 +118,24 @@ impl Timeline {
             placed = placed.max(floor);
         }
         placed = placed.max(MediaTime::ZERO);
-        let last = Last { source: dts, placed, at: now, offset };
-        match kind {
-            Kind::Audio => self.audio.last = Some(last),
-            Kind::Video => self.video.last = Some(last),
+        let mut late = self.lateness(kind, placed, now);
+        let mut offset = offset;
+        if let Some(by) = self.settle(kind, late, now) {
+            // What lies between is time that really passed: media time moves on with it.
+            self.shift(by);
+            (placed, offset) = (placed + by, offset + by);
+            late = Duration::ZERO;
         }
+        self.track(kind).last = Some(Last { source: dts, placed, at: now, offset });
         if self.head.is_none_or(|(head, _)| placed > head) {
             self.head = Some((placed, now));
         }
         let reorder = pts - dts;
-        let reorder = if reorder.as_nanos().unsigned_abs() > MAX_REORDER.as_nanos().unsigned_abs() { MediaTime::ZERO } else { reorder };
-        let late = self.lateness(placed, now);
+        let reorder = if reorder.as_nanos().unsigned_abs() > MAX_REORDER.as_nanos().unsigned_abs() {
+            MediaTime::ZERO
+        } else {
+            reorder
+        };
         Placed { dts: placed, pts: (placed + reorder).max(MediaTime::ZERO), late }
     }
 
@@ -129,14 +151,13 @@ impl Timeline {
 
     /// The source was replaced by another encoder: its clock has nothing to do with the one before.
     pub fn restart(&mut self) {
-        let resume = |track: &mut Track| {
+        for track in [&mut self.audio, &mut self.video] {
             if let Some(last) = &mut track.last {
                 // No source time is close to this one, so the next frame is taken for a jump.
                 last.source = MediaTime::from_nanos(i64::MAX);
             }
-        };
-        resume(&mut self.audio);
-        resume(&mut self.video);
+            (track.usual, track.behind) = (None, None);
+        }
         self.drift = Drift::default();
     }
 
@@ -183,14 +204,65 @@ impl Timeline {
         self.origin.map_or(MediaTime::ZERO, |origin| MediaTime::from(now.saturating_duration_since(origin)))
     }
 
-    fn lateness(&mut self, placed: MediaTime, now: Instant) -> Duration {
+    fn track(&mut self, kind: Kind) -> &mut Track {
+        match kind {
+            Kind::Audio => &mut self.audio,
+            Kind::Video => &mut self.video,
+        }
+    }
+
+    fn lateness(&mut self, kind: Kind, placed: MediaTime, now: Instant) -> Duration {
         // A frame is due at origin + dts. The first defines the origin (a subtraction that cannot underflow the clock: the
         // timeline starts at one second, and machines are up for longer).
         let origin = *self.origin.get_or_insert_with(|| now.checked_sub(placed.to_duration()).unwrap_or(now));
-        let due = origin + placed.to_duration();
-        let late = signed_nanos(now, due);
+        let mut late = signed_nanos(now, origin + placed.to_duration());
+        if late < -(EARLY.as_nanos() as i64) {
+            self.origin = origin.checked_sub(Duration::from_nanos(late.unsigned_abs())).or(Some(origin));
+            // Seen from the earlier origin everything is later by as much, the usual too.
+            for track in [&mut self.audio, &mut self.video] {
+                track.usual = track.usual.map(|usual| usual.saturating_sub(late));
+            }
+            self.drift = Drift::default();
+            late = 0;
+        }
         self.watch_drift(late, now);
-        Duration::from_nanos(u64::try_from(late).unwrap_or(0))
+        let usual = self.track(kind).usual.get_or_insert(late);
+        *usual = (*usual).min(late);
+        Duration::from_nanos(u64::try_from(late - *usual).unwrap_or(0))
+    }
+
+    /// Whether a track that is late stays so: then by how much to move on. A backlog that drains comes faster than real time,
+    /// and each frame of it is less late than the one before.
+    fn settle(&mut self, kind: Kind, late: Duration, now: Instant) -> Option<MediaTime> {
+        let track = self.track(kind);
+        if late <= LATE {
+            track.behind = None;
+            return None;
+        }
+        let late = i64::try_from(late.as_nanos()).unwrap_or(i64::MAX);
+        let behind = track.behind.get_or_insert(Behind { since: now, at_first: late, least: late });
+        behind.least = behind.least.min(late);
+        let watched = now.saturating_duration_since(behind.since);
+        if watched < SETTLE {
+            return None;
+        }
+        let caught_up = behind.at_first - behind.least;
+        let least = behind.least;
+        track.behind = None;
+        // Less than a third faster than real time: waiting for the rest would take longer than anyone waits.
+        (caught_up < watched.as_nanos() as i64 / 3).then(|| MediaTime::from_nanos(least))
+    }
+
+    /// Moves everything that is to come on the timeline on.
+    fn shift(&mut self, by: MediaTime) {
+        self.jumps += 1;
+        self.offset = self.offset.map(|offset| offset + by);
+        for track in [&mut self.audio, &mut self.video] {
+            if let Some(last) = &mut track.last {
+                last.offset = last.offset + by;
+            }
+            track.behind = None;
+        }
     }
 
     /// Follows the least delay over a window: a network makes frames late, only a clock makes *all* of them late or early.

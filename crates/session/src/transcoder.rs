@@ -27,6 +27,8 @@ const TO_CHILD_QUEUE: usize = 214;
 const FROM_CHILD_QUEUE: usize = 64;
 /// A child says that it is alive once a second, so after this it hangs (or the machine does, and nothing works anyway).
 const HANG: Duration = Duration::from_secs(5);
+/// How long a full queue is waited for. What is in it is two seconds of media, which a child that works has through in less.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How long after one child was taken the next is started: the session that took it needs the CPU for its first picture.
 const REFILL_AFTER: Duration = Duration::from_millis(1_500);
 /// Environment that a child may see: where GStreamer keeps things, language, and where to find C libraries.
@@ -63,6 +65,19 @@ impl Transcoder {
             // The reader tells that it is gone, and why.
             Err(mpsc::error::TrySendError::Closed(_)) => true,
             Err(mpsc::error::TrySendError::Full(_)) => false,
+        }
+    }
+
+    /// Resolves when several messages more can be handed over; or after a while all the same: then it does not keep up, or
+    /// hangs, and frames are to be dropped.
+    pub fn room(&self) -> impl Future<Output = ()> + Send + use<> {
+        /// What one event of a source can bring: a configuration, a bound and a frame.
+        const SEVERAL: usize = 4;
+        let to = self.to.clone();
+        async move {
+            if to.capacity() < SEVERAL {
+                let _ = tokio::time::timeout(PATIENCE, to.reserve_many(SEVERAL)).await;
+            }
         }
     }
 

@@ -62,14 +62,66 @@ fn a_pause_is_not_a_jump() {
     assert_eq!(b.line.jumps(), 0);
 }
 
+impl Bench {
+    fn late(&mut self, kind: Kind, source_ms: i64, arrived_ms: u32) -> Placed {
+        let now = self.t0 + MS * arrived_ms;
+        self.line.place(kind, ms(source_ms), ms(source_ms), now)
+    }
+
+    /// Both tracks in time, sound muxed 300 ms behind the picture, for a second.
+    fn running() -> Self {
+        let mut b = Self::new();
+        for i in 0..25 {
+            assert_eq!(b.late(Kind::Video, i * 40, i as u32 * 40).late, Duration::ZERO);
+            assert_eq!(b.late(Kind::Audio, i * 40, i as u32 * 40 + 300).late, Duration::ZERO);
+        }
+        b
+    }
+}
+
 #[test]
-fn late_frames_are_told_apart() {
+fn a_backlog_is_late_until_it_has_drained() {
+    let mut b = Bench::running();
+    // Ten seconds of stall, then all of them within half a second: 250 pictures, one every two milliseconds.
+    for i in 0..250 {
+        let placed = b.late(Kind::Video, 1_000 + i * 40, 11_000 + i as u32 * 2);
+        assert_eq!(placed.late, MS * (10_000 - i as u32 * 38), "picture {i}");
+    }
+    let placed = b.late(Kind::Video, 11_520, 11_520);
+    assert_eq!((placed.late, placed.dts), (Duration::ZERO, ms(12_520)));
+    assert_eq!(b.line.jumps(), 0);
+}
+
+#[test]
+fn a_source_that_stood_still_is_late_for_a_moment_only() {
+    let mut b = Bench::running();
+    let mut late = Vec::new();
+    for i in 0..50 {
+        let placed = b.late(Kind::Video, 1_000 + i * 40, 11_000 + i as u32 * 40);
+        let sound = b.late(Kind::Audio, 1_000 + i * 40, 11_000 + i as u32 * 40 + 300);
+        late.push(placed.late.max(sound.late));
+        if i > 30 {
+            assert_eq!((placed.dts, sound.dts), (ms(12_000 + i * 40), ms(12_000 + i * 40)), "media time is real time again");
+        }
+    }
+    assert_eq!(late.iter().position(Duration::is_zero), Some(15), "{late:?}");
+    assert!(late[16..].iter().all(|l| *l < LATE), "{late:?}");
+}
+
+#[test]
+fn a_start_in_a_burst_is_tied_to_its_end() {
     let mut b = Bench::new();
-    b.put(Kind::Video, 0, 0);
-    let now = b.t0 + MS * 5_000;
-    assert_eq!(b.line.place(Kind::Video, ms(40), ms(40), now).late, Duration::from_millis(4_960));
-    let now = b.t0 + MS * 5_001;
-    assert_eq!(b.line.place(Kind::Video, ms(5_001), ms(5_001), now).late, Duration::ZERO);
+    // An encoder hands over two seconds that it had queued.
+    for i in 0..50 {
+        assert_eq!(b.late(Kind::Video, i * 40, i as u32).late, Duration::ZERO);
+    }
+    for i in 50..200 {
+        let now = 50 + (i as u32 - 50) * 40;
+        let placed = b.late(Kind::Video, i * 40, now);
+        assert_eq!(placed.late, Duration::ZERO, "picture {i}");
+        let off = signed_nanos(b.line.wall(placed.dts, b.t0), b.t0 + MS * now).abs();
+        assert!(off <= 40_000_000, "{off}");
+    }
 }
 
 #[test]
