@@ -1,0 +1,218 @@
+//! The audio decoders: from packets of any codec to interleaved 16-bit samples at 48 kHz.
+
+use crate::error::Error;
+use crate::strand::{Output, Strand, element, first_element, from_clock, set_known, to_clock};
+use gstreamer::{self as gst, prelude::MulDiv};
+use gstreamer_audio as gst_audio;
+use model::{AudioCodec, AudioConfig, Frame, MediaTime};
+
+use super::timeline::RATE;
+
+/// Decoded sound.
+#[derive(Debug)]
+pub(crate) struct Sound {
+    /// When its first sample is to be heard, as the source says.
+    pub(crate) pts: MediaTime,
+    /// Interleaved samples.
+    pub(crate) samples: Vec<i16>,
+}
+
+/// Decodes one configuration of one codec.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    /// None for raw samples.
+    strand: Option<Strand>,
+    raw: Vec<Output>,
+    converter: Option<Converter>,
+    channels: u8,
+}
+
+/// What decoded sound is like before it is brought to the room's rate and channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) rate: u32,
+    pub(crate) channels: u32,
+}
+
+impl Decoder {
+    /// Builds the decoder; its sound will have `channels` channels.
+    ///
+    /// # Errors
+    /// [`Error::NoElement`] if no decoder of this codec is installed.
+    pub(crate) fn new(config: &AudioConfig, channels: u8) -> Result<Self, Error> {
+        let caps = caps(config);
+        let decoder = Self { strand: None, raw: vec![Output::Caps(caps.clone())], converter: None, channels };
+        let factories = factories(config.codec);
+        if factories.is_empty() {
+            return Ok(decoder);
+        }
+        let element = first_element(&format!("decoder for {}", name(config.codec)), factories)?;
+        // Never give up on a broken packet; the next one is whole again.
+        set_known(&element, &[("max-errors", "-1"), ("plc", "false")]);
+        let strand = Strand::new(vec![element], &gst::Caps::new_empty_simple("audio/x-raw"))?;
+        strand.caps(&caps)?;
+        Ok(Self { strand: Some(strand), raw: Vec::new(), ..decoder })
+    }
+
+    /// Decodes one packet; sound is then to be taken by [`Decoder::next_sound`].
+    ///
+    /// # Errors
+    /// If the decoder gives up; a new one is needed then.
+    pub(crate) fn push(&mut self, frame: Frame) -> Result<(), Error> {
+        let time = to_clock(frame.pts);
+        let mut buffer = gst::Buffer::from_slice(frame.data);
+        if let Some(b) = buffer.get_mut() {
+            b.set_pts(time);
+        }
+        match &self.strand {
+            Some(strand) => strand.push(buffer),
+            None => {
+                self.raw.push(Output::Buffer(buffer, time));
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets sound out that is still inside.
+    pub(crate) fn drain(&self) {
+        if let Some(strand) = &self.strand {
+            strand.drain();
+        }
+    }
+
+    /// The next piece of sound; `format` is told when it begins to be something else.
+    ///
+    /// # Errors
+    /// If the sound cannot be converted.
+    pub(crate) fn next_sound(&mut self, mut format: impl FnMut(Format)) -> Result<Option<Sound>, Error> {
+        loop {
+            let output = match &self.strand {
+                Some(strand) => strand.next_output(),
+                None if self.raw.is_empty() => None,
+                None => Some(self.raw.remove(0)),
+            };
+            match output {
+                None => return Ok(None),
+                Some(Output::Caps(caps)) => {
+                    let info = gst_audio::AudioInfo::from_caps(&caps)?;
+                    format(Format { rate: info.rate(), channels: info.channels() });
+                    self.converter = Some(Converter::new(info, &caps, self.channels)?);
+                }
+                Some(Output::Buffer(buffer, time)) => {
+                    let (Some(converter), Some(time)) = (&mut self.converter, time) else { continue };
+                    let samples = converter.convert(buffer)?;
+                    return Ok(Some(Sound { pts: from_clock(time), samples }));
+                }
+            }
+        }
+    }
+}
+
+/// Brings sound to the room's format. It is handed a count of samples for time: gaps and jumps are none of its business.
+#[derive(Debug)]
+struct Converter {
+    strand: Strand,
+    info: gst_audio::AudioInfo,
+    frames: u64,
+}
+
+impl Converter {
+    fn new(info: gst_audio::AudioInfo, caps: &gst::Caps, channels: u8) -> Result<Self, Error> {
+        let accepts = gst_audio::AudioCapsBuilder::new_interleaved()
+            .format(gst_audio::AudioFormat::S16le)
+            .rate(i32::try_from(RATE).unwrap_or(i32::MAX))
+            .channels(i32::from(channels))
+            .build();
+        let strand = Strand::new(vec![element("audioconvert")?, element("audioresample")?], &accepts)?;
+        strand.caps(caps)?;
+        Ok(Self { strand, info, frames: 0 })
+    }
+
+    fn convert(&mut self, mut buffer: gst::Buffer) -> Result<Vec<i16>, Error> {
+        let frames = buffer.size() as u64 / u64::from(self.info.bpf().max(1));
+        let b = buffer.make_mut();
+        b.set_pts(gst::ClockTime::SECOND.mul_div_floor(self.frames, u64::from(self.info.rate().max(1))));
+        b.set_duration(gst::ClockTime::NONE);
+        b.unset_flags(gst::BufferFlags::DISCONT | gst::BufferFlags::RESYNC);
+        self.frames += frames;
+        self.strand.push(buffer)?;
+        let mut samples = Vec::new();
+        while let Some(output) = self.strand.next_output() {
+            let Output::Buffer(buffer, _) = output else { continue };
+            let Ok(map) = buffer.map_readable() else { continue };
+            samples.extend(map.as_chunks::<2>().0.iter().map(|s| i16::from_le_bytes(*s)));
+        }
+        Ok(samples)
+    }
+}
+
+/// The codec's name for people.
+pub(crate) fn name(codec: AudioCodec) -> &'static str {
+    match codec {
+        AudioCodec::Aac => "AAC",
+        AudioCodec::Mp3 => "MP3",
+        AudioCodec::Opus => "Opus",
+        AudioCodec::Ac3 => "AC-3",
+        AudioCodec::Eac3 => "E-AC-3",
+        AudioCodec::Flac => "FLAC",
+        AudioCodec::Speex => "Speex",
+        AudioCodec::Nellymoser => "Nellymoser",
+        AudioCodec::AdpcmSwf => "ADPCM",
+        AudioCodec::PcmU8 | AudioCodec::PcmS16Le => "PCM",
+        AudioCodec::PcmAlaw => "G.711 A-law",
+        AudioCodec::PcmMulaw => "G.711 µ-law",
+        _ => "this audio codec",
+    }
+}
+
+/// Decoders, best first; none for raw samples.
+fn factories(codec: AudioCodec) -> &'static [&'static str] {
+    match codec {
+        AudioCodec::Mp3 => &["mpg123audiodec", "avdec_mp3"],
+        AudioCodec::Opus => &["opusdec", "avdec_opus"],
+        AudioCodec::Ac3 => &["avdec_ac3", "a52dec"],
+        AudioCodec::Eac3 => &["avdec_eac3"],
+        AudioCodec::Flac => &["avdec_flac"],
+        AudioCodec::Speex => &["avdec_speex"],
+        AudioCodec::Nellymoser => &["avdec_nellymoser"],
+        AudioCodec::AdpcmSwf => &["avdec_adpcm_swf"],
+        AudioCodec::PcmU8 | AudioCodec::PcmS16Le => &[],
+        AudioCodec::PcmAlaw => &["alawdec"],
+        AudioCodec::PcmMulaw => &["mulawdec"],
+        // faad knows no more than the most usual profiles.
+        _ => &["avdec_aac", "faad"],
+    }
+}
+
+fn caps(config: &AudioConfig) -> gst::Caps {
+    let builder = match config.codec {
+        AudioCodec::Mp3 => {
+            gst::Caps::builder("audio/mpeg").field("mpegversion", 1i32).field("layer", 3i32).field("parsed", true)
+        }
+        AudioCodec::Opus => gst::Caps::builder("audio/x-opus").field("channel-mapping-family", 0i32),
+        AudioCodec::Ac3 => gst::Caps::builder("audio/x-ac3").field("framed", true).field("alignment", "frame"),
+        AudioCodec::Eac3 => gst::Caps::builder("audio/x-eac3").field("framed", true).field("alignment", "frame"),
+        AudioCodec::Flac => gst::Caps::builder("audio/x-flac").field("framed", true),
+        AudioCodec::Speex => gst::Caps::builder("audio/x-speex"),
+        AudioCodec::Nellymoser => gst::Caps::builder("audio/x-nellymoser"),
+        AudioCodec::AdpcmSwf => gst::Caps::builder("audio/x-adpcm").field("layout", "swf"),
+        AudioCodec::PcmU8 => gst::Caps::builder("audio/x-raw").field("format", "U8").field("layout", "interleaved"),
+        AudioCodec::PcmS16Le => {
+            gst::Caps::builder("audio/x-raw").field("format", "S16LE").field("layout", "interleaved")
+        }
+        AudioCodec::PcmAlaw => gst::Caps::builder("audio/x-alaw"),
+        AudioCodec::PcmMulaw => gst::Caps::builder("audio/x-mulaw"),
+        _ => gst::Caps::builder("audio/mpeg")
+            .field("mpegversion", 4i32)
+            .field("stream-format", "raw")
+            .field("framed", true),
+    };
+    let with_record = matches!(config.codec, AudioCodec::Aac | AudioCodec::Flac) && !config.record.is_empty();
+    let builder = builder
+        .field_if_some("rate", config.sample_rate.and_then(|r| i32::try_from(r).ok()))
+        .field_if_some("channels", config.channels.map(i32::from));
+    match with_record {
+        true => builder.field("codec_data", gst::Buffer::from_slice(config.record.clone())).build(),
+        false => builder.build(),
+    }
+}

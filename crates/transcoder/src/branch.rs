@@ -1,0 +1,38 @@
+//! Which of the two branches still work: one may fail and the other goes on; when both have failed there is nothing to do.
+
+use crate::outbox::Outbox;
+use link::ToParent;
+use model::Kind;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Reports branches that fail.
+#[derive(Clone)]
+pub(crate) struct Branches {
+    outbox: Outbox,
+    failed: Arc<Mutex<Vec<Kind>>>,
+}
+
+impl Branches {
+    /// Both work.
+    pub(crate) fn new(outbox: Outbox) -> Self {
+        Self { outbox, failed: Arc::default() }
+    }
+
+    /// Tells the parent that this kind cannot be used, once for each kind; after the second, that nothing can be done.
+    pub(crate) fn unusable(&self, kind: Kind, reason: String) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.contains(&kind) {
+            return;
+        }
+        failed.push(kind);
+        self.outbox.fact(ToParent::Unusable { kind, reason });
+        if failed.len() == 2 {
+            self.outbox.fact(ToParent::Failed { reason: "neither the video nor the sound can be decoded".into() });
+        }
+    }
+
+    /// This kind works (again): a later failure is worth a word of its own.
+    pub(crate) fn usable(&self, kind: Kind) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).retain(|k| *k != kind);
+    }
+}

@@ -1,0 +1,222 @@
+//! The video decoders: for each codec the caps of its access units and the elements that decode them, best first.
+//!
+//! No parser stands before a decoder: a source delivers whole access units, and a parser would only read them once more. Decoders
+//! run without frame threads, each of which would hold back a picture; slices are decoded in parallel where the source has some.
+
+use super::Picture;
+use crate::error::Error;
+use crate::strand::{Output, Strand, element, first_element, from_clock, set_known, to_clock};
+use gstreamer as gst;
+use gstreamer_video::{VideoInfo, VideoInterlaceMode};
+use model::{Frame, VideoCodec, VideoConfig};
+
+/// Frames that are skipped at most while waiting for a key frame: ten seconds at 30 pictures a second. A source that never
+/// sends one (it may refresh its pictures bit by bit) is decoded from anywhere after that.
+const KEY_PATIENCE: u32 = 300;
+
+/// Decodes one configuration of one codec.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    strand: Strand,
+    deinterlacer: Option<Strand>,
+    info: Option<VideoInfo>,
+    /// What the first access unit must be led by: AV1's configuration carries a sequence header that key frames may lack.
+    lead: Vec<u8>,
+    skipped: Option<u32>,
+}
+
+impl Decoder {
+    /// Builds the decoder.
+    ///
+    /// # Errors
+    /// [`Error::NoElement`] if no decoder of this codec is installed.
+    pub(crate) fn new(config: &VideoConfig) -> Result<Self, Error> {
+        let decoder = first_element(&format!("decoder for {}", name(config.codec)), factories(config.codec))?;
+        set_known(
+            &decoder,
+            &[
+                // libav: without frame threads and without its strict mode (which delays by the deepest possible reordering).
+                ("max-threads", "1"),
+                ("thread-type", "slice"),
+                ("std-compliance", "normal"),
+                // Never give up on broken pictures: the next key frame mends them.
+                ("max-errors", "-1"),
+                ("qos", "false"),
+                // libvpx, dav1d.
+                ("threads", "1"),
+                ("n-threads", "1"),
+                ("max-frame-delay", "1"),
+            ],
+        );
+        let strand = Strand::new(vec![decoder], &gst::Caps::new_empty_simple("video/x-raw"))?;
+        strand.caps(&caps(config))?;
+        let lead = match config.codec {
+            // av1C: four bytes, then OBUs (AV1-ISOBMFF §2.3.3).
+            VideoCodec::Av1 => config.record.get(4..).unwrap_or_default().to_vec(),
+            _ => Vec::new(),
+        };
+        Ok(Self { strand, deinterlacer: None, info: None, lead, skipped: Some(0) })
+    }
+
+    /// Decodes one access unit; pictures are then to be taken by [`Decoder::next_picture`].
+    ///
+    /// # Errors
+    /// If the decoder gives up; a new one is needed then.
+    pub(crate) fn push(&mut self, frame: Frame) -> Result<(), Error> {
+        if let Some(skipped) = self.skipped.as_mut().filter(|_| !frame.key) {
+            *skipped += 1;
+            if *skipped <= KEY_PATIENCE {
+                return Ok(());
+            }
+        }
+        self.skipped = None;
+        let mut buffer = if self.lead.is_empty() {
+            gst::Buffer::from_slice(frame.data)
+        } else {
+            gst::Buffer::from_slice([std::mem::take(&mut self.lead), frame.data.to_vec()].concat())
+        };
+        if let Some(b) = buffer.get_mut() {
+            b.set_pts(to_clock(frame.pts));
+            b.set_dts(to_clock(frame.dts));
+            if !frame.key {
+                b.set_flags(gst::BufferFlags::DELTA_UNIT);
+            }
+        }
+        self.strand.push(buffer)
+    }
+
+    /// Lets pictures out that wait for their turn.
+    pub(crate) fn drain(&self) {
+        self.strand.drain();
+    }
+
+    /// The next decoded picture, in the order of showing.
+    ///
+    /// # Errors
+    /// If the decoder makes pictures of a kind that cannot be used.
+    pub(crate) fn next_picture(&mut self) -> Result<Option<Picture>, Error> {
+        loop {
+            let deinterlaced = self.deinterlacer.as_ref().and_then(Strand::next_output);
+            match deinterlaced {
+                Some(output) => {
+                    if let Some(picture) = self.finished(output)? {
+                        return Ok(Some(picture));
+                    }
+                    continue;
+                }
+                None => {
+                    let Some(output) = self.strand.next_output() else { return Ok(None) };
+                    if let Some(picture) = self.decoded(output)? {
+                        return Ok(Some(picture));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What comes from the decoder goes on to the deinterlacer, if there is one.
+    fn decoded(&mut self, output: Output) -> Result<Option<Picture>, Error> {
+        match output {
+            Output::Caps(caps) => {
+                let info = VideoInfo::from_caps(&caps)?;
+                self.deinterlacer = match info.interlace_mode() {
+                    VideoInterlaceMode::Progressive => None,
+                    _ => Some(deinterlacer(&caps)?),
+                };
+                self.info = Some(info);
+                Ok(None)
+            }
+            output => match (&self.deinterlacer, output) {
+                (Some(strand), Output::Buffer(buffer, _)) => strand.push(buffer).map(|()| None),
+                (_, output) => self.finished(output),
+            },
+        }
+    }
+
+    fn finished(&mut self, output: Output) -> Result<Option<Picture>, Error> {
+        match (output, &self.info) {
+            (Output::Caps(caps), _) => {
+                self.info = Some(VideoInfo::from_caps(&caps)?);
+                Ok(None)
+            }
+            (Output::Buffer(buffer, Some(time)), Some(info)) => {
+                Ok(Some(Picture { buffer, info: info.clone(), pts: from_clock(time) }))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// One picture for each interlaced frame, from one field of it and what the other adds: no waiting for later fields.
+fn deinterlacer(caps: &gst::Caps) -> Result<Strand, Error> {
+    let deinterlace = element("deinterlace")?;
+    set_known(&deinterlace, &[("fields", "top"), ("method", "linear"), ("mode", "auto"), ("locking", "none")]);
+    let strand = Strand::new(vec![deinterlace], &gst::Caps::new_empty_simple("video/x-raw"))?;
+    strand.caps(caps)?;
+    Ok(strand)
+}
+
+/// The codec's name for people.
+pub(crate) fn name(codec: VideoCodec) -> &'static str {
+    match codec {
+        VideoCodec::H264 => "H.264",
+        VideoCodec::H265 => "H.265",
+        VideoCodec::Vp8 => "VP8",
+        VideoCodec::Vp9 => "VP9",
+        VideoCodec::Av1 => "AV1",
+        VideoCodec::Flv1 => "Sorenson Spark",
+        VideoCodec::ScreenVideo => "Screen Video",
+        VideoCodec::ScreenVideo2 => "Screen Video 2",
+        VideoCodec::Vp6 => "VP6",
+        VideoCodec::Vp6Alpha => "VP6 with alpha",
+        _ => "this video codec",
+    }
+}
+
+fn factories(codec: VideoCodec) -> &'static [&'static str] {
+    match codec {
+        VideoCodec::H264 => &["avdec_h264", "openh264dec"],
+        VideoCodec::H265 => &["avdec_h265", "libde265dec"],
+        VideoCodec::Vp8 => &["vp8dec", "avdec_vp8"],
+        VideoCodec::Vp9 => &["vp9dec", "avdec_vp9"],
+        VideoCodec::Av1 => &["dav1ddec", "av1dec"],
+        VideoCodec::Flv1 => &["avdec_flv"],
+        VideoCodec::ScreenVideo => &["avdec_flashsv"],
+        VideoCodec::ScreenVideo2 => &["avdec_flashsv2"],
+        VideoCodec::Vp6 => &["avdec_vp6f"],
+        VideoCodec::Vp6Alpha => &["avdec_vp6a"],
+        _ => &[],
+    }
+}
+
+fn caps(config: &VideoConfig) -> gst::Caps {
+    let builder = match config.codec {
+        VideoCodec::H264 => gst::Caps::builder("video/x-h264")
+            .field("stream-format", "avc")
+            .field("alignment", "au")
+            .field("parsed", true),
+        VideoCodec::H265 => gst::Caps::builder("video/x-h265")
+            .field("stream-format", "hvc1")
+            .field("alignment", "au")
+            .field("parsed", true),
+        VideoCodec::Av1 => gst::Caps::builder("video/x-av1")
+            .field("stream-format", "obu-stream")
+            .field("alignment", "tu")
+            .field("parsed", true),
+        VideoCodec::Vp9 => gst::Caps::builder("video/x-vp9").field("alignment", "super-frame"),
+        VideoCodec::Flv1 => gst::Caps::builder("video/x-flash-video").field("flvversion", 1i32),
+        VideoCodec::ScreenVideo => gst::Caps::builder("video/x-flash-screen"),
+        VideoCodec::ScreenVideo2 => gst::Caps::builder("video/x-flash-screen2"),
+        VideoCodec::Vp6 => gst::Caps::builder("video/x-vp6-flash"),
+        VideoCodec::Vp6Alpha => gst::Caps::builder("video/x-vp6-alpha"),
+        _ => gst::Caps::builder("video/x-vp8"),
+    };
+    let with_record = matches!(config.codec, VideoCodec::H264 | VideoCodec::H265) && !config.record.is_empty();
+    let builder = builder
+        .field_if_some("width", config.size.and_then(|(w, _)| i32::try_from(w).ok()))
+        .field_if_some("height", config.size.and_then(|(_, h)| i32::try_from(h).ok()));
+    match with_record {
+        true => builder.field("codec_data", gst::Buffer::from_slice(config.record.clone())).build(),
+        false => builder.build(),
+    }
+}
