@@ -3,16 +3,29 @@
 //! Everything wrong is reported together, each fault with its line, its key and what is allowed. Nothing here binds a port or
 //! connects to anything; the only files opened are the configuration itself and those it names.
 
+mod describe;
+mod duration;
+mod fault;
+mod read;
 mod redis;
 mod resolved;
 mod rtc;
+mod section;
+mod sources;
+mod unknown;
+mod yaml;
 
+pub use fault::{Faults, Position, Remark, Warning};
 pub use redis::{Address, ClientCertificate, RedisConfig, RedisTls, RedisTopology};
 pub use resolved::{
     Config, CpuCost, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_RELAY_PORT, DEFAULT_RTMP_MAX_CONNECTIONS,
-    DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig, OnDuplicate,
-    RtmpConfig, RtmpsConfig,
+    DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig,
+    OnDuplicate, RtmpConfig, RtmpsConfig,
 };
 pub use rtc::{
     AcceptanceMinWait, BatchIo, DEFAULT_UDP_PORT, Filter, IpNet, NodeIp, PortRange, RtcConfig, Sctp, UdpPorts,
 };
+pub use sources::{Sources, load, process_env};
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,7 @@ pub struct Config {
     pub api_key: String,
     /// What tokens are signed with.
     pub api_secret: Secret,
-    /// livekit-server's WebSocket address; its scheme is `ws` or `wss`.
+    /// livekit-server's WebSocket address; its scheme is `ws` or `wss`, and it holds no user or password.
     pub ws_url: Url,
     /// The address that all ports listen on; `::` takes IPv4 too.
     pub bind_address: IpAddr,

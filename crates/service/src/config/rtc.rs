@@ -1,7 +1,11 @@
 //! The `rtc_config` section (WHIP's WebRTC side, the keys of LiveKit's `RTCConfig`): its types, and how it is read.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+
+use super::fault::shortened;
+use super::section::{Known, Port, Section};
 
 /// The UDP port of WHIP unless told otherwise (as the Go ingress).
 pub const DEFAULT_UDP_PORT: u16 = 7885;
@@ -156,6 +160,196 @@ impl Default for RtcConfig {
             batch_io: BatchIo::default(),
             sctp: Sctp::default(),
             acceptance_min_wait: AcceptanceMinWait::default(),
+        }
+    }
+}
+
+/// Writes a range as it is read: `7885`, `50000-60000`.
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.start == self.end { write!(f, "{}", self.start) } else { write!(f, "{}-{}", self.start, self.end) }
+    }
+}
+
+/// `address/bits`.
+impl fmt::Display for IpNet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// Reads the `rtc_config` section; also gives the TCP port, to be compared with the other ports.
+pub(super) fn read(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> (RtcConfig, Port) {
+    let tcp = section.port("tcp_port", None);
+    let force_tcp = section.flag("force_tcp");
+    if let (true, None, Some(at)) = (force_tcp, tcp.port, section.at()) {
+        section.fault(at, "force_tcp", "needs tcp_port beside it");
+    }
+    let config = RtcConfig {
+        udp: udp(&mut section),
+        tcp_port: tcp.port,
+        use_stun_port_as_ice: section.flag("use_stun_port_as_ice"),
+        node_ip: section.parsed("node_ip", node_ip).map(|n| n.value).unwrap_or_default(),
+        stun_servers: section.list("stun_servers", stun_server),
+        use_external_ip: section.flag("use_external_ip"),
+        skip_external_ip_validation: section.flag("skip_external_ip_validation"),
+        advertise_internal_ip: section.flag("advertise_internal_ip"),
+        external_ip_only: section.flag("external_ip_only"),
+        use_ice_lite: section.flag("use_ice_lite"),
+        interfaces: filter(section.section("interfaces"), |name| Ok(name.to_owned()), known),
+        ips: filter(section.section("ips"), net, known),
+        enable_loopback_candidate: section.flag("enable_loopback_candidate"),
+        use_mdns: section.flag("use_mdns"),
+        force_tcp,
+        batch_io: batch_io(section.section("batch_io"), known),
+        sctp: Sctp {
+            min_cwnd: window(&mut section, "sctp_min_cwnd"),
+            fast_rtx_wnd: window(&mut section, "sctp_fast_rtx_wnd"),
+            cwnd_ca_step: window(&mut section, "sctp_cwnd_ca_step"),
+        },
+        acceptance_min_wait: AcceptanceMinWait {
+            host: section.go_duration("host_acceptance_min_wait"),
+            srflx: section.go_duration("srflx_acceptance_min_wait"),
+            prflx: section.go_duration("prflx_acceptance_min_wait"),
+            relay: section.go_duration("relay_acceptance_min_wait"),
+        },
+    };
+    known.push(section.finish());
+    (config, tcp)
+}
+
+/// A range of its own for each session wins over shared ports, as in LiveKit.
+fn udp(section: &mut Section<'_, '_>) -> UdpPorts {
+    let shared = section.parsed("udp_port", port_range);
+    let start = section.port("port_range_start", None);
+    let end = section.port("port_range_end", None);
+    match (start.port.zip(start.at), end.port.zip(end.at)) {
+        (Some((start, _)), Some((end, at))) if end < start => {
+            section.fault(at, "port_range_end", format!("{end} is below port_range_start, which is {start}"));
+        }
+        (Some((start, at)), Some((end, _))) => {
+            if shared.is_some() {
+                section.warn(at, "port_range_start", "is used, so udp_port has no effect");
+            }
+            return UdpPorts::PerSession(PortRange { start, end });
+        }
+        (Some((_, at)), None) => section.fault(at, "port_range_start", "needs port_range_end beside it"),
+        (None, Some((_, at))) => section.fault(at, "port_range_end", "needs port_range_start beside it"),
+        (None, None) => {}
+    }
+    UdpPorts::Shared(shared.and_then(|s| s.value).unwrap_or(PortRange::one(DEFAULT_UDP_PORT)))
+}
+
+/// `7885`, `7885-7890`, or 0 for the default.
+fn port_range(text: &str) -> Result<Option<PortRange>, String> {
+    let port = |text: &str| text.trim().parse::<u16>().ok();
+    let range = match text.split_once('-') {
+        None => port(text).map(|p| PortRange { start: p, end: p }),
+        Some((start, end)) => port(start).zip(port(end)).map(|(start, end)| PortRange { start, end }),
+    };
+    match range {
+        Some(PortRange { start: 0, end: 0 }) => Ok(None),
+        Some(range) if range.start > 0 && range.start <= range.end => Ok(Some(range)),
+        _ => {
+            Err(format!("{:?} is neither a port (1 to 65535) nor a range of ports such as 7885-7890", shortened(text)))
+        }
+    }
+}
+
+/// An IPv4 address, an IPv6 address, or one of each with a comma between them.
+fn node_ip(text: &str) -> Result<NodeIp, String> {
+    let wrong = || {
+        let text = shortened(text);
+        format!("{text:?} is not an address: an IPv4 address, an IPv6 address or both with a comma between are allowed")
+    };
+    let mut node_ip = NodeIp::default();
+    for part in text.split(',') {
+        match part.trim().parse::<IpAddr>().map_err(|_| wrong())? {
+            IpAddr::V4(v4) if node_ip.v4.is_none() => node_ip.v4 = Some(v4),
+            IpAddr::V6(v6) if node_ip.v6.is_none() => node_ip.v6 = Some(v6),
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(node_ip)
+}
+
+/// `host:port`; kept as written, for resolving is not our work.
+fn stun_server(text: &str) -> Result<String, String> {
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(1..) => Ok(text.to_owned()),
+        _ => Err(format!("{:?} is not host:port, such as stun.example.com:3478", shortened(text))),
+    }
+}
+
+/// `address/bits`, or one address.
+fn net(text: &str) -> Result<IpNet, String> {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+    let address = address.parse::<IpAddr>().ok();
+    let net = address.and_then(|address| {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Some(most), |p| p.parse::<u8>().ok().filter(|p| *p <= most))?;
+        Some(IpNet { address, prefix })
+    });
+    net.ok_or_else(|| format!("{:?} is not a network, such as 10.0.0.0/8 or fd00::/8", shortened(text)))
+}
+
+fn filter<T>(
+    mut section: Section<'_, '_>,
+    read: impl Fn(&str) -> Result<T, String>,
+    known: &mut Vec<Known>,
+) -> Filter<T> {
+    let filter = Filter { includes: section.list("includes", &read), excludes: section.list("excludes", &read) };
+    known.push(section.finish());
+    filter
+}
+
+fn batch_io(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> BatchIo {
+    // Linux sends up to 1024 datagrams with one call (UIO_MAXIOV).
+    let batch_size = section.int("batch_size", 0..=1024).map_or(0, |b| b.value);
+    let max_flush_interval = section.go_duration("max_flush_interval").unwrap_or_default();
+    known.push(section.finish());
+    BatchIo { batch_size: u32::try_from(batch_size).unwrap_or(0), max_flush_interval }
+}
+
+/// 0 counts as none.
+fn window(section: &mut Section<'_, '_>, key: &'static str) -> Option<u32> {
+    let given = section.int(key, 0..=i64::from(u32::MAX))?;
+    u32::try_from(given.value).ok().filter(|w| *w != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_ranges() {
+        assert_eq!(port_range("7885"), Ok(Some(PortRange::one(7885))));
+        assert_eq!(port_range("7885 - 7890"), Ok(Some(PortRange { start: 7885, end: 7890 })));
+        assert_eq!(port_range("0"), Ok(None));
+        for text in ["", "x", "-1", "0-5", "7890-7885", "1-2-3", "65536", "70000-80000"] {
+            assert!(port_range(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn node_ips() {
+        let both = NodeIp { v4: Some(Ipv4Addr::new(1, 2, 3, 4)), v6: Some(Ipv6Addr::LOCALHOST) };
+        assert_eq!(node_ip("1.2.3.4, ::1"), Ok(both));
+        assert_eq!(node_ip("::1"), Ok(NodeIp { v4: None, v6: both.v6 }));
+        for text in ["", "host", "1.2.3.4,", "1.2.3.4,5.6.7.8", "::1,::2", "1.2.3.4,::1,::2"] {
+            assert!(node_ip(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks() {
+        assert_eq!(net("10.0.0.0/8").map(|n| n.to_string()), Ok("10.0.0.0/8".to_owned()));
+        assert_eq!(net("fd00::/8").map(|n| n.to_string()), Ok("fd00::/8".to_owned()));
+        assert_eq!(net("10.1.2.3").map(|n| n.prefix), Ok(32));
+        for text in ["", "10.0.0.0/33", "fd00::/129", "eth0", "10.0.0.0/", "10.0.0.0/-1"] {
+            assert!(net(text).is_err(), "{text}");
         }
     }
 }

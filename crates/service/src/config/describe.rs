@@ -1,0 +1,218 @@
+//! The resolved configuration as YAML for people, secrets hidden. It reads back to the same configuration but for the secrets.
+
+use std::fmt::{Display, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use model::Secret;
+
+use super::duration;
+use super::redis::{RedisConfig, RedisTls, RedisTopology};
+use super::resolved::{Config, OnDuplicate};
+use super::rtc::{Filter, RtcConfig, UdpPorts};
+
+/// What stands for a secret.
+const HIDDEN: &str = "(hidden)";
+
+impl Config {
+    /// Every key with the value that holds, as YAML, secrets hidden.
+    pub fn describe(&self) -> String {
+        let mut out = Yaml::default();
+        out.section("redis", |out| redis(out, &self.redis));
+        out.text("api_key", &self.api_key);
+        out.secret("api_secret", &self.api_secret);
+        out.text("ws_url", self.ws_url.as_str());
+        out.plain("bind_address", format!("\"{}\"", self.bind_address));
+        self.ports(&mut out);
+        out.plain("on_duplicate", OnDuplicate::as_str(self.on_duplicate));
+        out.duration("drain_timeout", self.drain_timeout);
+        out.plain("enable_stream_latency_reduction", self.enable_stream_latency_reduction);
+        out.plain("development", self.development);
+        out.section("logging", |out| {
+            out.plain("level", self.logging.level.as_str());
+            out.plain("json", self.logging.json);
+            out.section("component_levels", |out| {
+                for (name, level) in &self.logging.component_levels {
+                    out.plain(&quoted(name), level.as_str());
+                }
+            });
+        });
+        out.section("cpu_cost", |out| {
+            let costs = &self.cpu_cost;
+            out.plain("rtmp_cpu_cost", costs.rtmp);
+            out.plain("whip_cpu_cost", costs.whip);
+            out.plain("whip_bypass_transcoding_cpu_cost", costs.whip_bypass_transcoding);
+            out.plain("url_cpu_cost", costs.url);
+            out.plain("min_idle_ratio", costs.min_idle_ratio);
+        });
+        out.section("rtc_config", |out| rtc(out, &self.rtc));
+        out.text("service_name", &self.service_name);
+        out.text
+    }
+
+    fn ports(&self, out: &mut Yaml) {
+        // Ports with a default are switched off with -1, the others with 0.
+        let or_off = |port: Option<u16>| port.map_or(-1, i32::from);
+        out.plain("rtmp_port", or_off(self.rtmp.port));
+        match &self.rtmp.tls {
+            None => out.plain("rtmps_port", 0),
+            Some(tls) => {
+                out.plain("rtmps_port", tls.port);
+                out.path("rtmps_cert_file", &tls.cert_file);
+                out.path("rtmps_key_file", &tls.key_file);
+            }
+        }
+        out.plain("rtmp_max_connections", self.rtmp.max_connections);
+        out.plain("rtmp_max_connections_per_address", self.rtmp.max_connections_per_address);
+        out.plain("whip_port", or_off(self.whip_port));
+        out.plain("whip_proxy_enabled", self.whip_proxy_enabled);
+        out.plain("health_port", self.health_port.unwrap_or(0));
+        out.plain("prometheus_port", self.prometheus_port.unwrap_or(0));
+        out.plain("debug_handler_port", self.debug_handler_port.unwrap_or(0));
+    }
+}
+
+fn redis(out: &mut Yaml, redis: &RedisConfig) {
+    match &redis.topology {
+        RedisTopology::Single(address) => out.plain("address", quoted(&address.to_string())),
+        RedisTopology::Sentinel { master_name, addresses, username, password } => {
+            out.list("sentinel_addresses", addresses);
+            out.text("sentinel_master_name", master_name);
+            out.text("sentinel_username", username);
+            out.secret("sentinel_password", password);
+        }
+        RedisTopology::Cluster { addresses, max_redirects } => {
+            out.list("cluster_addresses", addresses);
+            out.plain("max_redirects", max_redirects);
+        }
+    }
+    out.text("username", &redis.username);
+    out.secret("password", &redis.password);
+    out.plain("db", redis.db);
+    if let Some(tls) = &redis.tls {
+        out.section("tls", |out| redis_tls(out, tls));
+    }
+    for (key, timeout) in [
+        ("dial_timeout", redis.dial_timeout),
+        ("read_timeout", redis.read_timeout),
+        ("write_timeout", redis.write_timeout),
+    ] {
+        if let Some(timeout) = timeout {
+            out.plain(key, timeout.as_millis());
+        }
+    }
+}
+
+fn redis_tls(out: &mut Yaml, tls: &RedisTls) {
+    out.plain("enabled", true);
+    out.plain("insecure", tls.insecure);
+    if let Some(name) = &tls.server_name {
+        out.text("server_name", name);
+    }
+    if let Some(file) = &tls.ca_cert_file {
+        out.path("ca_cert_file", file);
+    }
+    if let Some(client) = &tls.client {
+        out.path("client_cert_file", &client.cert_file);
+        out.path("client_key_file", &client.key_file);
+    }
+}
+
+fn rtc(out: &mut Yaml, rtc: &RtcConfig) {
+    match rtc.udp {
+        UdpPorts::Shared(range) => out.plain("udp_port", range),
+        UdpPorts::PerSession(range) => {
+            out.plain("port_range_start", range.start);
+            out.plain("port_range_end", range.end);
+        }
+    }
+    out.plain("tcp_port", rtc.tcp_port.unwrap_or(0));
+    out.plain("use_stun_port_as_ice", rtc.use_stun_port_as_ice);
+    let ips = [rtc.node_ip.v4.map(|ip| ip.to_string()), rtc.node_ip.v6.map(|ip| ip.to_string())];
+    out.text("node_ip", &ips.into_iter().flatten().collect::<Vec<_>>().join(","));
+    out.list("stun_servers", &rtc.stun_servers);
+    out.plain("use_external_ip", rtc.use_external_ip);
+    out.plain("skip_external_ip_validation", rtc.skip_external_ip_validation);
+    out.plain("advertise_internal_ip", rtc.advertise_internal_ip);
+    out.plain("external_ip_only", rtc.external_ip_only);
+    out.plain("use_ice_lite", rtc.use_ice_lite);
+    out.section("interfaces", |out| filter(out, &rtc.interfaces));
+    out.section("ips", |out| filter(out, &rtc.ips));
+    out.plain("enable_loopback_candidate", rtc.enable_loopback_candidate);
+    out.plain("use_mdns", rtc.use_mdns);
+    out.plain("force_tcp", rtc.force_tcp);
+    out.section("batch_io", |out| {
+        out.plain("batch_size", rtc.batch_io.batch_size);
+        out.duration("max_flush_interval", rtc.batch_io.max_flush_interval);
+    });
+    out.plain("sctp_min_cwnd", rtc.sctp.min_cwnd.unwrap_or(0));
+    out.plain("sctp_fast_rtx_wnd", rtc.sctp.fast_rtx_wnd.unwrap_or(0));
+    out.plain("sctp_cwnd_ca_step", rtc.sctp.cwnd_ca_step.unwrap_or(0));
+    out.duration("host_acceptance_min_wait", rtc.acceptance_min_wait.host.unwrap_or_default());
+    out.duration("srflx_acceptance_min_wait", rtc.acceptance_min_wait.srflx.unwrap_or_default());
+    out.duration("prflx_acceptance_min_wait", rtc.acceptance_min_wait.prflx.unwrap_or_default());
+    out.duration("relay_acceptance_min_wait", rtc.acceptance_min_wait.relay.unwrap_or_default());
+}
+
+fn filter<T: Display>(out: &mut Yaml, filter: &Filter<T>) {
+    out.list("includes", &filter.includes);
+    out.list("excludes", &filter.excludes);
+}
+
+/// A text that YAML reads as this text whatever is in it.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\U{:08x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[derive(Default)]
+struct Yaml {
+    text: String,
+    depth: usize,
+}
+
+impl Yaml {
+    fn plain(&mut self, key: &str, value: impl Display) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "{:1$}{key}: {value}", "", self.depth * 2);
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.plain(key, quoted(value));
+    }
+
+    fn secret(&mut self, key: &str, value: &Secret) {
+        self.plain(key, if value.is_empty() { "\"\"" } else { HIDDEN });
+    }
+
+    fn path(&mut self, key: &str, value: &Path) {
+        self.text(key, &value.display().to_string());
+    }
+
+    fn duration(&mut self, key: &str, value: Duration) {
+        self.plain(key, duration::show(value));
+    }
+
+    fn list<T: Display>(&mut self, key: &str, items: &[T]) {
+        let items: Vec<String> = items.iter().map(|item| quoted(&item.to_string())).collect();
+        self.plain(key, format!("[{}]", items.join(", ")));
+    }
+
+    fn section(&mut self, key: &str, inside: impl FnOnce(&mut Self)) {
+        let _ = writeln!(self.text, "{:1$}{key}:", "", self.depth * 2);
+        self.depth += 1;
+        inside(self);
+        self.depth -= 1;
+    }
+}

@@ -1,0 +1,308 @@
+//! The whole configuration read from its text: keys outside any section, `logging` and `cpu_cost`, and what must fit together.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use model::Secret;
+use url::Url;
+
+use super::fault::{Remark, Report, Warning, shortened};
+use super::redis;
+use super::resolved::{
+    Config, CpuCost, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_RELAY_PORT, DEFAULT_RTMP_MAX_CONNECTIONS,
+    DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig,
+    OnDuplicate, RtmpConfig, RtmpsConfig,
+};
+use super::rtc;
+use super::section::{Known, Located, Port, Section};
+use super::unknown;
+use super::yaml;
+
+/// Looks up an environment variable.
+pub(super) type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// The configuration if it has no fault, the faults, the warnings.
+pub(super) fn read(text: &str, strict: bool, env: Env<'_>) -> (Option<Config>, Vec<Remark>, Vec<Warning>) {
+    let report = Report::new(text);
+    let config = match yaml::parse(text) {
+        Ok(document) => {
+            for (at, why) in document.faults {
+                report.broken(at, why);
+            }
+            if let Some(at) = document.second {
+                report.warn(Some(at), "", "a second document begins here; only the first is read");
+            }
+            let mut known = Vec::new();
+            let config = whole(Section::root(&report, document.root), env, &mut known);
+            unknown::report(&known, strict, &report);
+            config
+        }
+        Err(broken) => {
+            report.broken(broken.at, broken.text);
+            None
+        }
+    };
+    let (faults, warnings) = report.into_parts();
+    (config.filter(|_| faults.is_empty()), faults, warnings)
+}
+
+fn whole(mut section: Section<'_, '_>, env: Env<'_>, known: &mut Vec<Known>) -> Option<Config> {
+    let required = required(&mut section, env, known);
+    let complete = required.is_some();
+    // With something missing, defaults stand in so that the rest is looked at too; the result is thrown away.
+    let mut config = required.unwrap_or_else(stand_in);
+    ports(&mut section, &mut config, known);
+    operation(&mut section, &mut config);
+    config.logging = logging(&mut section, known);
+    config.cpu_cost = cpu_cost(section.section("cpu_cost"), known);
+    known.push(section.finish());
+    complete.then_some(config)
+}
+
+/// The four things without a default.
+fn required(section: &mut Section<'_, '_>, env: Env<'_>, known: &mut Vec<Known>) -> Option<Config> {
+    let redis = redis::read(section.section("redis"), known);
+    let api_key = or_env(section, "api_key", "LIVEKIT_API_KEY", env);
+    let api_secret = or_env(section, "api_secret", "LIVEKIT_API_SECRET", env);
+    let ws_url = ws_url(section, env);
+    Some(Config::new(redis?, api_key?, Secret::new(api_secret?), ws_url?))
+}
+
+fn stand_in() -> Config {
+    let address = redis::Address { host: "localhost".to_owned(), port: 6379 };
+    let ws_url = Url::parse("ws://localhost:7880").expect("a URL that is one");
+    Config::new(redis::RedisConfig::single(address), String::new(), Secret::default(), ws_url)
+}
+
+/// A text from the YAML, else from the environment; a fault if neither has it.
+fn or_env(section: &mut Section<'_, '_>, key: &'static str, variable: &str, env: Env<'_>) -> Option<String> {
+    let broken = section.has(key);
+    let found = section.text(key).map(|t| t.value).or_else(|| env(variable).filter(|v| !v.is_empty() && !broken));
+    if found.is_none() && !broken {
+        section.report().fault(None, key, format!("is missing: write it here, or set {variable}"));
+    }
+    found
+}
+
+fn ws_url(section: &mut Section<'_, '_>, env: Env<'_>) -> Option<Url> {
+    const VARIABLE: &str = "LIVEKIT_WS_URL";
+    if section.has("ws_url") {
+        return section.parsed("ws_url", parse_ws_url).map(|u| u.value);
+    }
+    let text = or_env(section, "ws_url", VARIABLE, env)?;
+    match parse_ws_url(text.trim()) {
+        Ok(url) => Some(url),
+        Err(why) => {
+            section.report().fault(None, "ws_url", format!("{why} (from {VARIABLE})"));
+            None
+        }
+    }
+}
+
+/// http and https become ws and wss. The error doesn't repeat the text, which may hold credentials.
+fn parse_ws_url(text: &str) -> Result<Url, String> {
+    let wrong = || {
+        "is not livekit-server's address, such as ws://localhost:7880 or wss://livekit.example.com (ws, wss, http and https \
+         are allowed)"
+            .to_owned()
+    };
+    let text = match text.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => format!("ws://{rest}"),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => format!("wss://{rest}"),
+        _ => text.to_owned(),
+    };
+    let url = Url::parse(&text).map_err(|_| wrong())?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user or a password: api_key and api_secret are all that is needed".to_owned());
+    }
+    let usable = matches!(url.scheme(), "ws" | "wss") && url.host_str().is_some_and(|h| !h.is_empty());
+    usable.then_some(url).ok_or_else(wrong)
+}
+
+/// All that listens.
+fn ports(section: &mut Section<'_, '_>, config: &mut Config, known: &mut Vec<Known>) {
+    let (rtc, ice_tcp) = rtc::read(section.section("rtc_config"), known);
+    let rtmp = section.port("rtmp_port", Some(DEFAULT_RTMP_PORT));
+    let rtmps = section.port("rtmps_port", None);
+    let whip = section.port("whip_port", Some(DEFAULT_WHIP_PORT));
+    let health = section.port("health_port", None);
+    let prometheus = section.port("prometheus_port", None);
+    let debug = section.port("debug_handler_port", None);
+    clashes(section, &[&rtmp, &rtmps, &whip, &health, &prometheus, &debug, &ice_tcp]);
+    let relay = section.port("http_relay_port", Some(DEFAULT_HTTP_RELAY_PORT));
+    if let Some(at) = relay.at {
+        section.warn(at, "http_relay_port", "has no effect: media does not pass over HTTP inside this program");
+    }
+    config.rtc = rtc;
+    config.rtmp = RtmpConfig {
+        port: rtmp.port,
+        tls: rtmps_files(section, &rtmps),
+        max_connections: count(section, "rtmp_max_connections", DEFAULT_RTMP_MAX_CONNECTIONS),
+        max_connections_per_address: count(
+            section,
+            "rtmp_max_connections_per_address",
+            DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS,
+        ),
+    };
+    config.whip_port = whip.port;
+    config.health_port = health.port;
+    config.prometheus_port = prometheus.port;
+    config.debug_handler_port = debug.port;
+    config.http_relay_port = relay.port.unwrap_or(DEFAULT_HTTP_RELAY_PORT);
+    let address = section.parsed("bind_address", |text| {
+        text.parse::<IpAddr>()
+            .map_err(|_| format!("{:?} is not an address, such as 0.0.0.0, :: or 10.0.0.5", shortened(text)))
+    });
+    config.bind_address = address.map_or(config.bind_address, |a| a.value);
+}
+
+/// Reports ports that are chosen twice, at the later of the two places.
+fn clashes(section: &Section<'_, '_>, ports: &[&Port]) {
+    for (index, port) in ports.iter().enumerate() {
+        for other in &ports[index + 1..] {
+            let (Some(number), true) = (port.port, port.port == other.port) else { continue };
+            let (first, second) = if other.at >= port.at { (port, other) } else { (other, port) };
+            let default = if first.at.is_none() { " (its default)" } else { "" };
+            let text = format!("{number} is also {}{default}: each needs a port of its own", first.key);
+            section.report().fault(second.at, &second.key, text);
+        }
+    }
+}
+
+/// RTMPS if it has a port; it needs both files then.
+fn rtmps_files(section: &mut Section<'_, '_>, rtmps: &Port) -> Option<RtmpsConfig> {
+    const FILES: [&str; 2] = ["rtmps_cert_file", "rtmps_key_file"];
+    let [cert, key] = FILES.map(|name| (section.has(name), section.file(name)));
+    let Some((port, at)) = rtmps.port.zip(rtmps.at) else {
+        for (name, (_, file)) in FILES.iter().zip([&cert, &key]) {
+            if let Some(Located { at, .. }) = file {
+                section.warn(*at, name, "has no effect without rtmps_port");
+            }
+        }
+        return None;
+    };
+    for (name, (given, _)) in FILES.iter().zip([&cert, &key]) {
+        if !given {
+            section.fault(at, "rtmps_port", format!("needs {name} beside it (PEM)"));
+        }
+    }
+    Some(RtmpsConfig { port, cert_file: cert.1?.value, key_file: key.1?.value })
+}
+
+/// A number of things of which there must be one at least.
+fn count(section: &mut Section<'_, '_>, key: &'static str, default: u32) -> u32 {
+    let given = section.int(key, 1..=1_000_000);
+    given.and_then(|c| u32::try_from(c.value).ok()).unwrap_or(default)
+}
+
+/// How it works on, apart from ports.
+fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
+    let on_duplicate = section.parsed("on_duplicate", |text| match text {
+        "takeover" => Ok(OnDuplicate::Takeover),
+        "refuse" => Ok(OnDuplicate::Refuse),
+        _ => Err(format!("{:?} is neither takeover nor refuse", shortened(text))),
+    });
+    config.on_duplicate = on_duplicate.map_or(config.on_duplicate, |o| o.value);
+    config.drain_timeout = section.duration("drain_timeout").map_or(DEFAULT_DRAIN_TIMEOUT, |d| d.value);
+    config.whip_proxy_enabled = section.flag("whip_proxy_enabled");
+    config.enable_stream_latency_reduction = section.flag("enable_stream_latency_reduction");
+    config.development = section.flag("development");
+    if let Some(name) = section.text("service_name") {
+        config.service_name = name.value;
+    }
+    if let Some(id) = section.text("node_id") {
+        section.warn(id.at, "node_id", "has no effect: a new one is made at every start");
+    }
+}
+
+/// `log_level`, which the Go program's README names, and the `logging` section, which wins.
+fn logging(root: &mut Section<'_, '_>, known: &mut Vec<Known>) -> LoggingConfig {
+    let short = root.parsed("log_level", level);
+    let mut section = root.section("logging");
+    let long = section.parsed("level", level);
+    if let (Some(short), Some(long)) = (&short, &long)
+        && short.value != long.value
+    {
+        root.warn(
+            short.at,
+            "log_level",
+            format!("has no effect beside logging.level, which is {}", long.value.as_str()),
+        );
+    }
+    let sample = section.flag("sample");
+    for key in
+        ["sample_initial", "sample_interval", "item_sample_seconds", "item_sample_initial", "item_sample_interval"]
+    {
+        section.int(key, 0..=i64::from(i32::MAX));
+    }
+    if let (true, Some(at)) = (sample, section.at()) {
+        section.warn(at, "sample", "has no effect: every line is written");
+    }
+    let mut components = section.section("component_levels");
+    let mut component_levels = BTreeMap::new();
+    for (name, text) in components.every_text() {
+        match level(text.value.trim()) {
+            Ok(level) => _ = component_levels.insert(name, level),
+            Err(why) => components.fault(text.at, &name, why),
+        }
+    }
+    let json = section.flag("json");
+    known.push(section.finish());
+    let level = long.or(short).map_or(LogLevel::Info, |l| l.value);
+    LoggingConfig { level, json, component_levels }
+}
+
+/// The names that the Go program's logger knows; its three worse than `error` end the process there and don't exist here.
+fn level(text: &str) -> Result<LogLevel, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "trace" => Ok(LogLevel::Trace),
+        "debug" => Ok(LogLevel::Debug),
+        "info" => Ok(LogLevel::Info),
+        "warn" | "warning" => Ok(LogLevel::Warn),
+        "error" | "dpanic" | "panic" | "fatal" => Ok(LogLevel::Error),
+        _ => Err(format!("{:?} is not a level: trace, debug, info, warn and error are allowed", shortened(text))),
+    }
+}
+
+fn cpu_cost(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> CpuCost {
+    let default = CpuCost::default();
+    let mut cost = |key: &'static str, default: f64| match section.quantity(key) {
+        None => default,
+        Some(Located { value, at }) => {
+            if value == 0.0 {
+                section.warn(at, key, "0 admits any number of such sessions, however busy the machine is");
+            }
+            value
+        }
+    };
+    let mut costs = CpuCost {
+        rtmp: cost("rtmp_cpu_cost", default.rtmp),
+        whip: cost("whip_cpu_cost", default.whip),
+        whip_bypass_transcoding: cost("whip_bypass_transcoding_cpu_cost", default.whip_bypass_transcoding),
+        url: cost("url_cpu_cost", default.url),
+        min_idle_ratio: default.min_idle_ratio,
+    };
+    let ratio = section.parsed("min_idle_ratio", |text| {
+        let ratio = text.parse::<f64>().ok().filter(|r| *r < 1.0 && r.is_finite());
+        ratio.ok_or_else(|| format!("{:?} is not a share: more than 0 and less than 1 is allowed", shortened(text)))
+    });
+    match ratio {
+        Some(Located { value, .. }) if value > 0.0 => costs.min_idle_ratio = value,
+        Some(Located { at, .. }) => {
+            section.warn(at, "min_idle_ratio", format!("0 or less means the default, {}", default.min_idle_ratio));
+        }
+        None => {}
+    }
+    known.push(section.finish());
+    costs
+}
+
+/// Every key there is, with the sections it is in.
+#[cfg(test)]
+pub(super) fn every_key() -> Vec<String> {
+    let report = Report::new("");
+    let mut known = Vec::new();
+    whole(Section::root(&report, None), &|_| None, &mut known);
+    let join = |path: &str, key: &&str| if path.is_empty() { (*key).to_owned() } else { format!("{path}.{key}") };
+    known.iter().flat_map(|k| k.asked.iter().map(|key| join(&k.path, key))).collect()
+}

@@ -1,0 +1,216 @@
+//! YAML read into a tree that knows where each thing stands, so that a fault found later can still name its line.
+//!
+//! Aliases share the node they stand for, so a document that expands without bound costs nothing. What is wrong but leaves the
+//! rest readable (a key given twice, an alias of nothing) is reported beside the tree; only broken syntax ends the reading.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span};
+
+use super::fault::Position;
+
+/// A value and where it stands.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) at: Position,
+    pub(crate) value: Value,
+}
+
+/// A value.
+#[derive(Debug)]
+pub(crate) enum Value {
+    Scalar(Scalar),
+    List(Vec<Rc<Node>>),
+    Map(Vec<Entry>),
+}
+
+/// A word, a number, a text: as written, not yet taken for anything.
+#[derive(Debug)]
+pub(crate) struct Scalar {
+    pub(crate) text: String,
+    /// Neither quoted nor a block, nor tagged as text: may mean null.
+    pub(crate) plain: bool,
+}
+
+/// A key and its value.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) at: Position,
+    pub(crate) value: Rc<Node>,
+}
+
+impl Node {
+    /// Whether it is an empty value: nothing at all, `~` or `null`.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(s) if s.plain && matches!(s.text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+}
+
+/// What a text holds.
+#[derive(Debug, Default)]
+pub(crate) struct Document {
+    /// The first document; `None` if there is none.
+    pub(crate) root: Option<Rc<Node>>,
+    /// Where a second document begins. It is not read.
+    pub(crate) second: Option<Position>,
+    /// What is wrong in it beside the values.
+    pub(crate) faults: Vec<(Position, String)>,
+}
+
+/// Where syntax broke, and how.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) at: Position,
+    pub(crate) text: String,
+}
+
+/// Reads the first document of a text.
+pub(crate) fn parse(text: &str) -> Result<Document, Broken> {
+    let mut options = Options::default();
+    options.set_emit_comments(false);
+    // An unquoted secret that begins with an asterisk is an alias to YAML; the parser's own words would print it.
+    options.emit_unresolved_aliases = true;
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = event.map_err(|e| broken(&e))?;
+        if builder.take(event, &span) {
+            break;
+        }
+    }
+    Ok(builder.document)
+}
+
+fn broken(error: &ScanError) -> Broken {
+    let mark = error.marker();
+    let at = Position { line: mark.line(), column: mark.col() + 1 };
+    Broken { at, text: format!("this is not YAML: {}", error.info()) }
+}
+
+fn position(span: &Span) -> Position {
+    Position { line: span.start.line(), column: span.start.col() + 1 }
+}
+
+/// A collection whose end has not come yet.
+enum Open {
+    List { at: Position, anchor: usize, items: Vec<Rc<Node>> },
+    Map { at: Position, anchor: usize, entries: Vec<Entry>, seen: HashSet<String>, key: Key },
+}
+
+/// What a mapping waits for.
+enum Key {
+    /// A key.
+    Awaited,
+    /// The value of this key.
+    Given(String, Position),
+    /// The value of a key that was refused; it is dropped.
+    Refused,
+}
+
+#[derive(Default)]
+struct Builder {
+    document: Document,
+    documents: usize,
+    open: Vec<Open>,
+    /// Finished nodes by anchor. An alias to a collection that is still open finds nothing here.
+    anchors: HashMap<usize, Rc<Node>>,
+}
+
+impl Builder {
+    /// Takes an event in; true when nothing more is wanted.
+    fn take(&mut self, event: Event<'_>, span: &Span) -> bool {
+        let at = position(span);
+        match event {
+            Event::DocumentStart(..) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    self.document.second = Some(at);
+                    return true;
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain && tag.is_none_or(|t| !t.is_yaml_core_schema_tag("str"));
+                self.place(Node { at, value: Value::Scalar(Scalar { text: text.into_owned(), plain }) }, anchor);
+            }
+            Event::SequenceStart(_, anchor, _) => self.open.push(Open::List { at, anchor, items: Vec::new() }),
+            Event::MappingStart(_, anchor, _) => {
+                let key = Key::Awaited;
+                self.open.push(Open::Map { at, anchor, entries: Vec::new(), seen: HashSet::new(), key });
+            }
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some(Open::List { at, anchor, items }) => self.place(Node { at, value: Value::List(items) }, anchor),
+                Some(Open::Map { at, anchor, entries, .. }) => {
+                    self.place(Node { at, value: Value::Map(entries) }, anchor);
+                }
+                None => {}
+            },
+            Event::Alias(id) => match self.anchors.get(&id).cloned() {
+                Some(node) => self.place_shared(node, at),
+                None => self.place_nothing(at, "an alias (*) of a value that contains it"),
+            },
+            Event::UnresolvedAlias(_) => {
+                self.place_nothing(
+                    at,
+                    "a value that begins with * is an alias, and nothing has this name: put it in quotes",
+                );
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// Puts a finished node where it belongs, and remembers it under its anchor.
+    fn place(&mut self, node: Node, anchor: usize) {
+        let at = node.at;
+        let node = Rc::new(node);
+        if anchor != 0 {
+            self.anchors.insert(anchor, Rc::clone(&node));
+        }
+        self.place_shared(node, at);
+    }
+
+    /// Reports a value that cannot be had; an empty one stands in for it, so that keys and values stay in step.
+    fn place_nothing(&mut self, at: Position, why: &str) {
+        self.document.faults.push((at, why.to_owned()));
+        let value = Value::Scalar(Scalar { text: String::new(), plain: true });
+        self.place_shared(Rc::new(Node { at, value }), at);
+    }
+
+    fn place_shared(&mut self, node: Rc<Node>, at: Position) {
+        match self.open.last_mut() {
+            None => self.document.root = Some(node),
+            Some(Open::List { items, .. }) => items.push(node),
+            Some(Open::Map { entries, seen, key, .. }) => {
+                *key = match std::mem::replace(key, Key::Awaited) {
+                    Key::Given(key, at) => {
+                        entries.push(Entry { key, at, value: node });
+                        Key::Awaited
+                    }
+                    Key::Refused => Key::Awaited,
+                    Key::Awaited => match accept_key(&node, seen) {
+                        Ok(key) => Key::Given(key, at),
+                        Err(why) => {
+                            self.document.faults.push((at, why));
+                            Key::Refused
+                        }
+                    },
+                };
+            }
+        }
+    }
+}
+
+/// A key as text, unless it is no word or was there before.
+fn accept_key(node: &Node, seen: &mut HashSet<String>) -> Result<String, String> {
+    let Value::Scalar(scalar) = &node.value else {
+        return Err("a key must be a word, not a list or a mapping".to_owned());
+    };
+    if scalar.text == "<<" || seen.insert(scalar.text.clone()) {
+        return Ok(scalar.text.clone());
+    }
+    Err(format!("the key {:?} is here for the second time", super::fault::shortened(&scalar.text)))
+}
+
+#[cfg(test)]
+mod tests;
