@@ -1,2 +1,100 @@
-//! The program.
-fn main() {}
+//! The program: `ingress` serves; `ingress check-config` looks at a configuration; `ingress transcode` is for itself.
+
+use clap::{Parser, Subcommand};
+use service::config::{self, Config, Sources, Warning};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Brings media from outside into LiveKit rooms.
+#[derive(Parser)]
+#[command(name = "ingress", version, about)]
+struct Cli {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    command: Option<Job>,
+}
+
+#[derive(clap::Args)]
+struct ConfigArgs {
+    /// The configuration file (or INGRESS_CONFIG_FILE)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The configuration itself, as YAML; goes before a file (or INGRESS_CONFIG_BODY)
+    #[arg(long, global = true, value_name = "YAML")]
+    config_body: Option<String>,
+    /// Take a key that does not exist for an error, not for a warning
+    #[arg(long, global = true)]
+    strict: bool,
+}
+
+#[derive(Subcommand)]
+enum Job {
+    /// Serve (what happens without a command too)
+    Serve,
+    /// Say what is wrong with the configuration, or how it is understood
+    CheckConfig,
+    /// What a session starts for itself
+    #[command(hide = true)]
+    Transcode,
+}
+
+/// As in sysexits.h: the configuration is at fault.
+const EXIT_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Job::Transcode) = cli.command {
+        return transcode();
+    }
+    let sources = Sources {
+        file: cli.config.config,
+        body: cli.config.config_body,
+        strict: cli.config.strict,
+        env: &config::process_env,
+    };
+    let (config, warnings) = match config::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    match cli.command {
+        Some(Job::CheckConfig) => check_config(&config, &warnings),
+        _ => serve(config, &warnings),
+    }
+}
+
+fn check_config(config: &Config, warnings: &[Warning]) -> ExitCode {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    println!("{}", config.describe());
+    ExitCode::SUCCESS
+}
+
+fn serve(config: Config, warnings: &[Warning]) -> ExitCode {
+    // Two crypto libraries may be linked in; without a choice made here, rustls panics at its first use.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let children = service::Children { program: "/proc/self/exe".into(), arguments: vec!["transcode".to_owned()] };
+    match service::run(config, warnings, children) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("ingress: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The session that started this process has put its socket in the place of standard input.
+fn transcode() -> ExitCode {
+    match std::io::stdin().as_fd().try_clone_to_owned() {
+        Ok(socket) => transcoder::run(socket),
+        Err(e) => {
+            eprintln!("ingress transcode: no socket: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,10 +1,9 @@
 //! Transcoder children: starting them, keeping one warm, talking to them, and making sure that none outlives its use.
 //!
-//! A child is this same program with a hidden argument. It inherits one end of a socket pair and nothing else: no secret in its
-//! arguments or environment, no other descriptor. Media is handed to it without waiting; a child that does not keep up or
+//! A child is this same program with a hidden argument. It inherits one end of a socket pair as its standard input, and nothing
+//! else: no secret in its arguments or environment, no other descriptor. Media is handed to it without waiting; a child that does not keep up or
 //! hangs costs frames, never memory, and is killed.
 
-use command_fds::{CommandFdExt, FdMapping};
 use link::{Decoder, Hello, Job, ToChild, ToParent, VERSION};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,14 +17,15 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument, debug, warn};
 
-/// The descriptor under which a child finds its socket.
-pub const CHILD_FD: i32 = 3;
 /// Messages that may wait for a child: two seconds of 60 pictures and 47 packets a second. A child that is further behind does
 /// not keep up, and waiting longer would only make the delay worse.
 const TO_CHILD_QUEUE: usize = 214;
 /// Messages that may wait for a session: it takes them at once; a child whose session stalls is slowed by its full socket.
 const FROM_CHILD_QUEUE: usize = 64;
-/// A child says that it is alive once a second, so after this it hangs (or the machine does, and nothing works anyway).
+/// A child says that it is alive ten times a second. After a silence of this length it is looked at; one that does not even
+/// want to run hangs. Together with the 150 ms of a warm child's start that is below the second that viewers are promised.
+const QUIET: Duration = Duration::from_millis(700);
+/// After a silence of this length it hangs however busy it is.
 const HANG: Duration = Duration::from_secs(5);
 /// How long a full queue is waited for. What is in it is two seconds of media, which a child that works has through in less.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -193,11 +193,9 @@ fn spawn(program: &PathBuf, arguments: &[String]) -> io::Result<Transcoder> {
         .envs(std::env::vars_os().filter(|(k, _)| k.to_string_lossy().starts_with("GST_")))
         // One heap for all threads: a child's threads share frames anyway, and each heap of its own keeps megabytes.
         .env("MALLOC_ARENA_MAX", "2")
-        .stdin(Stdio::null())
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .fd_mappings(vec![FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: CHILD_FD }])
-        .map_err(io::Error::other)?;
+        .stderr(Stdio::piped());
     // In a group of its own: a Ctrl-C at the terminal is for the parent, which then ends its sessions in order.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut command = Command::from(command);
@@ -241,8 +239,9 @@ async fn run(
 ) {
     let (reader, writer) = socket.into_split();
     let mut writing = tokio::spawn(write(writer, to));
+    let pid = child.id();
     let how = tokio::select! {
-        how = read(reader, &from) => how,
+        how = read(reader, &from, pid) => how,
         _ = killed => None,
     };
     writing.abort();
@@ -277,13 +276,37 @@ async fn write(mut socket: tokio::net::unix::OwnedWriteHalf, mut to: mpsc::Recei
     }
 }
 
+/// Whether any thread of a process is running or waits only for a CPU: then it is starved rather than stuck.
+fn wants_to_run(pid: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    tasks.flatten().any(|task| {
+        // The state stands behind the name in brackets (proc(5)), which may hold brackets itself.
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
+    })
+}
+
 /// Passes messages on until the child is gone; says how. `None` if nobody listens any more.
-async fn read(mut socket: tokio::net::unix::OwnedReadHalf, from: &mpsc::Sender<FromChild>) -> Option<String> {
+async fn read(
+    mut socket: tokio::net::unix::OwnedReadHalf,
+    from: &mpsc::Sender<FromChild>,
+    pid: Option<u32>,
+) -> Option<String> {
     let mut decoder = Decoder::<ToParent>::default();
     let mut buf = vec![0; 64 << 10];
+    let mut quiet = Duration::ZERO;
     loop {
-        let n = match tokio::time::timeout(HANG, socket.read(&mut buf)).await {
-            Err(_) => return Some(format!("it hung for {} s", HANG.as_secs())),
+        let read = tokio::time::timeout(QUIET, socket.read(&mut buf)).await;
+        if read.is_err() {
+            quiet += QUIET;
+            if quiet < HANG && pid.is_some_and(wants_to_run) {
+                continue;
+            }
+            return Some(format!("it hung for {} ms", quiet.as_millis()));
+        }
+        quiet = Duration::ZERO;
+        let n = match read {
+            Err(_) => continue,
             Ok(Ok(0)) => return Some("it exited".into()),
             Ok(Err(e)) => return Some(e.to_string()),
             Ok(Ok(n)) => n,

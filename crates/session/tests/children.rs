@@ -1,0 +1,77 @@
+//! Real child processes: started, hung, killed. The child is a shell, which knows nothing of media, but lives and dies like one.
+
+use link::Job;
+use model::{AudioPreset, EncodedVideo};
+use session::transcoder::{FromChild, Pool, Transcoders};
+use std::time::Duration;
+
+fn job() -> Job {
+    Job {
+        video_codec: EncodedVideo::H264,
+        max_frame_rate: 30.0,
+        audio: AudioPreset::OpusStereo96k.encoding(),
+    }
+}
+
+async fn end_of(script: &str) -> String {
+    let pool = Pool::new("/bin/sh", &["-c", script], false);
+    let mut child = pool.take(job()).unwrap();
+    loop {
+        match tokio::time::timeout(Duration::from_secs(20), child.recv()).await.expect("it ends") {
+            FromChild::Gone(how) => return how,
+            FromChild::Message(_) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn how_a_child_ended_is_told() {
+    let how = end_of("exec 0<&- 1>&-; exit 3").await;
+    assert!(how.contains("exit status: 3"), "{how}");
+    let how = end_of("kill -9 $$").await;
+    assert!(how.contains("SIGKILL"), "{how}");
+    let how = end_of("printf '\\377\\377\\377\\377' >&0; sleep 60").await;
+    assert!(how.contains("nonsense"), "{how}");
+}
+
+#[tokio::test]
+async fn a_child_that_stops_is_found_out_and_ended() {
+    let how = end_of("kill -STOP $$; sleep 60").await;
+    assert!(how.contains("hung for 700 ms") && how.contains("SIGKILL"), "{how}");
+}
+
+#[tokio::test]
+async fn a_child_that_turns_in_circles_is_ended_too() {
+    let how = end_of("while :; do :; done").await;
+    assert!(how.contains("hung for") && how.contains("SIGKILL"), "{how}");
+}
+
+#[tokio::test]
+async fn a_dropped_transcoder_leaves_no_process() {
+    let pool = Pool::new("/bin/sh", &["-c", "sleep 60 & wait"], false);
+    let child = pool.take(job()).unwrap();
+    let pid = child.pid().unwrap();
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+    drop(child);
+    for _ in 0..500 {
+        if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the child {pid} is still there");
+}
+
+#[tokio::test]
+async fn a_child_sees_no_secret() {
+    // Cargo puts dozens of variables into a test's environment; of all that a child has only what it needs.
+    assert!(std::env::vars().any(|(k, _)| k.starts_with("CARGO_")));
+    let how = end_of("exit $(env | grep -c CARGO_)").await;
+    assert!(how.contains("exit status: 0"), "{how}");
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_an_error() {
+    let pool = Pool::new("/nonexistent/ingress", &[], false);
+    assert!(pool.take(job()).is_err());
+}
