@@ -1,1 +1,29 @@
-//! (being built)
+//! The server side of an RTMP publish connection, without IO: bytes and the time in; bytes, events and the next deadline out.
+//!
+//! [`Connection`] is the whole of it. A driver owns the socket and the clock: it hands bytes to [`Connection::receive`], takes
+//! events from [`Connection::poll_event`], writes what [`Connection::take_output`] gives, and calls
+//! [`Connection::handle_timeout`] when [`Connection::deadline`] has passed. Media comes out as [`model::Media`].
+//!
+//! Strangers write the bytes. They may cost their own connection: never a panic, memory for bytes that did not come, or a
+//! wait without an end ([`Limits`]). Playing, shared objects, RTMPE and RTMPT are deliberately not here.
+//!
+//! Sources cited in the code: "RTMP" is Adobe's RTMP 1.0 specification, "AMF0" the AMF 0 file format, "FLV" the Video File
+//! Format 10.1 annex E, "E-RTMP" the Enhanced RTMP v2 specification of Veovera.
+#![forbid(unsafe_code)]
+
+pub mod amf;
+mod bits;
+mod chunk;
+pub mod codec;
+mod command;
+mod connection;
+mod error;
+pub mod flv;
+mod handshake;
+mod limits;
+mod tracks;
+
+pub use chunk::{Allowance, Message, Reader as ChunkReader};
+pub use connection::{Connection, Event};
+pub use error::Error;
+pub use limits::Limits;

@@ -1,0 +1,27 @@
+//! FLAC: STREAMINFO (RFC 9639 §8.2) out of a sequence header (E-RTMP, `FlacSequenceHeader`).
+
+use super::mpeg_audio::Sound;
+use crate::Error;
+use crate::bits::Bits;
+use bytes::Bytes;
+
+const STREAMINFO: usize = 34;
+
+/// STREAMINFO without signature and block header, and what it says. Encoders send all of it or leave the front out.
+///
+/// # Errors
+/// [`Error::Config`].
+pub fn parse(header: &Bytes) -> Result<(Bytes, Sound), Error> {
+    let fail = |why| Error::Config { codec: "FLAC", why };
+    let front = if header.starts_with(b"fLaC") { 8 } else { header.len().saturating_sub(STREAMINFO).min(4) };
+    if header.len() < front + STREAMINFO {
+        return Err(fail("it is too short"));
+    }
+    let info = header.slice(front..front + STREAMINFO);
+    let mut bits = Bits::new(&info[10..]);
+    let (Some(rate), Some(channels)) = (bits.read(20), bits.read(3)) else { return Err(fail("it is too short")) };
+    if rate == 0 {
+        return Err(fail("its sample rate does not exist"));
+    }
+    Ok((info, Sound { sample_rate: Some(rate), channels: Some(channels as u8 + 1) }))
+}

@@ -1,0 +1,403 @@
+//! The connection: handshake, commands, publish, media, goodbye.
+
+use crate::chunk::{Allowance, Message, Reader, kind};
+use crate::command::{Command, Level, Writer};
+use crate::handshake::Handshake;
+use crate::tracks::Tracks;
+use crate::{Error, Limits, amf};
+use bytes::Bytes;
+use model::{Media, Secret};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Bytes after which a peer that set no window gets an acknowledgement. Half of what nginx-rtmp uses as its window.
+const DEFAULT_ACK_WINDOW: u32 = 2_500_000;
+
+/// Letters of a peer's texts that are kept for people to read.
+const MAX_SHOWN: usize = 128;
+
+/// What a connection tells its driver.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The peer wants to publish. Answer with [`Connection::accept_publish`] or [`Connection::reject_publish`].
+    Publish {
+        /// The application's first segment, for logs. No more, as people put keys and tokens behind it.
+        app: String,
+        /// The stream key.
+        key: Secret,
+        /// The peer's program, as it calls itself (`flashVer`).
+        encoder: Option<String>,
+    },
+    /// Media.
+    Media(Media),
+    /// Something of the stream is left out; words for the publisher and the log. Each only once.
+    Warning(String),
+    /// The peer has ended its stream. Nothing follows.
+    Finished,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Handshake(Box<Handshake>),
+    Commands,
+    /// A publish waits for its answer.
+    Requested,
+    Publishing,
+    Closed,
+}
+
+/// One RTMP connection, the server's side.
+///
+/// After each call that takes `&mut self`, drain [`Connection::poll_event`] and [`Connection::take_output`].
+#[derive(Debug)]
+pub struct Connection {
+    limits: Limits,
+    stage: Stage,
+    reader: Reader,
+    writer: Writer,
+    tracks: Tracks,
+    events: VecDeque<Event>,
+    /// When the stage must be over; while publishing, when the peer must have been heard.
+    deadline: Option<Instant>,
+    /// Whether a ping waits for its answer.
+    pinged: bool,
+    started: Instant,
+    /// From `connect`; `None` before.
+    app: Option<App>,
+    /// The message stream that is published on.
+    stream: u32,
+    /// Message streams given out.
+    streams: u32,
+    /// Whether FCUnpublish came: a connection that breaks now has ended in order.
+    parting: bool,
+    received: u64,
+    acknowledged: u64,
+    ack_window: u32,
+}
+
+#[derive(Debug)]
+struct App {
+    path: String,
+    encoder: Option<String>,
+}
+
+impl Connection {
+    /// A connection whose first byte is still to come.
+    pub fn new(limits: Limits, now: Instant) -> Self {
+        Self {
+            stage: Stage::Handshake(Box::new(Handshake::new())),
+            reader: Reader::new(Allowance::unpublished(&limits)),
+            writer: Writer::new(),
+            tracks: Tracks::default(),
+            events: VecDeque::new(),
+            deadline: Some(now + limits.handshake),
+            pinged: false,
+            started: now,
+            app: None,
+            stream: 0,
+            streams: 0,
+            parting: false,
+            received: 0,
+            acknowledged: 0,
+            ack_window: DEFAULT_ACK_WINDOW,
+            limits,
+        }
+    }
+
+    /// Takes bytes from the peer. Events grow with them: hand in no more than some 16 KiB between drains.
+    ///
+    /// # Errors
+    /// What ends the connection. The words for the peer are in the output already; write it, then close. Bytes that come
+    /// after an error or [`Event::Finished`] are ignored.
+    pub fn receive(&mut self, mut input: &[u8], now: Instant) -> Result<(), Error> {
+        self.received += input.len() as u64;
+        let result = self.process(&mut input, now);
+        if matches!(self.stage, Stage::Publishing) {
+            self.heard(now);
+        }
+        self.fail_on(result)
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What is to be written to the peer.
+    pub fn take_output(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(&mut self.writer.out))
+    }
+
+    /// When [`Connection::handle_timeout`] wants to be called, if nothing else happens. Waiting for the answer to a publish
+    /// has none: that wait belongs to the driver.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// The peer was too slow, or is silent: as for [`Connection::receive`].
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        if self.deadline.is_none_or(|d| now < d) {
+            return Ok(());
+        }
+        let result = match self.stage {
+            Stage::Handshake(_) => Err(Error::HandshakeTimeout),
+            Stage::Commands => Err(Error::PublishTimeout),
+            Stage::Publishing if !self.pinged => {
+                self.pinged = true;
+                self.writer.ping((now - self.started).as_millis() as u32);
+                self.deadline = Some(now + self.limits.idle / 2);
+                Ok(())
+            }
+            Stage::Publishing => Err(Error::Idle),
+            Stage::Requested | Stage::Closed => {
+                self.deadline = None;
+                Ok(())
+            }
+        };
+        self.fail_on(result)
+    }
+
+    /// Lets the peer send media. Does nothing unless a publish waits.
+    pub fn accept_publish(&mut self, now: Instant) {
+        if matches!(self.stage, Stage::Requested) {
+            self.stage = Stage::Publishing;
+            self.writer.stream_begin(self.stream);
+            self.writer.status(self.stream, Level::Status, "NetStream.Publish.Start", "Publish succeeded.");
+            self.heard(now);
+        }
+    }
+
+    /// Refuses the publish that waits, with words, and ends the connection.
+    pub fn reject_publish(&mut self, reason: &str) {
+        self.close(Some(reason));
+    }
+
+    /// Ends the connection: with words if something went wrong, without if it is over in order.
+    pub fn close(&mut self, reason: Option<&str>) {
+        let (level, code, text) = match (&self.stage, reason) {
+            (Stage::Handshake(_) | Stage::Closed, _) => {
+                self.end();
+                return;
+            }
+            (Stage::Commands | Stage::Requested, reason) => {
+                (Level::Error, "NetStream.Publish.Failed", reason.unwrap_or("Publish failed."))
+            }
+            (Stage::Publishing, Some(reason)) => (Level::Error, "NetStream.Failed", reason),
+            (Stage::Publishing, None) => (Level::Status, "NetStream.Unpublish.Success", "The stream has ended."),
+        };
+        // Before connect there is no command channel that the peer would listen on.
+        if self.app.is_some() {
+            self.writer.status(self.stream, level, code, text);
+        }
+        self.end();
+    }
+
+    /// Whether a connection that breaks without an end of the stream has ended in order all the same: the peer has
+    /// announced its end.
+    pub fn is_parting(&self) -> bool {
+        self.parting || matches!(self.stage, Stage::Closed)
+    }
+
+    fn fail_on(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        if let Err(error) = &result {
+            match error {
+                // These were answered in their own words, or cannot be answered.
+                Error::Play | Error::OutputFull => self.end(),
+                error => self.close(Some(&error.to_string())),
+            }
+        }
+        result
+    }
+
+    fn end(&mut self) {
+        self.stage = Stage::Closed;
+        self.deadline = None;
+    }
+
+    fn heard(&mut self, now: Instant) {
+        self.pinged = false;
+        self.deadline = Some(now + self.limits.idle / 2);
+    }
+
+    fn process(&mut self, input: &mut &[u8], now: Instant) -> Result<(), Error> {
+        if let Stage::Handshake(handshake) = &mut self.stage {
+            if !handshake.receive(input, &mut self.writer.out)? {
+                return Ok(());
+            }
+            self.stage = Stage::Commands;
+            self.deadline = Some(now + self.limits.publish);
+        }
+        while !matches!(self.stage, Stage::Closed) {
+            let Some(message) = self.reader.next(input)? else { break };
+            self.message(message)?;
+            if self.writer.out.len() > self.limits.output {
+                return Err(Error::OutputFull);
+            }
+        }
+        if self.received - self.acknowledged >= u64::from(self.ack_window) {
+            self.acknowledged = self.received;
+            self.writer.acknowledge(self.received as u32); // wraps (RTMP §5.4.3)
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Message) -> Result<(), Error> {
+        let Message { kind, timestamp, stream, body } = message;
+        match kind {
+            kind::SET_CHUNK_SIZE => self.reader.set_chunk_size(control_number(kind, &body)?)?,
+            kind::ABORT => self.reader.abort(control_number(kind, &body)?),
+            // A window of 0 would mean to answer every byte; nobody can want that.
+            kind::WINDOW_ACK_SIZE => match control_number(kind, &body)? {
+                0 => {}
+                window => self.ack_window = window,
+            },
+            // What they have of ours, and what they let us send: we send next to nothing.
+            kind::ACKNOWLEDGEMENT | kind::SET_PEER_BANDWIDTH => {}
+            kind::USER_CONTROL => self.user_control(&body),
+            kind::COMMAND => self.command(stream, &body)?,
+            // The AMF3 forms begin with a byte that says which AMF follows (0: AMF0, as we asked for).
+            kind::COMMAND_AMF3 => self.command(stream, body.get(1..).unwrap_or_default())?,
+            kind::DATA => self.data(&body)?,
+            kind::DATA_AMF3 => self.data(body.get(1..).unwrap_or_default())?,
+            kind::AUDIO | kind::VIDEO | kind::AGGREGATE => {
+                self.tracks.message(kind, timestamp, body, &mut self.events)?
+            }
+            // Shared objects and what nobody defined.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn user_control(&mut self, body: &[u8]) {
+        // Event 6 is a ping; all others speak to players (RTMP §7.1.7).
+        if let Some((&[0, 6], rest)) = body.split_first_chunk()
+            && let Some(&timestamp) = rest.first_chunk()
+        {
+            self.writer.pong(u32::from_be_bytes(timestamp));
+        }
+    }
+
+    fn command(&mut self, stream: u32, body: &[u8]) -> Result<(), Error> {
+        let Some(command) = Command::parse(body)? else { return Ok(()) };
+        if self.app.is_none() && command.name != "connect" {
+            return Err(Error::OutOfPlace("the first must be connect"));
+        }
+        match command.name.as_str() {
+            "connect" => self.connect(&command)?,
+            "createStream" => {
+                self.streams = self.streams.wrapping_add(1).max(1);
+                let id = f64::from(self.streams);
+                self.writer.result(command.transaction, [amf::Value::Null, id.into()]);
+            }
+            "publish" => self.publish(stream, &command)?,
+            "play" | "play2" => {
+                let words = Error::Play.to_string();
+                self.writer.status(stream, Level::Error, "NetStream.Play.Failed", &words);
+                return Err(Error::Play);
+            }
+            "FCPublish" => {
+                self.acknowledge_command(&command);
+                self.writer.fc_status("onFCPublish", "NetStream.Publish.Start");
+            }
+            "FCUnpublish" => {
+                // Some encoders tidy up like this before they publish: only while publishing is it a goodbye.
+                self.parting |= matches!(self.stage, Stage::Publishing);
+                self.acknowledge_command(&command);
+                self.writer.fc_status("onFCUnpublish", "NetStream.Unpublish.Success");
+            }
+            "deleteStream" | "closeStream" => self.unpublish(),
+            "getStreamLength" => self.writer.result(command.transaction, [amf::Value::Null, 0.0.into()]),
+            "releaseStream" | "_checkbw" => self.acknowledge_command(&command),
+            // Anything else is for other kinds of server, or an answer to one of our messages.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// An empty result, if one is wanted.
+    fn acknowledge_command(&mut self, command: &Command) {
+        if command.transaction != 0.0 {
+            self.writer.result(command.transaction, [amf::Value::Null, amf::Value::Undefined]);
+        }
+    }
+
+    fn connect(&mut self, command: &Command) -> Result<(), Error> {
+        if self.app.is_some() {
+            return Err(Error::OutOfPlace("connect comes once"));
+        }
+        let object = command.arguments.first().unwrap_or(&amf::Value::Null);
+        let text = |name| object.get(name).and_then(amf::Value::as_str);
+        let encoder = text("flashVer").filter(|e| !e.is_empty()).map(shown);
+        self.app = Some(App { path: text("app").unwrap_or_default().to_owned(), encoder });
+        self.writer.connected(command.transaction);
+        Ok(())
+    }
+
+    fn publish(&mut self, stream: u32, command: &Command) -> Result<(), Error> {
+        if !matches!(self.stage, Stage::Commands) {
+            return Err(Error::OutOfPlace("publish comes once"));
+        }
+        let Some(app) = &self.app else { return Err(Error::OutOfPlace("publish needs connect")) };
+        self.stream = stream;
+        let (path, key) = stream_key(&app.path, command.text(1).unwrap_or_default()).ok_or(Error::NoStreamKey)?;
+        let event = Event::Publish { app: shown(path), key: Secret::new(key), encoder: app.encoder.clone() };
+        self.stage = Stage::Requested;
+        self.deadline = None;
+        self.reader.allow(Allowance::published(&self.limits));
+        self.events.push_back(event);
+        Ok(())
+    }
+
+    fn unpublish(&mut self) {
+        if matches!(self.stage, Stage::Publishing | Stage::Requested) {
+            self.events.push_back(Event::Finished);
+            self.close(None);
+        }
+    }
+
+    fn data(&mut self, body: &[u8]) -> Result<(), Error> {
+        let values = amf::decode(body)?;
+        let mut values = values.iter();
+        let mut name = values.next().and_then(amf::Value::as_str);
+        if name == Some("@setDataFrame") {
+            name = values.next().and_then(amf::Value::as_str);
+        }
+        if name == Some("onMetaData")
+            && matches!(self.stage, Stage::Requested | Stage::Publishing)
+            && let Some(object) = values.next()
+        {
+            self.tracks.metadata(object, &mut self.events);
+        }
+        Ok(())
+    }
+}
+
+/// The 32 bits of a control message.
+fn control_number(kind: u8, body: &[u8]) -> Result<u32, Error> {
+    body.first_chunk().map(|b| u32::from_be_bytes(*b)).ok_or(Error::Control(kind))
+}
+
+/// The application's first segment, and the key: what follows the last `/` of the publishing name, without a query. As
+/// encoders that know only one address field put all of it into the application, an empty name takes the application's last
+/// segment, if it has another before it.
+fn stream_key<'a>(app: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> {
+    fn plain(path: &str) -> &str {
+        path.split('?').next().unwrap_or_default().trim_matches('/')
+    }
+    let (app, name) = (plain(app), plain(name));
+    let (path, key) =
+        if name.is_empty() { app.rsplit_once('/')? } else { (app, name.rsplit('/').next().unwrap_or_default()) };
+    let path = path.split('/').next().filter(|p| *p != key).unwrap_or_default();
+    (!key.is_empty()).then_some((path, key))
+}
+
+/// A peer's text for a log: cut, and without control characters.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests;

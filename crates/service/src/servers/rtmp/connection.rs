@@ -1,0 +1,450 @@
+//! One connection: the engine, its socket, and the session that takes its media.
+
+use super::admission::Place;
+use super::{Answer, Request, Shared};
+use bytes::{Buf, Bytes};
+use model::{Blame, Fault, Media, Secret};
+use rtmp::{Connection, Event};
+use session::{SourceEnd, SourceEvent, SourceFeed};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
+
+/// What is read at once before media flows: a handshake block and its neighbours. Small, as idle connections are many.
+const QUIET_READ: usize = 2 << 10;
+
+/// What is read at once while publishing: a tenth of a second at 1.3 Mbit/s, so that few reads bring less than a frame. Also
+/// the bound that the engine asks for between drains.
+const MEDIA_READ: usize = 16 << 10;
+
+/// Media of an encoder that does not wait for the answer to its publish is kept up to here, then its socket is not read.
+const EARLY_MEDIA: usize = 2 << 20;
+const EARLY_EVENTS: usize = 512;
+
+/// Answers that may wait to be written before the peer is not read any more.
+const UNWRITTEN: usize = 8;
+
+/// Sleeping without a deadline.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// How long the last events may wait for a session that does not take them.
+const HAND_OVER: Duration = Duration::from_secs(30);
+
+/// How a connection came to its end.
+#[derive(Debug)]
+enum End {
+    /// The publisher ended its stream.
+    Finished,
+    /// The peer closed its side.
+    Closed,
+    /// The socket failed.
+    Socket(io::Error),
+    /// The peer broke the protocol or a deadline.
+    Protocol(rtmp::Error),
+    /// The peer does not read.
+    WriteTimeout,
+    /// The publish was refused.
+    Refused(Fault),
+    /// The session let go.
+    Stopped(Option<Fault>),
+}
+
+/// What a connection wakes up for.
+enum Wake {
+    Written(io::Result<usize>),
+    Read(io::Result<usize>),
+    Stopped(Option<Fault>),
+    /// `None` if the request was dropped.
+    Answer(Option<Answer>),
+    ServerGone,
+    Room(bool),
+    Time,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn run<S>(stream: S, peer: SocketAddr, place: Place, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    shared.counters.connections().inc();
+    let mut driver = Driver::new(stream, peer, place, shared);
+    let end = driver.drive().await;
+    driver.finish(end).await;
+}
+
+struct Driver<S> {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    place: Place,
+    engine: Connection,
+    read: ReadHalf<S>,
+    write: WriteHalf<S>,
+    buffer: Vec<u8>,
+    /// What the peer has not taken yet, and since when it waits.
+    out: VecDeque<Bytes>,
+    out_since: Option<Instant>,
+    /// Not later than [`Driver::deadline`]; moved on only when it has passed, as the deadline moves with every read.
+    sleep: Pin<Box<Sleep>>,
+    key: Option<Secret>,
+    /// While a publish waits for its answer, and until when it may.
+    answer: Option<(oneshot::Receiver<Answer>, Instant)>,
+    /// While a session takes the media.
+    events: Option<mpsc::Sender<SourceEvent>>,
+    stopped: Option<oneshot::Receiver<Option<Fault>>>,
+    /// Media that nobody has room for yet.
+    pending: VecDeque<Media>,
+    pending_bytes: usize,
+    ended: Option<End>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
+    fn new(stream: S, peer: SocketAddr, place: Place, shared: Arc<Shared>) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        let now = Instant::now();
+        let engine = Connection::new(shared.config.limits.clone(), now.into_std());
+        Self {
+            shared,
+            peer,
+            place,
+            engine,
+            read,
+            write,
+            buffer: vec![0; QUIET_READ],
+            out: VecDeque::new(),
+            out_since: None,
+            sleep: Box::pin(sleep_until(now)),
+            key: None,
+            answer: None,
+            events: None,
+            stopped: None,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            ended: None,
+        }
+    }
+
+    /// Runs until there is a reason to end.
+    async fn drive(&mut self) -> End {
+        let mut open = self.shared.open.clone();
+        loop {
+            self.collect_output();
+            let can_read = self.can_read();
+            let wake = self.wake(can_read, &mut open).await;
+            self.handle(wake);
+            self.overdue(can_read);
+            if let Some(end) = self.ended.take() {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for something to happen. Written before read: answers wait for nobody.
+    async fn wake(&mut self, can_read: bool, open: &mut watch::Receiver<()>) -> Wake {
+        let deadline = self.deadline(can_read);
+        if deadline < self.sleep.deadline() || self.sleep.is_elapsed() {
+            self.sleep.as_mut().reset(deadline);
+        }
+        tokio::select! {
+            biased;
+            written = self.write.write(self.out.front().map_or(&[][..], |b| b)), if !self.out.is_empty() => {
+                Wake::Written(written)
+            }
+            fault = wait(self.stopped.as_mut()), if self.stopped.is_some() => Wake::Stopped(fault.unwrap_or_default()),
+            answer = wait(self.answer.as_mut().map(|(a, _)| a)), if self.answer.is_some() => Wake::Answer(answer.ok()),
+            // Only a server that is dropped closes it.
+            _ = open.changed(), if self.events.is_none() => Wake::ServerGone,
+            room = room(self.events.as_ref()), if !self.pending.is_empty() => Wake::Room(room),
+            read = self.read.read(&mut self.buffer), if can_read => Wake::Read(read),
+            () = self.sleep.as_mut() => Wake::Time,
+        }
+    }
+
+    fn handle(&mut self, wake: Wake) {
+        self.ended = match wake {
+            Wake::Written(Ok(0)) | Wake::Read(Ok(0)) => Some(End::Closed),
+            Wake::Written(Err(error)) | Wake::Read(Err(error)) => Some(End::Socket(error)),
+            Wake::Stopped(fault) => {
+                self.stopped = None;
+                Some(End::Stopped(fault))
+            }
+            Wake::Answer(Some(Answer::Reject(fault))) => Some(End::Refused(fault)),
+            Wake::Answer(None) => Some(End::Refused(Fault::passing(Blame::Us, "the publish was not answered"))),
+            Wake::ServerGone => Some(End::Refused(Fault::passing(Blame::Capacity, "the server is shutting down"))),
+            Wake::Room(false) => Some(End::Stopped(None)),
+            Wake::Written(Ok(count)) => self.written(count),
+            Wake::Answer(Some(Answer::Accept(feed))) => self.accepted(feed),
+            Wake::Room(true) => self.deliver(),
+            Wake::Read(Ok(count)) => self.received(count),
+            Wake::Time => None,
+        };
+    }
+
+    /// While nobody has room for media, the socket is left alone, and the encoder feels it.
+    fn can_read(&self) -> bool {
+        let room = match self.events {
+            Some(_) => self.pending.is_empty(),
+            None => self.pending_bytes < EARLY_MEDIA && self.pending.len() < EARLY_EVENTS,
+        };
+        room && self.out.len() < UNWRITTEN
+    }
+
+    /// When something is due. A peer that is not read cannot be told silent.
+    fn deadline(&self, can_read: bool) -> Instant {
+        let engine = self.engine.deadline().filter(|_| can_read).map(Instant::from_std);
+        let write = self.out_since.map(|s| s + self.shared.config.write);
+        let answer = self.answer.as_ref().map(|(_, until)| *until);
+        [engine, write, answer].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
+    }
+
+    fn overdue(&mut self, can_read: bool) {
+        let now = Instant::now();
+        if can_read && let Err(error) = self.engine.handle_timeout(now.into_std()) {
+            self.ended.get_or_insert(End::Protocol(error));
+        }
+        if self.out_since.is_some_and(|s| now >= s + self.shared.config.write) {
+            self.ended = Some(End::WriteTimeout);
+        }
+        if self.answer.as_ref().is_some_and(|(_, until)| now >= *until) {
+            self.answer = None;
+            self.ended = Some(End::Refused(Fault::passing(Blame::Us, "the publish was not answered in time")));
+        }
+    }
+
+    fn collect_output(&mut self) {
+        let bytes = self.engine.take_output();
+        if !bytes.is_empty() {
+            self.out_since.get_or_insert_with(Instant::now);
+            self.out.push_back(bytes);
+        }
+    }
+
+    fn written(&mut self, count: usize) -> Option<End> {
+        if let Some(front) = self.out.front_mut() {
+            front.advance(count);
+            if front.is_empty() {
+                self.out.pop_front();
+            }
+        }
+        if self.out.is_empty() {
+            self.out_since = None;
+        }
+        None
+    }
+
+    fn received(&mut self, count: usize) -> Option<End> {
+        self.shared.counters.received(count);
+        let result = self.engine.receive(&self.buffer[..count], Instant::now().into_std());
+        let mut end = None;
+        while let Some(event) = self.engine.poll_event() {
+            match event {
+                Event::Publish { app, key, encoder } => end = self.request(app, key, encoder),
+                Event::Media(media) => self.media(media),
+                Event::Warning(text) => tracing::warn!(peer = %self.peer, key = %self.shown_key(), text, "RTMP stream"),
+                Event::Finished => end = Some(End::Finished),
+            }
+        }
+        result.err().map(End::Protocol).or(end)
+    }
+
+    fn request(&mut self, app: String, key: Secret, encoder: Option<String>) -> Option<End> {
+        tracing::info!(peer = %self.peer, %key, app, encoder, "RTMP publish requested");
+        let (answer, receiver) = oneshot::channel();
+        self.key = Some(key.clone());
+        match self.shared.requests.try_send(Request { key, app, peer: self.peer, encoder, answer }) {
+            Ok(()) => {
+                self.answer = Some((receiver, Instant::now() + self.shared.config.answer));
+                None
+            }
+            Err(_) => Some(End::Refused(Fault::passing(Blame::Capacity, "the server is busy; try again in a moment"))),
+        }
+    }
+
+    fn accepted(&mut self, feed: SourceFeed) -> Option<End> {
+        self.answer = None;
+        self.place.publishes();
+        self.shared.counters.published("accepted");
+        self.engine.accept_publish(Instant::now().into_std());
+        self.events = Some(feed.events);
+        self.stopped = Some(feed.stopped);
+        self.buffer = vec![0; MEDIA_READ];
+        self.deliver()
+    }
+
+    fn media(&mut self, media: Media) {
+        self.pending_bytes += weight(&media);
+        self.pending.push_back(media);
+        if self.events.is_some() {
+            // What finds no room waits for some; a receiver that is gone is seen there, too.
+            self.deliver();
+        }
+    }
+
+    /// Gives the session what it has room for.
+    fn deliver(&mut self) -> Option<End> {
+        let events = self.events.as_ref()?;
+        while !self.pending.is_empty() {
+            let Ok(permit) = events.try_reserve() else { break };
+            if let Some(media) = self.pending.pop_front() {
+                self.pending_bytes -= weight(&media);
+                permit.send(SourceEvent::Media(media));
+            }
+        }
+        None
+    }
+
+    fn shown_key(&self) -> String {
+        self.key.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Tells both sides, closes, and gives the place back.
+    async fn finish(mut self, end: End) {
+        match &end {
+            End::Refused(fault) => self.engine.reject_publish(&fault.text),
+            End::Stopped(fault) => self.engine.close(fault.as_ref().map(|f| f.text.as_str())),
+            _ => {}
+        }
+        self.collect_output();
+        self.report(&end);
+        let Self { shared, place, read, write, out, events, pending, engine, .. } = self;
+        let last = end.for_session(engine.is_parting());
+        let goodbye = async {
+            if end.peer_listens() {
+                goodbye(read, write, out, &shared.config).await;
+            }
+        };
+        tokio::join!(hand_over(events, pending, last), goodbye);
+        if let End::Refused(Fault { blame: Blame::Access, .. }) = end {
+            sleep(shared.config.refusal_charge).await;
+        }
+        drop(place);
+        shared.counters.connections().dec();
+    }
+
+    fn report(&self, end: &End) {
+        let (peer, key, how, shared) = (self.peer, self.shown_key(), end.label(), &self.shared);
+        shared.counters.ended(how);
+        let text = end.text();
+        if self.events.is_some() {
+            tracing::info!(%peer, key, how, reason = text, "RTMP publish ended");
+        } else if let End::Refused(_) = end {
+            shared.counters.published("refused");
+            tracing::info!(%peer, key, reason = text, "RTMP publish refused");
+        } else if let (End::Protocol(_), Some(unlogged)) = (end, shared.admission.may_log()) {
+            tracing::info!(%peer, how, reason = text, unlogged, "RTMP connection ended before a publish");
+        } else {
+            tracing::debug!(%peer, how, reason = text, "RTMP connection ended before a publish");
+        }
+    }
+}
+
+impl End {
+    /// A short stable word for a metric's label.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Closed => "closed",
+            Self::Socket(_) => "socket",
+            Self::Protocol(error) => error.label(),
+            Self::WriteTimeout => "write_timeout",
+            Self::Refused(_) => "refused",
+            Self::Stopped(_) => "stopped",
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Finished => "the encoder ended its stream".into(),
+            Self::Closed => "the encoder closed the connection".into(),
+            Self::Socket(error) => format!("the encoder's connection broke: {error}"),
+            Self::Protocol(error) => error.to_string(),
+            Self::WriteTimeout => "the encoder does not read the answers".into(),
+            Self::Refused(fault) | Self::Stopped(Some(fault)) => fault.text.clone(),
+            Self::Stopped(None) => "the session has ended".into(),
+        }
+    }
+
+    /// The session's last event.
+    fn for_session(&self, parting: bool) -> SourceEnd {
+        let text = || self.text();
+        match self {
+            Self::Finished | Self::Closed | Self::Refused(_) | Self::Stopped(_) => SourceEnd::Finished,
+            Self::Socket(_) if parting => SourceEnd::Finished,
+            Self::Socket(_) | Self::WriteTimeout | Self::Protocol(rtmp::Error::Idle) => {
+                SourceEnd::Lost(Fault::passing(Blame::Source, text()))
+            }
+            Self::Protocol(_) => SourceEnd::Lost(Fault::new(Blame::Source, text())),
+        }
+    }
+
+    /// Whether there may be somebody to read last words.
+    fn peer_listens(&self) -> bool {
+        !matches!(self, Self::Socket(_) | Self::WriteTimeout)
+    }
+}
+
+/// Resolves like the receiver; never without one.
+async fn wait<T>(receiver: Option<&mut oneshot::Receiver<T>>) -> Result<T, oneshot::error::RecvError> {
+    match receiver {
+        Some(receiver) => receiver.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when there is room for an event, with false if nobody takes events any more; never without a session.
+async fn room(events: Option<&mpsc::Sender<SourceEvent>>) -> bool {
+    match events {
+        Some(events) => events.reserve().await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Bytes that a medium holds.
+fn weight(media: &Media) -> usize {
+    match media {
+        Media::Frame(frame) => frame.data.len(),
+        _ => 0,
+    }
+}
+
+/// Gives the session what is left and the last event.
+async fn hand_over(events: Option<mpsc::Sender<SourceEvent>>, pending: VecDeque<Media>, last: SourceEnd) {
+    let Some(events) = events else { return };
+    let all = async {
+        for media in pending {
+            events.send(SourceEvent::Media(media)).await?;
+        }
+        events.send(SourceEvent::Ended(last)).await
+    };
+    // An error means that the session has gone: it needs no telling.
+    if timeout(HAND_OVER, all).await.is_err() {
+        tracing::error!("a session does not take its source's end");
+    }
+}
+
+/// Writes what is left, says that nothing follows, and reads on for a moment: a socket that is closed with unread bytes
+/// resets the connection, and the words would be lost with it.
+async fn goodbye<S: AsyncRead + AsyncWrite>(
+    mut read: ReadHalf<S>,
+    mut write: WriteHalf<S>,
+    out: VecDeque<Bytes>,
+    config: &super::Config,
+) {
+    let flushed = async {
+        for bytes in &out {
+            write.write_all(bytes).await?;
+        }
+        write.shutdown().await
+    };
+    if !matches!(timeout(config.write, flushed).await, Ok(Ok(()))) {
+        return;
+    }
+    let until = Instant::now() + config.linger;
+    let mut rest = vec![0; QUIET_READ];
+    while let Ok(Ok(1..)) = timeout_at(until, read.read(&mut rest)).await {}
+}

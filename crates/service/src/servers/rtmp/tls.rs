@@ -1,0 +1,129 @@
+//! RTMPS: TLS around the same protocol, with a certificate that may be renewed while the server runs.
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// How long a certificate that was replaced on disk may still be shown to new connections.
+const RECHECK: Duration = Duration::from_secs(10);
+
+/// Where certificate and key are, both PEM.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The certificate, followed by those that lead to the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Why RTMPS cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file cannot be read, or is no PEM of its kind.
+    #[error("{path}: {source}")]
+    Pem {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// Certificate and key do not fit.
+    #[error("certificate and key do not fit: {0}")]
+    Certificate(#[from] rustls::Error),
+    /// The port cannot be had.
+    #[error(transparent)]
+    Port(#[from] io::Error),
+}
+
+/// A certificate that follows its files.
+#[derive(Debug)]
+pub(super) struct Tls {
+    files: Files,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    acceptor: TlsAcceptor,
+    stamp: Stamp,
+    checked: Instant,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Current").field("stamp", &self.stamp).finish_non_exhaustive()
+    }
+}
+
+/// When the files were written last; `None` for one that is not there just now.
+type Stamp = [Option<SystemTime>; 2];
+
+impl Tls {
+    pub(super) fn new(files: Files) -> Result<Self, Error> {
+        let stamp = stamp(&files);
+        let current = Current { acceptor: load(&files)?, stamp, checked: Instant::now() };
+        Ok(Self { files, current: Mutex::new(current) })
+    }
+
+    /// The handshake with one peer, with the certificate that is valid now.
+    pub(super) fn accept(
+        &self,
+        stream: TcpStream,
+        deadline: Duration,
+    ) -> impl Future<Output = io::Result<TlsStream<TcpStream>>> + Send + use<> {
+        let accept = self.acceptor(Instant::now()).accept(stream);
+        async move {
+            let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake did not end in time");
+            tokio::time::timeout(deadline, accept).await.unwrap_or_else(|_| Err(timed_out()))
+        }
+    }
+
+    fn acceptor(&self, now: Instant) -> TlsAcceptor {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(current.checked) >= RECHECK {
+            current.checked = now;
+            let stamp = stamp(&self.files);
+            if stamp != current.stamp {
+                // Also after a failure: the next change of the files is the next chance. Two files that are replaced one
+                // after the other change twice.
+                current.stamp = stamp;
+                match load(&self.files) {
+                    Ok(acceptor) => {
+                        current.acceptor = acceptor;
+                        tracing::info!(certificate = %self.files.certificate.display(), "RTMPS certificate renewed");
+                    }
+                    Err(error) => tracing::error!(%error, "RTMPS certificate not renewed; the old one stays"),
+                }
+            }
+        }
+        current.acceptor.clone()
+    }
+}
+
+fn stamp(files: &Files) -> Stamp {
+    [&files.certificate, &files.key].map(|f| std::fs::metadata(f).and_then(|m| m.modified()).ok())
+}
+
+fn load(files: &Files) -> Result<TlsAcceptor, Error> {
+    let pem = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| Error::Pem { path, source }
+    };
+    let chain = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
+        .map_err(pem(&files.certificate))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(pem(&files.key))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
