@@ -1,1 +1,11 @@
-//! CPU load and admission.
+//! How busy this machine is, and whether one more session fits on it.
+//!
+//! [`Cpu`] reads what the container or the machine has and uses, [`Sampler`] does so every second, [`Admission`] decides.
+
+mod admission;
+mod cpu;
+mod sampler;
+
+pub use admission::{Active, Admission, Permit};
+pub use cpu::{Cpu, CpuUsage, Roots};
+pub use sampler::Sampler;

@@ -1,0 +1,32 @@
+//! What is answered.
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+
+use crate::load::Admission;
+use crate::telemetry::{CONTENT_TYPE, Metrics};
+
+/// For `health_port`: `/availability` says whether a session would fit (200 or 503), any other path that this process lives.
+pub fn health(admission: Admission) -> Router {
+    let availability = async move || match admission.can_accept_any() {
+        true => (StatusCode::OK, "Available"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "No availability"),
+    };
+    Router::new().route("/availability", any(availability)).fallback(async || "Healthy")
+}
+
+/// For `prometheus_port`: the metrics on every path.
+pub fn metrics(metrics: Metrics) -> Router {
+    let page = async move || -> Response {
+        match metrics.render() {
+            Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "metrics could not be written");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
+    };
+    Router::new().fallback(page)
+}

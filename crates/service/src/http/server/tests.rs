@@ -1,0 +1,129 @@
+use std::net::Ipv6Addr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::config::CpuCost;
+use crate::http::{health, metrics};
+use crate::load::Admission;
+use crate::telemetry::Metrics;
+
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+async fn start(router: Router, limits: Limits) -> Server {
+    serve(listen(LOCAL, 0, "health_port").await.unwrap(), router, limits).unwrap()
+}
+
+async fn ask(server: &Server, request: &str) -> String {
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn get(server: &Server, path: &str) -> (String, String) {
+    let answer = ask(server, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+fn machine() -> Admission {
+    Admission::new(8.0, CpuCost::default())
+}
+
+#[tokio::test]
+async fn health_and_availability() {
+    let admission = machine();
+    let server = start(health(admission.clone()), Limits::default()).await;
+    let (head, body) = get(&server, "/availability").await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(body, "Available");
+    admission.drain();
+    let (head, body) = get(&server, "/availability?now").await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert_eq!(body, "No availability");
+    for path in ["/", "/health", "/availability/x"] {
+        let (head, body) = get(&server, path).await;
+        assert!(head.starts_with("HTTP/1.1 200 ") && body == "Healthy", "{path}: {head} {body}");
+    }
+    let answer = ask(&server, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_on_every_path() {
+    let server = start(metrics(Metrics::new("NE_x", "1", machine())), Limits::default()).await;
+    for path in ["/", "/metrics", "/any/where"] {
+        let (head, body) = get(&server, path).await;
+        assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+        assert!(body.contains("livekit_ingress_available{node_id=\"NE_x\"} 1\n"), "{body}");
+        assert!(body.contains("\nprocess_cpu_seconds_total "), "{body}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rubbish_costs_its_connection_only() {
+    let server = start(health(machine()), Limits::default()).await;
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(100_000));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(1000));
+    for request in ["\u{16}\u{3}\u{1}\0\r\n\r\n", "NONSENSE\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", &many] {
+        let answer = ask(&server, request).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    // The server may hang up while this is still being sent.
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    let _ = stream.write_all(long.as_bytes()).await;
+    drop(stream);
+    assert_eq!(get(&server, "/").await.1, "Healthy");
+    server.stop().await;
+}
+
+/// The clock stands still but for deadlines: whoever waits for a silent peer waits it out at once.
+#[tokio::test(start_paused = true)]
+async fn silence_ends_a_connection_and_frees_its_place() {
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let server = start(health(machine()), limits).await;
+    for begin in ["", "GET / HTTP/1.1\r\nHo"] {
+        let mut silent = TcpStream::connect(server.local_addr()).await.unwrap();
+        silent.write_all(begin.as_bytes()).await.unwrap();
+        // This one gets its turn when the silent one is sent away.
+        assert_eq!(get(&server, "/").await.1, "Healthy");
+        let mut rest = Vec::new();
+        let _ = silent.read_to_end(&mut rest).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_does_not_wait_for_the_silent() {
+    let server = start(health(machine()), Limits::default()).await;
+    let address = server.local_addr();
+    let silent = TcpStream::connect(address).await.unwrap();
+    let before = tokio::time::Instant::now();
+    server.stop().await;
+    assert!(before.elapsed() <= STOP + Duration::from_millis(10));
+    assert!(TcpStream::connect(address).await.is_err());
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_port_that_cannot_be_opened_is_explained() {
+    let first = listen(LOCAL, 0, "health_port").await.unwrap();
+    let port = first.local_addr().unwrap().port();
+    let taken = listen(LOCAL, port, "prometheus_port").await.unwrap_err();
+    assert_eq!(taken.text, format!("prometheus_port: port {port} is in use by another program"));
+    // 192.0.2.0/24 is for documentation (RFC 5737): nobody's.
+    let foreign = listen(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0, "health_port").await.unwrap_err();
+    assert_eq!(foreign.text, "bind_address: 192.0.2.1 is no address of this machine (health_port)");
+}
+
+#[tokio::test]
+async fn the_unspecified_address_takes_ipv4() {
+    let listener = listen(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0, "health_port").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (connected, accepted) = tokio::join!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)), listener.accept());
+    assert!(connected.is_ok() && accepted.is_ok());
+}
