@@ -35,7 +35,7 @@ pub enum Event {
         /// Muted, or not any more.
         muted: bool,
     },
-    /// The room is lost for now; frames go nowhere until [`Event::Connected`] or [`Event::Reconnected`].
+    /// The room is lost for now. Frames may still find their way, or go nowhere until [`Event::Reconnected`].
     Reconnecting,
     /// Back, by whichever way.
     Reconnected,

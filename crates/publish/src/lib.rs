@@ -2,12 +2,23 @@
 //!
 //! A session calls [`connect`] and hands frames to the [`Publisher`]; what the room says comes as [`Event`]s. Media goes
 //! through `rtc`; nothing here knows the WebRTC engine, and nothing here knows where frames come from.
+//!
+//! Inside, `room` decides (a state machine without IO), `gate` says which frames go out, `signal` owns the WebSocket, and
+//! `task` carries out.
 #![forbid(unsafe_code)]
 
+mod error;
 mod event;
+mod gate;
+mod join;
+mod message;
 mod publisher;
+mod room;
+mod signal;
+mod task;
 mod track;
 
+pub use error::Error;
 pub use event::Event;
 pub use publisher::{Publisher, connect};
 pub use track::{AudioTrack, Config, Out, Tracks, VideoTrack};

@@ -1,54 +1,143 @@
 //! The handle a session holds, and the task behind it.
 
-use crate::{AudioTrack, Config, Event, Out, Tracks, VideoTrack};
+use crate::task::{Ends, Task};
+use crate::{AudioTrack, Config, Event, Out, Tracks, VideoTrack, join};
 use bytes::Bytes;
-use model::MediaTime;
-use std::time::Instant;
-use tokio::sync::mpsc;
+use futures_util::FutureExt;
+use model::{Blame, Fault, MediaTime};
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// Layers of a track at the most: there are three qualities.
+pub(crate) const MAX_LAYERS: usize = 3;
+/// Frames that may wait for the task: a second of three layers at 30 a second and of sound, rounded. The task takes them at
+/// once unless the machine stalls.
+const QUEUE: usize = 128;
+/// Events that may wait in the channel; the task keeps some more, and merges what can be.
+const EVENTS: usize = 32;
+/// How long leaving may take.
+const LEAVE: Duration = Duration::from_secs(1);
+/// How long a session may take to take in how it ended.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What a session wants of the task. Only the newest counts, so nothing of it can get lost or pile up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Control {
+    pub(crate) tracks: Tracks,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) leave: bool,
+}
+
+/// A frame on its way to the task.
+#[derive(Debug)]
+pub(crate) enum Media {
+    Video(usize, Out),
+    Audio { pts: MediaTime, at: Instant, data: Bytes, level: Option<i8> },
+}
+
+/// Which layers lost frames because the queue was full.
+#[derive(Debug, Default)]
+pub(crate) struct Overflow {
+    /// Frames are dropped until a key frame finds room.
+    dropping: [AtomicBool; MAX_LAYERS],
+    /// The task has not asked for a key frame yet.
+    untold: [AtomicBool; MAX_LAYERS],
+}
+
+impl Overflow {
+    /// Whether `layer` has lost frames since the last call.
+    pub(crate) fn take(&self, layer: usize) -> bool {
+        self.untold[layer].load(Ordering::Relaxed) && self.untold[layer].swap(false, Ordering::Relaxed)
+    }
+}
 
 /// A participant in a room that publishes at most one video and one audio track. Dropping it leaves the room too.
 #[derive(Debug)]
 pub struct Publisher {
-    _events: mpsc::Sender<Event>,
+    control: watch::Sender<Control>,
+    media: mpsc::Sender<Media>,
+    overflow: Arc<Overflow>,
+    task: JoinHandle<()>,
 }
 
-/// Joins the room and publishes `tracks`. Spawns one task on the current tokio runtime; what becomes of it comes as events.
+/// Joins the room and publishes `tracks`. Spawns a task on the current tokio runtime (which needs time and IO); what
+/// becomes of it comes as events. The receiver is to be read all the time. A `wss://` address needs a default rustls
+/// crypto provider to be installed in the process.
 pub fn connect(config: Config, tracks: Tracks) -> (Publisher, mpsc::Receiver<Event>) {
-    let _ = (config, tracks);
-    let (tx, rx) = mpsc::channel(64);
-    (Publisher { _events: tx }, rx)
+    let (events, events_rx) = mpsc::channel(EVENTS);
+    let (media, media_rx) = mpsc::channel(QUEUE);
+    let (control, control_rx) = watch::channel(Control { tracks: tracks.clone(), ..Default::default() });
+    let overflow = Arc::new(Overflow::default());
+    let ends = Ends { control: control_rx, media: media_rx, overflow: overflow.clone(), events };
+    let task = tokio::spawn(run(config, tracks, ends));
+    (Publisher { control, media, overflow, task }, events_rx)
+}
+
+/// The task; a panic inside it (the WebRTC engine's, on what it takes for impossible) ends this session only.
+async fn run(config: Config, tracks: Tracks, ends: Ends) {
+    let events = ends.events.clone();
+    let fault = match join::base(&config.ws_url) {
+        Err(e) => e.fault(),
+        Ok(base) => match AssertUnwindSafe(Task::new(base, &config, tracks).run(ends)).catch_unwind().await {
+            Ok(()) => return,
+            Err(_) => Fault::passing(Blame::Us, "publishing failed inside the ingress"),
+        },
+    };
+    // A session that has gone away needs no words.
+    let _ = events.send_timeout(Event::Closed(fault), LAST_WORDS).await;
 }
 
 impl Publisher {
     /// Publishes a picture too, if there was none.
     pub fn add_video(&self, track: VideoTrack) {
-        let _ = track;
+        self.control.send_if_modified(|c| c.tracks.video.is_none() && c.tracks.video.replace(track).is_none());
     }
 
     /// Publishes sound too, if there was none.
     pub fn add_audio(&self, track: AudioTrack) {
-        let _ = track;
+        self.control.send_if_modified(|c| c.tracks.audio.is_none() && c.tracks.audio.replace(track).is_none());
     }
 
     /// Sends a picture of one layer. Never blocks. Returns false if it was dropped because the queue was full: then that
-    /// layer goes on with its next key frame, which is also wished for by an event.
+    /// layer goes on with its next key frame, which is also wished for by an event. (Frames that nobody wants, or that
+    /// there is no connection for, count as taken.)
     pub fn video(&self, layer: usize, frame: Out) -> bool {
-        let _ = (layer, frame);
-        true
+        let Some(dropping) = self.overflow.dropping.get(layer) else { return false };
+        if dropping.load(Ordering::Relaxed) && !frame.key {
+            return false;
+        }
+        let taken = self.media.try_send(Media::Video(layer, frame)).is_ok();
+        dropping.store(!taken, Ordering::Relaxed);
+        if !taken {
+            self.overflow.untold[layer].store(true, Ordering::Relaxed);
+        }
+        taken
     }
 
     /// Sends an Opus packet, with its loudness in dBov (RFC 6464: 0 loudest, -127 silence) where known. Never blocks.
     /// Returns false if it was dropped because the queue was full.
     pub fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool {
-        let _ = (pts, at, data, level);
-        true
+        self.media.try_send(Media::Audio { pts, at, data, level }).is_ok()
     }
 
     /// Sets participant attributes, keeping the others; an empty value deletes one.
     pub fn set_attributes(&self, attributes: Vec<(String, String)>) {
-        let _ = attributes;
+        self.control.send_modify(|c| c.attributes.extend(attributes));
     }
 
     /// Says goodbye to the room and closes; takes a second at the most.
-    pub async fn leave(self) {}
+    pub async fn leave(self) {
+        self.control.send_modify(|c| c.leave = true);
+        if tokio::time::timeout(LEAVE, self.control.closed()).await.is_err() {
+            self.task.abort();
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,9 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Whether addresses of the loopback interface may be used for media.
     pub loopback: bool,
+    /// For tests of repair: leaves out one of so many datagrams once media flows; 0 leaves out none.
+    #[doc(hidden)]
+    pub lose_one_in: u32,
 }
 
 impl Config {
@@ -28,6 +31,7 @@ impl Config {
             attributes: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             loopback: false,
+            lose_one_in: 0,
         }
     }
 }

@@ -227,6 +227,15 @@ impl Engine {
         self.ice_up && self.dtls_up
     }
 
+    /// Whether frames of this kind can be sent: its track is agreed on, too.
+    pub fn takes(&self, kind: Kind) -> bool {
+        let line = match kind {
+            Kind::Video => &self.video,
+            Kind::Audio => &self.audio,
+        };
+        self.is_up() && line.as_ref().is_some_and(|l| l.pt.is_some())
+    }
+
     /// Queues a frame's packets for [`Engine::drain`]. Does nothing while the connection is not up, or for a track or a
     /// layer that was not offered.
     pub fn write(&mut self, kind: Kind, layer: usize, frame: &Frame<'_>, now: Instant) {

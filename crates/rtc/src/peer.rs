@@ -127,6 +127,11 @@ impl Peer {
         self.engine.is_up()
     }
 
+    /// Whether frames of this kind can be sent, see [`Engine::takes`].
+    pub fn takes(&self, kind: Kind) -> bool {
+        self.engine.takes(kind)
+    }
+
     /// Sends a frame, see [`Engine::write`].
     pub fn write(&mut self, kind: Kind, layer: usize, frame: &Frame<'_>) -> Result<(), Error> {
         let now = Instant::now();

@@ -1,0 +1,63 @@
+//! What can go wrong on the way into a room, in words for people: `Display` is what a session shows as its fault.
+
+use model::{Blame, Fault};
+use std::time::Duration;
+
+/// Faults of publishing. Each says where LiveKit was looked for, never the token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `ws_url` can't be used.
+    #[error("the address of LiveKit, {0:?}, is not a ws:// or wss:// URL")]
+    Address(String),
+    /// No connection.
+    #[error("cannot reach LiveKit at {at}: {source}")]
+    Unreachable {
+        /// Scheme, host and port.
+        at: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A connection, but nothing came over it in time.
+    #[error("cannot reach LiveKit at {at}: no answer within {within:?}")]
+    Timeout {
+        /// Scheme, host and port.
+        at: String,
+        /// How long we waited.
+        within: Duration,
+    },
+    /// HTTP 401: the token's signature, its time, or what it grants.
+    #[error("LiveKit refused the token: {0}; check api_key and api_secret")]
+    Token(String),
+    /// Any other HTTP status in place of a WebSocket.
+    #[error("LiveKit at {at} answered {status}: {text}")]
+    Refused {
+        /// Scheme, host and port.
+        at: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the server says to it.
+        text: String,
+    },
+}
+
+impl Error {
+    /// The status in place of a WebSocket, if that is what this is.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            Self::Token(_) => Some(401),
+            _ => None,
+        }
+    }
+
+    /// Whose doing it is, and whether to try again.
+    pub fn fault(&self) -> Fault {
+        let retry = match self {
+            Self::Address(_) | Self::Token(_) => false,
+            Self::Refused { status, .. } => *status >= 500 || *status == 429,
+            Self::Unreachable { .. } | Self::Timeout { .. } => true,
+        };
+        Fault { blame: Blame::Room, retry, text: self.to_string() }
+    }
+}

@@ -1,0 +1,167 @@
+//! The signalling messages we write, field by field as livekit-server 1.13 reads them.
+
+use crate::{AudioTrack, VideoTrack};
+use livekit_protocol as proto;
+use model::{Layer, TrackSource};
+use proto::signal_request::Message;
+use std::collections::BTreeMap;
+
+/// The newest protocol that livekit-server 1.13 knows. What we rely on: 13 (`LeaveRequest.action`), 10 (`track_subscribed`).
+pub(crate) const PROTOCOL: i32 = 17;
+
+pub(crate) fn add_video(track: &VideoTrack) -> proto::AddTrackRequest {
+    let top = track.layers.last();
+    let layers: Vec<_> = track.layers.iter().map(layer).collect();
+    proto::AddTrackRequest {
+        cid: track.cid.clone(),
+        name: track.name.clone(),
+        r#type: proto::TrackType::Video as i32,
+        source: source(track.source) as i32,
+        width: top.map_or(0, |l| l.width),
+        height: top.map_or(0, |l| l.height),
+        layers: layers.clone(),
+        // Without it the server knows codec and layers only from the first packets.
+        simulcast_codecs: vec![proto::SimulcastCodec {
+            codec: track.codec.mime().into(),
+            cid: track.cid.clone(),
+            layers,
+            video_layer_mode: proto::video_layer::Mode::OneSpatialLayerPerStream as i32,
+        }],
+        ..Default::default()
+    }
+}
+
+// `stereo` and `disable_dtx` are deprecated for `audio_features`; older servers read only the former.
+#[allow(deprecated)]
+pub(crate) fn add_audio(track: &AudioTrack) -> proto::AddTrackRequest {
+    let mut features = Vec::new();
+    if track.stereo {
+        features.push(proto::AudioTrackFeature::TfStereo as i32);
+    }
+    if !track.dtx {
+        features.push(proto::AudioTrackFeature::TfNoDtx as i32);
+    }
+    proto::AddTrackRequest {
+        cid: track.cid.clone(),
+        name: track.name.clone(),
+        r#type: proto::TrackType::Audio as i32,
+        source: source(track.source) as i32,
+        stereo: track.stereo,
+        disable_dtx: !track.dtx,
+        // Redundant packets would have to be made by us; none are offered.
+        disable_red: true,
+        audio_features: features,
+        ..Default::default()
+    }
+}
+
+pub(crate) fn offer(sdp: String, id: u32) -> proto::SessionDescription {
+    proto::SessionDescription { r#type: "offer".into(), sdp, id, ..Default::default() }
+}
+
+/// A local candidate, as the JSON of the browsers' `RTCIceCandidateInit`. All media share one transport: the first one's.
+pub(crate) fn trickle(line: &str) -> Message {
+    let candidate = line.trim_start_matches("a=").trim_end();
+    let init = serde_json::json!({ "candidate": candidate, "sdpMid": null, "sdpMLineIndex": 0 });
+    Message::Trickle(proto::TrickleRequest {
+        candidate_init: init.to_string(),
+        target: proto::SignalTarget::Publisher as i32,
+        r#final: false,
+    })
+}
+
+/// The `candidate:` line of a trickled candidate, if it is meant for our connection and there is one.
+pub(crate) fn trickled(trickle: &proto::TrickleRequest) -> Option<String> {
+    if trickle.target != proto::SignalTarget::Publisher as i32 {
+        return None;
+    }
+    let init: serde_json::Value = serde_json::from_str(&trickle.candidate_init).ok()?;
+    let line = init.get("candidate")?.as_str()?;
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+pub(crate) fn attributes(attributes: &BTreeMap<String, String>) -> Message {
+    Message::UpdateMetadata(proto::UpdateParticipantMetadata {
+        attributes: attributes.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        ..Default::default()
+    })
+}
+
+pub(crate) fn leave() -> Message {
+    Message::Leave(proto::LeaveRequest {
+        reason: proto::DisconnectReason::ClientInitiated as i32,
+        action: proto::leave_request::Action::Disconnect as i32,
+        ..Default::default()
+    })
+}
+
+/// Both in milliseconds; the server sends `timestamp` back.
+pub(crate) fn ping(timestamp: i64, rtt: i64) -> Message {
+    Message::PingReq(proto::Ping { timestamp, rtt })
+}
+
+/// Why the server ends a session, in words that follow "room disconnected: ".
+pub(crate) fn reason(reason: i32) -> Option<&'static str> {
+    use proto::DisconnectReason as R;
+    Some(match R::try_from(reason).ok()? {
+        R::DuplicateIdentity => "another participant joined with the same identity",
+        R::ServerShutdown => "the server shut down",
+        R::ParticipantRemoved => "the participant was removed",
+        R::RoomDeleted => "the room was deleted",
+        R::RoomClosed => "the room was closed",
+        R::StateMismatch => "the server lost track of the session",
+        R::JoinFailure => "the participant could not join",
+        R::Migration => "the participant was moved to another server",
+        R::SignalClose => "the signalling connection was closed",
+        R::ConnectionTimeout => "the media connection timed out",
+        R::MediaFailure => "the media connection failed",
+        _ => return None,
+    })
+}
+
+fn layer(layer: &Layer) -> proto::VideoLayer {
+    proto::VideoLayer {
+        quality: quality(layer.quality),
+        width: layer.width,
+        height: layer.height,
+        bitrate: layer.bitrate,
+        ..Default::default()
+    }
+}
+
+/// The number of a quality in `livekit.VideoQuality`.
+pub(crate) fn quality(quality: model::Quality) -> i32 {
+    match quality {
+        model::Quality::Low => proto::VideoQuality::Low as i32,
+        model::Quality::Medium => proto::VideoQuality::Medium as i32,
+        model::Quality::High => proto::VideoQuality::High as i32,
+    }
+}
+
+fn source(source: TrackSource) -> proto::TrackSource {
+    match source {
+        TrackSource::Camera => proto::TrackSource::Camera,
+        TrackSource::Microphone => proto::TrackSource::Microphone,
+        TrackSource::ScreenShare => proto::TrackSource::ScreenShare,
+        TrackSource::ScreenShareAudio => proto::TrackSource::ScreenShareAudio,
+    }
+}
+
+/// Whether each of `layers` is wanted, by the quality it was declared with; what is not mentioned stays as it is.
+pub(crate) fn wanted(update: &proto::SubscribedQualityUpdate, track: &VideoTrack, now: &[bool]) -> Vec<bool> {
+    let codec = track.codec.mime().rsplit('/').next().unwrap_or_default();
+    let of_codec = update
+        .subscribed_codecs
+        .iter()
+        .find(|c| c.codec.rsplit('/').next().unwrap_or_default().eq_ignore_ascii_case(codec))
+        .map(|c| &c.qualities);
+    #[allow(deprecated)] // all there is from servers before the per-codec list
+    let qualities = of_codec.unwrap_or(&update.subscribed_qualities);
+    let enabled = |layer: &Layer| qualities.iter().find(|q| q.quality == quality(layer.quality)).map(|q| q.enabled);
+    track
+        .layers
+        .iter()
+        .enumerate()
+        .map(|(i, layer)| enabled(layer).unwrap_or_else(|| now.get(i).copied().unwrap_or(true)))
+        .collect()
+}

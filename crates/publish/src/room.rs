@@ -1,0 +1,431 @@
+//! The session with the room as a state machine: joining, offering, coming back. Messages, facts and the time go in;
+//! [`Action`]s come out. No IO, no clock of its own.
+//!
+//! ```text
+//!            first message               settled: media up, answered, published
+//! Opening ────────────────▶ Live ─────────────────────────────────────────────▶ Live
+//!  ▲  ▲                      │ signal or media lost
+//!  │  └── resume, once ──────┤
+//!  │                         │ that failed, or can't help
+//!  └── rejoin ── Waiting ◀───┘          n² · 300 ms before the n-th attempt
+//! ```
+//! The first join is not tried again: whoever asked for it decides that.
+
+mod live;
+
+use crate::join::{self, Dialect, Opening};
+use crate::{Error, Event, Tracks, message};
+use livekit_protocol as proto;
+use model::{Blame, EncodedVideo, Fault, Kind, Secret};
+use proto::signal_request::Message;
+use proto::signal_response::Message as Incoming;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+use url::Url;
+
+/// How long answer, publication and media connection may take together: ten seconds for a track to be published, as in the
+/// Go ingress, and what it takes to fall back to TCP.
+const SETTLE: Duration = Duration::from_secs(15);
+/// Attempts to rejoin after the first, which comes at once: the waits before them, n² · 300 ms, come to 61 s (as in the Go SDK).
+const ATTEMPTS: u32 = 8;
+const ATTEMPT_DELAY: Duration = Duration::from_millis(300);
+/// How long the server may take to take note of our leaving.
+const LEAVE: Duration = Duration::from_millis(500);
+/// How long after the media connection was closed the message that tells why may take.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// What a server advises today; it may advise otherwise when we join.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// When to ask for key frames once somebody subscribed: the first are sent before the server has bound the viewer's track,
+/// and it asks again only after a second. Measured: median of the first picture 0.2 s in place of up to 1.3 s.
+const BURST: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(250), Duration::from_millis(500)];
+
+/// What is to be done, in order.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Make a peer connection that offers `lines`; tell [`Room::peer_made`].
+    MakePeer { config: rtc::Config, lines: rtc::Lines },
+    /// Offer more over the peer connection, or new ways; tell [`Room::offered`].
+    Offer { lines: rtc::Lines, restart: bool },
+    /// Give the peer connection its answer.
+    Answer(String),
+    /// Give the peer connection a `candidate:` line.
+    Candidate(String),
+    /// Close the peer connection.
+    ClosePeer,
+    /// Open a WebSocket; tell [`Room::refused`], or the messages that come.
+    Dial { url: Box<Url>, token: Secret },
+    /// Send over the WebSocket.
+    Send(Box<Message>),
+    /// Close the WebSocket, or stop opening it.
+    HangUp,
+    /// Tell the session.
+    Emit(Event),
+}
+
+/// What an opening is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Join,
+    Resume,
+    Rejoin,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Opening { purpose: Purpose, by: Instant },
+    Live { since: Purpose, settle_by: Option<Instant> },
+    Waiting { until: Instant },
+    Leaving { by: Instant },
+    Ended,
+}
+
+/// A track of ours, as far as the server knows it.
+#[derive(Debug, Default)]
+struct Sent {
+    offered: bool,
+    sid: Option<String>,
+    muted: bool,
+}
+
+/// What belongs to one peer connection.
+#[derive(Debug, Default)]
+struct Link {
+    /// The first offer, until it is sent.
+    first_offer: Option<String>,
+    /// Whether the URL holds the tracks and the first offer.
+    offer_in_url: bool,
+    awaiting_answer: bool,
+    /// Whether media has flowed, and does.
+    was_up: bool,
+    up: bool,
+    video: Sent,
+    audio: Sent,
+    /// Somebody has subscribed to the picture.
+    watched: bool,
+    /// When to ask for key frames.
+    burst: VecDeque<Instant>,
+    /// The server closed the media connection; until when to wait for words.
+    closed_by: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Ping {
+    interval: Duration,
+    timeout: Duration,
+    next: Instant,
+    heard: Instant,
+    sent: Instant,
+    rtt: Duration,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Room {
+    base: Url,
+    token: Secret,
+    timeout: Duration,
+    dialect: Dialect,
+    tracks: Tracks,
+    attributes: BTreeMap<String, String>,
+    attributes_sent: bool,
+    phase: Phase,
+    link: Link,
+    participant: String,
+    offer_id: u32,
+    layers: Vec<bool>,
+    ping: Ping,
+    start: Instant,
+    established: bool,
+    reconnecting: bool,
+    attempt: u32,
+    why: String,
+    actions: VecDeque<Action>,
+}
+
+impl Room {
+    /// Starts to join.
+    pub(crate) fn new(base: Url, config: &crate::Config, tracks: Tracks, now: Instant) -> Self {
+        let mut room = Self {
+            base,
+            token: config.token.clone(),
+            timeout: config.connect_timeout,
+            dialect: Dialect::V1,
+            layers: all_wanted(&tracks),
+            tracks,
+            attributes: config.attributes.iter().cloned().collect(),
+            attributes_sent: false,
+            phase: Phase::Ended,
+            link: Link::default(),
+            participant: String::new(),
+            offer_id: 0,
+            ping: Ping::new(now),
+            start: now,
+            established: false,
+            reconnecting: false,
+            attempt: 0,
+            why: String::new(),
+            actions: VecDeque::new(),
+        };
+        room.open(Purpose::Join, now);
+        room
+    }
+
+    /// The next thing to do.
+    pub(crate) fn action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether all is over (once the actions are done).
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    /// Takes more tracks and attributes. A kind that is there already stays as it is.
+    pub(crate) fn want(&mut self, tracks: &Tracks, attributes: &BTreeMap<String, String>, now: Instant) {
+        if self.tracks.video.is_none() && tracks.video.is_some() {
+            self.tracks.video.clone_from(&tracks.video);
+            self.layers = all_wanted(&self.tracks);
+        }
+        if self.tracks.audio.is_none() {
+            self.tracks.audio.clone_from(&tracks.audio);
+        }
+        for (key, value) in attributes {
+            if self.attributes.get(key) != Some(value) {
+                self.attributes.insert(key.clone(), value.clone());
+                self.attributes_sent = false;
+            }
+        }
+        self.catch_up(now);
+    }
+
+    /// Leaves.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Live { .. } => {
+                self.send(message::leave());
+                self.act(Action::ClosePeer);
+                self.phase = Phase::Leaving { by: now + LEAVE };
+            }
+            Phase::Leaving { .. } | Phase::Ended => {}
+            Phase::Opening { .. } | Phase::Waiting { .. } => self.close(),
+        }
+    }
+
+    /// The peer connection is made, and this is its offer, if there is anything to offer.
+    pub(crate) fn peer_made(&mut self, offer: Option<String>) {
+        if let Phase::Opening { purpose: Purpose::Join | Purpose::Rejoin, .. } = self.phase {
+            self.link.first_offer = offer;
+            self.dial(None);
+        }
+    }
+
+    /// No WebSocket, for this reason; or no peer connection.
+    pub(crate) fn refused(&mut self, error: &Error, now: Instant) {
+        let Phase::Opening { purpose, .. } = self.phase else { return };
+        if purpose == Purpose::Join && self.dialect == Dialect::V1 && error.status() == Some(404) {
+            tracing::debug!("the server does not know /rtc/v1, trying /rtc");
+            self.dialect = Dialect::V0;
+            self.dial(None);
+            return;
+        }
+        if purpose == Purpose::Join {
+            self.end(error.fault());
+        } else {
+            self.opening_failed(purpose, error.to_string(), now);
+        }
+    }
+
+    /// The WebSocket is gone.
+    pub(crate) fn signal_lost(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Opening { purpose: Purpose::Join, .. } => {
+                let text = format!("LiveKit at {} closed the connection before we had joined", join::name(&self.base));
+                self.end(Fault::passing(Blame::Room, text));
+            }
+            Phase::Opening { purpose, .. } => self.opening_failed(purpose, "the connection was closed".into(), now),
+            Phase::Live { .. } => self.lost("the signalling connection broke".into(), true, now),
+            Phase::Leaving { .. } => self.close(),
+            Phase::Waiting { .. } | Phase::Ended => {}
+        }
+    }
+
+    /// Lets time pass. To be called once [`Room::deadline`] is reached.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Opening { by, .. } if by <= now => {
+                self.act(Action::HangUp);
+                let error = Error::Timeout { at: join::name(&self.base), within: self.timeout };
+                self.refused(&error, now);
+            }
+            Phase::Waiting { until } if until <= now => self.open(Purpose::Rejoin, now),
+            Phase::Leaving { by } if by <= now => self.close(),
+            Phase::Live { .. } => self.tick_live(now),
+            _ => {}
+        }
+    }
+
+    /// When [`Room::tick`] is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Opening { by, .. } | Phase::Leaving { by } | Phase::Waiting { until: by } => Some(by),
+            Phase::Live { settle_by, .. } => {
+                let ping = self.ping.next.min(self.ping.heard + self.ping.timeout);
+                let burst = self.link.burst.front().copied();
+                [settle_by, burst, self.link.closed_by].into_iter().flatten().chain([ping]).min()
+            }
+            Phase::Ended => None,
+        }
+    }
+
+    fn open(&mut self, purpose: Purpose, now: Instant) {
+        for (kind, sent) in [(Kind::Video, &self.link.video), (Kind::Audio, &self.link.audio)] {
+            if sent.muted {
+                self.actions.push_back(Action::Emit(Event::Muted { kind, muted: false }));
+            }
+        }
+        self.link = Link::default();
+        self.attributes_sent = false;
+        if self.layers.contains(&false) {
+            self.layers = all_wanted(&self.tracks);
+            self.act(Action::Emit(Event::LayersWanted(self.layers.clone())));
+        }
+        self.act(Action::HangUp);
+        self.act(Action::ClosePeer);
+        self.phase = Phase::Opening { purpose, by: now + self.timeout };
+        let lines = self.lines();
+        let (video, audio) = (self.tracks.video.as_ref(), self.tracks.audio.as_ref());
+        let config = rtc::Config {
+            // Not known yet: both; the server orders them by what the track is announced with.
+            video: video.map_or(vec![EncodedVideo::H264, EncodedVideo::Vp8], |v| vec![v.codec]),
+            stereo: audio.is_none_or(|a| a.stereo),
+            dtx: audio.is_some_and(|a| a.dtx),
+        };
+        self.act(Action::MakePeer { config, lines });
+    }
+
+    /// The tracks that are wanted and not offered yet; marks them as offered.
+    fn lines(&mut self) -> rtc::Lines {
+        let Link { video, audio, .. } = &mut self.link;
+        rtc::Lines {
+            video: self.tracks.video.as_ref().filter(|_| !std::mem::replace(&mut video.offered, true)).map(|t| {
+                rtc::VideoLine {
+                    track_id: t.cid.clone(),
+                    codec: t.codec,
+                    rids: t.layers.iter().map(|l| l.quality.rid()).collect(),
+                }
+            }),
+            audio: self
+                .tracks
+                .audio
+                .as_ref()
+                .filter(|_| !std::mem::replace(&mut audio.offered, true))
+                .map(|t| rtc::AudioLine { track_id: t.cid.clone() }),
+        }
+    }
+
+    fn dial(&mut self, resume: Option<String>) {
+        let fresh = resume.is_none();
+        let offer = self.link.first_offer.clone().filter(|_| fresh).map(|sdp| message::offer(sdp, self.offer_id + 1));
+        let tracks = if offer.is_some() { self.track_requests(true, true) } else { Vec::new() };
+        let (url, inside) = join::url(&self.base, self.dialect, &Opening { tracks, offer, resume });
+        self.link.offer_in_url = inside;
+        self.act(Action::Dial { url: Box::new(url), token: self.token.clone() });
+    }
+
+    fn track_requests(&self, video: bool, audio: bool) -> Vec<proto::AddTrackRequest> {
+        let video = self.tracks.video.as_ref().filter(|_| video && self.link.video.offered).map(message::add_video);
+        let audio = self.tracks.audio.as_ref().filter(|_| audio && self.link.audio.offered).map(message::add_audio);
+        video.into_iter().chain(audio).collect()
+    }
+
+    /// The connection doesn't do any more. Comes back by whichever way is left.
+    fn lost(&mut self, why: String, may_resume: bool, now: Instant) {
+        let Phase::Live { since, settle_by } = self.phase else { return };
+        tracing::debug!(why, "lost the room");
+        if !self.established {
+            self.end(Fault::passing(Blame::Room, format!("cannot publish to LiveKit at {}: {why}", join::name(&self.base))));
+            return;
+        }
+        self.start_reconnecting(why);
+        let settled = settle_by.is_none();
+        if settled && may_resume && !self.link.awaiting_answer && self.link.was_up {
+            self.attributes_sent = false;
+            self.phase = Phase::Opening { purpose: Purpose::Resume, by: now + self.timeout };
+            self.dial(Some(self.participant.clone()));
+            return;
+        }
+        if !settled && since == Purpose::Rejoin {
+            self.attempt += 1;
+        }
+        self.rejoin(now);
+    }
+
+    fn start_reconnecting(&mut self, why: String) {
+        self.why = why;
+        self.act(Action::HangUp);
+        if !std::mem::replace(&mut self.reconnecting, true) {
+            self.act(Action::Emit(Event::Reconnecting));
+        }
+    }
+
+    fn opening_failed(&mut self, purpose: Purpose, why: String, now: Instant) {
+        self.why = why;
+        self.act(Action::HangUp);
+        if purpose == Purpose::Rejoin {
+            self.attempt += 1;
+        }
+        self.rejoin(now);
+    }
+
+    fn rejoin(&mut self, now: Instant) {
+        if self.attempt > ATTEMPTS {
+            let text = format!("room disconnected unexpectedly: {}", self.why);
+            self.end(Fault::passing(Blame::Room, text));
+        } else if self.attempt == 0 {
+            self.open(Purpose::Rejoin, now);
+        } else {
+            self.phase = Phase::Waiting { until: now + ATTEMPT_DELAY * self.attempt * self.attempt };
+        }
+    }
+
+    fn end(&mut self, fault: Fault) {
+        self.close();
+        self.act(Action::Emit(Event::Closed(fault)));
+    }
+
+    /// The quiet end.
+    fn close(&mut self) {
+        self.act(Action::HangUp);
+        self.act(Action::ClosePeer);
+        self.phase = Phase::Ended;
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    fn send(&mut self, message: Message) {
+        self.act(Action::Send(Box::new(message)));
+    }
+}
+
+impl Ping {
+    fn new(now: Instant) -> Self {
+        Self {
+            interval: PING_INTERVAL,
+            timeout: PING_TIMEOUT,
+            next: now + PING_INTERVAL,
+            heard: now,
+            sent: now,
+            rtt: Duration::ZERO,
+        }
+    }
+}
+
+fn all_wanted(tracks: &Tracks) -> Vec<bool> {
+    tracks.video.as_ref().map_or(Vec::new(), |v| vec![true; v.layers.len()])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,358 @@
+//! What the server says, and what the media connection does, once the WebSocket talks.
+
+use super::*;
+
+impl Room {
+    /// A message from the server.
+    pub(crate) fn message(&mut self, message: Incoming, now: Instant) {
+        self.ping.heard = now;
+        match self.phase {
+            Phase::Opening { purpose, .. } => match message {
+                Incoming::Join(join) if purpose != Purpose::Resume => self.joined(join, purpose, now),
+                Incoming::Reconnect(_) if purpose == Purpose::Resume => self.resumed(now),
+                Incoming::Leave(leave) => self.turned_away(&leave, purpose, now),
+                _ => {}
+            },
+            Phase::Live { .. } => self.live(message, now),
+            Phase::Leaving { .. } if matches!(message, Incoming::Leave(_)) => self.close(),
+            _ => {}
+        }
+    }
+
+    /// The media connection is up, for the first time or again.
+    pub(crate) fn peer_up(&mut self, now: Instant) {
+        if self.is_over() {
+            return;
+        }
+        self.link.up = true;
+        if !std::mem::replace(&mut self.link.was_up, true) {
+            self.act(Action::Emit(Event::Connected));
+        }
+        if self.link.watched {
+            self.burst(now);
+        }
+        self.settle();
+    }
+
+    /// The media connection has found no way for a while.
+    pub(crate) fn peer_down(&mut self, now: Instant) {
+        self.link.up = false;
+        self.lost("the media connection broke".into(), true, now);
+    }
+
+    /// The server closed the media connection. It mostly says why over the WebSocket, which may come a little later.
+    pub(crate) fn peer_closed(&mut self, now: Instant) {
+        self.link.up = false;
+        self.link.closed_by = Some(now + LAST_WORDS);
+    }
+
+    /// The media connection can't be used any more.
+    pub(crate) fn peer_failed(&mut self, why: String, now: Instant) {
+        self.link.up = false;
+        match self.phase {
+            Phase::Opening { purpose: Purpose::Join, .. } => self.end(Fault::new(Blame::Us, why)),
+            Phase::Opening { purpose, .. } => self.opening_failed(purpose, why, now),
+            Phase::Live { .. } => self.lost(why, false, now),
+            Phase::Waiting { .. } | Phase::Leaving { .. } | Phase::Ended => {}
+        }
+    }
+
+    /// A way to reach us that no offer has told.
+    pub(crate) fn local_candidate(&mut self, line: &str) {
+        if matches!(self.phase, Phase::Live { .. }) {
+            self.send(message::trickle(line));
+        }
+    }
+
+    /// The offer that [`Action::Offer`] asked for.
+    pub(crate) fn offered(&mut self, sdp: Option<String>) {
+        match sdp {
+            Some(sdp) => {
+                self.offer_id += 1;
+                self.send(Message::Offer(message::offer(sdp, self.offer_id)));
+            }
+            None => self.link.awaiting_answer = false,
+        }
+    }
+
+    pub(super) fn tick_live(&mut self, now: Instant) {
+        if self.link.closed_by.is_some_and(|by| by <= now) {
+            self.link.closed_by = None;
+            self.lost("the server closed the media connection".into(), false, now);
+            return;
+        }
+        if let Phase::Live { settle_by: Some(by), .. } = self.phase
+            && by <= now
+        {
+            self.lost(self.what_is_missing(), false, now);
+            return;
+        }
+        if now >= self.ping.heard + self.ping.timeout {
+            self.lost("the server is silent".into(), true, now);
+            return;
+        }
+        if self.ping.next <= now {
+            self.ping.next = now + self.ping.interval;
+            self.ping.sent = now;
+            let ping = message::ping(millis(now - self.start), millis(self.ping.rtt));
+            self.send(ping);
+        }
+        while self.link.burst.pop_front_if(|at| *at <= now).is_some() {
+            for layer in (0..self.layers.len()).filter(|l| self.layers[*l]) {
+                self.actions.push_back(Action::Emit(Event::KeyFrameWanted { layer }));
+            }
+        }
+    }
+
+    fn joined(&mut self, join: proto::JoinResponse, purpose: Purpose, now: Instant) {
+        if join.subscriber_primary {
+            tracing::warn!("the token grants subscribing, which this participant has no use for");
+        }
+        let seconds = |s: i32, or| u64::try_from(s).ok().filter(|s| *s > 0).map_or(or, Duration::from_secs);
+        self.ping = Ping {
+            interval: seconds(join.ping_interval, PING_INTERVAL),
+            timeout: seconds(join.ping_timeout, PING_TIMEOUT),
+            ..Ping::new(now)
+        };
+        self.ping.next = now + self.ping.interval;
+        self.in_room(join.room, join.participant);
+        self.phase = Phase::Live { since: purpose, settle_by: Some(now + SETTLE) };
+        if let Some(sdp) = self.link.first_offer.take() {
+            self.link.awaiting_answer = true;
+            if self.link.offer_in_url {
+                self.offer_id += 1;
+            } else {
+                self.send_tracks(true, true);
+                self.offered(Some(sdp));
+            }
+        }
+        self.catch_up(now);
+        self.settle();
+    }
+
+    fn resumed(&mut self, now: Instant) {
+        self.phase = Phase::Live { since: Purpose::Resume, settle_by: Some(now + SETTLE) };
+        self.ping.next = now + self.ping.interval;
+        // Not settled before the media connection has found its way anew.
+        self.link.up = false;
+        self.link.awaiting_answer = true;
+        self.act(Action::Offer { lines: rtc::Lines::default(), restart: true });
+        self.catch_up(now);
+    }
+
+    fn in_room(&mut self, room: Option<proto::Room>, participant: Option<proto::ParticipantInfo>) {
+        self.participant = participant.map(|p| p.sid).unwrap_or_default();
+        let room_sid = room.map(|r| r.sid).unwrap_or_default();
+        self.act(Action::Emit(Event::Joined { room_sid, participant_sid: self.participant.clone() }));
+    }
+
+    fn turned_away(&mut self, leave: &proto::LeaveRequest, purpose: Purpose, now: Instant) {
+        let reason = message::reason(leave.reason).unwrap_or("no reason given");
+        if purpose == Purpose::Join {
+            let text = format!("LiveKit at {} refused the participant: {reason}", join::name(&self.base));
+            self.end(Fault::passing(Blame::Room, text));
+        } else if is_final(leave) && leave.reason != proto::DisconnectReason::JoinFailure as i32 {
+            self.end(disconnected(leave));
+        } else {
+            self.opening_failed(purpose, reason.into(), now);
+        }
+    }
+
+    fn live(&mut self, message: Incoming, now: Instant) {
+        match message {
+            Incoming::Answer(answer) if self.link.awaiting_answer => {
+                self.link.awaiting_answer = false;
+                self.act(Action::Answer(answer.sdp));
+                self.catch_up(now);
+                self.settle();
+            }
+            Incoming::Trickle(trickle) => {
+                if let Some(line) = message::trickled(&trickle) {
+                    self.act(Action::Candidate(line));
+                }
+            }
+            Incoming::TrackPublished(published) => self.published(&published),
+            Incoming::SubscribedQualityUpdate(update) => self.wanted(&update),
+            Incoming::TrackSubscribed(subscribed) if self.kind_of(&subscribed.track_sid) == Some(Kind::Video) => {
+                self.link.watched = true;
+                if self.link.up {
+                    self.burst(now);
+                }
+            }
+            Incoming::Mute(mute) => self.muted(&mute.sid, mute.muted),
+            Incoming::TrackUnpublished(gone) => {
+                tracing::warn!(track = gone.track_sid, "the server took a track out of the room");
+                self.muted(&gone.track_sid, true);
+            }
+            Incoming::RefreshToken(token) => self.token = Secret::new(token),
+            Incoming::RoomMoved(moved) => {
+                self.token = Secret::new(moved.token);
+                self.in_room(moved.room, moved.participant);
+            }
+            Incoming::RequestResponse(response) => self.response(&response),
+            Incoming::PongResp(_) => self.ping.rtt = now - self.ping.sent,
+            Incoming::Leave(leave) => self.told_to_leave(&leave, now),
+            _ => {}
+        }
+    }
+
+    fn told_to_leave(&mut self, leave: &proto::LeaveRequest, now: Instant) {
+        let why = message::reason(leave.reason).unwrap_or("the server asked us to leave");
+        if is_final(leave) {
+            self.end(disconnected(leave));
+        } else {
+            let resume = leave.action == proto::leave_request::Action::Resume as i32;
+            self.lost(why.into(), resume && self.link.closed_by.is_none(), now);
+        }
+    }
+
+    fn published(&mut self, published: &proto::TrackPublishedResponse) {
+        let Some(track) = &published.track else { return };
+        let is = |cid: Option<&String>| cid == Some(&published.cid);
+        let (kind, sent) = if is(self.tracks.video.as_ref().map(|t| &t.cid)) {
+            (Kind::Video, &mut self.link.video)
+        } else if is(self.tracks.audio.as_ref().map(|t| &t.cid)) {
+            (Kind::Audio, &mut self.link.audio)
+        } else {
+            return;
+        };
+        if sent.sid.as_ref() != Some(&track.sid) {
+            sent.sid = Some(track.sid.clone());
+            self.act(Action::Emit(Event::Published { kind, track_sid: track.sid.clone() }));
+        }
+        self.settle();
+    }
+
+    fn wanted(&mut self, update: &proto::SubscribedQualityUpdate) {
+        let Some(track) = self.tracks.video.as_ref() else { return };
+        if self.kind_of(&update.track_sid) != Some(Kind::Video) {
+            return;
+        }
+        let wanted = message::wanted(update, track, &self.layers);
+        if wanted != self.layers {
+            self.layers.clone_from(&wanted);
+            self.act(Action::Emit(Event::LayersWanted(wanted)));
+        }
+    }
+
+    fn muted(&mut self, sid: &str, muted: bool) {
+        let Some(kind) = self.kind_of(sid) else { return };
+        let sent = match kind {
+            Kind::Video => &mut self.link.video,
+            Kind::Audio => &mut self.link.audio,
+        };
+        if std::mem::replace(&mut sent.muted, muted) != muted {
+            self.act(Action::Emit(Event::Muted { kind, muted }));
+        }
+    }
+
+    fn response(&mut self, response: &proto::RequestResponse) {
+        use proto::request_response::{Reason, Request};
+        let reason = Reason::try_from(response.reason).unwrap_or(Reason::UnclassifiedError);
+        match (reason, &response.request) {
+            (Reason::Ok, _) => {}
+            // The server still holds a track of the connection before this one; it publishes ours when that is gone.
+            (Reason::Queued, Some(Request::AddTrack(_))) => {}
+            (_, Some(Request::AddTrack(_))) => {
+                let text = format!("LiveKit refused to publish: {} ({})", response.message, reason.as_str_name());
+                self.end(Fault::new(Blame::Room, text));
+            }
+            _ => tracing::warn!(reason = reason.as_str_name(), message = response.message, "LiveKit refused a request"),
+        }
+    }
+
+    fn kind_of(&self, sid: &str) -> Option<Kind> {
+        let is = |sent: &Sent| sent.sid.as_deref() == Some(sid);
+        match (is(&self.link.video), is(&self.link.audio)) {
+            (true, _) => Some(Kind::Video),
+            (_, true) => Some(Kind::Audio),
+            _ => None,
+        }
+    }
+
+    fn burst(&mut self, now: Instant) {
+        self.link.burst = BURST.iter().map(|after| now + *after).collect();
+    }
+
+    /// Tells the server what it has not been told: one offer at a time.
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        let Phase::Live { settle_by, .. } = &mut self.phase else { return };
+        if self.link.awaiting_answer {
+            return self.send_attributes();
+        }
+        let (video, audio) = (!self.link.video.offered, !self.link.audio.offered);
+        let (video, audio) = (video && self.tracks.video.is_some(), audio && self.tracks.audio.is_some());
+        if video || audio {
+            settle_by.get_or_insert(now + SETTLE);
+            self.link.awaiting_answer = true;
+            let lines = self.lines();
+            self.send_tracks(video, audio);
+            self.act(Action::Offer { lines, restart: false });
+        }
+        self.send_attributes();
+    }
+
+    fn send_tracks(&mut self, video: bool, audio: bool) {
+        for request in self.track_requests(video, audio) {
+            self.send(Message::AddTrack(request));
+        }
+    }
+
+    fn send_attributes(&mut self) {
+        if !self.attributes_sent && !self.attributes.is_empty() {
+            self.send(message::attributes(&self.attributes));
+        }
+        self.attributes_sent = true;
+    }
+
+    fn settle(&mut self) {
+        let Phase::Live { settle_by, .. } = &mut self.phase else { return };
+        let done = |wanted: bool, sent: &Sent| !wanted || sent.sid.is_some();
+        let (video, audio) = (self.tracks.video.is_some(), self.tracks.audio.is_some());
+        let all = done(video, &self.link.video) && done(audio, &self.link.audio);
+        // Without any track there is no media connection to wait for.
+        let media = self.link.up || !(self.link.video.offered || self.link.audio.offered);
+        if !(media && !self.link.awaiting_answer && all) {
+            return;
+        }
+        *settle_by = None;
+        self.established = true;
+        self.attempt = 0;
+        if std::mem::take(&mut self.reconnecting) {
+            self.act(Action::Emit(Event::Reconnected));
+        }
+    }
+
+    fn what_is_missing(&self) -> String {
+        let lacks = |wanted: bool, sent: &Sent| wanted && sent.sid.is_none();
+        let within = SETTLE.as_secs();
+        if self.link.awaiting_answer {
+            format!("no answer to our offer within {within} s")
+        } else if lacks(self.tracks.video.is_some(), &self.link.video) {
+            format!("the video track was not accepted within {within} s")
+        } else if lacks(self.tracks.audio.is_some(), &self.link.audio) {
+            format!("the audio track was not accepted within {within} s")
+        } else {
+            format!("no media connection within {within} s, neither over UDP nor TCP; check the server's RTC ports and addresses")
+        }
+    }
+}
+
+/// Whether a leave request means that there is no way back. Servers from before protocol 13 tell it by `can_reconnect`.
+fn is_final(leave: &proto::LeaveRequest) -> bool {
+    leave.action == proto::leave_request::Action::Disconnect as i32 && !leave.can_reconnect
+}
+
+/// The words of the Go ingress, and the reason after them.
+fn disconnected(leave: &proto::LeaveRequest) -> Fault {
+    let text = match message::reason(leave.reason) {
+        Some(reason) => format!("room disconnected: {reason}"),
+        None => "room disconnected".into(),
+    };
+    let retry = leave.reason == proto::DisconnectReason::ServerShutdown as i32;
+    Fault { blame: Blame::Room, retry, text }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

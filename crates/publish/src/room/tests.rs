@@ -1,0 +1,654 @@
+//! Whole stays in a room on virtual time: the test plays the server and the peer connection.
+
+use super::*;
+use crate::{AudioTrack, Config, VideoTrack};
+use model::{Layer, Quality, TrackSource};
+use proptest::prelude::*;
+
+const PA: &str = "PA_1";
+
+fn video_track() -> VideoTrack {
+    let layer = |quality, width, height, bitrate| Layer { quality, width, height, bitrate };
+    VideoTrack {
+        cid: "IN_v".into(),
+        name: "picture".into(),
+        source: TrackSource::Camera,
+        codec: EncodedVideo::H264,
+        layers: vec![layer(Quality::Low, 320, 180, 237_500), layer(Quality::High, 1280, 720, 1_900_000)],
+    }
+}
+
+fn audio_track() -> AudioTrack {
+    AudioTrack { cid: "TR_a".into(), name: "sound".into(), source: TrackSource::Microphone, stereo: true, dtx: true }
+}
+
+fn both() -> Tracks {
+    Tracks { video: Some(video_track()), audio: Some(audio_track()) }
+}
+
+struct Stay {
+    room: Room,
+    start: Instant,
+    now: Instant,
+    /// Dials not answered yet, with the token shown.
+    dials: Vec<(Url, String)>,
+    sent: Vec<Message>,
+    events: Vec<Event>,
+    peers: u32,
+    peer_open: bool,
+    answers: u32,
+    candidates: Vec<String>,
+    restarts: u32,
+}
+
+impl Stay {
+    fn new(tracks: Tracks) -> Self {
+        let now = Instant::now();
+        let config = Config::new("ws://h:7880", Secret::new("first"));
+        let room = Room::new(join::base(&config.ws_url).unwrap(), &config, tracks, now);
+        let mut stay = Self {
+            room,
+            start: now,
+            now,
+            dials: Vec::new(),
+            sent: Vec::new(),
+            events: Vec::new(),
+            peers: 0,
+            peer_open: false,
+            answers: 0,
+            candidates: Vec::new(),
+            restarts: 0,
+        };
+        stay.perform();
+        stay
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.room.action() {
+            match action {
+                Action::MakePeer { lines, .. } => {
+                    self.peers += 1;
+                    self.peer_open = true;
+                    let any = lines.video.is_some() || lines.audio.is_some();
+                    self.room.peer_made(any.then(|| "offer".into()));
+                }
+                Action::Offer { restart, .. } => {
+                    self.restarts += u32::from(restart);
+                    self.room.offered(Some(if restart { "restart" } else { "more" }.into()));
+                }
+                Action::Answer(_) => self.answers += 1,
+                Action::Candidate(line) => self.candidates.push(line),
+                Action::ClosePeer => self.peer_open = false,
+                Action::Dial { url, token } => self.dials.push((*url, token.expose().into())),
+                Action::Send(message) => self.sent.push(*message),
+                Action::HangUp => self.dials.clear(),
+                Action::Emit(event) => self.events.push(event),
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Incoming) {
+        self.room.message(message, self.now);
+        self.perform();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(at) = self.room.deadline().filter(|at| *at <= until) {
+            assert!(at >= self.now || self.room.deadline() <= Some(self.now), "time stands still");
+            self.now = self.now.max(at);
+            self.room.tick(self.now);
+            self.perform();
+        }
+        self.now = until;
+    }
+
+    fn refuse(&mut self, status: u16) {
+        assert_eq!(std::mem::take(&mut self.dials).len(), 1);
+        self.room.refused(&Error::Refused { at: "ws://h:7880".into(), status, text: "no".into() }, self.now);
+        self.perform();
+    }
+
+    fn join_message(sid: &str) -> Incoming {
+        Incoming::Join(proto::JoinResponse {
+            room: Some(proto::Room { sid: "RM_1".into(), ..Default::default() }),
+            participant: Some(proto::ParticipantInfo { sid: sid.into(), ..Default::default() }),
+            ping_interval: 5,
+            ping_timeout: 15,
+            ..Default::default()
+        })
+    }
+
+    /// The server lets us in and takes everything.
+    fn accept(&mut self, sid: &str) {
+        assert_eq!(std::mem::take(&mut self.dials).len(), 1, "one dial to answer");
+        self.hear(Self::join_message(sid));
+        self.publish("IN_v", "TR_V");
+        self.publish("TR_a", "TR_A");
+        self.answer();
+        self.up();
+    }
+
+    fn publish(&mut self, cid: &str, sid: &str) {
+        let track = Some(proto::TrackInfo { sid: sid.into(), ..Default::default() });
+        self.hear(Incoming::TrackPublished(proto::TrackPublishedResponse { cid: cid.into(), track }));
+    }
+
+    fn answer(&mut self) {
+        self.hear(Incoming::Answer(proto::SessionDescription { sdp: "answer".into(), ..Default::default() }));
+    }
+
+    fn up(&mut self) {
+        self.room.peer_up(self.now);
+        self.perform();
+    }
+
+    fn signal_lost(&mut self) {
+        self.room.signal_lost(self.now);
+        self.perform();
+    }
+
+    fn leave_message(&mut self, reason: proto::DisconnectReason, action: proto::leave_request::Action) {
+        let (reason, action) = (reason as i32, action as i32);
+        self.hear(Incoming::Leave(proto::LeaveRequest { reason, action, ..Default::default() }));
+    }
+
+    fn live() -> Self {
+        let mut stay = Self::new(both());
+        stay.accept(PA);
+        stay.events.clear();
+        stay.sent.clear();
+        stay
+    }
+
+    fn closed(&self) -> &Fault {
+        match self.events.last() {
+            Some(Event::Closed(fault)) => fault,
+            other => panic!("not closed: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn joining_takes_one_request() {
+    let mut stay = Stay::new(both());
+    assert_eq!(stay.dials[0].0.path(), "/rtc/v1");
+    stay.accept(PA);
+    assert!(stay.sent.is_empty(), "all was in the URL: {:?}", stay.sent);
+    assert_eq!(stay.answers, 1);
+    assert_eq!(
+        stay.events,
+        [
+            Event::Joined { room_sid: "RM_1".into(), participant_sid: PA.into() },
+            Event::Published { kind: Kind::Video, track_sid: "TR_V".into() },
+            Event::Published { kind: Kind::Audio, track_sid: "TR_A".into() },
+            Event::Connected,
+        ]
+    );
+    stay.wait(Duration::from_secs(14));
+    let pings = stay.sent.iter().filter(|m| matches!(m, Message::PingReq(_))).count();
+    assert_eq!(pings, 2);
+}
+
+#[test]
+fn an_older_server_gets_the_same_by_messages() {
+    let mut stay = Stay::new(both());
+    stay.refuse(404);
+    assert_eq!(stay.dials[0].0.path(), "/rtc");
+    assert_eq!(stay.peers, 1);
+    stay.accept(PA);
+    let kinds: Vec<_> = stay
+        .sent
+        .iter()
+        .map(|m| match m {
+            Message::AddTrack(t) => t.cid.as_str(),
+            Message::Offer(o) => o.sdp.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(kinds, ["IN_v", "TR_a", "offer"]);
+    assert!(stay.events.contains(&Event::Connected));
+}
+
+#[test]
+fn the_first_join_is_not_tried_again() {
+    let mut stay = Stay::new(both());
+    stay.refuse(503);
+    assert_eq!(stay.closed(), &Fault::passing(Blame::Room, "LiveKit at ws://h:7880 answered 503: no"));
+    assert!(stay.room.is_over() && !stay.peer_open && stay.dials.is_empty());
+
+    let mut stay = Stay::new(both());
+    stay.wait(Duration::from_secs(6));
+    assert_eq!(stay.closed().text, "cannot reach LiveKit at ws://h:7880: no answer within 5s");
+
+    let mut stay = Stay::new(both());
+    stay.leave_message(proto::DisconnectReason::JoinFailure, proto::leave_request::Action::Disconnect);
+    assert!(stay.closed().text.contains("could not join"), "{:?}", stay.closed());
+
+    let mut stay = Stay::new(both());
+    stay.hear(Stay::join_message(PA));
+    stay.publish("IN_v", "TR_V");
+    stay.publish("TR_a", "TR_A");
+    stay.answer();
+    stay.wait(Duration::from_secs(20));
+    assert!(stay.closed().text.contains("no media connection within 15 s"), "{:?}", stay.closed());
+}
+
+#[test]
+fn a_lost_signal_is_resumed_with_the_newest_token() {
+    let mut stay = Stay::live();
+    stay.hear(Incoming::RefreshToken("second".into()));
+    stay.signal_lost();
+    assert_eq!(stay.events, [Event::Reconnecting]);
+    assert!(stay.peer_open, "media goes on");
+    assert_eq!(stay.dials[0].1, "second");
+    stay.dials.clear();
+    stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
+    assert!(matches!(&stay.sent[..], [Message::Offer(o)] if o.sdp == "restart"), "{:?}", stay.sent);
+    stay.answer();
+    assert_eq!(stay.events.len(), 1, "not before media has found its way");
+    stay.up();
+    assert_eq!(stay.events, [Event::Reconnecting, Event::Reconnected]);
+    assert_eq!((stay.peers, stay.restarts), (1, 1));
+    // And again: one resume is allowed for each loss.
+    stay.room.peer_down(stay.now);
+    stay.perform();
+    assert_eq!(stay.dials.len(), 1);
+}
+
+#[test]
+fn a_resume_that_fails_becomes_a_rejoin() {
+    for how in ["refused", "told", "silent", "lost"] {
+        let mut stay = Stay::live();
+        stay.hear(Incoming::Mute(proto::MuteTrackRequest { sid: "TR_A".into(), muted: true }));
+        stay.signal_lost();
+        match how {
+            "refused" => stay.refuse(404),
+            "told" => {
+                stay.leave_message(proto::DisconnectReason::StateMismatch, proto::leave_request::Action::Reconnect)
+            }
+            "silent" => stay.wait(Duration::from_secs(5)),
+            _ => stay.signal_lost(),
+        }
+        assert_eq!((stay.peers, stay.dials.len()), (2, 1), "{how}");
+        assert_eq!(stay.dials[0].0.path(), "/rtc/v1");
+        stay.accept("PA_2");
+        let muted = |muted| Event::Muted { kind: Kind::Audio, muted };
+        let joined = Event::Joined { room_sid: "RM_1".into(), participant_sid: "PA_2".into() };
+        assert_eq!(stay.events[..4], [muted(true), Event::Reconnecting, muted(false), joined], "{how}");
+        assert_eq!(stay.events[6..], [Event::Connected, Event::Reconnected], "{how}");
+    }
+}
+
+#[test]
+fn rejoining_waits_longer_each_time_and_gives_up_after_a_minute() {
+    let mut stay = Stay::live();
+    let lost = stay.now;
+    stay.signal_lost();
+    let mut dialled = Vec::new();
+    while !stay.room.is_over() {
+        if stay.dials.is_empty() {
+            stay.wait(Duration::from_millis(100));
+        } else {
+            dialled.push((stay.now - lost).as_millis());
+            stay.refuse(503);
+        }
+    }
+    // A resume and a rejoin at once, then after 0.3, 1.2, 2.7, 4.8, 7.5, 10.8, 14.7 and 19.2 s more.
+    assert_eq!(dialled, [0, 0, 300, 1_500, 4_200, 9_000, 16_500, 27_300, 42_000, 61_200]);
+    let text = "room disconnected unexpectedly: LiveKit at ws://h:7880 answered 503: no";
+    assert_eq!(stay.closed(), &Fault::passing(Blame::Room, text));
+}
+
+#[test]
+fn a_rejoin_that_never_settles_counts_as_an_attempt() {
+    let mut stay = Stay::live();
+    stay.signal_lost();
+    stay.refuse(503);
+    let mut joins = 0;
+    while !stay.room.is_over() {
+        if stay.dials.is_empty() {
+            stay.wait(Duration::from_millis(100));
+        } else {
+            stay.dials.clear();
+            stay.hear(Stay::join_message(PA));
+            joins += 1;
+        }
+    }
+    assert_eq!(joins, 1 + ATTEMPTS);
+    assert!(stay.closed().text.starts_with("room disconnected unexpectedly"), "{:?}", stay.closed());
+}
+
+#[test]
+fn leave_requests_end_the_stay_at_once_in_words() {
+    use proto::DisconnectReason as R;
+    for (reason, text, retry) in [
+        (R::RoomDeleted, "room disconnected: the room was deleted", false),
+        (R::ParticipantRemoved, "room disconnected: the participant was removed", false),
+        (R::DuplicateIdentity, "room disconnected: another participant joined with the same identity", false),
+        (R::ServerShutdown, "room disconnected: the server shut down", true),
+        (R::UnknownReason, "room disconnected", false),
+    ] {
+        let mut stay = Stay::live();
+        stay.leave_message(reason, proto::leave_request::Action::Disconnect);
+        assert_eq!(stay.closed(), &Fault { blame: Blame::Room, retry, text: text.into() });
+        assert!(stay.room.is_over() && !stay.peer_open);
+    }
+}
+
+#[test]
+fn leave_requests_can_ask_to_come_back() {
+    use proto::leave_request::Action as A;
+    let mut stay = Stay::live();
+    stay.leave_message(proto::DisconnectReason::ConnectionTimeout, A::Resume);
+    assert_eq!((stay.peers, stay.dials.len()), (1, 1));
+    let mut stay = Stay::live();
+    stay.leave_message(proto::DisconnectReason::StateMismatch, A::Reconnect);
+    assert_eq!((stay.peers, stay.dials.len()), (2, 1));
+}
+
+#[test]
+fn a_closed_media_connection_waits_for_the_words() {
+    let mut stay = Stay::live();
+    stay.room.peer_closed(stay.now);
+    stay.wait(Duration::from_millis(100));
+    stay.leave_message(proto::DisconnectReason::RoomDeleted, proto::leave_request::Action::Disconnect);
+    assert_eq!(stay.closed().text, "room disconnected: the room was deleted");
+
+    let mut stay = Stay::live();
+    stay.room.peer_closed(stay.now);
+    stay.wait(LAST_WORDS);
+    assert_eq!((stay.peers, stay.dials.len()), (2, 1), "no resume onto a closed connection");
+}
+
+#[test]
+fn a_silent_server_is_a_lost_one() {
+    let mut stay = Stay::live();
+    stay.wait(Duration::from_secs(10));
+    stay.hear(Incoming::PongResp(proto::Pong::default()));
+    stay.wait(Duration::from_secs(14));
+    assert!(stay.events.is_empty());
+    stay.wait(Duration::from_secs(2));
+    assert_eq!(stay.events[0], Event::Reconnecting);
+    assert!(stay.start < stay.now);
+}
+
+#[test]
+fn layers_are_wanted_by_their_declared_quality() {
+    let mut stay = Stay::live();
+    let update = |enabled: [bool; 3]| {
+        let qualities =
+            (0..3).map(|q| proto::SubscribedQuality { quality: q, enabled: enabled[q as usize] }).collect::<Vec<_>>();
+        Incoming::SubscribedQualityUpdate(proto::SubscribedQualityUpdate {
+            track_sid: "TR_V".into(),
+            subscribed_codecs: vec![proto::SubscribedCodec { codec: "h264".into(), qualities }],
+            ..Default::default()
+        })
+    };
+    // MEDIUM is none of ours: LOW and HIGH are layers 0 and 1.
+    for (server, ours) in [([true, true, false], [true, false]), ([false; 3], [false; 2]), ([true; 3], [true; 2])] {
+        stay.hear(update(server));
+        stay.hear(update(server));
+        assert_eq!(stay.events, [Event::LayersWanted(ours.to_vec())], "told once");
+        stay.events.clear();
+    }
+    stay.hear(update([false; 3]));
+    stay.events.clear();
+    stay.signal_lost();
+    stay.refuse(404);
+    assert!(stay.events.contains(&Event::LayersWanted(vec![true; 2])), "a new track starts with all: {:?}", stay.events);
+}
+
+#[test]
+fn a_first_viewer_brings_a_burst_of_key_frame_wishes() {
+    let wishes = |stay: &mut Stay| {
+        stay.wait(Duration::from_secs(1));
+        std::mem::take(&mut stay.events).into_iter().filter(|e| matches!(e, Event::KeyFrameWanted { .. })).count()
+    };
+    let mut stay = Stay::live();
+    let subscribed = |sid: &str| Incoming::TrackSubscribed(proto::TrackSubscribed { track_sid: sid.into() });
+    stay.hear(subscribed("TR_A"));
+    assert_eq!(wishes(&mut stay), 0, "sound needs none");
+    stay.hear(subscribed("TR_V"));
+    assert_eq!(wishes(&mut stay), 3 * 2);
+
+    // A viewer who was there before media flowed.
+    let mut stay = Stay::new(both());
+    stay.hear(Stay::join_message(PA));
+    stay.publish("IN_v", "TR_V");
+    stay.hear(subscribed("TR_V"));
+    assert_eq!(wishes(&mut stay), 0);
+    stay.up();
+    assert_eq!(wishes(&mut stay), 3 * 2);
+}
+
+#[test]
+fn a_track_can_follow_later_one_offer_at_a_time() {
+    let mut stay = Stay::new(Tracks { audio: Some(audio_track()), video: None });
+    stay.dials.clear();
+    stay.hear(Stay::join_message(PA));
+    stay.room.want(&both(), &BTreeMap::new(), stay.now);
+    stay.perform();
+    assert!(stay.sent.is_empty(), "not while an offer is open");
+    stay.answer();
+    assert!(
+        matches!(&stay.sent[..], [Message::AddTrack(t), Message::Offer(o)] if t.cid == "IN_v" && o.sdp == "more" && o.id == 2),
+        "{:?}",
+        stay.sent
+    );
+    stay.publish("TR_a", "TR_A");
+    stay.up();
+    stay.publish("IN_v", "TR_V");
+    stay.answer();
+    stay.wait(Duration::from_secs(4));
+    assert_eq!(stay.answers, 2);
+    assert!(!stay.room.is_over());
+    // It is not offered again, and a rejoin has both from the start.
+    stay.room.want(&both(), &BTreeMap::new(), stay.now);
+    stay.perform();
+    stay.signal_lost();
+    stay.refuse(404);
+    stay.sent.clear();
+    stay.accept("PA_2");
+    assert!(stay.sent.is_empty());
+    assert_eq!(stay.events.last(), Some(&Event::Reconnected));
+}
+
+#[test]
+fn a_loss_in_the_middle_of_an_offer_is_not_resumed() {
+    let mut stay = Stay::new(Tracks { audio: Some(audio_track()), video: None });
+    stay.dials.clear();
+    stay.hear(Stay::join_message(PA));
+    stay.publish("TR_a", "TR_A");
+    stay.answer();
+    stay.up();
+    stay.room.want(&both(), &BTreeMap::new(), stay.now);
+    stay.perform();
+    stay.signal_lost();
+    assert_eq!(stay.peers, 2, "a new peer connection");
+}
+
+#[test]
+fn attributes_are_told_once_and_again_after_a_loss() {
+    let attributes = |stay: &mut Stay| -> Vec<_> {
+        std::mem::take(&mut stay.sent)
+            .into_iter()
+            .filter_map(|m| match m {
+                Message::UpdateMetadata(u) => Some(u.attributes.into_iter().collect::<BTreeMap<_, _>>()),
+                _ => None,
+            })
+            .collect()
+    };
+    let mut stay = Stay::live();
+    let wanted = BTreeMap::from([("ingress.resourceID".to_owned(), "RT_1".to_owned())]);
+    for _ in 0..2 {
+        stay.room.want(&both(), &wanted, stay.now);
+        stay.perform();
+    }
+    assert_eq!(attributes(&mut stay), [wanted.clone()]);
+    stay.signal_lost();
+    stay.dials.clear();
+    stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
+    assert_eq!(attributes(&mut stay), [wanted.clone()]);
+    stay.signal_lost();
+    stay.accept("PA_2");
+    assert_eq!(attributes(&mut stay), [wanted]);
+}
+
+#[test]
+fn refused_tracks_and_other_refusals() {
+    use proto::request_response::{Reason, Request};
+    let response = |reason: Reason, request| {
+        Incoming::RequestResponse(proto::RequestResponse {
+            reason: reason as i32,
+            message: "does not have permission".into(),
+            request: Some(request),
+            ..Default::default()
+        })
+    };
+    let add = || Request::AddTrack(proto::AddTrackRequest::default());
+    let mut stay = Stay::live();
+    stay.hear(response(Reason::NotAllowed, Request::UpdateMetadata(proto::UpdateParticipantMetadata::default())));
+    stay.hear(response(Reason::Queued, add()));
+    assert!(!stay.room.is_over());
+    stay.hear(response(Reason::NotAllowed, add()));
+    assert_eq!(
+        stay.closed(),
+        &Fault::new(Blame::Room, "LiveKit refused to publish: does not have permission (NOT_ALLOWED)")
+    );
+}
+
+#[test]
+fn leaving_says_goodbye_and_is_quiet() {
+    let mut stay = Stay::live();
+    stay.room.leave(stay.now);
+    stay.perform();
+    assert!(matches!(&stay.sent[..], [Message::Leave(l)] if l.reason == 1 && l.action == 0));
+    assert!(!stay.peer_open && !stay.room.is_over());
+    stay.leave_message(proto::DisconnectReason::ClientInitiated, proto::leave_request::Action::Disconnect);
+    assert!(stay.room.is_over() && stay.events.is_empty());
+
+    let mut stay = Stay::live();
+    stay.room.leave(stay.now);
+    stay.wait(LEAVE);
+    assert!(stay.room.is_over() && stay.events.is_empty());
+
+    let mut stay = Stay::new(both());
+    stay.room.leave(stay.now);
+    stay.perform();
+    assert!(stay.room.is_over() && stay.dials.is_empty());
+}
+
+#[test]
+fn candidates_go_both_ways() {
+    let mut stay = Stay::live();
+    let trickle = |init: &str, target| {
+        Incoming::Trickle(proto::TrickleRequest { candidate_init: init.into(), target, r#final: true })
+    };
+    let good = r#"{"candidate":"candidate:1 1 udp 5 127.0.0.1 7 typ host","sdpMid":"0","sdpMLineIndex":0}"#;
+    for (init, target) in [(good, 0), (good, 1), ("{", 0), ("[]", 0), (r#"{"candidate":""}"#, 0), (r#"{"candidate":5}"#, 0)] {
+        stay.hear(trickle(init, target));
+    }
+    assert_eq!(stay.candidates, ["candidate:1 1 udp 5 127.0.0.1 7 typ host"]);
+    stay.room.local_candidate("a=candidate:2 1 udp 5 10.0.0.1 7 typ host\r\n");
+    stay.perform();
+    let [Message::Trickle(sent)] = &stay.sent[..] else { panic!("{:?}", stay.sent) };
+    assert_eq!(message::trickled(sent).unwrap(), "candidate:2 1 udp 5 10.0.0.1 7 typ host");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    Join,
+    Reconnect,
+    Published(bool),
+    Answer,
+    Up,
+    Down,
+    PeerClosed,
+    PeerFailed,
+    SignalLost,
+    Refused(u16),
+    Leave(i32, i32),
+    Mute(bool, bool),
+    Want,
+    GoAway,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0u64..20_000).prop_map(Step::Wait),
+        Just(Step::Join),
+        Just(Step::Reconnect),
+        any::<bool>().prop_map(Step::Published),
+        Just(Step::Answer),
+        Just(Step::Up),
+        Just(Step::Down),
+        Just(Step::PeerClosed),
+        Just(Step::PeerFailed),
+        Just(Step::SignalLost),
+        prop_oneof![Just(401u16), Just(404), Just(503)].prop_map(Step::Refused),
+        (0i32..18, 0i32..4).prop_map(|(r, a)| Step::Leave(r, a)),
+        any::<(bool, bool)>().prop_map(|(v, m)| Step::Mute(v, m)),
+        Just(Step::Want),
+        Just(Step::GoAway),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_it_ends_once_and_never_hangs(steps in proptest::collection::vec(step(), 0..60), tracks in 0u8..4) {
+        let tracks = Tracks {
+            video: (tracks & 1 != 0).then(video_track),
+            audio: (tracks & 2 != 0).then(audio_track),
+        };
+        let mut stay = Stay::new(tracks);
+        let mut left = false;
+        for step in steps {
+            match step {
+                Step::Wait(ms) => stay.wait(Duration::from_millis(ms)),
+                Step::Join => stay.hear(Stay::join_message(PA)),
+                Step::Reconnect => stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default())),
+                Step::Published(true) => stay.publish("IN_v", "TR_V"),
+                Step::Published(false) => stay.publish("TR_a", "TR_A"),
+                Step::Answer => stay.answer(),
+                Step::Up => stay.up(),
+                Step::Down => stay.room.peer_down(stay.now),
+                Step::PeerClosed => stay.room.peer_closed(stay.now),
+                Step::PeerFailed => stay.room.peer_failed("broken".into(), stay.now),
+                Step::SignalLost => stay.signal_lost(),
+                Step::Refused(status) => {
+                    let error = Error::Refused { at: "ws://h".into(), status, text: "no".into() };
+                    stay.room.refused(&error, stay.now);
+                }
+                Step::Leave(reason, action) => {
+                    stay.hear(Incoming::Leave(proto::LeaveRequest { reason, action, ..Default::default() }));
+                }
+                Step::Mute(video, muted) => {
+                    let sid = if video { "TR_V" } else { "TR_A" }.into();
+                    stay.hear(Incoming::Mute(proto::MuteTrackRequest { sid, muted }));
+                }
+                Step::Want => stay.room.want(&both(), &BTreeMap::new(), stay.now),
+                Step::GoAway => {
+                    stay.room.leave(stay.now);
+                    left = true;
+                }
+            }
+            stay.perform();
+            // It either has something to wait for, or is over.
+            prop_assert_eq!(stay.room.deadline().is_none(), stay.room.is_over());
+            let closed = stay.events.iter().filter(|e| matches!(e, Event::Closed(_))).count();
+            prop_assert!(closed <= 1);
+            if stay.room.is_over() {
+                prop_assert!(!stay.peer_open && stay.dials.is_empty());
+                prop_assert!(closed == 1 || left);
+            }
+            if closed == 1 {
+                prop_assert!(matches!(stay.events.last(), Some(Event::Closed(_))));
+            }
+        }
+        // Left to itself with a dead server, it gives up.
+        stay.wait(Duration::from_secs(400));
+        prop_assert!(stay.room.is_over());
+    }
+}

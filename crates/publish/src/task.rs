@@ -1,0 +1,341 @@
+//! The task behind a publisher: carries out what the [`Room`] decides, drives the peer connection, and lets frames through
+//! the [`Gate`].
+
+use crate::gate::{Gate, Verdict};
+use crate::publisher::{Control, LAST_WORDS, MAX_LAYERS, Media, Overflow};
+use crate::room::{Action, Room};
+use crate::signal::{self, Signal};
+use crate::{Config, Error, Event, Out, Tracks};
+use livekit_protocol::signal_response::Message as Incoming;
+use model::Kind;
+use rtc::{Frame, Peer};
+use std::collections::VecDeque;
+use std::future::{Future, pending};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, watch};
+use url::Url;
+
+/// Frames taken from the queue in one go, before sockets and timers are looked at again.
+const FRAMES: usize = 16;
+/// Events that may wait for a session that is busy. Wishes are merged, so more means that nobody listens.
+const EVENTS: usize = 64;
+
+type Work<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+/// The WebSocket, or the way to it.
+enum Line {
+    Idle,
+    /// Looking the server up, for the peer connection to be made.
+    Resolving(Work<Vec<SocketAddr>>, rtc::Config, rtc::Lines),
+    Dialing(Work<Signal>),
+    Open(Signal),
+}
+
+/// What comes over it.
+enum Heard {
+    Resolved(Result<Vec<SocketAddr>, Error>),
+    Dialed(Result<Signal, Error>),
+    Message(Box<Incoming>),
+    Lost,
+}
+
+pub(crate) struct Task {
+    base: Url,
+    loopback: bool,
+    lose_one_in: u32,
+    room: Room,
+    gate: Gate,
+    muted_audio: bool,
+    peer: Option<Peer>,
+    line: Line,
+    events: VecDeque<Event>,
+}
+
+/// The ends of the publisher's queues.
+pub(crate) struct Ends {
+    pub(crate) control: watch::Receiver<Control>,
+    pub(crate) media: mpsc::Receiver<Media>,
+    pub(crate) overflow: Arc<Overflow>,
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
+impl Task {
+    pub(crate) fn new(base: Url, config: &Config, tracks: Tracks) -> Self {
+        let layers = tracks.video.as_ref().map_or(0, |v| v.layers.len());
+        Self {
+            loopback: config.loopback,
+            lose_one_in: config.lose_one_in,
+            room: Room::new(base.clone(), config, tracks, Instant::now()),
+            base,
+            gate: Gate::new(layers),
+            muted_audio: false,
+            peer: None,
+            line: Line::Idle,
+            events: VecDeque::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self, mut ends: Ends) {
+        let mut frames = Vec::with_capacity(FRAMES);
+        let mut held = true;
+        loop {
+            self.perform();
+            if self.room.is_over() {
+                break;
+            }
+            let deadline = self.room.deadline();
+            tokio::select! {
+                biased;
+                event = peer_event(&mut self.peer) => self.peer_event(event),
+                heard = self.line.next() => self.heard(heard),
+                changed = ends.control.changed(), if held => {
+                    held = changed.is_ok();
+                    let control = ends.control.borrow_and_update().clone();
+                    self.control(&control, held);
+                }
+                permit = ends.events.reserve(), if !self.events.is_empty() => match (permit, self.events.pop_front()) {
+                    (Ok(permit), Some(event)) => permit.send(event),
+                    // Nobody listens any more; the handle may still be held, so it is not over.
+                    _ => self.events.clear(),
+                },
+                _ = ends.media.recv_many(&mut frames, FRAMES), if held => {
+                    frames.drain(..).for_each(|media| self.media(media));
+                    self.wish_after_overflow(&ends.overflow);
+                }
+                () = sleep_until(deadline) => self.room.tick(Instant::now()),
+            }
+        }
+        for event in self.events {
+            // A session that has gone away, or doesn't listen, needs no words.
+            if ends.events.send_timeout(event, LAST_WORDS).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.room.action() {
+            match action {
+                Action::MakePeer { config, lines } => {
+                    let base = self.base.clone();
+                    self.line = Line::Resolving(Box::pin(async move { signal::resolve(&base).await }), config, lines);
+                }
+                Action::Dial { url, token } => self.line = Line::Dialing(Box::pin(signal::dial(*url, token))),
+                Action::HangUp => self.line = Line::Idle,
+                Action::ClosePeer => {
+                    self.gate.shut();
+                    if let Some(mut peer) = self.peer.take() {
+                        peer.close();
+                    }
+                }
+                Action::Send(message) => {
+                    if let Line::Open(signal) = &self.line
+                        && !signal.send(*message)
+                    {
+                        self.line = Line::Idle;
+                        self.room.signal_lost(Instant::now());
+                    }
+                }
+                Action::Offer { lines, restart } => {
+                    let offer = self.with_peer(|peer| peer.offer(&lines, restart));
+                    self.room.offered(offer.flatten());
+                }
+                Action::Answer(sdp) => {
+                    self.with_peer(|peer| peer.answer(&sdp));
+                    self.open_gate();
+                }
+                Action::Candidate(line) => _ = self.with_peer(|peer| peer.add_remote(&line)),
+                Action::Emit(event) => self.emit(event),
+            }
+        }
+    }
+
+    /// Does something with the peer connection; its faults go to the room.
+    fn with_peer<T>(&mut self, act: impl FnOnce(&mut Peer) -> Result<T, rtc::Error>) -> Option<T> {
+        let peer = self.peer.as_mut()?;
+        match act(peer) {
+            Ok(value) => Some(value),
+            Err(e) => {
+                self.peer_failed(&e);
+                None
+            }
+        }
+    }
+
+    fn peer_failed(&mut self, error: &rtc::Error) {
+        self.gate.shut();
+        self.peer = None;
+        self.room.peer_failed(error.to_string(), Instant::now());
+    }
+
+    /// Queues an event, and obeys it where it concerns media.
+    fn emit(&mut self, event: Event) {
+        match &event {
+            Event::LayersWanted(wanted) => {
+                let back = self.gate.want(wanted);
+                self.queue(event);
+                return self.wish(back);
+            }
+            Event::Muted { kind: Kind::Video, muted } => {
+                let back = self.gate.mute(*muted);
+                self.queue(event);
+                return self.wish(back);
+            }
+            Event::Muted { kind: Kind::Audio, muted } => self.muted_audio = *muted,
+            _ => {}
+        }
+        self.queue(event);
+    }
+
+    fn wish(&mut self, layers: Vec<usize>) {
+        for layer in layers {
+            self.queue(Event::KeyFrameWanted { layer });
+        }
+    }
+
+    fn queue(&mut self, event: Event) {
+        // What is merely a wish is as good once as twice, and of what layers are wanted only the newest counts.
+        match &event {
+            Event::KeyFrameWanted { .. } if self.events.contains(&event) => return,
+            Event::LayersWanted(_) => self.events.retain(|e| !matches!(e, Event::LayersWanted(_))),
+            _ => {}
+        }
+        if self.events.len() >= EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    fn peer_event(&mut self, event: Result<rtc::Event, rtc::Error>) {
+        let now = Instant::now();
+        match event {
+            Ok(rtc::Event::Up) => {
+                self.room.peer_up(now);
+                self.perform();
+                self.open_gate();
+            }
+            Ok(rtc::Event::Down) => {
+                self.gate.shut();
+                self.room.peer_down(now);
+            }
+            Ok(rtc::Event::Closed) => self.room.peer_closed(now),
+            Ok(rtc::Event::KeyFrameWanted { layer }) => self.queue(Event::KeyFrameWanted { layer }),
+            Ok(rtc::Event::LocalCandidate(line)) => self.room.local_candidate(&line),
+            Err(e) => self.peer_failed(&e),
+        }
+    }
+
+    /// Lets pictures through, if the peer connection takes them now.
+    fn open_gate(&mut self) {
+        if !self.peer.as_ref().is_some_and(|p| p.takes(Kind::Video)) {
+            return;
+        }
+        let (frames, lacking) = self.gate.open();
+        self.wish(lacking);
+        for (layer, frame) in frames {
+            self.write_video(layer, &frame);
+        }
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        let now = Instant::now();
+        match heard {
+            Heard::Message(message) => self.room.message(*message, now),
+            Heard::Lost => {
+                self.line = Line::Idle;
+                self.room.signal_lost(now);
+            }
+            Heard::Dialed(Ok(signal)) => self.line = Line::Open(signal),
+            Heard::Dialed(Err(e)) | Heard::Resolved(Err(e)) => {
+                self.line = Line::Idle;
+                self.room.refused(&e, now);
+            }
+            Heard::Resolved(Ok(toward)) => {
+                if let Line::Resolving(_, config, lines) = std::mem::replace(&mut self.line, Line::Idle) {
+                    self.make_peer(&config, &lines, &toward);
+                }
+            }
+        }
+    }
+
+    fn make_peer(&mut self, config: &rtc::Config, lines: &rtc::Lines, toward: &[SocketAddr]) {
+        match Peer::new(config, toward, self.loopback) {
+            Ok(mut peer) => {
+                peer.lose_one_in(self.lose_one_in);
+                self.peer = Some(peer);
+                if let Some(offer) = self.with_peer(|peer| peer.offer(lines, false)) {
+                    self.room.peer_made(offer);
+                }
+            }
+            Err(e) => self.peer_failed(&e),
+        }
+    }
+
+    fn control(&mut self, control: &Control, held: bool) {
+        let now = Instant::now();
+        if control.leave || !held {
+            self.room.leave(now);
+            return;
+        }
+        if let Some(video) = &control.tracks.video
+            && self.gate.is_empty()
+        {
+            self.gate = Gate::new(video.layers.len());
+        }
+        self.room.want(&control.tracks, &control.attributes, now);
+    }
+
+    fn media(&mut self, media: Media) {
+        match media {
+            Media::Video(layer, frame) => {
+                if let Verdict::Send(frame) = self.gate.frame(layer, frame) {
+                    self.write_video(layer, &frame);
+                }
+            }
+            Media::Audio { pts, at, data, level } if !self.muted_audio => {
+                self.with_peer(|peer| peer.write(Kind::Audio, 0, &Frame { pts, at, data: &data, level }));
+            }
+            Media::Audio { .. } => {}
+        }
+    }
+
+    fn write_video(&mut self, layer: usize, frame: &Out) {
+        let frame = Frame { pts: frame.pts, at: frame.at, data: &frame.data, level: None };
+        self.with_peer(|peer| peer.write(Kind::Video, layer, &frame));
+    }
+
+    fn wish_after_overflow(&mut self, overflow: &Overflow) {
+        for layer in (0..MAX_LAYERS).filter(|l| overflow.take(*l)) {
+            tracing::warn!(layer, "frames came faster than they could be sent; going on with the next key frame");
+            self.queue(Event::KeyFrameWanted { layer });
+        }
+    }
+}
+
+impl Line {
+    async fn next(&mut self) -> Heard {
+        match self {
+            Self::Idle => pending().await,
+            Self::Resolving(work, ..) => Heard::Resolved(work.await),
+            Self::Dialing(work) => Heard::Dialed(work.await),
+            Self::Open(signal) => signal.next().await.map_or(Heard::Lost, |m| Heard::Message(Box::new(m))),
+        }
+    }
+}
+
+async fn peer_event(peer: &mut Option<Peer>) -> Result<rtc::Event, rtc::Error> {
+    match peer {
+        Some(peer) => peer.next().await,
+        None => pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => pending().await,
+    }
+}
