@@ -32,7 +32,6 @@ async def live(stack, webhooks):
                 await asyncio.sleep(1)
                 seen.sizes[quality] = [f for f in viewer.frames if f.at > since]
             seen.sent, seen.publishers = dict(source.sent), viewer.publishers
-            seen.audio_features = list(viewer.audio.audio_features)
         finally:
             await source.stop()
         seen.final = await stack.wait_state(seen.info.ingress_id, "INACTIVE")
