@@ -38,7 +38,7 @@ pub struct Faults {
     pub warnings: Vec<Warning>,
 }
 
-/// `line 3, column 12: rtmp_port: "abc" is not a port …`, and below it the line with a mark.
+/// `line 3, column 12: rtmp_port: "abc" is not a port …`; with `{:#}` the line with a mark stands below it.
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Position { line, column }) = self.at {
@@ -48,7 +48,7 @@ impl fmt::Display for Remark {
             write!(f, "{}: ", self.key)?;
         }
         f.write_str(&self.text)?;
-        if let (Some(Position { line, column }), Some(text)) = (self.at, &self.line) {
+        if let (true, Some(Position { line, column }), Some(text)) = (f.alternate(), self.at, &self.line) {
             let number = line.to_string();
             write!(
                 f,
@@ -61,16 +61,16 @@ impl fmt::Display for Remark {
     }
 }
 
-/// The faults, each on its own lines, then the warnings.
+/// The faults with their lines, then the warnings.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.faults.len();
         write!(f, "{}: {count} {}", self.source_name, if count == 1 { "fault" } else { "faults" })?;
         for fault in &self.faults {
-            write!(f, "\n{fault}")?;
+            write!(f, "\n{fault:#}")?;
         }
         for warning in &self.warnings {
-            write!(f, "\nwarning: {warning}")?;
+            write!(f, "\nwarning: {warning:#}")?;
         }
         Ok(())
     }

@@ -14,9 +14,9 @@ use super::resolved::{
     OnDuplicate, RtmpConfig, RtmpsConfig,
 };
 use super::rtc;
-use super::section::{Known, Located, Port, Section};
+use super::section::{Known, Located, Port, Section, without_line_end};
 use super::unknown;
-use super::yaml;
+use super::yaml::{self, Value};
 
 /// Looks up an environment variable.
 pub(super) type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -32,10 +32,22 @@ pub(super) fn read(text: &str, strict: bool, env: Env<'_>) -> (Option<Config>, V
             if let Some(at) = document.second {
                 report.warn(Some(at), "", "a second document begins here; only the first is read");
             }
-            let mut known = Vec::new();
-            let config = whole(Section::root(&report, document.root), env, &mut known);
-            unknown::report(&known, strict, &report);
-            config
+            match document.root {
+                Some(node) if !node.is_null() && !matches!(node.value, Value::Map(_)) => {
+                    // Probably another file, so its text isn't shown.
+                    report.broken(
+                        node.at,
+                        "this is no configuration: a line such as \"key: value\" is expected".to_owned(),
+                    );
+                    None
+                }
+                root => {
+                    let mut known = Vec::new();
+                    let config = whole(Section::root(&report, root), env, &mut known);
+                    unknown::report(&known, strict, &report);
+                    config
+                }
+            }
         }
         Err(broken) => {
             report.broken(broken.at, broken.text);
@@ -76,9 +88,10 @@ fn stand_in() -> Config {
 
 /// A text from the YAML, else from the environment; a fault if neither has it.
 fn or_env(section: &mut Section<'_, '_>, key: &'static str, variable: &str, env: Env<'_>) -> Option<String> {
-    let broken = section.has(key);
-    let found = section.text(key).map(|t| t.value).or_else(|| env(variable).filter(|v| !v.is_empty() && !broken));
-    if found.is_none() && !broken {
+    let given = section.has(key);
+    let from_env = || env(variable).map(|v| without_line_end(&v).to_owned()).filter(|v| !v.is_empty() && !given);
+    let found = section.text(key).map(|t| t.value).or_else(from_env);
+    if found.is_none() && !given {
         section.report().fault(None, key, format!("is missing: write it here, or set {variable}"));
     }
     found

@@ -104,7 +104,7 @@ impl<'r, 't> Section<'r, 't> {
     /// Whether a key has a value, not an empty text or list. Doesn't count as asking for it.
     pub(super) fn has(&self, key: &str) -> bool {
         let empty = |value: &Value| match value {
-            Value::Scalar(scalar) => scalar.text.is_empty(),
+            Value::Scalar(scalar) => without_line_end(&scalar.text).is_empty(),
             Value::List(items) => items.is_empty(),
             Value::Map(_) => false,
         };
@@ -141,7 +141,8 @@ impl<'r, 't> Section<'r, 't> {
     /// A text; an empty one counts as none.
     pub(super) fn text(&mut self, key: &'static str) -> Option<Located<String>> {
         let node = self.node(key)?;
-        self.scalar(key, &node).filter(|t| !t.value.is_empty())
+        let Located { value, at } = self.scalar(key, &node)?;
+        Some(Located { value: without_line_end(&value).to_owned(), at }).filter(|t| !t.value.is_empty())
     }
 
     /// A text turned into something by `read`, whose error says what is allowed.
@@ -266,9 +267,14 @@ impl<'r, 't> Section<'r, 't> {
     }
 }
 
+/// A block (`|`) and a secret mounted from a file end with a line break that nobody means.
+pub(super) fn without_line_end(text: &str) -> &str {
+    text.trim_end_matches(['\r', '\n'])
+}
+
 /// The entries of a mapping and of those it merges (`<<`), its own first.
 fn merged(own: &[Entry], report: &Report<'_>) -> Vec<(String, Position, Rc<Node>)> {
-    let mut merge = Merge { entries: Vec::new(), seen: HashSet::new(), left: MOST_MERGES, report };
+    let mut merge = Merge { entries: Vec::new(), seen: HashSet::new(), left: MOST_MERGES, told: false, report };
     merge.take(own, DEEPEST_MERGE);
     merge.entries
 }
@@ -277,6 +283,7 @@ struct Merge<'a, 't> {
     entries: Vec<(String, Position, Rc<Node>)>,
     seen: HashSet<String>,
     left: usize,
+    told: bool,
     report: &'a Report<'t>,
 }
 
@@ -298,10 +305,11 @@ impl Merge<'_, '_> {
                         self.left -= 1;
                         self.take(entries, depth - 1);
                     }
-                    Value::Map(_) => {
+                    // Told once for a section.
+                    Value::Map(_) if !std::mem::replace(&mut self.told, true) => {
                         self.report.fault(Some(entry.at), "<<", "too many mappings are merged here");
-                        return;
                     }
+                    Value::Map(_) => {}
                     _ => self.report.fault(Some(entry.at), "<<", "only mappings can be merged, such as <<: *defaults"),
                 }
             }

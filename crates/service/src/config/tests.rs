@@ -94,6 +94,27 @@ fn the_environment_fills_in_what_the_yaml_lacks() {
 }
 
 #[test]
+fn what_editors_and_mounted_secrets_add_is_not_meant() {
+    let body =
+        format!("\u{feff}{}", LEAST.replace("api_secret: secret", "api_secret: |\n  secret").replace('\n', "\r\n"));
+    assert_eq!(load_body(&body, true).unwrap().0, defaults());
+    let env = |name: &str| name.starts_with("LIVEKIT_API").then(|| "text\n".to_owned());
+    let body = "redis: {address: h}\nws_url: ws://h\n".to_owned();
+    let (config, _) = load(&Sources { file: None, body: Some(body), strict: true, env: &env }).unwrap();
+    assert_eq!((config.api_key.as_str(), config.api_secret.expose()), ("text", "text"));
+    assert!(
+        load_body(&LEAST.replace("devkey", "\"\\n\""), true).unwrap_err().to_string().contains("api_key: is missing")
+    );
+}
+
+#[test]
+fn a_remark_is_one_line_unless_asked_for_more() {
+    let fault = with("rtmp_port: x").unwrap_err().faults.remove(0);
+    assert_eq!(fault.to_string().lines().count(), 1);
+    assert_eq!(format!("{fault:#}").lines().count(), 3);
+}
+
+#[test]
 fn a_body_wins_over_a_file_and_the_command_line_over_the_environment() {
     let folder = std::env::temp_dir().join(format!("ingress-config-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
@@ -439,6 +460,28 @@ warning: line 12, column 24: logging.password: this key is not known; it belongs
     let printed = load_body(body, false).unwrap_err().to_string();
     assert_eq!(printed, expected, "\n{printed}");
     assert!(!printed.contains("hunter2"));
+}
+
+#[test]
+fn another_file_is_not_repeated() {
+    for text in ["root:x:0:0:root", "- a\n- b", "-----BEGIN PRIVATE KEY-----"] {
+        let printed = load_body(text, false).unwrap_err().to_string();
+        assert!(printed.ends_with("this is no configuration: a line such as \"key: value\" is expected"), "{printed}");
+    }
+}
+
+#[test]
+fn hostile_texts_are_answered_shortly() {
+    let mut merges = String::from("a0: &a0 {x: 1}\n");
+    for level in 1..30 {
+        let aliases = vec![format!("*a{}", level - 1); 50].join(", ");
+        merges.push_str(&format!("a{level}: &a{level} {{<<: [{aliases}]}}\n"));
+    }
+    let faults = with(&format!("{merges}rtc_config: *a29")).unwrap_err();
+    assert_eq!(words(&faults.faults), ["<<: too many mappings are merged here"]);
+    let keys: String = (0..10_000).map(|key| format!("key{key}: 1\n")).collect();
+    assert_eq!(with(&keys).unwrap().1.len(), 51);
+    assert!(with(&format!("a: {}", "[".repeat(100_000))).unwrap_err().to_string().contains("not YAML"));
 }
 
 #[test]

@@ -6,10 +6,19 @@ use super::section::Known;
 /// Longer keys aren't compared: no key of ours is near them.
 const LONGEST: usize = 48;
 
+/// Unknown keys that are looked at: a text with more is no configuration of ours.
+const MOST: usize = 50;
+
 /// Reports every unknown key, as a fault if `strict`.
 pub(super) fn report(known: &[Known], strict: bool, report: &Report<'_>) {
+    let mut left = MOST;
     for section in known {
         for (key, at) in &section.unknown {
+            let Some(less) = left.checked_sub(1) else {
+                report.warn(Some(*at), "", "further keys are not known either");
+                return;
+            };
+            left = less;
             let full = if section.path.is_empty() { key.clone() } else { format!("{}.{key}", section.path) };
             let text = format!("this key is not known{}", meant(key, section, known));
             if strict {

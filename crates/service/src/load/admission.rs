@@ -59,6 +59,11 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The CPUs this machine has.
+    pub fn capacity(&self) -> f64 {
+        self.state().capacity
+    }
+
     /// Tells how many CPUs are idle.
     pub fn set_idle(&self, idle: f64) {
         self.state().idle = idle;

@@ -1,6 +1,8 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[derive(Clone, Default)]
@@ -17,12 +19,16 @@ impl io::Write for Written {
     }
 }
 
+fn text_of(written: &Written) -> String {
+    String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
+}
+
 /// The lines written while `speak` runs, without their time.
 fn lines(config: &LoggingConfig, speak: impl FnOnce()) -> Vec<String> {
     let written = Written::default();
     let writer = written.clone();
     tracing::subscriber::with_default(subscriber(config, "ingress", "NE_x", move || writer.clone()), speak);
-    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let text = text_of(&written);
     let year = "20";
     let untimed = |line: &str| match line.strip_prefix(year) {
         Some(_) => line.split_once(' ').unwrap().1.to_owned(),
@@ -114,4 +120,18 @@ fn fields_cannot_stand_for_what_every_line_has_nor_grow_without_end() {
         &written[0][..99]
     );
     assert_eq!(written[0].matches('é').count(), 8192);
+}
+
+proptest! {
+    #[test]
+    fn nobody_writes_lines_of_their_own(message in "\\PC*|[\\s\\S]{0,40}", value in "[\\s\\S]{0,40}", json: bool) {
+        let config = LoggingConfig { json, ..LoggingConfig::default() };
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = subscriber(&config, "ingress", "NE_x", move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || tracing::info!(target: "rtmp", value, "{message}"));
+        let text = text_of(&written);
+        prop_assert_eq!(text.chars().filter(|c| c.is_control()).count(), 1, "{:?}", text);
+        prop_assert!(text.ends_with('\n'));
+    }
 }
