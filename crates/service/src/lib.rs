@@ -1,9 +1,16 @@
 //! The service: configuration, servers, control plane, admission, telemetry, and how they start and stop.
+//!
+//! [`run`] is all of it. Media is not touched here: servers hand sources to sessions, and sessions are a crate of their own.
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod control;
 pub mod http;
 pub mod load;
+mod run;
 pub mod servers;
+pub mod sessions;
 pub mod telemetry;
+mod watch;
+
+pub use run::{Children, run};

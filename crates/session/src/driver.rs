@@ -11,7 +11,7 @@ use crate::transcoder::{FromChild, Transcoder, Transcoders};
 use crate::{Report, Source, SourceEnd, SourceEvent, Status};
 use link::{Job, ToChild, ToParent};
 use model::{
-    AudioConfig, Blame, Fault, Frame, IngressSpec, Kind, Layer, Media, MediaTime, Secret, SourceTracks, VideoConfig,
+    AudioConfig, Blame, Fault, Frame, IngressSpec, Kind, Layer, Media, MediaTime, Quality, Secret, SourceTracks, VideoConfig,
     fit_layers,
 };
 use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
@@ -30,8 +30,8 @@ const LAST_REPORT: Duration = Duration::from_secs(5);
 
 /// What others may want to know of a session while it runs: for metrics.
 pub trait Observer: Send + Sync + 'static {
-    /// A frame left for the room this long after it was due here. `output` is "audio" or a layer: "video.HIGH".
-    fn latency(&self, output: &'static str, latency: Duration);
+    /// A frame of this layer (`None`: of sound) left for the room so long after it was due here.
+    fn latency(&self, layer: Option<Quality>, latency: Duration);
     /// A transcoder crashed, and another took its place.
     fn transcoder_restarted(&self);
     /// Frames of the source were dropped, because the transcoder did not take them.
@@ -504,15 +504,8 @@ impl Driver {
             && sampled.is_none_or(|last| now.saturating_duration_since(last) >= LATENCY_EVERY)
         {
             *sampled = Some(now);
-            let name = match output {
-                0 => "output.audio",
-                n => match self.layers[n - 1].quality {
-                    model::Quality::Low => "output.video.LOW",
-                    model::Quality::Medium => "output.video.MEDIUM",
-                    model::Quality::High => "output.video.HIGH",
-                },
-            };
-            self.observer.latency(name, now.saturating_duration_since(at));
+            let layer = output.checked_sub(1).and_then(|layer| self.layers.get(layer));
+            self.observer.latency(layer.map(|l| l.quality), now.saturating_duration_since(at));
         }
         if self.session.status() == Status::Buffering {
             self.step(Input::MediaOut);

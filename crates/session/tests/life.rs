@@ -96,7 +96,7 @@ impl Rooms for FakeRooms {
 struct Notes(Arc<Mutex<u32>>);
 
 impl Observer for Notes {
-    fn latency(&self, _: &'static str, _: Duration) {}
+    fn latency(&self, _: Option<Quality>, _: Duration) {}
     fn transcoder_restarted(&self) {
         *self.0.lock().unwrap() += 1;
     }

@@ -1,0 +1,251 @@
+//! The service from its start to its end: build everything, open the ports, serve until a signal, drain, stop.
+//!
+//! SIGTERM and SIGQUIT drain: nobody new is let in, running sessions go on, the program ends with the last of them. SIGINT ends
+//! the sessions in order, and then the program. A second signal does not wait for anything.
+
+use crate::config::{Config, Warning};
+use crate::control::livekit::LiveKit;
+use crate::control::{ControlPlane, StartRequests};
+use crate::http;
+use crate::load::{Admission, Cpu, Roots, Sampler};
+use crate::servers::rtmp;
+use crate::sessions::{Parts, Sessions};
+use crate::telemetry::{self, Metrics, PublishStatus};
+use crate::watch::{Reachable, Watcher};
+use model::{Blame, Fault, IngressId, InputKind, ResourceId};
+use session::transcoder::Pool;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// How long sessions may take to end in order: leaving a room is bounded by 1.5 s, and so is nearly all of it.
+const STOP: Duration = Duration::from_secs(5);
+/// The same after a second signal.
+const STOP_NOW: Duration = Duration::from_secs(2);
+
+/// How transcoder children are started.
+pub struct Children {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// What keeps the service from starting, in words.
+pub fn run(config: Config, warnings: &[Warning], children: Children) -> Result<(), Fault> {
+    let node_id = telemetry::node_id();
+    // Only a second start within one process finds it installed, and then it serves as well.
+    let _ = telemetry::install(&config.logging, &config.service_name, &node_id);
+    for warning in warnings {
+        warn!("configuration: {warning}");
+    }
+    let cpu = Cpu::find(&Roots::default(), std::env::var("LIVEKIT_CPU_REQUEST").ok().as_deref());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Media is moved, not computed here; each worker beyond the CPUs we may use only adds memory.
+        .worker_threads((cpu.capacity().ceil() as usize).clamp(1, 8))
+        .enable_all()
+        .build()
+        .map_err(|e| Fault::new(Blame::Us, format!("no threads can be started: {e}")))?;
+    runtime.block_on(serve(config, children, cpu, &node_id))
+}
+
+struct Signals {
+    drain: Signal,
+    quit: Signal,
+    stop: Signal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Drain,
+    Stop,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            drain: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+            stop: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.drain.recv() => Wish::Drain,
+            _ = self.quit.recv() => Wish::Drain,
+            _ = self.stop.recv() => Wish::Stop,
+        }
+    }
+}
+
+async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> Result<(), Fault> {
+    let mut signals =
+        Signals::new().map_err(|e| Fault::new(Blame::Us, format!("signals can't be listened for: {e}")))?;
+    let admission = Admission::new(cpu.capacity(), config.cpu_cost.clone());
+    if let Some(advice) = admission.advice() {
+        warn!("{advice}");
+    }
+    let metrics = Metrics::new(node_id, env!("CARGO_PKG_VERSION"), admission.clone());
+    let _sampler = Sampler::spawn(cpu, admission.clone());
+    let control: Arc<dyn ControlPlane> = Arc::new(LiveKit::start(&config)?);
+    metrics.registry().register_collector(Box::new(Reachable(control.clone())));
+    let arguments: Vec<&str> = children.arguments.iter().map(String::as_str).collect();
+    let pool = Pool::new(children.program, &arguments, true);
+    let sessions = Sessions::new(Parts {
+        control: control.clone(),
+        admission: admission.clone(),
+        rooms: Arc::new(session::room::LiveKit),
+        transcoders: Arc::new(pool.clone()),
+        watch: Arc::new(Watcher::new(&metrics)),
+        on_duplicate: config.on_duplicate,
+        loopback: uses_loopback(&config),
+    });
+    let mut rtmp = open_rtmp(&config, &metrics).await?;
+    let _pages = open_pages(&config, &metrics, &admission).await?;
+    let registry = sessions.registry().clone();
+    let _listing = control.serve_list(Arc::new(move || {
+        let ids = |e: session::registry::Entry| (e.ingress_id, e.resource_id);
+        registry.list().into_iter().map(ids).collect::<Vec<(IngressId, ResourceId)>>()
+    }));
+    // URL input does not exist yet: no bid is made, so another ingress beside this one can take it.
+    let starts = control.start_requests(Arc::new(|_| None));
+    info!(version = env!("CARGO_PKG_VERSION"), rtmp = ?rtmp.addresses(), "ready");
+
+    let wish = serve_until_signal(&sessions, &metrics, &mut rtmp, starts, &mut signals).await;
+    sessions.drain();
+    pool.close();
+    if wish == Wish::Drain {
+        info!(sessions = sessions.registry().list().len(), "draining: running sessions go on, nobody new is let in");
+        drain(&sessions, &metrics, &mut rtmp, &mut signals, config.drain_timeout).await;
+    }
+    stop(&sessions, rtmp, &mut signals, if wish == Wish::Stop { STOP } else { STOP_NOW }).await;
+    info!("stopped");
+    Ok(())
+}
+
+async fn serve_until_signal(
+    sessions: &Arc<Sessions>,
+    metrics: &Metrics,
+    rtmp: &mut rtmp::Server,
+    mut starts: StartRequests,
+    signals: &mut Signals,
+) -> Wish {
+    loop {
+        tokio::select! {
+            wish = signals.next() => return wish,
+            request = rtmp.next() => {
+                tokio::spawn(answer(sessions.clone(), metrics.clone(), request));
+            }
+            Some(start) = starts.recv() => start.unimplemented("URL input is not supported by this ingress yet"),
+        }
+    }
+}
+
+/// Waits until the sessions that run have ended, but no longer than `patience`, and not beyond another signal.
+async fn drain(
+    sessions: &Arc<Sessions>,
+    metrics: &Metrics,
+    rtmp: &mut rtmp::Server,
+    signals: &mut Signals,
+    patience: Duration,
+) {
+    let deadline = tokio::time::sleep(patience);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            () = sessions.idle() => return,
+            () = &mut deadline => {
+                warn!("drained long enough: the sessions still running are ended");
+                return;
+            }
+            _ = signals.next() => return,
+            // Their refusal tells them to connect again, elsewhere.
+            request = rtmp.next() => {
+                tokio::spawn(answer(sessions.clone(), metrics.clone(), request));
+            }
+        }
+    }
+}
+
+/// Ends all sessions in order and closes the ports.
+async fn stop(sessions: &Arc<Sessions>, rtmp: rtmp::Server, signals: &mut Signals, patience: Duration) {
+    drop(rtmp);
+    sessions.stop_all();
+    tokio::select! {
+        () = sessions.idle() => {}
+        () = tokio::time::sleep(patience) => error!("some sessions did not end in time"),
+        _ = signals.next() => warn!("ended without waiting"),
+    }
+}
+
+async fn answer(sessions: Arc<Sessions>, metrics: Metrics, request: rtmp::Request) {
+    let (peer, encoder) = (request.peer, request.encoder.clone().unwrap_or_default());
+    match sessions.admit(&request.key, InputKind::Rtmp).await {
+        Ok(admitted) => {
+            info!(%peer, encoder, key = %request.key, "publisher accepted");
+            metrics.publish(InputKind::Rtmp, PublishStatus::Success);
+            let source = request.accept();
+            sessions.start(admitted, source);
+        }
+        Err(fault) => {
+            warn!(%peer, encoder, key = %request.key, reason = %fault, "publisher refused");
+            metrics.publish(InputKind::Rtmp, PublishStatus::from(&fault));
+            request.reject(fault);
+        }
+    }
+}
+
+async fn open_rtmp(config: &Config, metrics: &Metrics) -> Result<rtmp::Server, Fault> {
+    let settings = rtmp::Config {
+        max_connections: config.rtmp.max_connections as usize,
+        max_waiting_per_address: config.rtmp.max_connections_per_address as usize,
+        ..rtmp::Config::default()
+    };
+    let counters = rtmp::Counters::register(metrics.registry().sub_registry_with_prefix("ingress"));
+    let mut server = rtmp::Server::new(settings, counters);
+    if let Some(port) = config.rtmp.port {
+        let address = SocketAddr::new(config.bind_address, port);
+        let taken = |e| Fault::new(Blame::Us, format!("rtmp_port: {address} can't be listened on: {e}"));
+        server.listen(address).await.map_err(taken)?;
+    }
+    if let Some(tls) = &config.rtmp.tls {
+        let address = SocketAddr::new(config.bind_address, tls.port);
+        let files = rtmp::TlsFiles { certificate: tls.cert_file.clone(), key: tls.key_file.clone() };
+        let taken = |e| Fault::new(Blame::Us, format!("rtmps_port: {address} can't be used: {e}"));
+        server.listen_tls(address, files).await.map_err(taken)?;
+    }
+    Ok(server)
+}
+
+async fn open_pages(config: &Config, metrics: &Metrics, admission: &Admission) -> Result<Vec<http::Server>, Fault> {
+    let pages = [
+        (config.health_port, "health_port", http::health(admission.clone())),
+        (config.prometheus_port, "prometheus_port", http::metrics(metrics.clone())),
+    ];
+    let mut servers = Vec::new();
+    for (port, key, router) in pages {
+        let Some(port) = port else { continue };
+        let listener = http::listen(config.bind_address, port, key).await?;
+        let started = http::serve(listener, router, http::Limits::default());
+        servers.push(started.map_err(|e| Fault::new(Blame::Us, format!("{key}: port {port}: {e}")))?);
+    }
+    Ok(servers)
+}
+
+/// Media to a livekit-server on this very machine may go over its loopback interface; to others it can't.
+fn uses_loopback(config: &Config) -> bool {
+    let local = match config.ws_url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    local || config.rtc.enable_loopback_candidate
+}

@@ -1,0 +1,350 @@
+//! From a publisher who knocks to a running session, and from a running session to the control plane.
+//!
+//! Servers ask [`Sessions::admit`] and start what it gives. Each session has a clerk: one task that carries its reports out
+//! and commands in, one after the other, so that nothing is reported once a deletion was answered.
+
+use crate::config::OnDuplicate;
+use crate::control::{ControlPlane, ReportError, Resolved, SessionCommand, SessionCommands};
+use crate::load::{Admission, Permit};
+use crate::telemetry::session_span;
+use model::{Blame, Fault, IngressId, InputKind, ResourceId, Secret};
+use session::registry::{Command, Entry, Place, Registry};
+use session::room::Rooms;
+use session::state::Stop;
+use session::transcoder::Transcoders;
+use session::{Observer, Report, Source, Status};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+use tracing::{Instrument, info, warn};
+
+/// How long a new publisher waits for the session before it to end. Ending takes 2.5 s at the most.
+const ENDING: Duration = Duration::from_secs(3);
+/// How often to look whether sessions have ended, where somebody waits for it.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a last report is tried again while the control plane is away. Its own clients (Redis and livekit-server restarts)
+/// are back within seconds; an operator who mends something needs minutes.
+const LAST_REPORT_TRIES: Duration = Duration::from_secs(120);
+
+/// What sessions are made with.
+pub struct Parts {
+    /// Who knows ingresses and takes reports.
+    pub control: Arc<dyn ControlPlane>,
+    /// Whether the machine has room.
+    pub admission: Admission,
+    /// Where sessions join rooms.
+    pub rooms: Arc<dyn Rooms>,
+    /// Where sessions get transcoders.
+    pub transcoders: Arc<dyn Transcoders>,
+    /// Who is told about sessions while they run.
+    pub watch: Arc<dyn Watch>,
+    /// What a second publisher with the same key does.
+    pub on_duplicate: OnDuplicate,
+    /// Whether to offer loopback addresses for media.
+    pub loopback: bool,
+}
+
+/// Who watches sessions: metrics.
+pub trait Watch: Send + Sync + 'static {
+    /// A session begins; what comes back is told about it.
+    fn begin(&self, input: InputKind) -> Arc<dyn Observer>;
+}
+
+/// See the [module](self).
+pub struct Sessions {
+    parts: Parts,
+    registry: Registry,
+    draining: AtomicBool,
+    /// Sessions whose last report is not out yet: they outlive their place in the registry by that.
+    active: AtomicUsize,
+}
+
+/// A publisher that may begin. Dropping it gives up its place.
+pub enum Admitted {
+    /// A session of its own.
+    New(Box<NewSession>),
+    /// It takes over the session that runs.
+    TakesOver(Entry),
+}
+
+/// What a new session starts with.
+pub struct NewSession {
+    place: Place,
+    resolved: Resolved,
+    commands: SessionCommands,
+    started_at: SystemTime,
+    _permit: Permit,
+}
+
+impl Sessions {
+    /// No sessions yet.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self { parts, registry: Registry::default(), draining: AtomicBool::new(false), active: AtomicUsize::new(0) })
+    }
+
+    /// The one registry.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// From now on nobody is admitted.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.parts.admission.drain();
+    }
+
+    /// Whether anybody may be admitted at all.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Ends all sessions, in order.
+    pub fn stop_all(&self) {
+        for entry in self.registry.list() {
+            if entry.tell(Command::Stop(Stop::Shutdown)).is_err() {
+                warn!(resourceID = %entry.resource_id, "a session is too busy to be told to stop");
+            }
+        }
+    }
+
+    /// Resolves when no session runs and all last reports are out.
+    pub async fn idle(&self) {
+        while !self.registry.is_empty() || self.active.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Looks a publisher's key up and makes room for its session, or says why not. Nothing is stored about a refusal while a
+    /// session of that ingress runs.
+    ///
+    /// # Errors
+    /// Words for the publisher and the log.
+    pub async fn admit(&self, key: &Secret, input: InputKind) -> Result<Admitted, Fault> {
+        if self.draining() {
+            return Err(Fault::passing(Blame::Capacity, "server shutting down: connect again to reach another one"));
+        }
+        let resolved = self.parts.control.lookup(key).await?;
+        resolved.spec.expect_input(input)?;
+        let started_at = SystemTime::now();
+        let resource = ResourceId(format!("{}{}", input.resource_prefix(), random_id()));
+        let place = match self.enter(&resolved, &resource, input).await? {
+            Ok(place) => place,
+            Err(running) => return Ok(Admitted::TakesOver(running)),
+        };
+        let permit = match self.parts.admission.try_admit(input, resolved.spec.transcode) {
+            Ok(permit) => permit,
+            Err(fault) => {
+                self.store_refusal(&resolved, &resource, started_at, &fault).await;
+                return Err(fault);
+            }
+        };
+        let commands = self.parts.control.serve_session(&resolved.spec.ingress_id, &resource).await?;
+        Ok(Admitted::New(Box::new(NewSession { place, resolved, commands, started_at, _permit: permit })))
+    }
+
+    /// Takes the ingress's place, or finds the session to take over; waits for one that is ending.
+    async fn enter(
+        &self,
+        resolved: &Resolved,
+        resource: &ResourceId,
+        input: InputKind,
+    ) -> Result<Result<Place, Entry>, Fault> {
+        let spec = &resolved.spec;
+        let until = tokio::time::Instant::now() + ENDING;
+        loop {
+            let running = match self.registry.enter(spec.ingress_id.clone(), resource.clone(), input, spec.transcode) {
+                Ok(place) => return Ok(Ok(place)),
+                Err(running) => running,
+            };
+            if !running.is_ending() {
+                if self.parts.on_duplicate == OnDuplicate::Takeover {
+                    return Ok(Err(running));
+                }
+                let text = "this stream key is in use by another encoder (on_duplicate: refuse); stop that one first";
+                return Err(Fault::passing(Blame::Access, text));
+            }
+            if tokio::time::timeout_at(until, self.wait_for_place(&spec.ingress_id)).await.is_err() {
+                let text = "the last session with this stream key is still ending; connect again in a few seconds";
+                return Err(Fault::passing(Blame::Us, text));
+            }
+        }
+    }
+
+    async fn wait_for_place(&self, ingress: &IngressId) {
+        while self.registry.list().iter().any(|e| e.ingress_id == *ingress) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// An operator who looks at the ingress should see why it refuses; but a state of a session that runs somewhere stays.
+    async fn store_refusal(&self, resolved: &Resolved, resource: &ResourceId, at: SystemTime, fault: &Fault) {
+        if resolved.stored.is_some_and(|status| !status.is_final()) {
+            return;
+        }
+        let now = at.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
+        let report = Report {
+            resource_id: resource.clone(),
+            status: Status::Error,
+            error: fault.text.clone(),
+            video: None,
+            audio: None,
+            room_id: String::new(),
+            started_at: now,
+            ended_at: now,
+            updated_at: now,
+        };
+        if let Err(e) = self.parts.control.report(&resolved.spec.ingress_id, &report).await {
+            warn!(ingressID = %resolved.spec.ingress_id, error = %e, "a refusal could not be stored");
+        }
+    }
+
+    /// Begins the session of an admitted publisher, or hands it to the one it takes over.
+    pub fn start(self: &Arc<Self>, admitted: Admitted, source: Source) {
+        let new = match admitted {
+            Admitted::New(new) => *new,
+            Admitted::TakesOver(running) => {
+                if let Err(Command::TakeOver(source)) = running.tell(Command::TakeOver(source)) {
+                    let text = "the session with this stream key has just ended; connect again";
+                    let _ = source.stop.send(Some(Fault::passing(Blame::Us, text)));
+                }
+                return;
+            }
+        };
+        let NewSession { place, resolved, commands, started_at, _permit: permit } = new;
+        let spec = resolved.spec;
+        let span = session_span(&spec.ingress_id, &place.entry.resource_id, &spec.room, &spec.identity);
+        span.in_scope(|| info!(name = %spec.name, input = spec.input.as_str(), "session begins"));
+        let entry = place.entry.clone();
+        let observer = self.parts.watch.begin(spec.input);
+        let (running, reports) = session::run(session::Start {
+            place,
+            spec,
+            ws_url: resolved.ws_url,
+            token: resolved.token,
+            loopback: self.parts.loopback,
+            started_at,
+            source,
+            rooms: self.parts.rooms.clone(),
+            transcoders: self.parts.transcoders.clone(),
+            observer,
+        });
+        let clerk = Clerk { control: self.parts.control.clone(), entry, commands, deleted: false, last: None };
+        self.active.fetch_add(1, Ordering::Acquire);
+        let sessions = self.clone();
+        let work = async move {
+            // On a task of its own: a panic ends this session only, and its place is given up all the same.
+            let running = tokio::spawn(running.in_current_span());
+            clerk.run(reports).await;
+            if running.await.is_err() {
+                tracing::error!("the session's task panicked");
+            }
+            drop(permit);
+            info!("session ended");
+            sessions.active.fetch_sub(1, Ordering::Release);
+        };
+        tokio::spawn(work.instrument(span));
+    }
+}
+
+struct Clerk {
+    control: Arc<dyn ControlPlane>,
+    entry: Entry,
+    commands: SessionCommands,
+    deleted: bool,
+    last: Option<Report>,
+}
+
+impl Clerk {
+    async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
+        let mut commanded = true;
+        loop {
+            tokio::select! {
+                biased;
+                command = self.commands.recv(), if commanded => match command {
+                    Some(command) => self.command(command),
+                    None => commanded = false,
+                },
+                report = reports.recv() => match report {
+                    Some(report) => self.report(report).await,
+                    None => return self.check_end().await,
+                },
+            }
+        }
+    }
+
+    fn command(&mut self, command: SessionCommand) {
+        let (stop, reply) = match command {
+            SessionCommand::Update { reply } => (Stop::Updated, reply),
+            SessionCommand::Delete { reply } => (Stop::Deleted, reply),
+        };
+        info!(?stop, "told to end");
+        self.deleted |= stop == Stop::Deleted;
+        if self.entry.tell(Command::Stop(stop)).is_err() {
+            warn!("the session is ending already, or too busy to be told");
+        }
+        if let Some(last) = &self.last {
+            reply.send(Report { status: Status::Inactive, error: String::new(), ..last.clone() });
+        }
+    }
+
+    async fn report(&mut self, report: Report) {
+        let is_final = report.status.is_final();
+        self.last = Some(report);
+        if is_final {
+            self.report_last().await;
+        } else {
+            self.try_report().await;
+        }
+    }
+
+    /// Whether it has arrived, or never will.
+    async fn try_report(&mut self) -> bool {
+        let Some(report) = self.last.as_ref().filter(|_| !self.deleted) else { return true };
+        match self.control.report(&self.entry.ingress_id, report).await {
+            Ok(()) => true,
+            Err(ReportError::Deleted) => {
+                info!("the ingress was deleted: the session ends and reports no more");
+                self.deleted = true;
+                let _ = self.entry.tell(Command::Stop(Stop::Deleted));
+                true
+            }
+            Err(e @ ReportError::Older) => {
+                warn!(error = %e, "this session's state is not stored");
+                true
+            }
+            Err(ReportError::Unreachable(fault)) => {
+                warn!(status = ?report.status, error = %fault, "a state could not be stored");
+                !fault.retry
+            }
+        }
+    }
+
+    /// The last state is what stands in the store for good: it is worth trying for a while, unless a deletion comes.
+    async fn report_last(&mut self) {
+        let until = tokio::time::Instant::now() + LAST_REPORT_TRIES;
+        let mut wait = Duration::from_millis(500);
+        while !self.try_report().await && tokio::time::Instant::now() + wait < until {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(10)),
+                command = self.commands.recv() => if let Some(command) = command { self.command(command) },
+            }
+        }
+    }
+
+    /// A session that ended without a last report (its task panicked) is an error, and must not stand as PUBLISHING.
+    async fn check_end(&mut self) {
+        let Some(last) = self.last.clone().filter(|last| !self.deleted && !last.status.is_final()) else { return };
+        let error = "the session ended by a fault of this server; connect again, and please report this".to_owned();
+        let at = last.updated_at + 1;
+        self.report(Report { status: Status::Error, error, ended_at: at, updated_at: at, ..last }).await;
+    }
+}
+
+/// Twelve letters and digits, as LiveKit's ids have behind their prefix.
+pub(crate) fn random_id() -> String {
+    use rand::RngExt;
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut rng = rand::rng();
+    (0..12).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])).collect()
+}
