@@ -21,6 +21,8 @@ mod error;
 pub mod flv;
 mod handshake;
 mod limits;
+#[cfg(test)]
+mod testing;
 mod tracks;
 
 pub use chunk::{Allowance, Message, Reader as ChunkReader};

@@ -96,7 +96,8 @@ async fn ffmpeg_with_h264_and_aac() {
     let mut server = server().await;
     let input = "-f lavfi -i testsrc2=s=322x182:r=25:d=3 -f lavfi -i sine=r=44100:d=3 -ac 2 -c:a aac \
         -c:v libx264 -preset ultrafast -bf 2 -g 25";
-    let (taken, output) = publish(&mut server, ffmpeg(input, &url(&server, "live/KEY"))).await;
+    let command = ffmpeg(input, &url(&server, "live/KEY"));
+    let (taken, output) = publish(&mut server, command).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     taken.check();
     assert_eq!(taken.announced, 1);
