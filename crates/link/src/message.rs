@@ -102,7 +102,7 @@ pub enum ToParent {
         /// The packet.
         data: Bytes,
     },
-    /// Still here: sent once a second, also while there is no media, so that a hung child is told from a silent source.
+    /// Still here: sent ten times a second, also while there is no media, so that a hung child is told from a silent source.
     Alive {
         /// Frames handed to the decoders so far.
         received: u64,

@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// How long one piece of media may wait for room: longer than the parent ever pauses, shorter than a viewer's patience.
 const ROOM_DEADLINE: Duration = Duration::from_millis(200);
 /// The interval that [`ToParent::Alive`] promises.
-const ALIVE_EVERY: Duration = Duration::from_secs(1);
+const ALIVE_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 struct State {
@@ -95,8 +95,8 @@ impl Outbox {
     }
 
     /// Writes to `socket` until the last message ([`ToParent::Finished`] or [`ToParent::Failed`]) is out or the parent is
-    /// gone; then shuts the socket down, which also ends its reading. `check` runs once a second and may name a reason to
-    /// give up.
+    /// gone; then shuts the socket down, which also ends its reading. `check` runs ten times a second and may name a reason to
+    /// give up: that goes to standard error, as a child that hangs is replaced like one that crashed.
     pub(crate) fn write_all(&self, mut socket: UnixStream, mut check: impl FnMut() -> Option<String>) {
         let (mut batch, mut bytes) = (VecDeque::new(), Vec::new());
         let mut alive_at = Instant::now() + ALIVE_EVERY;
@@ -105,7 +105,10 @@ impl Outbox {
             if Instant::now() >= alive_at {
                 alive_at = Instant::now() + ALIVE_EVERY;
                 batch.push_back(self.alive());
-                batch.extend(check().map(|reason| ToParent::Failed { reason }));
+                if let Some(reason) = check() {
+                    eprintln!("{reason}");
+                    break;
+                }
             }
             let last = batch.iter().any(|m| matches!(m, ToParent::Finished | ToParent::Failed { .. }));
             for message in batch.drain(..) {
@@ -174,15 +177,25 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_to_give_up_is_the_last_message() {
+    fn a_reason_to_give_up_ends_it_without_a_last_message() {
         let outbox = Outbox::new();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        outbox.write_all(ours, || Some("stuck".into()));
+        outbox.fact(ToParent::Ready);
+        let mut checks = 0;
+        outbox.write_all(ours, || {
+            checks += 1;
+            (checks == 3).then(|| "stuck".into())
+        });
         let mut all = Vec::new();
         theirs.read_to_end(&mut all).unwrap();
         let mut decoder = link::Decoder::<ToParent>::default();
         decoder.push(&all);
-        assert_eq!(decoder.next_message().unwrap(), Some(ToParent::Alive { received: 0, sent: 0 }));
-        assert_eq!(decoder.next_message().unwrap(), Some(ToParent::Failed { reason: "stuck".into() }));
+        let mut got = Vec::new();
+        while let Some(m) = decoder.next_message().unwrap() {
+            got.push(m);
+        }
+        assert_eq!(got[0], ToParent::Ready);
+        assert!(got[1..].iter().all(|m| *m == ToParent::Alive { received: 0, sent: 0 }), "{got:?}");
+        assert_eq!(got.len(), 3);
     }
 }
