@@ -54,7 +54,7 @@ fn what_encoders_write_is_read() {
 
 #[test]
 fn what_is_too_much_is_refused() {
-    let nested = |depth: usize| [vec![10, 0, 0, 0, 1].repeat(depth), vec![5]].concat();
+    let nested = |depth: usize| [[10, 0, 0, 0, 1].repeat(depth), vec![5]].concat();
     assert!(decode(&nested(MAX_DEPTH - 1)).is_ok());
     assert_eq!(decode(&nested(MAX_DEPTH)), Err(Error::TooDeep));
     assert_eq!(decode(&nested(100_000)), Err(Error::TooDeep));

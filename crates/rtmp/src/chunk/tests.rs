@@ -89,7 +89,10 @@ fn chunk_sizes_are_bounded_and_take_effect_at_once() {
         assert_eq!(reader.set_chunk_size(refused), Err(Error::ChunkSize(refused)));
     }
     reader.set_chunk_size(1).unwrap();
-    assert_eq!(read_all(&mut reader, &Chunker::new(1).message(3, 18, 0, 0, &[1, 2, 3])).unwrap()[0].body, [1, 2, 3][..]);
+    assert_eq!(
+        read_all(&mut reader, &Chunker::new(1).message(3, 18, 0, 0, &[1, 2, 3])).unwrap()[0].body,
+        [1, 2, 3][..]
+    );
     reader.set_chunk_size(i32::MAX as u32).unwrap();
     let long = vec![4; 50_000];
     assert_eq!(read_all(&mut reader, &Chunker::new(60_000).message(3, 18, 0, 0, &long)).unwrap()[0].body, long);
@@ -198,8 +201,13 @@ fn any_message() -> impl Strategy<Value = Sent> {
         proptest::collection::vec(any::<u8>(), 120..140),
         proptest::collection::vec(any::<u8>(), 0..2000),
     ];
-    (id, 8u8..10, timestamp, 0u32..3, body)
-        .prop_map(|(id, kind, timestamp, stream, body)| Sent { id, kind, timestamp, stream, body })
+    (id, 8u8..10, timestamp, 0u32..3, body).prop_map(|(id, kind, timestamp, stream, body)| Sent {
+        id,
+        kind,
+        timestamp,
+        stream,
+        body,
+    })
 }
 
 proptest! {

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 const STREAMINFO: usize = 34;
 
-/// STREAMINFO without signature and block header, and what it says. Encoders send all of it or leave the front out.
+/// STREAMINFO without signature and block header, and what it says. Encoders send all of it or leave the front out. What
+/// only the end of a stream can know (frame sizes, length, checksum) is set to "unknown": FFmpeg sends the header again with
+/// it when it stops, and that changes nothing for a decoder.
 ///
 /// # Errors
 /// [`Error::Config`].
@@ -17,11 +19,14 @@ pub fn parse(header: &Bytes) -> Result<(Bytes, Sound), Error> {
     if header.len() < front + STREAMINFO {
         return Err(fail("it is too short"));
     }
-    let info = header.slice(front..front + STREAMINFO);
+    let mut info = header[front..front + STREAMINFO].to_vec();
+    info[4..10].fill(0);
+    info[13] &= 0xf0;
+    info[14..].fill(0);
     let mut bits = Bits::new(&info[10..]);
     let (Some(rate), Some(channels)) = (bits.read(20), bits.read(3)) else { return Err(fail("it is too short")) };
     if rate == 0 {
         return Err(fail("its sample rate does not exist"));
     }
-    Ok((info, Sound { sample_rate: Some(rate), channels: Some(channels as u8 + 1) }))
+    Ok((Bytes::from(info), Sound { sample_rate: Some(rate), channels: Some(channels as u8 + 1) }))
 }

@@ -145,15 +145,24 @@ fn commands_of_other_encoders_are_answered() {
     let call = |name: &str, n: f64| vec![name.into(), n.into(), Value::Null, "KEY".into()];
     let mut bytes = handshake();
     // AMF3 form, as Flash's descendants send it: one byte first.
-    bytes.extend(chunker.message(3, kind::COMMAND_AMF3, 0, 0, &[&[0][..], &amf::encode_all(&connect("live"))].concat()));
-    for (name, n) in [("releaseStream", 2.0), ("FCPublish", 3.0), ("_checkbw", 4.0), ("getStreamLength", 5.0), ("?", 6.0)] {
+    bytes.extend(chunker.message(
+        3,
+        kind::COMMAND_AMF3,
+        0,
+        0,
+        &[&[0][..], &amf::encode_all(&connect("live"))].concat(),
+    ));
+    for (name, n) in
+        [("releaseStream", 2.0), ("FCPublish", 3.0), ("_checkbw", 4.0), ("getStreamLength", 5.0), ("?", 6.0)]
+    {
         bytes.extend(chunker.command(0, &call(name, n)));
     }
     bytes.extend(chunker.command(0, &call("FCUnpublish", 0.0)));
     bytes.extend(chunker.command(0, &create_stream()));
     bytes.extend(chunker.command(1, &publish("KEY")));
     rig.receive(&bytes).unwrap();
-    let said: Vec<_> = rig.commands().iter().map(|c| (c[0].as_str().unwrap().to_owned(), c[1].as_number().unwrap())).collect();
+    let said: Vec<_> =
+        rig.commands().iter().map(|c| (c[0].as_str().unwrap().to_owned(), c[1].as_number().unwrap())).collect();
     let said: Vec<_> = said.iter().map(|(n, t)| (n.as_str(), *t)).collect();
     let wanted = [
         ("_result", 1.0),
@@ -284,7 +293,7 @@ fn pings_are_answered_and_bytes_acknowledged() {
 #[test]
 fn what_comes_out_of_place_ends_the_connection() {
     let mut chunker = Chunker::new(128);
-    let mut first = |bytes: Vec<u8>| Rig::new().receive(&[handshake(), bytes].concat());
+    let first = |bytes: Vec<u8>| Rig::new().receive(&[handshake(), bytes].concat());
     assert_eq!(first(chunker.command(0, &create_stream())).unwrap_err().label(), "out_of_place");
     assert_eq!(first(chunker.message(4, kind::AUDIO, 0, 1, &[0x2f, 1])), Err(Error::MediaBeforePublish));
     assert_eq!(first(chunker.message(4, kind::AGGREGATE, 0, 1, &[1])), Err(Error::MediaBeforePublish));

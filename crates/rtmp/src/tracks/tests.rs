@@ -1,1 +1,245 @@
-//! Tests.
+//! Streams that FFmpeg recorded in Enhanced FLV, tag by tag, and the corners of a track's life.
+
+use super::*;
+use crate::testing::{AVCC, avc, nal};
+use proptest::prelude::*;
+
+/// The tags of an FLV file: type, timestamp, body.
+fn tags(file: &'static [u8]) -> Vec<(u8, u32, Bytes)> {
+    let mut rest = Bytes::from_static(file);
+    rest.advance(13);
+    let mut tags = Vec::new();
+    while let Some(&[kind, s0, s1, s2, t0, t1, t2, t3, ..]) = rest.first_chunk::<11>() {
+        rest.advance(11);
+        let body = rest.split_to(u32::from_be_bytes([0, s0, s1, s2]) as usize);
+        rest.advance(4);
+        tags.push((kind, u32::from_be_bytes([t3, t0, t1, t2]), body));
+    }
+    tags
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    announced: Option<SourceTracks>,
+    video: Vec<VideoConfig>,
+    audio: Vec<AudioConfig>,
+    frames: Vec<Frame>,
+    warnings: Vec<String>,
+}
+
+fn take(messages: impl IntoIterator<Item = (u8, u32, Bytes)>) -> Result<Taken, Error> {
+    let (mut tracks, mut events, mut taken) = (Tracks::default(), VecDeque::new(), Taken::default());
+    for (kind, timestamp, body) in messages {
+        match kind {
+            kind::DATA => tracks.metadata(&amf::decode(&body).unwrap()[1], &mut events),
+            _ => tracks.message(kind, timestamp, body, &mut events)?,
+        }
+    }
+    for event in events {
+        match event {
+            Event::Media(Media::Announced(tracks)) => taken.announced = Some(tracks),
+            Event::Media(Media::VideoConfig(config)) => taken.video.push(config),
+            Event::Media(Media::AudioConfig(config)) => taken.audio.push(config),
+            Event::Media(Media::Frame(frame)) => taken.frames.push(frame),
+            Event::Warning(text) => taken.warnings.push(text),
+            other => panic!("{other:?}"),
+        }
+    }
+    Ok(taken)
+}
+
+/// One second of 162×90 at 10 pictures a second with a key frame every half second, and of a tone.
+#[track_caller]
+fn check(file: &'static [u8], video: (VideoCodec, (u32, u32)), audio: (AudioCodec, u32, u8), packets: usize) -> Taken {
+    let taken = take(tags(file)).unwrap();
+    assert_eq!(taken.announced, Some(SourceTracks { video: true, audio: true }));
+    let [config] = &taken.video[..] else { panic!("{:?}", taken.video) };
+    assert_eq!((config.codec, config.size), (video.0, Some(video.1)));
+    let [config] = &taken.audio[..] else { panic!("{:?}", taken.audio) };
+    assert_eq!((config.codec, config.sample_rate, config.channels), (audio.0, Some(audio.1), Some(audio.2)));
+    let of = |kind| taken.frames.iter().filter(move |f| f.kind == kind);
+    assert_eq!((of(Kind::Video).count(), of(Kind::Audio).count()), (10, packets));
+    assert_eq!(of(Kind::Video).filter(|f| f.key).count(), 2);
+    for kind in [Kind::Audio, Kind::Video] {
+        assert!(of(kind).is_sorted_by(|a, b| a.dts < b.dts));
+        assert!(of(kind).all(|f| f.pts >= f.dts && !f.data.is_empty()));
+        let (first, last) = (of(kind).next().unwrap(), of(kind).last().unwrap());
+        assert!((800..1100).contains(&(last.dts - first.dts).as_millis()), "{kind:?} {first:?} {last:?}");
+    }
+    taken
+}
+
+#[test]
+fn hevc_and_opus() {
+    let file = include_bytes!("../../tests/data/hevc-opus.flv");
+    let taken = check(file, (VideoCodec::H265, (162, 90)), (AudioCodec::Opus, 48_000, 2), 51);
+    assert!(taken.frames.iter().any(|f| f.pts > f.dts), "reordered");
+    assert_eq!(&taken.audio[0].record[..8], b"OpusHead");
+    assert_eq!(taken.warnings, [] as [String; 0]);
+}
+
+#[test]
+fn av1_and_ac3() {
+    let file = include_bytes!("../../tests/data/av1-ac3.flv");
+    let taken = check(file, (VideoCodec::Av1, (162, 90)), (AudioCodec::Ac3, 48_000, 2), 32);
+    assert!(taken.audio[0].record.is_empty());
+}
+
+#[test]
+fn av1_with_an_empty_first_start_and_eac3() {
+    let file = include_bytes!("../../tests/data/av1-eac3.flv");
+    check(file, (VideoCodec::Av1, (162, 90)), (AudioCodec::Eac3, 48_000, 1), 32);
+}
+
+#[test]
+fn vp9_and_flac() {
+    let file = include_bytes!("../../tests/data/vp9-flac.flv");
+    let taken = check(file, (VideoCodec::Vp9, (162, 90)), (AudioCodec::Flac, 48_000, 1), 47);
+    assert_eq!((taken.video[0].record[0], taken.audio[0].record.len()), (1, 34));
+}
+
+#[test]
+fn avc_and_mp3() {
+    let file = include_bytes!("../../tests/data/avc-mp3.flv");
+    let taken = check(file, (VideoCodec::H264, (162, 90)), (AudioCodec::Mp3, 44_100, 1), 40);
+    assert!(taken.frames.iter().any(|f| f.pts > f.dts), "reordered");
+}
+
+#[test]
+fn of_two_video_tracks_the_default_one_is_taken() {
+    let file = include_bytes!("../../tests/data/multitrack.flv");
+    let taken = check(file, (VideoCodec::H265, (162, 90)), (AudioCodec::Aac, 48_000, 1), 48);
+    assert_eq!(taken.warnings, ["of several video tracks only the first is taken"]);
+}
+
+fn video(time: u32, body: &[u8]) -> (u8, u32, Bytes) {
+    (kind::VIDEO, time, Bytes::copy_from_slice(body))
+}
+
+fn audio(time: u32, body: &[u8]) -> (u8, u32, Bytes) {
+    (kind::AUDIO, time, Bytes::copy_from_slice(body))
+}
+
+#[test]
+fn codecs_without_a_configuration_are_configured_by_their_frames() {
+    let spark = |key: bool, last: u8| [if key { 0x12 } else { 0x22 }, 0, 0, 0x84, 0x00, 0x51, 0x2d, 0x11, last];
+    let taken = take([
+        video(0, &spark(false, 1)),
+        video(40, &spark(true, 2)),
+        video(80, &spark(true, 3)),
+        video(120, &[0x14, 0x35, 9, 9]), // VP6, another codec in the middle
+        video(160, &[0x24, 0x35, 8]),
+        audio(0, &[0x2e, 0xff, 0xf3, 0x80, 0xc4, 1]),
+        audio(26, &[0x2e, 1, 2, 3, 4, 5]), // no header: belongs to the frame before
+        audio(52, &[0x72, 1]),
+        audio(72, &[0x72, 1]),
+    ])
+    .unwrap();
+    let video: Vec<_> = taken.video.iter().map(|c| (c.codec, &c.record[..], c.size)).collect();
+    assert_eq!(video, [(VideoCodec::Flv1, &[][..], Some((162, 90))), (VideoCodec::Vp6, &[0x35][..], None)]);
+    let audio: Vec<_> = taken.audio.iter().map(|c| (c.codec, c.sample_rate, c.channels)).collect();
+    let wanted = [(AudioCodec::Mp3, Some(22_050), Some(1)), (AudioCodec::PcmAlaw, Some(8_000), Some(1))];
+    assert_eq!(audio, wanted);
+    assert_eq!(taken.frames.len(), 4 + 4);
+    assert_eq!(taken.frames[3].data, [8][..]);
+}
+
+#[test]
+fn metadata_lends_its_size_where_nothing_else_tells() {
+    let metadata = amf::encode_all(&[
+        "onMetaData".into(),
+        amf::object([
+            ("width", 720.0.into()),
+            ("height", 576.0.into()),
+            ("videocodecid", 4.0.into()),
+            ("hasAudio", amf::Value::Boolean(false)),
+            ("audiocodecid", 2.0.into()),
+        ]),
+    ]);
+    let taken = take([(kind::DATA, 0, metadata.into()), video(0, &[0x14, 0, 1])]).unwrap();
+    assert_eq!(taken.announced, Some(SourceTracks { video: true, audio: false }));
+    assert_eq!(taken.video[0].size, Some((720, 576)));
+    for wrong in [-1.0, 0.0, f64::NAN, f64::INFINITY, 20_000.0] {
+        let metadata =
+            amf::encode_all(&["onMetaData".into(), amf::object([("width", wrong.into()), ("height", 9.0.into())])]);
+        let taken = take([(kind::DATA, 0, metadata.into()), video(0, &[0x14, 0, 1])]).unwrap();
+        assert_eq!((taken.announced, taken.video[0].size), (None, None), "{wrong}");
+    }
+}
+
+#[test]
+fn what_cannot_be_decoded_is_named_once() {
+    let taken = take([
+        video(0, &[0x19, 1]),
+        video(0, &[0x19, 1]),
+        video(0, b"\x91vvc1\0\0\0\0"),
+        audio(0, &[0xff, 1]),
+        audio(0, &[0xff, 1]),
+        video(0, &[0x17, 0, 0, 0, 0]), // an empty configuration says nothing
+        video(0, &avc(true, 1, 0, &nal(&[0x65]))),
+        video(0, &avc(true, 0, 0, AVCC)),
+        video(0, &avc(true, 1, 0, &[0xff; 9])),
+        video(0, &avc(true, 1, 0, &[&nal(&[0x65])[..], &[0, 0, 9, 9, 1]].concat())),
+    ])
+    .unwrap();
+    let first_words: Vec<_> = taken.warnings.iter().map(|w| w.split(' ').next().unwrap()).collect();
+    assert_eq!(first_words, ["MPEG-4", "H.266", "device-specific", "H.264", "video"]);
+    assert_eq!(taken.frames.len(), 1);
+    assert_eq!(taken.frames[0].data, nal(&[0x65]));
+    assert!(matches!(take([video(0, &avc(true, 0, 0, &[2, 3]))]), Err(Error::Config { codec: "H.264", .. })));
+    assert!(matches!(take([audio(0, &[0xaf, 0, 0])]), Err(Error::Config { codec: "AAC", .. })));
+}
+
+#[test]
+fn opus_without_a_header_gets_one() {
+    let taken = take([
+        audio(0, b"\x90Opus"),
+        audio(0, b"\x94Opus\x01\x01\x00\x00\x00\x04"),
+        audio(0, b"\x91Opus\x01"),
+        audio(20, b"\x91Opus\x02"),
+    ])
+    .unwrap();
+    assert_eq!(taken.audio.len(), 1);
+    assert_eq!((taken.audio[0].channels, taken.frames.len()), (Some(1), 2));
+}
+
+#[test]
+fn nanoseconds_are_added() {
+    let taken = take([audio(7, b"\x97\x02\x01\x00\x00\x01Opus\x01")]).unwrap();
+    assert_eq!(taken.frames[0].pts.as_nanos(), 7_065_536);
+}
+
+#[test]
+fn a_clock_of_extremes_saturates() {
+    let mut clock = Clock(Some(i64::MAX - 5));
+    assert_eq!(clock.unwrap((i64::MAX as u32).wrapping_add(100)), i64::MAX);
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_frames_follow_their_configuration_and_start_with_a_key_frame(
+        messages in proptest::collection::vec((8u8..10, any::<u32>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..60),
+    ) {
+        let (mut tracks, mut events) = (Tracks::default(), VecDeque::new());
+        for (kind, time, mut body) in messages {
+            // Mostly tags that get somewhere.
+            if let Some(first) = body.first_mut() {
+                *first = [0x12, 0x22, 0x14, 0x17, 0x27, 0x2f, 0xaf, 0x90][usize::from(*first) % 8];
+            }
+            let _ = tracks.message(kind, time, body.into(), &mut events);
+        }
+        let (mut video, mut audio, mut started) = (false, false, false);
+        for event in events {
+            match event {
+                Event::Media(Media::VideoConfig(_)) => (video, started) = (true, false),
+                Event::Media(Media::AudioConfig(_)) => audio = true,
+                Event::Media(Media::Frame(f)) if f.kind == Kind::Video => {
+                    prop_assert!(video && (started || f.key));
+                    started = true;
+                }
+                Event::Media(Media::Frame(_)) => prop_assert!(audio),
+                _ => {}
+            }
+        }
+    }
+}
