@@ -88,7 +88,7 @@ async def watch(stack, info, source, seconds):
             say(line(viewer, source, since, now, status_name(state)) + (f"  ({state.error})" if state.error else ""))
             since = now
             if not viewer.frames and not viewer.levels and source and now - begin > 20:
-                raise Failed("nothing arrived in the room within 20 s. The end of the logs:\n" + stack.logs(15))
+                raise Failed("nothing arrived in the room within 20 s. The end of the logs:\n" + stack.logs())
 
 
 async def demo(stack, options):

@@ -26,7 +26,7 @@ async def refused_key(stack, case):
 
 # What the encoder is told and the operator finds in the log, as words that a person can act on.
 WORDS = {
-    "unknown": "ingress does not exist",
+    "unknown": "no ingress has this stream key",
     "empty": "stream key",
     "disabled": "disabled",
     "whip": "WHIP",

@@ -1,6 +1,6 @@
 """What an ingress was created with, and what a source brings: layers, codecs, sizes, missing tracks."""
 
-import time
+import asyncio
 
 import pytest
 from livekit.protocol import ingress as pb
@@ -66,7 +66,7 @@ async def test_layers_keep_the_shape_of_the_source(stack, ended, size, expected)
 async def test_an_odd_size_and_an_old_codec(stack, ended):
     """Sorenson H.263, which allows odd sizes: 333x187 is encoded as 320x180 and 334x188."""
     async with Viewer(stack, "odd") as viewer:
-        info, participant = await publish(stack, ended, "odd", size=(333, 187), extra=["-c:v", "flv"])
+        info, participant = await publish(stack, ended, "odd", size=(333, 187), extra=["-c:v", "flv", "-vf", "scale=333:187"])
         assert [layer[:3] for layer in layers(participant)] == [("LOW", 320, 180), ("MEDIUM", 334, 188)]
         await viewer.wait_size(334, 188)
     state = await stack.wait_state(info.ingress_id, "PUBLISHING")
@@ -101,10 +101,11 @@ async def test_custom_options(stack, ended):
         assert (heard.name, heard.source, heard.stereo) == ("talk", models.TrackSource.SCREEN_SHARE_AUDIO, False)
         await viewer.wait_size(480, 270)
         await viewer.wait_sound()
-        start, first = time.monotonic(), len(viewer.frames)
-        await viewer.wait("30 more frames", lambda v: len(v.frames) >= first + 30)
-        # Not the source's 30 a second: 30 frames take 2 s at 15 a second; frames held up before `start` may shorten it a little.
-        assert time.monotonic() - start > 1.5
+        await asyncio.sleep(2)  # what a jitter buffer hands out at once in the beginning is over
+        first = len(viewer.frames)
+        await asyncio.sleep(3)
+        # 45 at 15 a second, and not the source's 90; the rest is room for a machine that stumbles.
+        assert 15 < len(viewer.frames) - first < 60
 
 
 async def test_mono_preset(stack, ended):

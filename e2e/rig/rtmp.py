@@ -60,6 +60,8 @@ def unamf(data):
             return found
         if kind in (5, 6):
             return None
+        if kind == 10:
+            return [value() for _ in range(struct.unpack(">I", take(4))[0])]
         raise ValueError(f"AMF0 type {kind}")
 
     while at < len(data):

@@ -121,7 +121,7 @@ rtc_config:
   node_ip: 127.0.0.1
   interfaces: {{includes: [lo]}}
 # So cheap that the load of the tests themselves never makes the ingress refuse.
-cpu_cost: {{rtmp_cpu_cost: 0.01, whip_cpu_cost: 0.01, whip_bypass_transcoding_cpu_cost: 0.01, url_cpu_cost: 0.01, min_idle_ratio: 0.01}}
+cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost: 0, url_cpu_cost: 0, min_idle_ratio: 0.01}}
 {self.ingress_yaml}
 """
 
@@ -164,9 +164,9 @@ cpu_cost: {{rtmp_cpu_cost: 0.01, whip_cpu_cost: 0.01, whip_bypass_transcoding_cp
         except OSError as e:
             return 0, str(e)
 
-    def logs(self, lines=40):
-        """The end of every program's log."""
-        return "\n".join(f"--- {p.log}\n{p.tail(lines)}" for p in self.programs if p.log.exists())
+    def logs(self):
+        """The end of the logs: more of the ingress's than of the others'."""
+        return "\n".join(f"--- {p.log}\n{p.tail(30 if p is self.ingress else 5)}" for p in self.programs if p.log.exists())
 
     # the API --------------------------------------------------------------------------------------------------------------
 
@@ -187,7 +187,12 @@ cpu_cost: {{rtmp_cpu_cost: 0.01, whip_cpu_cost: 0.01, whip_bypass_transcoding_cp
     async def info(self, ingress_id):
         """The stored ingress, or None if there is none of that id."""
         async with self.api() as lk:
-            items = (await lk.ingress.list_ingress(pb.ListIngressRequest(ingress_id=ingress_id))).items
+            try:
+                items = (await lk.ingress.list_ingress(pb.ListIngressRequest(ingress_id=ingress_id))).items
+            except api.TwirpError as e:
+                if e.code == api.TwirpErrorCode.NOT_FOUND:
+                    return None
+                raise
             return items[0] if items else None
 
     async def wait_state(self, ingress_id, status, seconds=15):
