@@ -91,9 +91,7 @@ pub enum BusError {
 /// Messages of one channel. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct Subscription {
-    pub(crate) router: Arc<Router>,
-    pub(crate) channel: Arc<str>,
-    pub(crate) id: SubscriberId,
+    pub(crate) place: Place,
     pub(crate) messages: mpsc::Receiver<Bytes>,
     pub(crate) confirmed: watch::Receiver<bool>,
 }
@@ -110,7 +108,15 @@ impl Subscription {
     }
 }
 
-impl Drop for Subscription {
+/// A subscriber's place at its channel. Dropping any copy gives it up at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) router: Arc<Router>,
+    pub(crate) channel: Arc<str>,
+    pub(crate) id: SubscriberId,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         self.router.unsubscribe(&self.channel, self.id);
     }

@@ -36,8 +36,8 @@ impl Default for Options {
 /// Bids and answers that may wait for one call. More servers than this in one selection are not waited for.
 const REPLIES: usize = 64;
 
-/// How often a request that reached nobody is published again, until a server must have been chosen: a server that lost its
-/// link together with us is back within a second.
+/// How often a request that reached nobody, or went down with its link, is published again, until a server must have been
+/// chosen: a server that lost its link together with us is back within a second.
 const REPEAT: Duration = Duration::from_millis(100);
 
 /// Calls the methods of one service.
@@ -200,6 +200,14 @@ struct Selection<'a> {
     short_circuit: Duration,
 }
 
+/// What became of a request that was published.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// The bus is sure that nobody listens.
+    ByNobody,
+    Perhaps,
+}
+
 /// The bids so far.
 #[derive(Default)]
 struct Bids {
@@ -241,19 +249,21 @@ impl Exchange<'_> {
     async fn select(&mut self, to: &str, payload: Bytes, how: Selection<'_>) -> Result<String, Error> {
         let mut bids = Bids::default();
         let mut failure = None;
-        let mut nobody_listens = self.publish_request(to, &payload, how.by).await?;
+        let mut sent = self.publish_request(to, &payload, how.by).await;
         let mut close = how.by;
         loop {
             // Publishing the same bytes again is harmless only where the servers' lock lets one copy through.
-            let repeat = nobody_listens && how.method.queue;
-            let again = if repeat { Instant::now() + REPEAT } else { close };
+            let repeat = how.method.queue && !matches!(sent, Ok(Heard::Perhaps));
+            if !repeat {
+                sent = Ok(sent?);
+            }
+            let again = Instant::now() + REPEAT;
             tokio::select! {
                 reply = self.replies.recv() => match reply {
                     Some(Reply::Claim(bid)) if how.method.affinity => {
                         bids.add(bid);
                         if bids.best.is_some() {
                             close = close.min(Instant::now() + how.short_circuit);
-                            nobody_listens = false;
                         }
                     }
                     Some(Reply::Claim(bid)) => return Ok(bid.server_id),
@@ -263,7 +273,7 @@ impl Exchange<'_> {
                     None => break,
                 },
                 () = sleep_until(again), if repeat && again < close => {
-                    nobody_listens = self.publish_request(to, &payload, how.by).await?;
+                    sent = self.publish_request(to, &payload, how.by).await;
                 }
                 () = sleep_until(close) => break,
             }
@@ -272,13 +282,14 @@ impl Exchange<'_> {
             (Some(best), _) => Ok(best.server_id),
             (None, Some(failure)) => Err(failure),
             (None, None) if bids.received > 0 => Err(Error::NoneWilling { received: bids.received }),
-            (None, None) => Err(Error::NoServers { nobody_listens }),
+            (None, None) => Err(Error::NoServers { nobody_listens: sent? == Heard::ByNobody }),
         }
     }
 
-    /// Publishes the request; tells whether the bus is sure that nobody listens.
-    async fn publish_request(&self, to: &str, payload: &Bytes, by: Instant) -> Result<bool, Error> {
-        Ok(self.shared.publish(to, payload.clone(), by).await? == Some(0))
+    /// Publishes the request.
+    async fn publish_request(&self, to: &str, payload: &Bytes, by: Instant) -> Result<Heard, Error> {
+        let reached = self.shared.publish(to, payload.clone(), by).await?;
+        Ok(if reached == Some(0) { Heard::ByNobody } else { Heard::Perhaps })
     }
 
     /// The next server's answer by `deadline`. Cancel safe.

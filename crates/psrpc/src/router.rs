@@ -3,6 +3,7 @@
 //! The wanted set lives here; a bus brings the world in line with it and hands in what arrives.
 
 use crate::Subscription;
+use crate::bus::Place;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,7 +80,7 @@ impl Router {
         let confirmed = entry.confirmed.subscribe();
         drop(table);
         self.changed.notify_one();
-        Subscription { router: self.clone(), channel: name, id, messages, confirmed }
+        Subscription { place: Place { router: self.clone(), channel: name, id }, messages, confirmed }
     }
 
     pub(crate) fn unsubscribe(&self, channel: &Arc<str>, id: SubscriberId) {

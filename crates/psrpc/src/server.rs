@@ -1,5 +1,6 @@
 //! The serving side: listen for requests, bid, do those that were won, answer.
 
+use crate::bus::Place;
 use crate::client::unix_nanos;
 use crate::envelope::{ClaimRequest, Envelope, Request, Response, lock_key};
 use crate::{Bus, Code, Failure, Method, Subscription, channel, id};
@@ -40,6 +41,9 @@ struct Shared {
 pub struct Registration {
     reader: AbortHandle,
     confirmed: Vec<watch::Receiver<bool>>,
+    /// Given up with the registration, not when the aborted reader comes to it: nobody is to bid for a client that would
+    /// then wait in vain.
+    _places: Vec<Place>,
 }
 
 impl Registration {
@@ -84,11 +88,12 @@ impl Server {
         let Shared { bus, service, .. } = &*self.shared;
         let requests = bus.subscribe(&channel::request(service, method.name, topic));
         let choices = method.claim.then(|| bus.subscribe(&channel::claim_response(service, method.name, topic)));
-        let confirmed =
-            [Some(&requests), choices.as_ref()].into_iter().flatten().map(Subscription::confirmed).collect();
+        let subscriptions = || [Some(&requests), choices.as_ref()].into_iter().flatten();
+        let confirmed = subscriptions().map(Subscription::confirmed).collect();
+        let places = subscriptions().map(|subscription| subscription.place.clone()).collect();
         let served = Arc::new(Served { shared: self.shared.clone(), method, affinity, handler });
         let reader = tokio::spawn(read(requests, choices, served)).abort_handle();
-        Registration { reader, confirmed }
+        Registration { reader, confirmed, _places: places }
     }
 }
 

@@ -2,7 +2,13 @@
 //!
 //! A trait, so that the service runs against livekit-server (RPC over Redis, [`livekit`]), against a fake in tests
 //! ([`memory`]), or against a store of its own. Servers, sessions and admission see only what is in this file; messages of
-//! the wire stay in [`convert`] and below.
+//! the wire stay in `convert` and below.
+
+mod convert;
+pub mod livekit;
+pub mod memory;
+mod redis;
+mod token;
 
 use model::{Fault, IngressId, IngressSpec, InputKind, ResourceId, Secret};
 use session::{Report, Status};

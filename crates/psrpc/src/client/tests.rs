@@ -193,6 +193,54 @@ async fn a_request_without_a_lock_is_never_published_twice() {
     assert!(matches!(result, Err(Error::NoServers { .. })));
 }
 
+/// A bus whose first publish goes down with its link.
+struct Breaking {
+    bus: Arc<MemoryBus>,
+    broken: std::sync::atomic::AtomicBool,
+}
+
+impl Bus for Breaking {
+    fn publish<'a>(&'a self, channel: &'a str, payload: Bytes) -> crate::BusFuture<'a, Option<u64>> {
+        if self.broken.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            return self.bus.publish(channel, payload);
+        }
+        let error = crate::BusError::Silent { name: "it".into(), within: Duration::from_secs(2) };
+        Box::pin(async { Err(error) })
+    }
+    fn subscribe(&self, channel: &str) -> Subscription {
+        self.bus.subscribe(channel)
+    }
+    fn lock<'a>(&'a self, key: &'a str) -> crate::BusFuture<'a, bool> {
+        self.bus.lock(key)
+    }
+    fn link(&self) -> tokio::sync::watch::Receiver<Link> {
+        self.bus.link()
+    }
+    fn name(&self) -> &str {
+        "it"
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_went_down_with_its_link_is_published_again_where_that_is_safe() {
+    let call = async |method, bus: &Arc<MemoryBus>| {
+        let breaking = Arc::new(Breaking { bus: bus.clone(), broken: Default::default() });
+        Client::new(breaking, "S").call::<_, Text>(&method, "", &text("q"), &Options::default()).await
+    };
+    let bus = MemoryBus::new();
+    let mut peer = Peer::new(&bus);
+    let serve = async {
+        let request = peer.request().await;
+        peer.bid(&request, "SRV_a", 1.0).await;
+        peer.choice().await;
+        peer.answer(&request, ok("a")).await;
+    };
+    let (result, ()) = tokio::join!(call(ANY_ONE, &bus), serve);
+    assert_eq!(result.unwrap(), text("a"));
+    let error = call(BEST, &bus).await.unwrap_err();
+    assert_eq!(error.to_string(), "it did not answer within 2000 ms");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_chosen_server_that_does_not_answer_costs_the_whole_time() {
     let (result, took) = against(ANY_ONE, |mut peer| async move {

@@ -32,16 +32,23 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// A link that held for so long was a good one: the next attempt comes soon.
 const GOOD: Duration = Duration::from_secs(5);
 
+/// How often an outage that lasts is logged again.
+const REMIND: Duration = Duration::from_secs(60);
+
 /// Runs for ever.
 pub(super) async fn supervise(shared: Arc<Shared>) {
     let (mut pause, longest) = BACKOFF;
+    let mut said = None;
     loop {
         let start = Instant::now();
         let reason = match connect(&shared).await {
             Ok((node, subscriber)) => serve(&shared, node, subscriber).await,
             Err(error) => error.to_string(),
         };
-        shared.down(&reason);
+        if shared.down(&reason) || said.is_none_or(|said: Instant| said.elapsed() > REMIND) {
+            said = Some(Instant::now());
+            tracing::warn!(reason, "{} is not reachable", shared.name);
+        }
         shared.others.lock().await.clear();
         if start.elapsed() > GOOD {
             pause = BACKOFF.0;
@@ -151,18 +158,14 @@ impl Shared {
         }
     }
 
-    fn down(&self, reason: &str) {
+    /// Takes note that the link is down; tells whether it was up.
+    fn down(&self, reason: &str) -> bool {
         self.node.send_replace(None);
         self.router.lost();
-        self.link.send_if_modified(|link| {
-            let since = match link {
-                Link::Down { reason: known, .. } if **known == *reason => return false,
-                Link::Down { since, .. } => *since,
-                Link::Up => Instant::now(),
-            };
-            tracing::warn!(reason, since = ?since.elapsed(), "{} is not reachable", self.name);
-            *link = Link::Down { since, reason: reason.into() };
-            true
-        });
+        let since = match &*self.link.borrow() {
+            Link::Down { since, .. } => *since,
+            Link::Up => Instant::now(),
+        };
+        self.link.send_replace(Link::Down { since, reason: reason.into() }).is_up()
     }
 }

@@ -4,7 +4,9 @@ use super::config::{Address, Config, Password, Topology};
 use super::dial::{DialError, dial};
 use super::{REPLY, Shared};
 use ::redis::aio::{MultiplexedConnection, PubSub};
-use ::redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisConnectionInfo, RedisResult, Value, cmd};
+use ::redis::{
+    AsyncConnectionConfig, Cmd, FromRedisValue, ProtocolVersion, RedisConnectionInfo, RedisResult, Value, cmd,
+};
 use rand::seq::SliceRandom;
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
@@ -111,8 +113,10 @@ async fn within<T>(
 }
 
 fn credentials(username: &str, password: &Password, db: i64) -> RedisConnectionInfo {
-    // Naming the library is a command that access rules may refuse and old servers don't know.
-    let mut info = RedisConnectionInfo::default().set_db(db).set_skip_set_lib_name();
+    // RESP2 is what every server and proxy speaks. Naming the library is a command that access rules may refuse and old
+    // servers don't know.
+    let mut info =
+        RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_db(db).set_skip_set_lib_name();
     if !username.is_empty() {
         info = info.set_username(username);
     }
@@ -122,8 +126,7 @@ fn credentials(username: &str, password: &Password, db: i64) -> RedisConnectionI
     info
 }
 
-/// A subscriber connection to the same server. RESP2, where all that arrives between replies is messages: the older
-/// protocol is what every server and proxy speaks.
+/// A subscriber connection to the same server.
 pub(super) async fn subscriber(config: &Config, address: &Address) -> Result<PubSub, DialError> {
     within(config.dial_timeout, address, async {
         let stream = dial(address, config.tls.as_ref()).await?;

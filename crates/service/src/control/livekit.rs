@@ -1,0 +1,323 @@
+//! The control plane that livekit-server is: its RPC over Redis.
+//!
+//! Calls go to `IOInfo` (any livekit-server), served are `IngressInternal` (this machine) and `IngressHandler` (each
+//! session, on a topic of its own). Nothing here decides about sessions.
+
+use super::convert;
+use super::token;
+use super::{
+    Affinity, BoxFuture, COMMAND_QUEUE, ControlPlane, ReportError, Resolved, START_QUEUE, Serving, SessionCommand,
+    SessionCommands, SessionList, StartRequest, StartRequests, StateReply,
+};
+use crate::config::Config;
+use livekit_protocol as lk;
+use model::{Blame, Fault, IngressId, InputKind, ResourceId, Secret};
+use proto::{
+    CreateIngressResponse, Empty, GetIngressInfoRequest, GetIngressInfoResponse, IngressSession,
+    ListActiveIngressRequest, ListActiveIngressResponse, StartIngressRequest, UpdateIngressStateRequest,
+};
+use psrpc::redis::RedisBus;
+use psrpc::{Bus, Client, Code, Failure, Link, Method, Options, Registration, Server, first_come};
+use session::{Report, Status};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+const GET_INGRESS_INFO: Method = Method::any_one("GetIngressInfo");
+const UPDATE_INGRESS_STATE: Method = Method::any_one("UpdateIngressState");
+const CREATE_INGRESS: Method = Method::any_one("CreateIngress");
+const START_INGRESS: Method = Method::best("StartIngress");
+const LIST_ACTIVE_INGRESS: Method = Method::every("ListActiveIngress");
+const UPDATE_INGRESS: Method = Method::any_one("UpdateIngress");
+const DELETE_INGRESS: Method = Method::any_one("DeleteIngress");
+
+/// How long Redis may take to confirm a session's subscriptions. It does so within a millisecond unless it is away, and
+/// the publisher is waiting.
+const SUBSCRIBE: Duration = Duration::from_secs(1);
+
+/// What tokens are made from, and where they are used.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The API key.
+    pub api_key: String,
+    /// The secret that signs.
+    pub api_secret: Secret,
+    /// The SFU, where livekit-server names none: `ws://` or `wss://`.
+    pub ws_url: String,
+}
+
+/// See the module.
+pub struct LiveKit {
+    bus: Arc<dyn Bus>,
+    io: Client,
+    internal: Server,
+    access: Arc<Access>,
+}
+
+impl LiveKit {
+    /// Starts connecting to the configured Redis, and goes on for ever. Must be called within a tokio runtime. Fails only
+    /// where the configuration can never work (a certificate file that can't be used).
+    pub fn start(config: &Config) -> Result<Self, Fault> {
+        let bus = RedisBus::new(config.redis.to_psrpc())
+            .map_err(|error| Fault::new(Blame::Us, format!("redis.tls: {error}")))?;
+        let (api_key, api_secret) = (config.api_key.clone(), config.api_secret.clone());
+        Ok(Self::over(bus, Access { api_key, api_secret, ws_url: config.ws_url.to_string() }))
+    }
+
+    /// Talks to livekit-server over this bus.
+    pub fn over(bus: Arc<dyn Bus>, access: Access) -> Self {
+        let io = Client::new(bus.clone(), "IOInfo");
+        let internal = Server::new(bus.clone(), "IngressInternal");
+        Self { bus, io, internal, access: Arc::new(access) }
+    }
+
+    async fn call<Q: prost::Message, R: prost::Message + Default>(
+        &self,
+        method: &Method,
+        request: &Q,
+    ) -> Result<R, psrpc::Error> {
+        // 3 s, of which 1 s to find a server: the Go ingress's figures. One try; who calls may try again.
+        self.io.call(method, "", request, &Options::default()).await
+    }
+
+    async fn find(&self, key: &Secret) -> Result<Resolved, Fault> {
+        if key.is_empty() {
+            let text = "no stream key was given: set the encoder's stream key to that of the ingress";
+            return Err(Fault::new(Blame::Access, text));
+        }
+        let request = GetIngressInfoRequest { stream_key: key.expose().to_owned(), ..Default::default() };
+        let found: GetIngressInfoResponse = self
+            .call(&GET_INGRESS_INFO, &request)
+            .await
+            .map_err(|error| convert::lookup_fault(&error, self.bus.name()))?;
+        let Some(info) = found.info else {
+            return Err(Fault::new(Blame::Control, "livekit-server answered without an ingress"));
+        };
+        let extra = Extra {
+            token: found.token,
+            ws_url: found.ws_url,
+            project_id: found.project_id,
+            logging_fields: found.logging_fields,
+            feature_flags: found.feature_flags,
+        };
+        match resolve(&self.access, &info, extra) {
+            Ok(resolved) => Ok(resolved),
+            Err(fault) => {
+                self.store_refusal(&info, &fault).await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Shows who looks at an ingress why it can't be used. The state of a session that runs somewhere stays.
+    async fn store_refusal(&self, info: &lk::IngressInfo, fault: &Fault) {
+        if convert::stored_status(info).is_some_and(|status| !status.is_final()) {
+            return;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let report = Report {
+            // No session came to be, so there is none to name.
+            resource_id: ResourceId(String::new()),
+            status: Status::Error,
+            error: fault.text.clone(),
+            video: None,
+            audio: None,
+            room_id: String::new(),
+            started_at: now,
+            ended_at: 0,
+            updated_at: now,
+        };
+        if let Err(error) = self.report(&IngressId(info.ingress_id.clone()), &report).await {
+            tracing::warn!(ingressID = info.ingress_id, %error, "a refusal could not be stored");
+        }
+    }
+}
+
+/// What livekit-server may say beside the ingress itself.
+struct Extra {
+    token: String,
+    ws_url: String,
+    project_id: String,
+    logging_fields: HashMap<String, String>,
+    feature_flags: HashMap<String, String>,
+}
+
+/// Checks an ingress and adds what it takes to join its room. What livekit-server provides is preferred.
+fn resolve(access: &Access, info: &lk::IngressInfo, extra: Extra) -> Result<Resolved, Fault> {
+    let spec = convert::spec(info)?;
+    let token = if extra.token.is_empty() {
+        token::mint(&access.api_key, &access.api_secret, &spec)?
+    } else {
+        Secret::new(extra.token)
+    };
+    let ws_url = if extra.ws_url.is_empty() { access.ws_url.clone() } else { extra.ws_url };
+    Ok(Resolved {
+        spec,
+        ws_url,
+        token,
+        stored: convert::stored_status(info),
+        project_id: extra.project_id,
+        logging_fields: extra.logging_fields.into_iter().collect(),
+        feature_flags: extra.feature_flags.into_iter().collect(),
+    })
+}
+
+impl ControlPlane for LiveKit {
+    fn lookup<'a>(&'a self, key: &'a Secret) -> BoxFuture<'a, Result<Resolved, Fault>> {
+        Box::pin(self.find(key))
+    }
+
+    fn report<'a>(&'a self, ingress: &'a IngressId, report: &'a Report) -> BoxFuture<'a, Result<(), ReportError>> {
+        Box::pin(async move {
+            let request =
+                UpdateIngressStateRequest { ingress_id: ingress.0.clone(), state: Some(convert::state(report)) };
+            match self.call::<_, Empty>(&UPDATE_INGRESS_STATE, &request).await {
+                Ok(Empty {}) => Ok(()),
+                Err(error) => Err(convert::report_error(&error, self.bus.name())),
+            }
+        })
+    }
+
+    fn serve_session<'a>(
+        &'a self,
+        ingress: &'a IngressId,
+        _resource: &'a ResourceId,
+    ) -> BoxFuture<'a, Result<SessionCommands, Fault>> {
+        Box::pin(async move {
+            // A server of its own: two sessions of one ingress must not meet on one.
+            let server = Server::new(self.bus.clone(), "IngressHandler");
+            let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
+            let (update, delete) = (commands.clone(), commands);
+            let registrations = [
+                server.register(UPDATE_INGRESS, &ingress.0, first_come, move |_: lk::UpdateIngressRequest| {
+                    command(update.clone(), |reply| SessionCommand::Update { reply })
+                }),
+                server.register(DELETE_INGRESS, &ingress.0, first_come, move |_: lk::DeleteIngressRequest| {
+                    command(delete.clone(), |reply| SessionCommand::Delete { reply })
+                }),
+            ];
+            let confirmed = async {
+                for registration in &registrations {
+                    registration.confirmed().await;
+                }
+            };
+            if timeout(SUBSCRIBE, confirmed).await.is_err() {
+                self.reachable()?;
+                let text = format!("{} did not confirm the session's subscriptions", self.bus.name());
+                return Err(Fault::passing(Blame::Control, text));
+            }
+            Ok(SessionCommands::new(queue, Serving::new(registrations)))
+        })
+    }
+
+    fn start_requests(&self, affinity: Affinity) -> StartRequests {
+        let (requests, queue) = mpsc::channel(START_QUEUE);
+        let access = self.access.clone();
+        let registration: Registration = self.internal.register(
+            START_INGRESS,
+            "",
+            move |request: &StartIngressRequest| affinity(input_of(request)?),
+            move |request: StartIngressRequest| start(request, access.clone(), requests.clone()),
+        );
+        StartRequests::new(queue, Serving::new(registration))
+    }
+
+    fn create_ingress<'a>(&'a self, request: &'a StartRequest) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            match self.call::<_, CreateIngressResponse>(&CREATE_INGRESS, request.info()).await {
+                Ok(_) => Ok(()),
+                // A livekit-server without a store for ingresses does not serve it; the Go ingress goes on, too.
+                Err(error) if error.code() == Code::Unavailable => Ok(()),
+                Err(error) => Err(convert::fault(&error, self.bus.name())),
+            }
+        })
+    }
+
+    fn serve_list(&self, list: SessionList) -> Serving {
+        Serving::new(self.internal.register(LIST_ACTIVE_INGRESS, "", first_come, move |ListActiveIngressRequest {}| {
+            let sessions = list();
+            async move { Ok(listed(sessions)) }
+        }))
+    }
+
+    fn reachable(&self) -> Result<(), Fault> {
+        match &*self.bus.link().borrow() {
+            Link::Up => Ok(()),
+            Link::Down { since, reason } => {
+                let (name, since) = (self.bus.name(), since.elapsed().as_secs());
+                let text = format!("{name} is not reachable (since {since} s): {reason}");
+                Err(Fault::passing(Blame::Control, text))
+            }
+        }
+    }
+}
+
+fn listed(sessions: Vec<(IngressId, ResourceId)>) -> ListActiveIngressResponse {
+    ListActiveIngressResponse {
+        ingress_ids: sessions.iter().map(|(ingress, _)| ingress.0.clone()).collect(),
+        ingress_sessions: sessions
+            .into_iter()
+            .map(|(ingress, resource)| IngressSession { ingress_id: ingress.0, resource_id: resource.0 })
+            .collect(),
+    }
+}
+
+/// Puts a command to the session and waits for its state; the caller's patience bounds it.
+async fn command(
+    commands: mpsc::Sender<SessionCommand>,
+    make: impl FnOnce(StateReply) -> SessionCommand,
+) -> Result<lk::IngressState, Failure> {
+    let (reply, state) = StateReply::new();
+    commands.try_send(make(reply)).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => Failure::new(Code::ResourceExhausted, "the session is busy"),
+        mpsc::error::TrySendError::Closed(_) => gone(),
+    })?;
+    state.await.map(|report| convert::state(&report)).map_err(|_| gone())
+}
+
+fn gone() -> Failure {
+    Failure::new(Code::NotFound, "the session has ended")
+}
+
+fn input_of(request: &StartIngressRequest) -> Option<InputKind> {
+    match lk::IngressInput::try_from(request.info.as_ref()?.input_type).ok()? {
+        lk::IngressInput::RtmpInput => Some(InputKind::Rtmp),
+        lk::IngressInput::WhipInput => Some(InputKind::Whip),
+        lk::IngressInput::UrlInput => Some(InputKind::Url),
+    }
+}
+
+/// Puts a request that was won to the service and waits for its answer; the caller's patience bounds it.
+async fn start(
+    request: StartIngressRequest,
+    access: Arc<Access>,
+    requests: mpsc::Sender<StartRequest>,
+) -> Result<lk::IngressInfo, Failure> {
+    let (request, answer) = checked(request, &access)?;
+    let info = request.info().clone();
+    requests.try_send(request).map_err(|_| Failure::new(Code::ResourceExhausted, "server capacity exceeded"))?;
+    match answer.await {
+        Ok(Ok(report)) => Ok(convert::started(info, convert::state(&report))),
+        Ok(Err(refusal)) => Err(convert::refusal(refusal)),
+        Err(_) => Err(Failure::new(Code::Internal, "the request was lost")),
+    }
+}
+
+type Answer = oneshot::Receiver<Result<Report, super::Refusal>>;
+
+fn checked(request: StartIngressRequest, access: &Access) -> Result<(StartRequest, Answer), Failure> {
+    let StartIngressRequest { info, token, ws_url, logging_fields, feature_flags } = request;
+    let info = info.ok_or_else(|| Failure::new(Code::InvalidArgument, "invalid ingress: missing IngressInfo"))?;
+    let extra = Extra { token, ws_url, project_id: String::new(), logging_fields, feature_flags };
+    let resolved = resolve(access, &info, extra).map_err(|fault| convert::refusal(super::Refusal::Fault(fault)))?;
+    if resolved.spec.input != InputKind::Url {
+        return Err(Failure::new(Code::InvalidArgument, "invalid ingress type: only a URL can be pulled"));
+    }
+    Ok(StartRequest::new(resolved, info))
+}
+
+#[cfg(test)]
+mod tests;
