@@ -89,6 +89,8 @@ struct Driver<S> {
     /// What the peer has not taken yet, and since when it waits.
     out: VecDeque<Bytes>,
     out_since: Option<Instant>,
+    /// Why writing failed. What the peer sent before may still be there to be read.
+    deaf: Option<io::Error>,
     /// Not later than [`Driver::deadline`]; moved on only when it has passed, as the deadline moves with every read.
     sleep: Pin<Box<Sleep>>,
     key: Option<Secret>,
@@ -118,6 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             buffer: vec![0; QUIET_READ],
             out: VecDeque::new(),
             out_since: None,
+            deaf: None,
             sleep: Box::pin(sleep_until(now)),
             key: None,
             answer: None,
@@ -167,8 +170,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
 
     fn handle(&mut self, wake: Wake) {
         self.ended = match wake {
-            Wake::Written(Ok(0)) | Wake::Read(Ok(0)) => Some(End::Closed),
-            Wake::Written(Err(error)) | Wake::Read(Err(error)) => Some(End::Socket(error)),
+            Wake::Read(Ok(0)) => Some(self.closed()),
+            Wake::Read(Err(error)) => Some(End::Socket(error)),
+            Wake::Written(Ok(0)) => self.deafened(io::ErrorKind::BrokenPipe.into()),
+            Wake::Written(Err(error)) => self.deafened(error),
             Wake::Stopped(fault) => {
                 self.stopped = None;
                 Some(End::Stopped(fault))
@@ -183,6 +188,22 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             Wake::Read(Ok(count)) => self.received(count),
             Wake::Time => None,
         };
+    }
+
+    fn deafened(&mut self, error: io::Error) -> Option<End> {
+        self.out.clear();
+        self.out_since = None;
+        self.deaf = Some(error);
+        None
+    }
+
+    /// What it means that nothing more can be read. The system tells of a fault once, and calls the connection closed from
+    /// then on: if writing met it first, it counts. A broken pipe is what a peer leaves that has closed in order.
+    fn closed(&mut self) -> End {
+        match self.deaf.take() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => End::Socket(error),
+            _ => End::Closed,
+        }
     }
 
     /// While nobody has room for media, the socket is left alone, and the encoder feels it.
@@ -218,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
 
     fn collect_output(&mut self) {
         let bytes = self.engine.take_output();
-        if !bytes.is_empty() {
+        if !bytes.is_empty() && self.deaf.is_none() {
             self.out_since.get_or_insert_with(Instant::now);
             self.out.push_back(bytes);
         }
@@ -315,7 +336,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         let last = end.for_session(engine.is_parting());
         let goodbye = async {
             if end.peer_listens() {
-                goodbye(read, write, out, &shared.config).await;
+                goodbye(read, write, out, matches!(end, End::Finished), &shared.config).await;
             }
         };
         tokio::join!(hand_over(events, pending, last), goodbye);
@@ -375,6 +396,9 @@ impl End {
         match self {
             Self::Finished | Self::Closed | Self::Refused(_) | Self::Stopped(_) => SourceEnd::Finished,
             Self::Socket(_) if parting => SourceEnd::Finished,
+            // An encoder that quits without a word leaves a reset if it had not read all of ours, an ordinary close if it had:
+            // the same to everybody (and to the Go ingress).
+            Self::Socket(error) if error.kind() == io::ErrorKind::ConnectionReset => SourceEnd::Finished,
             Self::Socket(_) | Self::WriteTimeout | Self::Protocol(rtmp::Error::Idle) => {
                 SourceEnd::Lost(Fault::passing(Blame::Source, text()))
             }
@@ -427,19 +451,21 @@ async fn hand_over(events: Option<mpsc::Sender<SourceEvent>>, pending: VecDeque<
     }
 }
 
-/// Writes what is left, says that nothing follows, and reads on for a moment: a socket that is closed with unread bytes
-/// resets the connection, and the words would be lost with it.
+/// Writes what is left and closes. After a stream that its encoder ended, closing is the encoder's part: GStreamer calls it an
+/// error if it finds the connection closed while it still says goodbye. In all other cases we close our side first, and read on
+/// for a moment: a socket that is closed with unread bytes resets the connection, and the words would be lost with it.
 async fn goodbye<S: AsyncRead + AsyncWrite>(
     mut read: ReadHalf<S>,
     mut write: WriteHalf<S>,
     out: VecDeque<Bytes>,
+    theirs: bool,
     config: &super::Config,
 ) {
     let flushed = async {
         for bytes in &out {
             write.write_all(bytes).await?;
         }
-        write.shutdown().await
+        if theirs { write.flush().await } else { write.shutdown().await }
     };
     if !matches!(timeout(config.write, flushed).await, Ok(Ok(()))) {
         return;
@@ -447,4 +473,8 @@ async fn goodbye<S: AsyncRead + AsyncWrite>(
     let until = Instant::now() + config.linger;
     let mut rest = vec![0; QUIET_READ];
     while let Ok(Ok(1..)) = timeout_at(until, read.read(&mut rest)).await {}
+    if theirs {
+        // What is left of the time is for the peer's side of it; an error means that it has gone.
+        let _ = timeout(config.linger, write.shutdown()).await;
+    }
 }

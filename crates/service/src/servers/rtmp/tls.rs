@@ -127,3 +127,46 @@ fn load(files: &Files) -> Result<TlsAcceptor, Error> {
         .with_single_cert(chain, key)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// A new certificate, signed by itself.
+    fn renew(files: &Files) {
+        let request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost";
+        let mut command = Command::new("openssl");
+        command.args(request.split(' ')).arg("-out").arg(&files.certificate).arg("-keyout").arg(&files.key);
+        assert!(command.output().unwrap().status.success());
+    }
+
+    #[test]
+    fn a_certificate_follows_its_files_and_outlives_a_broken_one() {
+        let directory = std::env::temp_dir().join(format!("rtmp-tls-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let files = Files { certificate: directory.join("certificate.pem"), key: directory.join("key.pem") };
+        assert!(matches!(Tls::new(files.clone()), Err(Error::Pem { .. })));
+        renew(&files);
+        let tls = Tls::new(files.clone()).unwrap();
+        let now = Instant::now();
+        let shown = |after: Duration| Arc::as_ptr(tls.acceptor(now + after).config());
+        let first = shown(Duration::ZERO);
+        // Times of files may be coarse: make the change certain.
+        let touch = |path: &PathBuf, seconds| {
+            let file = std::fs::File::options().append(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() + Duration::from_secs(seconds)).unwrap();
+        };
+        renew(&files);
+        touch(&files.certificate, 60);
+        assert_eq!(shown(RECHECK / 2), first, "not looked at on every accept");
+        let second = shown(RECHECK);
+        assert_ne!(second, first);
+        std::fs::write(&files.certificate, "no certificate").unwrap();
+        touch(&files.certificate, 120);
+        assert_eq!(shown(RECHECK * 2), second);
+        std::fs::remove_file(&files.certificate).unwrap();
+        assert_eq!(shown(RECHECK * 3), second);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

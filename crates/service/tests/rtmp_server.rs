@@ -1,0 +1,439 @@
+//! The RTMP server's driver against a scripted encoder over an in-memory pipe, mostly on virtual time.
+
+use model::{Blame, Fault, Frame, Media};
+use prometheus_client::registry::Registry;
+use rtmp::amf::{self, Value, object};
+use service::servers::rtmp::{Config, Counters, Request, Server};
+use session::{Source, SourceEnd, SourceEvent};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::task::JoinHandle;
+
+const PEER: &str = "192.0.2.7:5000";
+
+/// An encoder's end of a connection, and the task that serves the other.
+#[derive(Debug)]
+struct Encoder<S = DuplexStream> {
+    stream: S,
+    served: Option<JoinHandle<()>>,
+}
+
+impl Encoder {
+    fn connect(server: &Server) -> Self {
+        Self::with_pipe(server, 64 << 10, PEER)
+    }
+
+    fn with_pipe(server: &Server, size: usize, peer: &str) -> Self {
+        let (stream, theirs) = duplex(size);
+        let served = tokio::spawn(server.serve(theirs, peer.parse().unwrap()));
+        Self { stream, served: Some(served) }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Encoder<S> {
+    async fn send(&mut self, kind: u8, time: u32, body: &[u8]) {
+        self.stream.write_all(&message(kind, time, body)).await.unwrap();
+    }
+
+    async fn command(&mut self, values: &[Value]) {
+        self.send(20, 0, &amf::encode_all(values)).await;
+    }
+
+    async fn handshake(&mut self) {
+        let mut hello = vec![0; 1 + 1536];
+        hello[0] = 3;
+        self.stream.write_all(&hello).await.unwrap();
+        let mut answer = vec![0; 1 + 2 * 1536];
+        self.stream.read_exact(&mut answer).await.unwrap();
+        self.stream.write_all(&answer[1..=1536]).await.unwrap();
+        self.send(1, 0, &60_000u32.to_be_bytes()).await;
+        self.command(&["connect".into(), 1.0.into(), object([("app", "live".into())])]).await;
+    }
+
+    async fn publish(&mut self) {
+        self.handshake().await;
+        self.command(&["publish".into(), 2.0.into(), Value::Null, "KEY".into()]).await;
+    }
+
+    async fn goodbye(&mut self) {
+        self.command(&["deleteStream".into(), 3.0.into(), Value::Null, 1.0.into()]).await;
+    }
+
+    /// Reads until the server has said this.
+    async fn hear(&mut self, wanted: &str) {
+        let mut said = Vec::new();
+        while !said.ends_with(wanted.as_bytes()) {
+            said.push(self.stream.read_u8().await.unwrap());
+        }
+    }
+
+    /// All that the server says until it closes; text is found in it as it is.
+    async fn hear_out(&mut self) -> String {
+        let mut said = Vec::new();
+        self.stream.read_to_end(&mut said).await.unwrap();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+}
+
+/// One chunk with a full header, on a chunk stream for its kind.
+fn message(kind: u8, time: u32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![if kind < 7 { 2 } else { 4 }];
+    bytes.extend(&time.to_be_bytes()[1..]);
+    bytes.extend(&(body.len() as u32).to_be_bytes()[1..]);
+    bytes.push(kind);
+    bytes.extend([1, 0, 0, 0]);
+    bytes.extend(body);
+    bytes
+}
+
+/// A Speex packet of this length: a codec that needs no configuration.
+fn speex(length: usize) -> Vec<u8> {
+    let mut body = vec![7; length];
+    body[0] = 0xb2;
+    body
+}
+
+fn server_with(config: Config) -> (Server, Registry) {
+    let mut registry = Registry::default();
+    let counters = Counters::register(&mut registry);
+    (Server::new(config, counters), registry)
+}
+
+fn server() -> Server {
+    server_with(Config::default()).0
+}
+
+fn shown(registry: &Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text
+}
+
+async fn rest(mut source: Source) -> (Vec<Frame>, Option<SourceEnd>) {
+    let (mut frames, mut end) = (Vec::new(), None);
+    while let Some(event) = source.events.recv().await {
+        assert!(end.is_none());
+        match event {
+            SourceEvent::Media(Media::Frame(frame)) => frames.push(frame),
+            SourceEvent::Media(_) => {}
+            SourceEvent::Ended(e) => end = Some(e),
+        }
+    }
+    (frames, end)
+}
+
+/// A stream that was let in.
+async fn publishing(server: &mut Server) -> (Encoder, Source) {
+    let mut encoder = Encoder::connect(server);
+    encoder.publish().await;
+    let source = server.next().await.accept();
+    (encoder, source)
+}
+
+fn lost(end: Option<SourceEnd>) -> Fault {
+    match end {
+        Some(SourceEnd::Lost(fault)) => fault,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn media_flows_and_a_goodbye_ends_it() {
+    let (mut server, registry) = server_with(Config::default());
+    let mut encoder = Encoder::connect(&server);
+    encoder.publish().await;
+    let request: Request = server.next().await;
+    assert_eq!((request.key.expose(), request.app.as_str()), ("KEY", "live"));
+    assert_eq!(request.peer, PEER.parse::<SocketAddr>().unwrap());
+    let source = request.accept();
+    for time in 0..200 {
+        encoder.send(8, time * 20, &speex(50)).await;
+    }
+    encoder.goodbye().await;
+    let (frames, end) = rest(source).await;
+    assert_eq!((frames.len(), end), (200, Some(SourceEnd::Finished)));
+    assert!(frames.iter().enumerate().all(|(i, f)| f.pts.as_millis() == i as i64 * 20));
+    let said = encoder.hear_out().await;
+    assert!(said.contains("NetStream.Publish.Start") && said.contains("NetStream.Unpublish.Success"), "{said}");
+    drop(encoder.stream);
+    encoder.served.unwrap().await.unwrap();
+    let shown = shown(&registry);
+    for line in [
+        "rtmp_connections 0",
+        "rtmp_publishes_total{answer=\"accepted\"} 1",
+        "rtmp_ended_connections_total{how=\"finished\"} 1",
+        "rtmp_received_bytes_total 1",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_connection_ends_it_in_order() {
+    let mut server = server();
+    let (mut encoder, source) = publishing(&mut server).await;
+    encoder.send(8, 0, &speex(50)).await;
+    drop(encoder.stream);
+    assert_eq!(rest(source).await.1, Some(SourceEnd::Finished));
+}
+
+#[tokio::test]
+async fn a_reset_connection_ends_it_like_a_closed_one() {
+    let mut server = server();
+    let address = server.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let mut encoder = Encoder { stream: tokio::net::TcpStream::connect(address).await.unwrap(), served: None };
+    encoder.publish().await;
+    let mut source = server.next().await.accept();
+    encoder.send(8, 0, &speex(50)).await;
+    // Until the packet is through: what is behind a reset is lost.
+    while !matches!(source.events.recv().await, Some(SourceEvent::Media(Media::Frame(_)))) {}
+    encoder.stream.set_zero_linger().unwrap();
+    drop(encoder.stream);
+    assert_eq!(rest(source).await.1, Some(SourceEnd::Finished));
+}
+
+/// A transport that fails where it would end, as TCP does when the network is gone.
+struct Failing(DuplexStream);
+
+impl AsyncRead for Failing {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.0).poll_read(cx, buf))?;
+        Poll::Ready(if buf.filled().len() > before { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) })
+    }
+}
+
+impl AsyncWrite for Failing {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_connection_is_a_loss_unless_the_encoder_was_parting() {
+    for parting in [false, true] {
+        let mut server = server();
+        let (stream, theirs) = duplex(64 << 10);
+        tokio::spawn(server.serve(Failing(theirs), PEER.parse().unwrap()));
+        let mut encoder = Encoder { stream, served: None };
+        encoder.publish().await;
+        let source = server.next().await.accept();
+        if parting {
+            encoder.command(&["FCUnpublish".into(), 3.0.into(), Value::Null, "KEY".into()]).await;
+        }
+        encoder.send(8, 0, &speex(50)).await;
+        drop(encoder);
+        let (frames, end) = rest(source).await;
+        assert_eq!(frames.len(), 1);
+        if parting {
+            assert_eq!(end, Some(SourceEnd::Finished));
+        } else {
+            assert_eq!(lost(end), Fault::passing(Blame::Source, "the encoder's connection broke: timed out"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_protocol_is_told_to_both_sides() {
+    let mut server = server();
+    let (mut encoder, source) = publishing(&mut server).await;
+    encoder.send(8, 0, &speex(50)).await;
+    encoder.send(9, 0, &[0x1e, 0]).await;
+    let (frames, end) = rest(source).await;
+    assert_eq!(frames.len(), 1, "what came before is not lost");
+    assert_eq!(lost(end), Fault::new(Blame::Source, "unknown video codec number 14"));
+    let said = encoder.hear_out().await;
+    assert!(said.contains("NetStream.Failed") && said.contains("unknown video codec number 14"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_and_charges_the_address_for_a_moment() {
+    let (mut server, registry) = server_with(Config { max_waiting_per_address: 1, ..Config::default() });
+    let mut encoder = Encoder::connect(&server);
+    encoder.publish().await;
+    server.next().await.reject(Fault::new(Blame::Access, "no such stream key"));
+    let said = encoder.hear_out().await;
+    assert!(said.contains("NetStream.Publish.Failed") && said.contains("no such stream key"), "{said}");
+    drop(encoder.stream);
+    assert_eq!(Encoder::connect(&server).hear_out().await, "", "not even greeted");
+    encoder.served.unwrap().await.unwrap();
+    let mut again = Encoder::connect(&server);
+    again.publish().await;
+    server.next().await;
+    assert!(shown(&registry).contains("rtmp_refused_connections_total{reason=\"address\"} 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_session_can_let_go_with_words_or_without() {
+    for (fault, wanted) in [
+        (Some(Fault::new(Blame::Room, "the room was deleted")), ["NetStream.Failed", "the room was deleted"]),
+        (None, ["NetStream.Unpublish.Success", "has ended"]),
+    ] {
+        let mut server = server();
+        let (mut encoder, source) = publishing(&mut server).await;
+        let Source { mut events, stop } = source;
+        stop.send(fault).unwrap();
+        // It goes on sending, as encoders do until they have read.
+        encoder.send(8, 0, &speex(5000)).await;
+        let said = encoder.hear_out().await;
+        assert!(wanted.iter().all(|w| said.contains(w)), "{said}");
+        assert!(matches!(events.recv().await, Some(SourceEvent::Ended(SourceEnd::Finished))));
+    }
+    // Dropped without a word.
+    let mut server = server();
+    let (mut encoder, source) = publishing(&mut server).await;
+    drop(source);
+    assert!(encoder.hear_out().await.contains("NetStream.Unpublish.Success"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_nobody_answers_are_refused() {
+    let mut server = server();
+    let mut encoder = Encoder::connect(&server);
+    encoder.publish().await;
+    drop(server.next().await);
+    assert!(encoder.hear_out().await.contains("the publish was not answered"));
+
+    let mut encoder = Encoder::connect(&server);
+    encoder.publish().await;
+    let mut request = server.next().await;
+    request.withdrawn().await;
+    assert!(encoder.hear_out().await.contains("was not answered in time"));
+    assert_eq!(rest(request.accept()).await.1, Some(SourceEnd::Finished));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_leaves_while_it_waits_withdraws_its_request() {
+    let mut server = server();
+    let mut encoder = Encoder::connect(&server);
+    encoder.publish().await;
+    let mut request = server.next().await;
+    drop(encoder.stream);
+    request.withdrawn().await;
+    assert_eq!(rest(request.accept()).await, (vec![], Some(SourceEnd::Finished)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn media_before_the_answer_is_kept_and_pings_are_answered_meanwhile() {
+    let mut server = server();
+    let mut encoder = Encoder::connect(&server);
+    encoder.publish().await;
+    let request = server.next().await;
+    for time in 0..100 {
+        encoder.send(8, time, &speex(300)).await;
+    }
+    encoder.send(4, 0, &[0, 6, b'p', b'i', b'n', b'g']).await;
+    encoder.hear("ping").await;
+    let source = request.accept();
+    drop(encoder.stream);
+    assert_eq!(rest(source).await.0.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_stalls_stops_the_encoder_and_loses_nothing() {
+    let mut server = server();
+    let mut encoder = Encoder::with_pipe(&server, 4096, PEER);
+    encoder.publish().await;
+    let source = server.next().await.accept();
+    let sent = 5000;
+    let mut writer = tokio::spawn(async move {
+        for time in 0..sent {
+            encoder.send(8, time, &speex(200)).await;
+        }
+        encoder.goodbye().await;
+        encoder
+    });
+    // Virtual time runs only when nothing else can: here, when the encoder is stuck. Longer than any deadline but the idle one.
+    tokio::time::timeout(Duration::from_secs(50), &mut writer).await.expect_err("the encoder is held back");
+    let (frames, end) = rest(source).await;
+    assert_eq!((frames.len(), end), (sent as usize, Some(SourceEnd::Finished)));
+    writer.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_session_does_not_make_the_encoder_look_silent() {
+    let mut server = server();
+    let mut encoder = Encoder::with_pipe(&server, 4096, PEER);
+    encoder.publish().await;
+    let source = server.next().await.accept();
+    let writer = tokio::spawn(async move {
+        for time in 0..1000 {
+            encoder.send(8, time, &speex(200)).await;
+        }
+        encoder.goodbye().await;
+    });
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(rest(source).await.1, Some(SourceEnd::Finished));
+    writer.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_that_do_not_read_or_do_not_speak_are_let_go() {
+    let mut server = server();
+    let mut encoder = Encoder::with_pipe(&server, 4096, PEER);
+    encoder.publish().await;
+    let source = server.next().await.accept();
+    let ping = message(4, 0, &[0, 6, 0, 0, 0, 0]);
+    // The answers fill the pipe back; then writing fails, as the server is gone.
+    while encoder.stream.write_all(&ping).await.is_ok() {}
+    let fault = lost(rest(source).await.1);
+    assert_eq!(fault.text, "the encoder does not read the answers");
+
+    let mut silent = Encoder::connect(&server);
+    assert_eq!(silent.hear_out().await, "");
+
+    let (mut encoder, source) = publishing(&mut server).await;
+    assert!(encoder.hear_out().await.contains("the encoder has gone silent"));
+    assert_eq!(lost(rest(source).await.1), Fault::passing(Blame::Source, "the encoder has gone silent"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_server_sends_away_who_waits_and_keeps_who_publishes() {
+    let mut server = server();
+    let (mut publisher, source) = publishing(&mut server).await;
+    let mut waiting = Encoder::connect(&server);
+    waiting.publish().await;
+    let _request = server.next().await;
+    let mut greeted = Encoder::connect(&server);
+    greeted.handshake().await;
+    greeted.hear("NetConnection.Connect.Success").await;
+    drop(server);
+    assert!(waiting.hear_out().await.contains("the server is shutting down"));
+    assert!(greeted.hear_out().await.contains("the server is shutting down"));
+    publisher.send(8, 0, &speex(9)).await;
+    publisher.goodbye().await;
+    let (frames, end) = rest(source).await;
+    assert_eq!((frames.len(), end), (1, Some(SourceEnd::Finished)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_bounded_and_publishers_do_not_count_for_their_address() {
+    let config = Config { max_connections: 3, max_waiting_per_address: 1, ..Config::default() };
+    let (mut server, registry) = server_with(config);
+    let (_first, _source) = publishing(&mut server).await;
+    let (_second, _other_source) = publishing(&mut server).await;
+    let _waiting = Encoder::connect(&server);
+    assert_eq!(Encoder::with_pipe(&server, 1000, "[2001:db8::1]:1").hear_out().await, "");
+    assert!(shown(&registry).contains("rtmp_refused_connections_total{reason=\"connections\"} 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_that_speak_no_rtmp_are_closed_on() {
+    let (server, registry) = server_with(Config::default());
+    for hello in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01\x02\x00"] {
+        let mut stranger = Encoder::connect(&server);
+        stranger.stream.write_all(hello).await.unwrap();
+        assert_eq!(stranger.hear_out().await, "");
+    }
+    assert!(shown(&registry).contains("rtmp_ended_connections_total{how=\"not_rtmp\"} 2"));
+}
