@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let (config, warnings) = match config::load(&sources) {
         Ok(loaded) => loaded,
         Err(faults) => {
-            eprintln!("{faults}");
+            eprintln!("ingress: the configuration can't be used: {faults:#}");
             return ExitCode::from(EXIT_CONFIG);
         }
     };
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 
 fn check_config(config: &Config, warnings: &[Warning]) -> ExitCode {
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        eprintln!("warning: {warning:#}");
     }
     println!("{}", config.describe());
     ExitCode::SUCCESS

@@ -102,7 +102,7 @@ impl Sessions {
     /// Ends all sessions, in order.
     pub fn stop_all(&self) {
         for entry in self.registry.list() {
-            if entry.tell(Command::Stop(Stop::Shutdown)).is_err() {
+            if entry.tell(Command::Stop(Stop::Shutdown)).is_err() && !entry.is_ending() {
                 warn!(resourceID = %entry.resource_id, "a session is too busy to be told to stop");
             }
         }
