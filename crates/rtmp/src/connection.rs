@@ -390,7 +390,7 @@ fn stream_key<'a>(app: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> {
     let (app, name) = (plain(app), plain(name));
     let (path, key) =
         if name.is_empty() { app.rsplit_once('/')? } else { (app, name.rsplit('/').next().unwrap_or_default()) };
-    let path = path.split('/').next().filter(|p| *p != key).unwrap_or_default();
+    let path = path.split('/').next().filter(|p| shown(p) != shown(key)).unwrap_or_default();
     (!key.is_empty()).then_some((path, key))
 }
 

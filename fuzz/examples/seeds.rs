@@ -1,0 +1,208 @@
+//! Writes `seeds/`: small inputs that reach deep into each target, made of what encoders send.
+
+use bytes::Bytes;
+use fuzz::op;
+use link::{Hello, Job, ToChild, ToParent, VERSION};
+use model::{AudioEncoding, EncodedVideo, Frame, Kind, MediaTime, Quality, VideoCodec, VideoConfig};
+use rtmp::amf::{Value, encode_all, object};
+use std::path::Path;
+
+const FILES: [(&str, &[u8]); 6] = [
+    ("hevc-opus", include_bytes!("../../crates/rtmp/tests/data/hevc-opus.flv")),
+    ("av1-ac3", include_bytes!("../../crates/rtmp/tests/data/av1-ac3.flv")),
+    ("av1-eac3", include_bytes!("../../crates/rtmp/tests/data/av1-eac3.flv")),
+    ("vp9-flac", include_bytes!("../../crates/rtmp/tests/data/vp9-flac.flv")),
+    ("avc-mp3", include_bytes!("../../crates/rtmp/tests/data/avc-mp3.flv")),
+    ("multitrack", include_bytes!("../../crates/rtmp/tests/data/multitrack.flv")),
+];
+
+/// Bytes of a tag that are kept: headers and configurations are at the front.
+const KEPT: usize = 150;
+
+/// The first tags of a file: type, timestamp, body.
+fn tags(file: &[u8]) -> Vec<(u8, u32, &[u8])> {
+    let mut rest = &file[13..];
+    let mut tags = Vec::new();
+    while tags.len() < 16 && rest.len() > 11 {
+        let size = u32::from_be_bytes([0, rest[1], rest[2], rest[3]]) as usize;
+        let time = u32::from_be_bytes([rest[7], rest[4], rest[5], rest[6]]);
+        tags.push((rest[0], time, &rest[11..11 + size]));
+        rest = &rest[11 + size + 4..];
+    }
+    tags
+}
+
+/// A message in chunks of 128 with a full header in front.
+fn message(id: u8, kind: u8, time: u32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![id];
+    bytes.extend(&time.min(0xff_ffff).to_be_bytes()[1..]);
+    bytes.extend(&(body.len() as u32).to_be_bytes()[1..]);
+    bytes.extend([kind, 1, 0, 0, 0]);
+    let extended = if time >= 0xff_ffff { time.to_be_bytes().to_vec() } else { Vec::new() };
+    bytes.extend(&extended);
+    for (i, chunk) in body.chunks(128).enumerate() {
+        if i > 0 {
+            bytes.push(0xc0 | id);
+            bytes.extend(&extended);
+        }
+        bytes.extend(chunk);
+    }
+    bytes
+}
+
+fn connect() -> Vec<Value> {
+    let codecs = Value::Array(["hvc1", "av01"].map(Value::from).into());
+    let properties = object([("app", "live".into()), ("flashVer", "FMLE/3.0".into()), ("fourCcList", codecs)]);
+    vec!["connect".into(), 1.0.into(), properties]
+}
+
+fn publish() -> Vec<Value> {
+    vec!["publish".into(), 5.0.into(), Value::Null, "KEY".into(), "live".into()]
+}
+
+/// Operations that bring these bytes in.
+fn receive(bytes: &[u8]) -> Vec<u8> {
+    bytes.chunks(255).flat_map(|c| [&[op::RECEIVE, c.len() as u8][..], c].concat()).collect()
+}
+
+/// A connection that publishes, then these bytes.
+fn published(bytes: &[u8]) -> Vec<u8> {
+    let commands = [connect(), publish()].map(|c| message(3, 20, 0, &encode_all(&c))).concat();
+    [&[op::GREET, 0][..], &receive(&commands), &[op::ACCEPT, 0], &receive(bytes), &[op::WAIT, 40, op::WAIT, 40]]
+        .concat()
+}
+
+fn write(target: &str, name: &str, bytes: &[u8]) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+    std::fs::create_dir_all(&directory).expect("seeds can be written");
+    std::fs::write(directory.join(name), &bytes[..bytes.len().min(4000)]).expect("seeds can be written");
+}
+
+fn main() {
+    connections();
+    for (name, file) in FILES {
+        let bodies: Vec<u8> = tags(file)
+            .iter()
+            .flat_map(|(_, _, body)| {
+                let body = &body[..body.len().min(KEPT)];
+                [&(body.len() as u16).to_be_bytes()[..], body].concat()
+            })
+            .collect();
+        write("flv_tags", name, &bodies);
+        write("enhanced_tags", name, &bodies);
+        let metadata = tags(file).iter().find(|t| t.0 == 18).map(|t| t.2.to_vec()).unwrap_or_default();
+        write("amf", name, &metadata);
+    }
+    write("amf", "connect", &encode_all(&connect()));
+    configurations();
+    messages();
+}
+
+fn connections() {
+    for (name, file) in FILES {
+        let stream: Vec<u8> = tags(file)
+            .iter()
+            .flat_map(|(kind, time, body)| {
+                let body = &body[..body.len().min(KEPT)];
+                message(if *kind == 8 { 4 } else { 6 }, *kind, *time, body)
+            })
+            .collect();
+        write("rtmp_connection", name, &published(&stream));
+        write("rtmp_chunks", name, &[&[7][..], &stream].concat());
+    }
+    let call = |name: &str| message(3, 20, 0, &encode_all(&[name.into(), 2.0.into(), Value::Null, "KEY".into()]));
+    let calls: Vec<u8> =
+        ["releaseStream", "FCPublish", "createStream", "_checkbw", "getStreamLength"].map(call).concat();
+    let goodbye = ["FCUnpublish", "deleteStream"].map(call).concat();
+    let start = receive(&[message(3, 20, 0, &encode_all(&connect())), calls].concat());
+    let end = receive(&[message(3, 20, 0, &encode_all(&publish())), goodbye].concat());
+    write("rtmp_connection", "commands", &[&[op::GREET, 0][..], &start, &end].concat());
+    let play = message(3, 20, 0, &encode_all(&["play".into(), 3.0.into(), Value::Null, "KEY".into()]));
+    let play = [message(3, 20, 0, &encode_all(&connect())), play].concat();
+    write("rtmp_connection", "play", &[&[op::GREET, 0][..], &receive(&play)].concat());
+    let control = [
+        message(2, 1, 0, &4096u32.to_be_bytes()),
+        message(2, 5, 0, &1000u32.to_be_bytes()),
+        message(2, 4, 0, &[0, 6, 0, 0, 0, 9]),
+        message(2, 2, 0, &6u32.to_be_bytes()),
+        message(6, 9, 0x0100_0000, &[0x12; 300]),
+        vec![0x46, 0, 0, 20, 0, 1, 44, 9],
+    ]
+    .concat();
+    write("rtmp_connection", "control", &published(&control));
+    write("rtmp_chunks", "control", &[&[3][..], &control].concat());
+    let tag = [&[9, 0, 0, 6, 0, 0, 1, 0, 0, 0, 0, 0x12, 0, 0, 0x84, 3, 0x11, 0, 0, 0, 17][..]].concat();
+    write("rtmp_connection", "aggregate", &published(&message(6, 22, 9, &tag.repeat(3))));
+}
+
+fn configurations() {
+    let body = |file: usize, kind: u8, skip: usize| {
+        tags(FILES[file].1)
+            .iter()
+            .find(|t| t.0 == kind && t.2.len() > skip + 4)
+            .map(|t| t.2[skip..].to_vec())
+            .unwrap_or_default()
+    };
+    write("avc_config", "avcc", &body(4, 9, 5));
+    write("hevc_config", "hvcc", &body(0, 9, 5));
+    write("av1_config", "svt", &body(1, 9, 5));
+    write("av1_config", "libaom", &body(2, 9, 5));
+    write("sound_configs", "opus", &body(0, 8, 5));
+    write("sound_configs", "flac", &body(3, 8, 5));
+    write("sound_configs", "mp3", &body(4, 8, 1)[..40]);
+    write("sound_configs", "aac", &[0x12, 0x10, 0x56, 0xe5, 0]);
+    write("sound_configs", "ac3", &[0x0b, 0x77, 0xb7, 0x92, 0x08, 0x40, 0xeb, 0xf8]);
+    let sps = [
+        0x67, 0x64, 0, 0x28, 0xac, 0xd9, 0x40, 0x78, 0x04, 0x4f, 0xde, 0x02, 0x20, 0, 0, 3, 0, 0x20, 0, 0, 6, 0x43,
+        0xe2, 0xc5, 0xb2, 0xc0,
+    ];
+    write("avc_config", "sps", &sps);
+}
+
+fn messages() {
+    let frame = Frame {
+        kind: Kind::Video,
+        pts: MediaTime::from_millis(80),
+        dts: MediaTime::from_millis(40),
+        key: true,
+        data: Bytes::from_static(&[0, 0, 0, 2, 0x65, 0x88]),
+    };
+    let job = Job {
+        video_codec: EncodedVideo::H264,
+        max_frame_rate: 30.0,
+        audio: AudioEncoding { channels: 2, bitrate: 96_000, dtx: true },
+    };
+    let layers = model::VideoEncoding::default_layers();
+    assert_eq!(layers.first().map(|l| l.quality), Some(Quality::Low));
+    let config = VideoConfig { codec: VideoCodec::H264, record: Bytes::from_static(&[1, 66]), size: Some((64, 48)) };
+    let mut down = vec![5];
+    for message in [
+        ToChild::Hello(Hello { version: VERSION }),
+        ToChild::Job(job),
+        ToChild::VideoConfig(config),
+        ToChild::Frame(frame),
+        ToChild::Layers(layers),
+        ToChild::Wanted { layer: 1, wanted: false },
+        ToChild::KeyFrame { layer: 0 },
+        ToChild::Finish,
+    ] {
+        link::encode(&message, &mut down).expect("short");
+    }
+    write("link_messages", "to-child", &down);
+    let mut up = vec![9];
+    for message in [
+        ToParent::Hello(Hello { version: VERSION }),
+        ToParent::Ready,
+        ToParent::VideoFormat { width: 1280, height: 720, frame_rate: Some(25.0) },
+        ToParent::AudioFormat { sample_rate: 48_000, channels: 2 },
+        ToParent::Video { layer: 0, pts: MediaTime::ZERO, key: true, data: Bytes::from_static(&[0, 0, 1, 0x65]) },
+        ToParent::Audio { pts: MediaTime::ZERO, data: Bytes::from_static(&[0xfc]) },
+        ToParent::Alive { received: 9, sent: 8 },
+        ToParent::Unusable { kind: Kind::Audio, reason: "no decoder".into() },
+        ToParent::Failed { reason: "gone".into() },
+        ToParent::Finished,
+    ] {
+        link::encode(&message, &mut up).expect("short");
+    }
+    write("link_messages", "to-parent", &up);
+}

@@ -1,0 +1,37 @@
+//! Fuzz targets: each takes any bytes and panics if a parser or the RTMP engine breaks one of its promises.
+//!
+//! `cargo test -p fuzz` replays `seeds/` with the stable compiler. `cargo-fuzz/` is a workspace of its own that hands the same
+//! functions to libFuzzer:
+//!
+//! ```sh
+//! cargo install cargo-fuzz
+//! cd fuzz/cargo-fuzz
+//! cargo +nightly fuzz run --fuzz-dir . rtmp_connection corpus/rtmp_connection ../seeds/rtmp_connection -- -max_total_time=60
+//! ```
+//!
+//! An input that made a target panic becomes a seed once the fault is mended. `cargo run -p fuzz --example seeds` writes the
+//! seeds anew after an input's layout has changed.
+#![forbid(unsafe_code)]
+
+mod engine;
+mod parsers;
+
+pub use engine::{op, rtmp_chunks, rtmp_connection};
+pub use parsers::{amf, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, link_messages, sound_configs};
+
+/// A fuzz target.
+pub type Target = fn(&[u8]);
+
+/// All targets by name; `seeds/` has a directory for each.
+pub const TARGETS: [(&str, Target); 10] = [
+    ("rtmp_connection", rtmp_connection),
+    ("rtmp_chunks", rtmp_chunks),
+    ("amf", amf),
+    ("flv_tags", flv_tags),
+    ("enhanced_tags", enhanced_tags),
+    ("avc_config", avc_config),
+    ("hevc_config", hevc_config),
+    ("av1_config", av1_config),
+    ("sound_configs", sound_configs),
+    ("link_messages", link_messages),
+];
