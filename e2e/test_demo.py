@@ -1,5 +1,6 @@
 """`./x demo`, as a newcomer runs it."""
 
+import contextlib
 import os
 import re
 import signal
@@ -12,13 +13,20 @@ DEMO = Path(__file__).with_name("demo.py")
 TOP = DEMO.parent.parent
 
 
-def start(tmp_path, *arguments, command=(sys.executable, DEMO)):
-    """The demo; its programs inherit a mark that we can find them by."""
+@contextlib.contextmanager
+def running(tmp_path, *arguments, command=(sys.executable, DEMO)):
+    """The demo; its programs inherit a mark that we can find them by. Whatever is left of it in the end is killed."""
     env = {**os.environ, "TMPDIR": str(tmp_path), "DEMO_MARK": str(tmp_path)}
-    return subprocess.Popen(
+    demo = subprocess.Popen(
         [*command, *arguments], cwd=TOP, env=env, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )
+    try:
+        yield demo
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(demo.pid, signal.SIGKILL)
+        demo.wait()
 
 
 def left_behind(tmp_path):
@@ -35,8 +43,8 @@ def left_behind(tmp_path):
 
 
 def test_it_shows_what_a_viewer_sees_and_leaves_nothing(tmp_path):
-    demo = start(tmp_path, "--seconds", "12", command=[TOP / "x", "demo"])
-    said, _ = demo.communicate(timeout=80)
+    with running(tmp_path, "--seconds", "12", command=[TOP / "x", "demo"]) as demo:
+        said, _ = demo.communicate(timeout=80)
     assert demo.returncode == 0, said
     assert re.search(r"Server +rtmp://127\.0\.0\.1:\d+/live", said), said
     assert re.search(r"Stream Key +\S{8,}", said), said
@@ -46,13 +54,13 @@ def test_it_shows_what_a_viewer_sees_and_leaves_nothing(tmp_path):
 
 
 def test_it_waits_for_an_encoder_of_ones_own_and_ends_with_ctrl_c(tmp_path):
-    demo = start(tmp_path, "--no-source")
     said, end = "", time.monotonic() + 60
-    while "no picture" not in said:
-        assert time.monotonic() < end and (line := demo.stdout.readline()), said
-        said += line
-    demo.send_signal(signal.SIGINT)
-    rest, _ = demo.communicate(timeout=30)
+    with running(tmp_path, "--no-source") as demo:
+        while "no picture" not in said:
+            assert time.monotonic() < end and (line := demo.stdout.readline()), said
+            said += line
+        demo.send_signal(signal.SIGINT)
+        rest, _ = demo.communicate(timeout=30)
     assert demo.returncode == 0, said + rest
     assert left_behind(tmp_path) == []
 

@@ -69,8 +69,10 @@ class Stack:
         return self
 
     def start_redis(self):
+        """Redis with a disk: one that comes back knows what it knew, as in a deployment."""
         port = self.port["redis"]
-        self.redis = self.program("redis", ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", self.dir])
+        options = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--dir", self.dir]
+        self.redis = self.program("redis", ["redis-server", *options])
         self.redis.wait_port(port)
 
     def start_livekit(self):
@@ -148,7 +150,7 @@ cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost
             with contextlib.suppress(RuntimeError):
                 self.ingress.wait_exit(5)
         for p in reversed(self.programs):
-            p.end()
+            p.kill()  # nothing here has anything to save, and livekit-server may take 5 s to go by itself
         if not keep:
             shutil.rmtree(self.dir, ignore_errors=True)
 
