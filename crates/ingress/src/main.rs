@@ -1,4 +1,5 @@
 //! The program: `ingress` serves; `ingress check-config` looks at a configuration; `ingress transcode` is for itself.
+#![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
 use service::config::{self, Config, Sources, Warning};

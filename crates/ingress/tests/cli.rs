@@ -5,7 +5,9 @@ use std::process::{Command, Output};
 
 fn ingress(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ingress"));
-    for name in ["LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "LIVEKIT_WS_URL", "INGRESS_CONFIG_FILE", "INGRESS_CONFIG_BODY"] {
+    for name in
+        ["LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "LIVEKIT_WS_URL", "INGRESS_CONFIG_FILE", "INGRESS_CONFIG_BODY"]
+    {
         command.env_remove(name);
     }
     command.args(arguments).output().expect("the program starts")

@@ -19,5 +19,5 @@ pub use encoding::{
 pub use fault::{Blame, Fault};
 pub use frame::{AudioConfig, Frame, Media, SourceTracks, VideoConfig};
 pub use id::{IngressId, ResourceId, Secret};
-pub use spec::{AudioSpec, InputKind, IngressSpec, TrackSource, VideoSpec};
+pub use spec::{AudioSpec, IngressSpec, InputKind, TrackSource, VideoSpec};
 pub use time::MediaTime;

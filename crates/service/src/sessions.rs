@@ -80,7 +80,12 @@ pub struct NewSession {
 impl Sessions {
     /// No sessions yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self { parts, registry: Registry::default(), draining: AtomicBool::new(false), active: AtomicUsize::new(0) })
+        Arc::new(Self {
+            parts,
+            registry: Registry::default(),
+            draining: AtomicBool::new(false),
+            active: AtomicUsize::new(0),
+        })
     }
 
     /// The one registry.

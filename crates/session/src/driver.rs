@@ -11,8 +11,8 @@ use crate::transcoder::{FromChild, Transcoder, Transcoders};
 use crate::{Report, Source, SourceEnd, SourceEvent, Status};
 use link::{Job, ToChild, ToParent};
 use model::{
-    AudioConfig, Blame, Fault, Frame, IngressSpec, Kind, Layer, Media, MediaTime, Quality, Secret, SourceTracks, VideoConfig,
-    fit_layers,
+    AudioConfig, Blame, Fault, Frame, IngressSpec, Kind, Layer, Media, MediaTime, Quality, Secret, SourceTracks,
+    VideoConfig, fit_layers,
 };
 use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
 use std::sync::Arc;
@@ -523,8 +523,7 @@ impl Driver {
             return;
         }
         let mut config = publish::Config::new(self.ws_url.clone(), self.token.clone());
-        config.attributes =
-            vec![("ingress.resourceID".to_owned(), self.place.entry.resource_id.to_string())];
+        config.attributes = vec![("ingress.resourceID".to_owned(), self.place.entry.resource_id.to_string())];
         config.loopback = self.loopback;
         let (room, events) = self.rooms.join(config, Tracks { video, audio });
         self.room = Some(room);

@@ -284,7 +284,8 @@ impl Session {
             return None;
         }
         let waits = |t: &Track| t.announced == Some(true) || t.seen;
-        let patience = if (waits(&self.audio) && !self.audio.decodable) || (waits(&self.video) && !self.video.decodable) {
+        let patience = if (waits(&self.audio) && !self.audio.decodable) || (waits(&self.video) && !self.video.decodable)
+        {
             ANNOUNCED_TRACK_WAIT
         } else {
             OTHER_TRACK_WAIT
@@ -303,9 +304,8 @@ impl Session {
             return;
         }
         let joined = self.audio.published || self.video.published;
-        let settled = |t: &Track| {
-            t.decodable || t.published || t.unusable.is_some() || (t.announced == Some(false) && !t.seen)
-        };
+        let settled =
+            |t: &Track| t.decodable || t.published || t.unusable.is_some() || (t.announced == Some(false) && !t.seen);
         let waited = self.tracks_deadline().is_none_or(|d| now >= d);
         if joined || waited || (settled(&self.audio) && settled(&self.video)) {
             self.audio.published |= ready.audio;

@@ -32,7 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How long after one child was taken the next is started: the session that took it needs the CPU for its first picture.
 const REFILL_AFTER: Duration = Duration::from_millis(1_500);
 /// Environment that a child may see: where GStreamer keeps things, language, and where to find C libraries.
-const ENVIRONMENT: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
+const ENVIRONMENT: &[&str] =
+    &["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
 
 /// What a child says, or how it ended.
 #[derive(Debug)]
@@ -132,9 +133,8 @@ impl Pool {
     /// Needs a tokio runtime.
     pub fn new(program: impl Into<PathBuf>, arguments: &[&str], keep_warm: bool) -> Self {
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let pool = Self {
-            inner: Arc::new(Inner { program: program.into(), arguments, keep_warm, warm: Mutex::new(None) }),
-        };
+        let pool =
+            Self { inner: Arc::new(Inner { program: program.into(), arguments, keep_warm, warm: Mutex::new(None) }) };
         pool.refill(Duration::ZERO);
         pool
     }
@@ -247,13 +247,14 @@ async fn run(
     writing.abort();
     let _ = (&mut writing).await;
     // A child that closed its socket exits by itself; one that hangs, or is not needed any more, does not get to choose.
-    let exit = match tokio::time::timeout(Duration::from_millis(if how.is_some() { 200 } else { 0 }), child.wait()).await {
-        Ok(exit) => exit,
-        Err(_) => {
-            let _ = child.start_kill();
-            child.wait().await
-        }
-    };
+    let exit =
+        match tokio::time::timeout(Duration::from_millis(if how.is_some() { 200 } else { 0 }), child.wait()).await {
+            Ok(exit) => exit,
+            Err(_) => {
+                let _ = child.start_kill();
+                child.wait().await
+            }
+        };
     let Some(how) = how else { return };
     let exit = exit.map_or_else(|e| e.to_string(), |status| status.to_string());
     let _ = from.send(FromChild::Gone(format!("{how}, {exit}"))).await;

@@ -6,11 +6,7 @@ use session::transcoder::{FromChild, Pool, Transcoders};
 use std::time::Duration;
 
 fn job() -> Job {
-    Job {
-        video_codec: EncodedVideo::H264,
-        max_frame_rate: 30.0,
-        audio: AudioPreset::OpusStereo96k.encoding(),
-    }
+    Job { video_codec: EncodedVideo::H264, max_frame_rate: 30.0, audio: AudioPreset::OpusStereo96k.encoding() }
 }
 
 async fn end_of(script: &str) -> String {

@@ -132,8 +132,7 @@ fn spec() -> IngressSpec {
 impl Stage {
     fn new() -> Self {
         let registry = Registry::default();
-        let place =
-            registry.enter(IngressId("IN_1".into()), ResourceId("RT_1".into()), InputKind::Rtmp, true).unwrap();
+        let place = registry.enter(IngressId("IN_1".into()), ResourceId("RT_1".into()), InputKind::Rtmp, true).unwrap();
         let (feed, source) = source();
         let (children_tx, children) = mpsc::unbounded_channel();
         let (rooms_tx, rooms) = mpsc::unbounded_channel();
@@ -159,8 +158,14 @@ impl Stage {
 
     async fn frame(&self, at_ms: i64, key: bool) {
         let at = MediaTime::from_millis(at_ms);
-        self.media(Media::Frame(Frame { kind: Kind::Video, pts: at, dts: at, key, data: Bytes::from_static(b"picture") }))
-            .await;
+        self.media(Media::Frame(Frame {
+            kind: Kind::Video,
+            pts: at,
+            dts: at,
+            key,
+            data: Bytes::from_static(b"picture"),
+        }))
+        .await;
     }
 
     async fn report(&mut self) -> Report {
@@ -190,7 +195,10 @@ impl Stage {
         child.picture(0, true).await;
         let report = self.report().await;
         assert_eq!((report.status, report.room_id.as_str()), (Status::Publishing, "RM_1"));
-        assert_eq!(report.video.as_ref().map(|v| (v.mime.as_str(), v.width, v.height)), Some(("video/H264", 1280, 720)));
+        assert_eq!(
+            report.video.as_ref().map(|v| (v.mime.as_str(), v.width, v.height)),
+            Some(("video/H264", 1280, 720))
+        );
         (child, room)
     }
 

@@ -1,3 +1,5 @@
+//! Configurations as people write them, right and wrong.
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

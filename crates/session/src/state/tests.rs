@@ -48,10 +48,7 @@ fn a_push_begins_and_ends() {
         [Action::StopSource(None), Action::FinishTranscoder]
     );
     assert_eq!(life.at(9_020, Input::TranscoderFinished), [Action::KillTranscoder, Action::LeaveRoom]);
-    assert_eq!(
-        life.at(9_040, Input::RoomLeft),
-        [Action::Report(Status::Inactive, String::new()), Action::Release]
-    );
+    assert_eq!(life.at(9_040, Input::RoomLeft), [Action::Report(Status::Inactive, String::new()), Action::Release]);
     assert!(life.session.ended());
     assert_eq!(life.session.deadline(), None);
 }
@@ -62,10 +59,7 @@ fn a_pull_ends_complete() {
     let (mut session, _) = Session::new(false, t0);
     session.step(Input::SourceEnded(SourceEnd::Finished), t0);
     session.step(Input::TranscoderFinished, t0);
-    assert_eq!(
-        session.step(Input::RoomLeft, t0),
-        [Action::Report(Status::Complete, String::new()), Action::Release]
-    );
+    assert_eq!(session.step(Input::RoomLeft, t0), [Action::Report(Status::Complete, String::new()), Action::Release]);
 }
 
 #[test]

@@ -101,7 +101,11 @@ fn a_source_that_stood_still_is_late_for_a_moment_only() {
         let sound = b.late(Kind::Audio, 1_000 + i * 40, 11_000 + i as u32 * 40 + 300);
         late.push(placed.late.max(sound.late));
         if i > 30 {
-            assert_eq!((placed.dts, sound.dts), (ms(12_000 + i * 40), ms(12_000 + i * 40)), "media time is real time again");
+            assert_eq!(
+                (placed.dts, sound.dts),
+                (ms(12_000 + i * 40), ms(12_000 + i * 40)),
+                "media time is real time again"
+            );
         }
     }
     assert_eq!(late.iter().position(Duration::is_zero), Some(15), "{late:?}");

@@ -1,3 +1,5 @@
+//! YAML of all kinds, hostile ones too.
+
 use super::*;
 
 fn show(node: &Node) -> String {

@@ -1,3 +1,5 @@
+//! The HTTP server against slow, silent and rude clients.
+
 use std::net::Ipv6Addr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,3 +1,5 @@
+//! Admission on virtual time.
+
 use super::*;
 
 use InputKind::{Rtmp, Url, Whip};

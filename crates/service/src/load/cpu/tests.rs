@@ -1,3 +1,5 @@
+//! CPU readings from made-up /proc and cgroup trees.
+
 use super::*;
 
 /// A machine made of files, removed in the end.

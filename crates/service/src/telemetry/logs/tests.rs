@@ -1,3 +1,5 @@
+//! Log lines as operators read them.
+
 use std::io;
 use std::sync::{Arc, Mutex};
 

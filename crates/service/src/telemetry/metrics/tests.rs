@@ -1,3 +1,5 @@
+//! The metrics page, name by name.
+
 use prometheus_client::metrics::counter::Counter;
 
 use super::*;
