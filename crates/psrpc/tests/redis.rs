@@ -154,12 +154,35 @@ async fn a_killed_redis_that_comes_back_finds_everything_subscribed_again() {
     let client_bus = bus(single(&redis));
     let client = Client::new(client_bus.clone(), "S");
     call(&client, "before").await.unwrap();
+    let subscription = serving.subscribe("c");
+    soon(subscription.confirmed().wait_for(|yes| *yes)).await.unwrap();
     for round in ["first", "second"] {
         redis.kill();
         down(&serving).await;
         down(&client_bus).await;
+        assert!(!*subscription.confirmed().borrow(), "nothing is subscribed while Redis is away");
         redis.restart();
+        soon(subscription.confirmed().wait_for(|yes| *yes)).await.unwrap();
         assert_eq!(call(&client, round).await.unwrap(), round);
+    }
+}
+
+#[tokio::test]
+async fn each_of_the_two_connections_is_replaced_when_it_is_cut() {
+    let redis = Redis::start(&[]);
+    let bus = bus(single(&redis));
+    let mut subscription = bus.subscribe("c");
+    for kind in ["normal", "pubsub"] {
+        soon(subscription.confirmed().wait_for(|yes| *yes)).await.unwrap();
+        up(&bus).await;
+        let mut link = bus.link();
+        link.mark_unchanged();
+        assert_eq!(redis.cli(&format!("CLIENT KILL TYPE {kind}")), "1");
+        soon(link.changed()).await.unwrap();
+        up(&bus).await;
+        soon(subscription.confirmed().wait_for(|yes| *yes)).await.unwrap();
+        assert_eq!(bus.publish("c", kind.into()).await.unwrap(), Some(1));
+        assert_eq!(soon(subscription.recv()).await.unwrap(), kind);
     }
 }
 
