@@ -21,4 +21,5 @@ mod track;
 pub use error::Error;
 pub use event::Event;
 pub use publisher::{Publisher, connect};
+pub use rtc::warm_up;
 pub use track::{AudioTrack, Config, Out, Tracks, VideoTrack};

@@ -5,11 +5,13 @@
 //!            first message               settled: media up, answered, published
 //! Opening ────────────────▶ Live ─────────────────────────────────────────────▶ Live
 //!  ▲  ▲                      │ signal or media lost
-//!  │  └── resume, once ──────┤
-//!  │                         │ that failed, or can't help
+//!  │  └─── resume ───────────┤
+//!  │                         │ that failed
 //!  └── rejoin ── Waiting ◀───┘          n² · 300 ms before the n-th attempt
 //! ```
-//! The first join is not tried again: whoever asked for it decides that.
+//! A resume that the server refuses, or without media, becomes a rejoin; while only the signalling can't be reached and
+//! media still flows, it is the resume that is tried again, so that no viewer notices. The first join is not tried again:
+//! whoever asked for it decides that.
 
 mod live;
 
@@ -73,10 +75,22 @@ enum Purpose {
 
 #[derive(Debug)]
 enum Phase {
-    Opening { purpose: Purpose, by: Instant },
-    Live { since: Purpose, settle_by: Option<Instant> },
-    Waiting { until: Instant },
-    Leaving { by: Instant },
+    Opening {
+        purpose: Purpose,
+        by: Instant,
+    },
+    Live {
+        since: Purpose,
+        settle_by: Option<Instant>,
+    },
+    /// Between two attempts to come back. The next is a resume if it may be, and media still flows then.
+    Waiting {
+        until: Instant,
+        may_resume: bool,
+    },
+    Leaving {
+        by: Instant,
+    },
     Ended,
 }
 
@@ -232,7 +246,7 @@ impl Room {
         if purpose == Purpose::Join {
             self.end(error.fault());
         } else {
-            self.opening_failed(purpose, error.to_string(), now);
+            self.opening_failed(purpose, error.to_string(), error.fault().retry, now);
         }
     }
 
@@ -243,7 +257,9 @@ impl Room {
                 let text = format!("LiveKit at {} closed the connection before we had joined", join::name(&self.base));
                 self.end(Fault::passing(Blame::Room, text));
             }
-            Phase::Opening { purpose, .. } => self.opening_failed(purpose, "the connection was closed".into(), now),
+            Phase::Opening { purpose, .. } => {
+                self.opening_failed(purpose, "the connection was closed".into(), true, now);
+            }
             Phase::Live { .. } => self.lost("the signalling connection broke".into(), true, now),
             Phase::Leaving { .. } => self.close(),
             Phase::Waiting { .. } | Phase::Ended => {}
@@ -258,7 +274,13 @@ impl Room {
                 let error = Error::Timeout { at: join::name(&self.base), within: self.timeout };
                 self.refused(&error, now);
             }
-            Phase::Waiting { until } if until <= now => self.open(Purpose::Rejoin, now),
+            Phase::Waiting { until, may_resume } if until <= now => {
+                if may_resume && self.link.up {
+                    self.resume(now);
+                } else {
+                    self.open(Purpose::Rejoin, now);
+                }
+            }
             Phase::Leaving { by } if by <= now => self.close(),
             Phase::Live { .. } => self.tick_live(now),
             _ => {}
@@ -268,7 +290,7 @@ impl Room {
     /// When [`Room::tick`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Opening { by, .. } | Phase::Leaving { by } | Phase::Waiting { until: by } => Some(by),
+            Phase::Opening { by, .. } | Phase::Leaving { by } | Phase::Waiting { until: by, .. } => Some(by),
             Phase::Live { settle_by, .. } => {
                 let ping = self.ping.next.min(self.ping.heard + self.ping.timeout);
                 let burst = self.link.burst.front().copied();
@@ -344,21 +366,28 @@ impl Room {
         let Phase::Live { since, settle_by } = self.phase else { return };
         tracing::debug!(why, "lost the room");
         if !self.established {
-            self.end(Fault::passing(Blame::Room, format!("cannot publish to LiveKit at {}: {why}", join::name(&self.base))));
+            self.end(Fault::passing(
+                Blame::Room,
+                format!("cannot publish to LiveKit at {}: {why}", join::name(&self.base)),
+            ));
             return;
         }
         self.start_reconnecting(why);
         let settled = settle_by.is_none();
         if settled && may_resume && !self.link.awaiting_answer && self.link.was_up {
-            self.attributes_sent = false;
-            self.phase = Phase::Opening { purpose: Purpose::Resume, by: now + self.timeout };
-            self.dial(Some(self.participant.clone()));
+            self.resume(now);
             return;
         }
         if !settled && since == Purpose::Rejoin {
             self.attempt += 1;
         }
-        self.rejoin(now);
+        self.come_back(false, now);
+    }
+
+    fn resume(&mut self, now: Instant) {
+        self.attributes_sent = false;
+        self.phase = Phase::Opening { purpose: Purpose::Resume, by: now + self.timeout };
+        self.dial(Some(self.participant.clone()));
     }
 
     fn start_reconnecting(&mut self, why: String) {
@@ -369,23 +398,28 @@ impl Room {
         }
     }
 
-    fn opening_failed(&mut self, purpose: Purpose, why: String, now: Instant) {
+    /// An attempt to come back came to nothing; `passing` says that it may not the next time.
+    fn opening_failed(&mut self, purpose: Purpose, why: String, passing: bool, now: Instant) {
         self.why = why;
         self.act(Action::HangUp);
-        if purpose == Purpose::Rejoin {
+        let may_resume = purpose == Purpose::Resume && passing && self.link.up;
+        if may_resume {
+            // As long as media flows there is no reason to give up.
+            self.attempt = ATTEMPTS.min(self.attempt + 1);
+        } else if purpose == Purpose::Rejoin {
             self.attempt += 1;
         }
-        self.rejoin(now);
+        self.come_back(may_resume, now);
     }
 
-    fn rejoin(&mut self, now: Instant) {
+    fn come_back(&mut self, may_resume: bool, now: Instant) {
         if self.attempt > ATTEMPTS {
             let text = format!("room disconnected unexpectedly: {}", self.why);
             self.end(Fault::passing(Blame::Room, text));
         } else if self.attempt == 0 {
             self.open(Purpose::Rejoin, now);
         } else {
-            self.phase = Phase::Waiting { until: now + ATTEMPT_DELAY * self.attempt * self.attempt };
+            self.phase = Phase::Waiting { until: now + ATTEMPT_DELAY * self.attempt * self.attempt, may_resume };
         }
     }
 

@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn a_refusal_never_quotes_the_token() {
         let token = Secret::new("eyJhbGciOi.payload.signature");
-        let body = format!("invalid token: {}, error: square/go-jose: error in\ncryptographic primitive", token.expose());
+        let body =
+            format!("invalid token: {}, error: square/go-jose: error in\ncryptographic primitive", token.expose());
         let response = Response::builder().status(401).body(Some(body.into_bytes())).unwrap();
         let words = refusal("ws://h".into(), &response, &token).to_string();
         assert_eq!(

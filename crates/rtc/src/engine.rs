@@ -21,6 +21,9 @@ const REPAIR_AGE: Duration = Duration::from_secs(3);
 /// layer, which is a quarter of that layer's second.
 const REPAIR_SHARE: f32 = 0.5;
 
+/// Between sender reports. Lips and voice are together from the first report of both on; a viewer who has only one waits.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Unanswered checks before a path counts as lost: 0.25 + 0.5 + 1 + 2 + 3 × 3 s, about as long as pion waits (15 s).
 const ICE_RETRANSMITS: usize = 7;
 
@@ -351,7 +354,9 @@ impl Engine {
                     self.tell_up();
                 }
             }
-            IceConnectionState::Disconnected => self.lost(),
+            // Before the first time it only means that nothing known so far leads there; more may come, and TCP is to come.
+            IceConnectionState::Disconnected if self.ice_up => self.lost(),
+            IceConnectionState::Disconnected => self.checking = true,
             // A restart: the old way serves until a new one is found.
             IceConnectionState::New | IceConnectionState::Checking => self.checking = true,
         }
@@ -392,7 +397,9 @@ fn rtc_config(config: &Config) -> RtcConfig {
         .set_extension(1, Extension::AudioLevel)
         .set_extension(4, Extension::RtpMid)
         .set_extension(10, Extension::RtpStreamId)
-        .set_extension(11, Extension::RepairedRtpStreamId);
+        .set_extension(11, Extension::RepairedRtpStreamId)
+        .set_rtcp_report_interval_audio(REPORT_INTERVAL)
+        .set_rtcp_report_interval_video(REPORT_INTERVAL);
     rtc.set_max_stun_retransmits(ICE_RETRANSMITS);
     let codecs = rtc.codec_config();
     let opus = FormatParams {

@@ -16,6 +16,9 @@ use tokio::time::Sleep;
 
 /// How long UDP may try alone before TCP is tried too: several round trips around the world.
 const TCP_DELAY: Duration = Duration::from_secs(1);
+/// The same while the server has named no UDP address: one may follow in the next message, or never, where the server
+/// remembers that UDP failed us.
+const TCP_ALONE_DELAY: Duration = Duration::from_millis(150);
 /// Nothing at all received for so long means that the way is broken: the other side answers a check of ours every 3 s, and
 /// reports on our media every second. Much sooner than ICE's own verdict.
 const SILENCE: Duration = Duration::from_secs(8);
@@ -40,6 +43,8 @@ pub struct Peer {
     /// The server's TCP addresses not tried yet, and from when on to try.
     tcp_remotes: Vec<SocketAddr>,
     tcp_at: Option<Instant>,
+    /// The server has named a UDP address.
+    udp_remote: bool,
     heard: Instant,
     timer: Pin<Box<Sleep>>,
     buffer: Box<[u8; DATAGRAM]>,
@@ -66,6 +71,7 @@ impl Peer {
             opening: None,
             tcp_remotes: Vec::new(),
             tcp_at: None,
+            udp_remote: false,
             heard: now,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             buffer: Box::new([0; DATAGRAM]),
@@ -107,6 +113,9 @@ impl Peer {
         }
         match transport {
             Transport::Udp => {
+                if !std::mem::replace(&mut self.udp_remote, true) && self.tcp_at.is_some() {
+                    self.tcp_at = Some(Instant::now() + TCP_DELAY);
+                }
                 if let Err(e) = self.bind_toward(remote) {
                     tracing::debug!(%remote, error = %e, "no socket towards a remote candidate");
                 }
@@ -115,7 +124,8 @@ impl Peer {
                 let known = self.tcp_remotes.contains(&remote) || self.tcp.as_ref().is_some_and(|t| t.remote == remote);
                 if !known && self.tcp_remotes.len() < MAX_TCP {
                     self.tcp_remotes.push(remote);
-                    self.tcp_at.get_or_insert(Instant::now() + TCP_DELAY);
+                    let delay = if self.udp_remote { TCP_DELAY } else { TCP_ALONE_DELAY };
+                    self.tcp_at.get_or_insert(Instant::now() + delay);
                 }
             }
         }
@@ -309,3 +319,6 @@ fn send_udp(sockets: &[Udp], from: SocketAddr, to: SocketAddr, datagram: &[u8]) 
         udp.send(to, datagram);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,10 @@ impl Room {
     /// The media connection has found no way for a while.
     pub(crate) fn peer_down(&mut self, now: Instant) {
         self.link.up = false;
+        if matches!(self.phase, Phase::Opening { .. } | Phase::Waiting { .. }) {
+            // Only now there is something to be lost by not coming back in time.
+            self.attempt = 0;
+        }
         self.lost("the media connection broke".into(), true, now);
     }
 
@@ -51,7 +55,7 @@ impl Room {
         self.link.up = false;
         match self.phase {
             Phase::Opening { purpose: Purpose::Join, .. } => self.end(Fault::new(Blame::Us, why)),
-            Phase::Opening { purpose, .. } => self.opening_failed(purpose, why, now),
+            Phase::Opening { purpose, .. } => self.opening_failed(purpose, why, false, now),
             Phase::Live { .. } => self.lost(why, false, now),
             Phase::Waiting { .. } | Phase::Leaving { .. } | Phase::Ended => {}
         }
@@ -97,7 +101,8 @@ impl Room {
             let ping = message::ping(millis(now - self.start), millis(self.ping.rtt));
             self.send(ping);
         }
-        while self.link.burst.pop_front_if(|at| *at <= now).is_some() {
+        while self.link.burst.front().is_some_and(|at| *at <= now) {
+            self.link.burst.pop_front();
             for layer in (0..self.layers.len()).filter(|l| self.layers[*l]) {
                 self.actions.push_back(Action::Emit(Event::KeyFrameWanted { layer }));
             }
@@ -154,7 +159,7 @@ impl Room {
         } else if is_final(leave) && leave.reason != proto::DisconnectReason::JoinFailure as i32 {
             self.end(disconnected(leave));
         } else {
-            self.opening_failed(purpose, reason.into(), now);
+            self.opening_failed(purpose, reason.into(), false, now);
         }
     }
 
@@ -278,7 +283,7 @@ impl Room {
     pub(super) fn catch_up(&mut self, now: Instant) {
         let Phase::Live { settle_by, .. } = &mut self.phase else { return };
         if self.link.awaiting_answer {
-            return self.send_attributes();
+            return;
         }
         let (video, audio) = (!self.link.video.offered, !self.link.audio.offered);
         let (video, audio) = (video && self.tracks.video.is_some(), audio && self.tracks.audio.is_some());
@@ -298,7 +303,12 @@ impl Room {
         }
     }
 
+    /// Only once everything else has settled: livekit-server stores what others list of a participant when its state or its
+    /// attributes change, and with tracks that came just before its state the stored copy can lack them (measured, 1.13.5).
     fn send_attributes(&mut self) {
+        if !matches!(self.phase, Phase::Live { settle_by: None, .. }) {
+            return;
+        }
         if !self.attributes_sent && !self.attributes.is_empty() {
             self.send(message::attributes(&self.attributes));
         }
@@ -321,6 +331,7 @@ impl Room {
         if std::mem::take(&mut self.reconnecting) {
             self.act(Action::Emit(Event::Reconnected));
         }
+        self.send_attributes();
     }
 
     fn what_is_missing(&self) -> String {
@@ -333,7 +344,9 @@ impl Room {
         } else if lacks(self.tracks.audio.is_some(), &self.link.audio) {
             format!("the audio track was not accepted within {within} s")
         } else {
-            format!("no media connection within {within} s, neither over UDP nor TCP; check the server's RTC ports and addresses")
+            format!(
+                "no media connection within {within} s, neither over UDP nor TCP; check the server's RTC ports and addresses"
+            )
         }
     }
 }

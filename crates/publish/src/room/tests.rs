@@ -161,6 +161,17 @@ impl Stay {
         stay
     }
 
+    fn refuse_after_waiting(&mut self) {
+        while self.dials.is_empty() {
+            self.wait(Duration::from_millis(100));
+        }
+        self.refuse(503);
+    }
+
+    fn query(&self) -> &str {
+        self.dials.last().and_then(|d| d.0.query()).unwrap_or_default()
+    }
+
     fn closed(&self) -> &Fault {
         match self.events.last() {
             Some(Event::Closed(fault)) => fault,
@@ -262,6 +273,9 @@ fn a_resume_that_fails_becomes_a_rejoin() {
         let mut stay = Stay::live();
         stay.hear(Incoming::Mute(proto::MuteTrackRequest { sid: "TR_A".into(), muted: true }));
         stay.signal_lost();
+        if how == "silent" || how == "lost" {
+            stay.room.peer_down(stay.now);
+        }
         match how {
             "refused" => stay.refuse(404),
             "told" => {
@@ -281,10 +295,45 @@ fn a_resume_that_fails_becomes_a_rejoin() {
 }
 
 #[test]
+fn as_long_as_media_flows_it_is_the_resume_that_is_tried_again() {
+    let mut stay = Stay::live();
+    stay.signal_lost();
+    for n in 0..20 {
+        stay.refuse(503);
+        assert!(stay.peer_open && stay.dials.is_empty());
+        stay.wait(ATTEMPT_DELAY * (n + 1).min(ATTEMPTS) * (n + 1).min(ATTEMPTS));
+        assert!(stay.query().starts_with("join_request="), "{}", stay.query());
+    }
+    assert_eq!(stay.peers, 1);
+    stay.dials.clear();
+    stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
+    stay.answer();
+    stay.up();
+    assert_eq!(stay.events, [Event::Reconnecting, Event::Reconnected]);
+
+    // Then media goes too: from there on there is a minute to rejoin.
+    stay.signal_lost();
+    stay.refuse(503);
+    stay.refuse_after_waiting();
+    stay.room.peer_down(stay.now);
+    let down = stay.now;
+    while !stay.room.is_over() {
+        if stay.dials.is_empty() {
+            stay.wait(Duration::from_millis(100));
+        } else {
+            stay.refuse(503);
+        }
+    }
+    assert_eq!(stay.peers, 1 + 1 + ATTEMPTS);
+    assert!((60..70).contains(&(stay.now - down).as_secs()));
+}
+
+#[test]
 fn rejoining_waits_longer_each_time_and_gives_up_after_a_minute() {
     let mut stay = Stay::live();
     let lost = stay.now;
     stay.signal_lost();
+    stay.room.peer_down(stay.now);
     let mut dialled = Vec::new();
     while !stay.room.is_over() {
         if stay.dials.is_empty() {
@@ -304,7 +353,7 @@ fn rejoining_waits_longer_each_time_and_gives_up_after_a_minute() {
 fn a_rejoin_that_never_settles_counts_as_an_attempt() {
     let mut stay = Stay::live();
     stay.signal_lost();
-    stay.refuse(503);
+    stay.refuse(404);
     let mut joins = 0;
     while !stay.room.is_over() {
         if stay.dials.is_empty() {
@@ -396,7 +445,11 @@ fn layers_are_wanted_by_their_declared_quality() {
     stay.events.clear();
     stay.signal_lost();
     stay.refuse(404);
-    assert!(stay.events.contains(&Event::LayersWanted(vec![true; 2])), "a new track starts with all: {:?}", stay.events);
+    assert!(
+        stay.events.contains(&Event::LayersWanted(vec![true; 2])),
+        "a new track starts with all: {:?}",
+        stay.events
+    );
 }
 
 #[test]
@@ -469,7 +522,7 @@ fn a_loss_in_the_middle_of_an_offer_is_not_resumed() {
 }
 
 #[test]
-fn attributes_are_told_once_and_again_after_a_loss() {
+fn attributes_are_told_once_all_has_settled_and_again_after_a_loss() {
     let attributes = |stay: &mut Stay| -> Vec<_> {
         std::mem::take(&mut stay.sent)
             .into_iter()
@@ -485,12 +538,16 @@ fn attributes_are_told_once_and_again_after_a_loss() {
         stay.room.want(&both(), &wanted, stay.now);
         stay.perform();
     }
-    assert_eq!(attributes(&mut stay), [wanted.clone()]);
+    assert_eq!(attributes(&mut stay), std::slice::from_ref(&wanted));
     stay.signal_lost();
     stay.dials.clear();
     stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
-    assert_eq!(attributes(&mut stay), [wanted.clone()]);
+    stay.answer();
+    assert!(attributes(&mut stay).is_empty(), "not before all has settled");
+    stay.up();
+    assert_eq!(attributes(&mut stay), std::slice::from_ref(&wanted));
     stay.signal_lost();
+    stay.refuse(404);
     stay.accept("PA_2");
     assert_eq!(attributes(&mut stay), [wanted]);
 }
@@ -546,7 +603,9 @@ fn candidates_go_both_ways() {
         Incoming::Trickle(proto::TrickleRequest { candidate_init: init.into(), target, r#final: true })
     };
     let good = r#"{"candidate":"candidate:1 1 udp 5 127.0.0.1 7 typ host","sdpMid":"0","sdpMLineIndex":0}"#;
-    for (init, target) in [(good, 0), (good, 1), ("{", 0), ("[]", 0), (r#"{"candidate":""}"#, 0), (r#"{"candidate":5}"#, 0)] {
+    for (init, target) in
+        [(good, 0), (good, 1), ("{", 0), ("[]", 0), (r#"{"candidate":""}"#, 0), (r#"{"candidate":5}"#, 0)]
+    {
         stay.hear(trickle(init, target));
     }
     assert_eq!(stay.candidates, ["candidate:1 1 udp 5 127.0.0.1 7 typ host"]);
@@ -648,6 +707,8 @@ proptest! {
             }
         }
         // Left to itself with a dead server, it gives up.
+        stay.room.peer_down(stay.now);
+        stay.perform();
         stay.wait(Duration::from_secs(400));
         prop_assert!(stay.room.is_over());
     }

@@ -121,7 +121,9 @@ impl Pair {
                 return;
             }
             self.now = next;
-            if let Some((_, to_server, d)) = self.wire.pop_front_if(|w| w.0 <= next) {
+            if self.wire.front().is_some_and(|w| w.0 <= next)
+                && let Some((_, to_server, d)) = self.wire.pop_front()
+            {
                 if to_server {
                     let receive = Receive::new(Protocol::Udp, ours(), theirs(), &d).unwrap();
                     self.server.handle_input(Input::Receive(next, receive)).unwrap();
