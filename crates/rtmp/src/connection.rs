@@ -260,8 +260,8 @@ impl Connection {
             kind::COMMAND => self.command(stream, &body)?,
             // The AMF3 forms begin with a byte that says which AMF follows (0: AMF0, as we asked for).
             kind::COMMAND_AMF3 => self.command(stream, body.get(1..).unwrap_or_default())?,
-            kind::DATA => self.data(&body)?,
-            kind::DATA_AMF3 => self.data(body.get(1..).unwrap_or_default())?,
+            kind::DATA => self.data(&body),
+            kind::DATA_AMF3 => self.data(body.get(1..).unwrap_or_default()),
             kind::AUDIO | kind::VIDEO | kind::AGGREGATE => {
                 self.tracks.message(kind, timestamp, body, &mut self.events)?
             }
@@ -358,8 +358,10 @@ impl Connection {
         }
     }
 
-    fn data(&mut self, body: &[u8]) -> Result<(), Error> {
-        let values = amf::decode(body)?;
+    /// Takes onMetaData. All other data, cue points and captions among them, is for players; as nothing depends on it, what
+    /// does not parse is left alone.
+    fn data(&mut self, body: &[u8]) {
+        let values = amf::decode(body).unwrap_or_default();
         let mut values = values.iter();
         let mut name = values.next().and_then(amf::Value::as_str);
         if name == Some("@setDataFrame") {
@@ -371,7 +373,6 @@ impl Connection {
         {
             self.tracks.metadata(object, &mut self.events);
         }
-        Ok(())
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Error {
     /// A control message of the wrong length (RTMP §5.4).
     #[error("malformed control message of type {0}")]
     Control(u8),
-    /// A command or data message does not parse.
+    /// A command does not parse.
     #[error("malformed command: {0}")]
     Amf(#[from] amf::Error),
     /// A command that cannot come now.

@@ -328,6 +328,7 @@ fn media_comes_out_with_configurations_first() {
     };
     send(kind::DATA, 0, &amf::encode_all(&["@setDataFrame".into(), "onMetaData".into(), metadata.clone()]));
     send(kind::DATA_AMF3, 0, &[&[0][..], &amf::encode_all(&["onTextData".into(), metadata])].concat());
+    send(kind::DATA, 0, &[99, 98]);
     send(kind::VIDEO, 0, &avc(true, 1, 0, &nal(&[0x65, 1]))); // before its configuration
     send(kind::VIDEO, 0, &avc(true, 0, 0, AVCC));
     send(kind::VIDEO, 10, &avc(false, 1, 0, &nal(&[0x41, 1]))); // before a key frame

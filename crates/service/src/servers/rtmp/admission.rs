@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines about refusals in each [`LOG_WINDOW`]: enough to see who it is, too few to fill a disk.
-const LOG_LINES: u32 = 5;
+/// Lines about strangers in each [`LOG_WINDOW`]: enough to see who it is and to help an operator with a mistyped key, too few
+/// to fill a disk.
+const LOG_LINES: u32 = 20;
 const LOG_WINDOW: Duration = Duration::from_secs(10);
 
 /// Why a connection is not taken.

@@ -274,7 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
     }
 
     fn request(&mut self, app: String, key: Secret, encoder: Option<String>) -> Option<End> {
-        tracing::info!(peer = %self.peer, %key, app, encoder, "RTMP publish requested");
+        tracing::debug!(peer = %self.peer, %key, app, encoder, "RTMP publish requested");
         let (answer, receiver) = oneshot::channel();
         self.key = Some(key.clone());
         match self.shared.requests.try_send(Request { key, app, peer: self.peer, encoder, answer }) {
@@ -290,6 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         self.answer = None;
         self.place.publishes();
         self.shared.counters.published("accepted");
+        tracing::info!(peer = %self.peer, key = self.shown_key(), "RTMP publish accepted");
         self.engine.accept_publish(Instant::now().into_std());
         self.events = Some(feed.events);
         self.stopped = Some(feed.stopped);
@@ -348,18 +349,24 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
     }
 
     fn report(&self, end: &End) {
-        let (peer, key, how, shared) = (self.peer, self.shown_key(), end.label(), &self.shared);
-        shared.counters.ended(how);
-        let text = end.text();
+        let (peer, key, how, counters) = (self.peer, self.shown_key(), end.label(), &self.shared.counters);
+        counters.ended(how);
+        let reason = end.text();
         if self.events.is_some() {
-            tracing::info!(%peer, key, how, reason = text, "RTMP publish ended");
-        } else if let End::Refused(_) = end {
-            shared.counters.published("refused");
-            tracing::info!(%peer, key, reason = text, "RTMP publish refused");
-        } else if let (End::Protocol(_), Some(unlogged)) = (end, shared.admission.may_log()) {
-            tracing::info!(%peer, how, reason = text, unlogged, "RTMP connection ended before a publish");
-        } else {
-            tracing::debug!(%peer, how, reason = text, "RTMP connection ended before a publish");
+            tracing::info!(%peer, key, how, reason, "RTMP publish ended");
+            return;
+        }
+        let refused = matches!(end, End::Refused(_));
+        if refused {
+            counters.published("refused");
+        }
+        // Who connects and leaves is nobody, or a health check.
+        let told = refused || matches!(end, End::Protocol(_));
+        match told.then(|| self.shared.admission.may_log()).flatten() {
+            Some(unlogged) => {
+                tracing::info!(%peer, key, how, reason, unlogged, "RTMP connection ended before its stream began")
+            }
+            None => tracing::debug!(%peer, key, how, reason, "RTMP connection ended before its stream began"),
         }
     }
 }
