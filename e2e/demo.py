@@ -7,6 +7,7 @@ at once, in words and with the end of the log.
 import argparse
 import asyncio
 import contextlib
+import logging
 import signal
 import statistics
 import sys
@@ -69,7 +70,7 @@ def line(viewer, source, since, now, status):
     else:
         picture = "no picture"
     sound = "no sound" if not levels else f"sound level {max(levels):.0f}" if max(levels) > 10 else "silence"
-    return f"{status:<11}{picture}  {sound}"
+    return f"{status:<12}{picture}  {sound}"
 
 
 async def watch(stack, info, source, seconds):
@@ -115,6 +116,7 @@ async def until_signal(work):
 
 def main():
     options = arguments()
+    logging.getLogger("livekit").setLevel(logging.ERROR)  # the viewer's own remarks would stand between the lines
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     stack = Stack(ports=KNOWN_PORTS)
     try:
