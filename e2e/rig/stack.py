@@ -110,6 +110,7 @@ api_key: {KEY}
 api_secret: {SECRET}
 ws_url: {self.ws_url}
 redis: {{address: "127.0.0.1:{p["redis"]}"}}
+bind_address: 127.0.0.1
 rtmp_port: {p["rtmp"]}
 whip_port: {p["whip"]}
 http_relay_port: {p["relay"]}
