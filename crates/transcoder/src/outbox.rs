@@ -24,9 +24,10 @@ struct State {
     bytes: usize,
     /// Media was refused and the queue has not been emptied since: nobody waits for room in vain again.
     stalled: bool,
+    /// Nothing more is taken.
     closed: bool,
-    /// The last message said that all is done.
-    finished: bool,
+    /// The last message was handed in: that all is done, or that nothing can be.
+    ended: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -50,8 +51,7 @@ impl Outbox {
 
     /// Whether the last message has been handed in; if so, whether it is [`ToParent::Finished`].
     pub(crate) fn ended(&self) -> Option<bool> {
-        let state = self.lock();
-        state.closed.then_some(state.finished)
+        self.lock().ended
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -68,8 +68,10 @@ impl Outbox {
         let last = matches!(message, ToParent::Finished | ToParent::Failed { .. });
         let mut state = self.lock();
         if !state.closed {
-            state.closed = last;
-            state.finished = matches!(message, ToParent::Finished);
+            if last {
+                state.closed = true;
+                state.ended = Some(message == ToParent::Finished);
+            }
             state.queue.push_back(message);
             self.0.filled.notify_one();
         }
@@ -107,6 +109,7 @@ impl Outbox {
                 batch.push_back(self.alive());
                 if let Some(reason) = check() {
                     eprintln!("{reason}");
+                    self.lock().ended = Some(false);
                     break;
                 }
             }

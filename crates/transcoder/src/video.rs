@@ -2,7 +2,7 @@
 //!
 //! When the child cannot keep up, decoded pictures are dropped at the entrance of the encoder that is behind, as soon as the
 //! media is later than [`LATE`]; before that the branch waits, and the source with it (see [`crate::pace`]). So nothing ever
-//! piles up: at most one picture waits for each encoder.
+//! piles up: no more than a few pictures wait for each encoder.
 
 mod decode;
 mod encode;

@@ -123,7 +123,10 @@ impl Converter {
             .rate(i32::try_from(RATE).unwrap_or(i32::MAX))
             .channels(i32::from(channels))
             .build();
-        let strand = Strand::new(vec![element("audioconvert")?, element("audioresample")?], &accepts)?;
+        let convert = element("audioconvert")?;
+        // Noise would keep silence from being silent, and a room pays for it by the bit.
+        set_known(&convert, &[("dithering", "none"), ("noise-shaping", "none")]);
+        let strand = Strand::new(vec![convert, element("audioresample")?], &accepts)?;
         strand.caps(caps)?;
         Ok(Self { strand, info, frames: 0 })
     }
@@ -173,7 +176,7 @@ fn factories(codec: AudioCodec) -> &'static [&'static str] {
         AudioCodec::Ac3 => &["avdec_ac3", "a52dec"],
         AudioCodec::Eac3 => &["avdec_eac3"],
         AudioCodec::Flac => &["avdec_flac"],
-        AudioCodec::Speex => &["avdec_speex"],
+        AudioCodec::Speex => &["speexdec"],
         AudioCodec::Nellymoser => &["avdec_nellymoser"],
         AudioCodec::AdpcmSwf => &["avdec_adpcm_swf"],
         AudioCodec::PcmU8 | AudioCodec::PcmS16Le => &[],
@@ -193,7 +196,7 @@ fn caps(config: &AudioConfig) -> gst::Caps {
         AudioCodec::Ac3 => gst::Caps::builder("audio/x-ac3").field("framed", true).field("alignment", "frame"),
         AudioCodec::Eac3 => gst::Caps::builder("audio/x-eac3").field("framed", true).field("alignment", "frame"),
         AudioCodec::Flac => gst::Caps::builder("audio/x-flac").field("framed", true),
-        AudioCodec::Speex => gst::Caps::builder("audio/x-speex"),
+        AudioCodec::Speex => gst::Caps::builder("audio/x-speex").field("streamheader", speex_headers(config)),
         AudioCodec::Nellymoser => gst::Caps::builder("audio/x-nellymoser"),
         AudioCodec::AdpcmSwf => gst::Caps::builder("audio/x-adpcm").field("layout", "swf"),
         AudioCodec::PcmU8 => gst::Caps::builder("audio/x-raw").field("format", "U8").field("layout", "interleaved"),
@@ -215,4 +218,26 @@ fn caps(config: &AudioConfig) -> gst::Caps {
         true => builder.field("codec_data", gst::Buffer::from_slice(config.record.clone())).build(),
         false => builder.build(),
     }
+}
+
+/// The two header packets that a Speex decoder wants and that sources without a container for Speex (FLV) don't have: wideband
+/// (or the mode of the configured rate), one frame to a packet; the layout is that of `SpeexHeader` in the Speex manual, §8.
+fn speex_headers(config: &AudioConfig) -> gst::Array {
+    let rate = config.sample_rate.unwrap_or(16_000);
+    let mode = match rate {
+        ..12_500 => 0i32,
+        12_500..25_000 => 1,
+        _ => 2,
+    };
+    let channels = config.channels.map_or(1, i32::from);
+    let mut header = b"Speex   ".to_vec();
+    header.extend([0; 20]);
+    let rate = i32::try_from(rate).unwrap_or(16_000);
+    let frame = 160 << mode;
+    for field in [1, 80, rate, mode, 4, channels, -1, frame, 0, 1, 0, 0, 0] {
+        header.extend(field.to_le_bytes());
+    }
+    // A comment of no words by nobody.
+    let comment = vec![0u8; 9];
+    gst::Array::new([gst::Buffer::from_slice(header), gst::Buffer::from_slice(comment)])
 }

@@ -20,9 +20,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-/// Pictures that wait for the encoder beside the one it works on. One bridges the time between two pictures of which one
-/// took long (a key frame); more would only be latency.
-const QUEUE: usize = 1;
+/// Pictures that wait for the encoder beside the one it works on. While the encoder keeps up there is none; after a reordered
+/// picture or a hitch of the network several come at once, which is no reason to drop any. An encoder that does not keep up
+/// is this many pictures late and no more.
+pub(crate) const QUEUE: usize = 3;
 
 /// Pixels a second that one thread encodes with ease on a slow core: 1080p at 30 pictures a second takes half of a core of
 /// the measuring machine.

@@ -10,9 +10,9 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{self as gst_video, VideoFormat, VideoInfo};
 use model::Layer;
 
-/// Pictures of one size that may be in use at once: two in the encoder's queue, one in the encoder, one being made. A pool
-/// without a bound would hide a leak.
-const POOL: u32 = 6;
+/// Pictures of one size that may be in use at once: those in the encoder's queue, one in the encoder, one being made, and one
+/// from which the next smaller is being made. Memory is taken only as it is needed.
+const POOL: u32 = super::encode::QUEUE as u32 + 3;
 
 /// Makes one picture of each wanted layer's size out of each decoded one.
 #[derive(Debug)]

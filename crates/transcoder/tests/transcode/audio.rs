@@ -22,17 +22,23 @@ fn mono() -> Job {
     Job { audio: AudioEncoding { channels: 1, bitrate: 64_000, dtx: false }, ..job() }
 }
 
-/// Energy of a tone in mono samples at 48 kHz, as a part of all energy (Goertzel).
+/// Energy of a tone in mono samples at 48 kHz, as a part of all energy (Goertzel), on average over twentieths of a second: a
+/// clock that is being made good moves the pitch by a hundredth.
 fn share(samples: &[i16], hertz: f64) -> f64 {
     let w = std::f64::consts::TAU * hertz / 48_000.0;
-    let (mut re, mut im, mut all) = (0.0, 0.0, 0.0);
-    for (i, s) in samples.iter().enumerate() {
-        let s = f64::from(*s);
-        re += s * (w * i as f64).cos();
-        im += s * (w * i as f64).sin();
-        all += s * s;
-    }
-    2.0 * (re * re + im * im) / (samples.len() as f64 * all.max(1.0))
+    let part = |piece: &[i16]| {
+        let (mut re, mut im, mut all) = (0.0, 0.0, 0.0);
+        for (i, s) in piece.iter().enumerate() {
+            let s = f64::from(*s);
+            re += s * (w * i as f64).cos();
+            im += s * (w * i as f64).sin();
+            all += s * s;
+        }
+        2.0 * (re * re + im * im) / (piece.len() as f64 * all.max(1.0))
+    };
+    let pieces = samples.chunks_exact(2400);
+    let count = pieces.len() as f64;
+    pieces.map(part).sum::<f64>() / count
 }
 
 #[test]
@@ -41,7 +47,7 @@ fn aac_becomes_opus_at_the_same_times() {
     let recording = transcode(job(), &media);
     assert!(recording.0.contains(&ToParent::AudioFormat { sample_rate: 44_100, channels: 2 }));
     let packets = recording.audio();
-    assert!((149..=153).contains(&packets.len()), "{}", packets.len());
+    assert!((149..=155).contains(&packets.len()), "{}", packets.len());
     assert!((ms(packets[0].0) + LOOKAHEAD_MS).abs() < 0.1);
     for p in packets.windows(2) {
         let step = (p[1].0 - p[0].0).as_nanos();
@@ -148,18 +154,6 @@ fn surround_is_mixed_down_with_all_of_its_channels() {
 }
 
 #[test]
-fn silence_costs_little_where_it_may() {
-    let media = flv("-f lavfi -i anullsrc=r=48000:cl=stereo -t 4 -c:a aac");
-    let bytes = |dtx| {
-        let audio = AudioEncoding { channels: 2, bitrate: 96_000, dtx };
-        let packets = transcode(Job { audio, ..job() }, &media).audio();
-        assert!((198..=206).contains(&packets.len()));
-        packets[50..].iter().map(|p| p.1.len()).sum::<usize>()
-    };
-    assert!(bytes(true) * 2 < bytes(false));
-}
-
-#[test]
 fn sound_that_changes_its_codec_goes_on() {
     let mut media = flv("-f lavfi -i sine=frequency=440:sample_rate=44100:duration=2 -ac 2 -c:a aac");
     let second = flv("-f lavfi -i sine=frequency=440:sample_rate=22050:duration=2 -ac 1 -c:a libmp3lame");
@@ -172,5 +166,21 @@ fn sound_that_changes_its_codec_goes_on() {
     let packets = recording.audio();
     assert!((195..=212).contains(&packets.len()), "{}", packets.len());
     assert!(packets.windows(2).all(|p| p[0].0 < p[1].0));
-    assert!(share(&pcm(&packets, 1)[9600..180_000], 440.0) > 0.8);
+    let samples = pcm(&packets, 1);
+    for half in [&samples[9_600..90_000], &samples[110_000..180_000]] {
+        let tone = share(half, 440.0);
+        assert!(tone > 0.9, "{tone} of the energy is in the tone");
+    }
+}
+
+#[test]
+fn silence_costs_next_to_nothing() {
+    let media = flv("-f lavfi -i anullsrc=r=48000:cl=stereo -t 4 -c:a aac");
+    for dtx in [true, false] {
+        let audio = AudioEncoding { channels: 2, bitrate: 96_000, dtx };
+        let packets = transcode(Job { audio, ..job() }, &media).audio();
+        assert!((198..=206).contains(&packets.len()));
+        let bytes = packets[50..].iter().map(|p| p.1.len()).sum::<usize>();
+        assert!(bytes < 150 * 8, "{bytes}");
+    }
 }

@@ -41,7 +41,8 @@ fn a_parent_that_closes_the_socket_ends_the_child() {
 #[test]
 fn a_job_without_media_finishes() {
     let recording = Child::with(job()).finish();
-    assert_eq!(recording.0, [ToParent::Hello(Hello { version: VERSION }), ToParent::Ready, ToParent::Finished]);
+    let said: Vec<_> = recording.0.into_iter().filter(|m| !matches!(m, ToParent::Alive { .. })).collect();
+    assert_eq!(said, [ToParent::Hello(Hello { version: VERSION }), ToParent::Ready, ToParent::Finished]);
 }
 
 #[test]

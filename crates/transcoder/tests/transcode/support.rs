@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Set in the child's environment.
 pub const CHILD: &str = "TRANSCODER_TEST_CHILD";
@@ -121,11 +121,16 @@ impl Child {
         }
     }
 
-    /// The next message, if one comes within `time`.
-    fn next_within(&mut self, time: Duration) -> Option<ToParent> {
-        let message = self.messages.recv_timeout(time).ok()?;
-        self.note(&message);
-        Some(message)
+    /// Reads until a message of this kind or until `time` has passed; says whether it came.
+    fn within(&mut self, time: Duration, wanted: impl Fn(&ToParent) -> bool) -> bool {
+        let deadline = Instant::now() + time;
+        while let Ok(m) = self.messages.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.note(&m);
+            if wanted(&m) {
+                return true;
+            }
+        }
+        false
     }
 
     fn note(&mut self, message: &ToParent) {
@@ -145,7 +150,7 @@ impl Child {
             rest = after;
             // A decoder may hold a few pictures back for reordering, hence the short wait.
             if matches!(first, Media::Frame(f) if f.kind == Kind::Video) {
-                while self.next_within(Duration::from_millis(200)).is_some_and(|m| !is_format(&m)) {}
+                self.within(Duration::from_millis(200), is_format);
             }
         }
         if !self.seen.iter().any(is_format) {
@@ -170,8 +175,10 @@ impl Child {
             if matches!(m, Media::Frame(f) if f.kind == Kind::Video) {
                 frames += 1;
                 // One in the encoder and one in front of it. Where reordering holds more back the wait ends by itself.
+                let is_picture =
+                    |m: &ToParent| matches!(m, ToParent::Video { layer: l, .. } if usize::from(*l) == layer);
                 while frames > self.pictures[layer] - before + 1 {
-                    if self.next_within(Duration::from_millis(100)).is_none() {
+                    if !self.within(Duration::from_millis(100), is_picture) {
                         frames -= 1;
                     }
                 }
