@@ -49,7 +49,7 @@ def test_it_shows_what_a_viewer_sees_and_leaves_nothing(tmp_path):
     assert re.search(r"Server +rtmp://127\.0\.0\.1:\d+/live", said), said
     assert re.search(r"Stream Key +\S{8,}", said), said
     assert re.search(r"https://meet\.livekit\.io/custom\?liveKitUrl=ws%3A%2F%2F\S+&token=\S+", said), said
-    assert re.search(r"PUBLISHING +1280x720 +\d+\.\d fps +delay \d+ ms +sound level \d+", said), said
+    assert re.search(r"PUBLISHING +\d+x\d+ +\d+\.\d fps +delay \d+ ms +sound level \d+", said), said
     assert left_behind(tmp_path) == []
 
 

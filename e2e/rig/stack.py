@@ -96,6 +96,8 @@ rtc:
   enable_loopback_candidate: true
   node_ip: 127.0.0.1
   interfaces: {{includes: [lo]}}
+  # Loopback has no bandwidth to estimate: a busy machine would look like a narrow line, and viewers get smaller layers.
+  congestion_control: {{enabled: false}}
 ingress:
   rtmp_base_url: {self.rtmp_url}
   whip_base_url: http://127.0.0.1:{p["whip"]}/w

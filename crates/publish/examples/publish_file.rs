@@ -5,7 +5,7 @@
 //!   (and so for 320x180 and 640x360)
 //! ffmpeg -i film.mp4 -vn -c:a libopus -ar 48000 sound.ogg
 //! publish_file ws://127.0.0.1:7880 KEY SECRET ROOM [option]... 320x180=q.h264 640x360=h.h264 1280x720=f.h264
-//!   --audio sound.ogg --fps 30 --seconds 60 --lose 50 --audio-after 2 --identity file --vp8
+//!   --audio sound.ogg --fps 30 --seconds 60 --lose 50 --audio-after 2 --video-after 2 --identity file --vp8 --log
 //! ```
 //! H.264 files need access unit delimiters; with `--vp8` layers are IVF files. A wish for a key frame is answered as an
 //! encoder would: by jumping to the file's next one. Prints one line per event: seconds since the start, then the event;
@@ -13,7 +13,7 @@
 
 use bytes::Bytes;
 use livekit_token::{AccessToken, VideoGrants};
-use model::{EncodedVideo, Layer, MediaTime, Quality, Secret, TrackSource};
+use model::{EncodedVideo, Kind, Layer, MediaTime, Quality, Secret, TrackSource};
 use publish::{AudioTrack, Config, Event, Out, Publisher, Tracks, VideoTrack, connect};
 use std::error::Error;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -33,6 +33,7 @@ struct Options {
     seconds: u64,
     lose: u32,
     audio_after: Duration,
+    video_after: Duration,
 }
 
 fn options() -> Result<Options, Box<dyn Error>> {
@@ -51,6 +52,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
         seconds: 60,
         lose: 0,
         audio_after: Duration::ZERO,
+        video_after: Duration::ZERO,
     };
     let mut files = Vec::new();
     while let Ok(arg) = next() {
@@ -60,6 +62,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
             "--seconds" => options.seconds = next()?.parse()?,
             "--lose" => options.lose = next()?.parse()?,
             "--audio-after" => options.audio_after = Duration::from_secs_f64(next()?.parse()?),
+            "--video-after" => options.video_after = Duration::from_secs_f64(next()?.parse()?),
             "--identity" => options.identity = next()?,
             "--log" => tracing_subscriber::fmt()
                 .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
@@ -196,14 +199,17 @@ async fn play(
     let origin = Instant::now();
     let picture_time = Duration::from_secs(1) / options.fps.max(1);
     let (mut pictures, mut packets) = (0u32, 0u32);
-    let mut added = options.audio_after.is_zero();
+    let mut later = vec![(options.audio_after, Kind::Audio), (options.video_after, Kind::Video)];
+    later.retain(|(after, _)| !after.is_zero());
     while origin.elapsed() < Duration::from_secs(options.seconds) {
         let (picture_at, packet_at) = (picture_time * pictures, Duration::from_millis(20) * packets);
         let next = picture_at.min(packet_at);
         tokio::time::sleep_until((origin + next).into()).await;
-        if !added && next >= options.audio_after {
-            added = true;
-            publisher.add_audio(audio_track());
+        while let Some(at) = later.iter().position(|(after, _)| *after <= next) {
+            match later.swap_remove(at).1 {
+                Kind::Audio => publisher.add_audio(audio_track()),
+                Kind::Video => publisher.add_video(video_track(options)),
+            }
         }
         while let Ok(layer) = wishes.try_recv() {
             films[layer].jump_to_key();
@@ -233,6 +239,16 @@ fn audio_track() -> AudioTrack {
     AudioTrack { cid: "TR_file".into(), name: "sound".into(), source, stereo: true, dtx: true }
 }
 
+fn video_track(options: &Options) -> VideoTrack {
+    VideoTrack {
+        cid: "IN_file".into(),
+        name: "picture".into(),
+        source: TrackSource::Camera,
+        codec: options.codec,
+        layers: options.layers.iter().map(|(l, _)| *l).collect(),
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     // What the binary does for wss:// addresses.
@@ -245,13 +261,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         attributes: vec![("ingress.resourceID".into(), "UR_file".into())],
         ..Config::new(&options.url, token(&options)?)
     };
-    let video = (!options.layers.is_empty()).then(|| VideoTrack {
-        cid: "IN_file".into(),
-        name: "picture".into(),
-        source: TrackSource::Camera,
-        codec: options.codec,
-        layers: options.layers.iter().map(|(l, _)| *l).collect(),
-    });
+    let video = (!options.layers.is_empty() && options.video_after.is_zero()).then(|| video_track(&options));
     let audio = (options.audio.is_some() && options.audio_after.is_zero()).then(audio_track);
     let start = Instant::now();
     let (publisher, events) = connect(config, Tracks { video, audio });

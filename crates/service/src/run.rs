@@ -88,7 +88,7 @@ impl Signals {
 async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> Result<(), Fault> {
     let mut signals =
         Signals::new().map_err(|e| Fault::new(Blame::Us, format!("signals can't be listened for: {e}")))?;
-    let admission = Admission::new(cpu.capacity(), config.cpu_cost.clone());
+    let admission = Admission::new(cpu.capacity(), config.cpu_cost);
     if let Some(advice) = admission.advice() {
         warn!("{advice}");
     }

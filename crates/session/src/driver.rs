@@ -317,13 +317,13 @@ impl Driver {
                 debug!(codec = ?config.codec, size = ?config.size, "source video");
                 self.facts.video_codec(config.codec);
                 self.gop.clear();
-                self.to_child(ToChild::VideoConfig(config.clone()));
+                self.tell_child(ToChild::VideoConfig(config.clone()));
                 self.video_config = Some(config);
             }
             Some(SourceEvent::Media(Media::AudioConfig(config))) => {
                 debug!(codec = ?config.codec, rate = config.sample_rate, channels = config.channels, "source audio");
                 self.facts.audio_codec(config.codec);
-                self.to_child(ToChild::AudioConfig(config.clone()));
+                self.tell_child(ToChild::AudioConfig(config.clone()));
                 self.audio_config = Some(config);
             }
             Some(SourceEvent::Media(Media::Frame(frame))) => self.on_frame(frame),
@@ -355,7 +355,7 @@ impl Driver {
             self.gop.push(&frame);
         }
         if kind == Kind::Audio || !self.skipping {
-            self.to_child(ToChild::Frame(frame));
+            self.tell_child(ToChild::Frame(frame));
         } else {
             self.count_dropped();
         }
@@ -369,7 +369,7 @@ impl Driver {
         // A new bound for every frame would be a message for each; a tenth of a second is fine enough.
         if self.show_from.is_none_or(|before| from > before + MediaTime::from_millis(100)) {
             self.show_from = Some(from);
-            self.to_child(ToChild::ShowFrom(from));
+            self.tell_child(ToChild::ShowFrom(from));
         }
     }
 
@@ -396,29 +396,29 @@ impl Driver {
         self.transcoder = None;
         self.start_transcoder();
         if let Some(config) = self.video_config.clone() {
-            self.to_child(ToChild::VideoConfig(config));
+            self.tell_child(ToChild::VideoConfig(config));
         }
         if let Some(config) = self.audio_config.clone() {
-            self.to_child(ToChild::AudioConfig(config));
+            self.tell_child(ToChild::AudioConfig(config));
         }
         if !self.layers.is_empty() {
-            self.to_child(ToChild::Layers(self.layers.clone()));
+            self.tell_child(ToChild::Layers(self.layers.clone()));
             for (layer, &wanted) in self.wanted.clone().iter().enumerate().filter(|(_, w)| !**w) {
-                self.to_child(ToChild::Wanted { layer: layer as u8, wanted });
+                self.tell_child(ToChild::Wanted { layer: layer as u8, wanted });
             }
         }
         match self.gop.latest() {
             Some(latest) => {
-                self.to_child(ToChild::ShowFrom(latest));
+                self.tell_child(ToChild::ShowFrom(latest));
                 for frame in self.gop.frames().to_vec() {
-                    self.to_child(ToChild::Frame(frame));
+                    self.tell_child(ToChild::Frame(frame));
                 }
             }
             None => self.skipping = true,
         }
     }
 
-    fn to_child(&mut self, message: ToChild) {
+    fn tell_child(&mut self, message: ToChild) {
         let Some(transcoder) = &self.transcoder else { return };
         let is_video = matches!(&message, ToChild::Frame(f) if f.kind == Kind::Video);
         if transcoder.send(message) {
@@ -489,7 +489,7 @@ impl Driver {
         if self.layers.is_empty() {
             self.layers = fit_layers(&self.spec.video.encoding.layers, width, height);
             self.wanted = vec![true; self.layers.len()];
-            self.to_child(ToChild::Layers(self.layers.clone()));
+            self.tell_child(ToChild::Layers(self.layers.clone()));
         }
         self.step(Input::Decodable(Kind::Video));
     }
@@ -561,7 +561,7 @@ impl Driver {
             }
             Some(Event::Published { kind, track_sid }) => info!(kind = kind.as_str(), track_sid, "published"),
             Some(Event::Connected) => self.connected = true,
-            Some(Event::KeyFrameWanted { layer }) => self.to_child(ToChild::KeyFrame { layer: layer as u8 }),
+            Some(Event::KeyFrameWanted { layer }) => self.tell_child(ToChild::KeyFrame { layer: layer as u8 }),
             Some(Event::LayersWanted(wanted)) => self.on_wanted(&wanted),
             Some(Event::Muted { kind, muted }) => info!(kind = kind.as_str(), muted, "the room mutes"),
             Some(Event::Reconnecting) => warn!("the room is lost, reconnecting"),
@@ -583,7 +583,7 @@ impl Driver {
             let Some(before) = self.wanted.get_mut(layer) else { break };
             if std::mem::replace(before, now) != now {
                 debug!(layer, wanted = now, "layer");
-                self.to_child(ToChild::Wanted { layer: layer as u8, wanted: now });
+                self.tell_child(ToChild::Wanted { layer: layer as u8, wanted: now });
             }
         }
     }
