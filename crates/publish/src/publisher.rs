@@ -78,18 +78,23 @@ pub fn connect(config: Config, tracks: Tracks) -> (Publisher, mpsc::Receiver<Eve
     (Publisher { control, media, overflow, task }, events_rx)
 }
 
-/// The task; a panic inside it (the WebRTC engine's, on what it takes for impossible) ends this session only.
+/// The task, and the words should it not be able to tell them itself.
 async fn run(config: Config, tracks: Tracks, ends: Ends) {
     let events = ends.events.clone();
     let fault = match join::base(&config.ws_url) {
-        Err(e) => e.fault(),
-        Ok(base) => match AssertUnwindSafe(Task::new(base, &config, tracks).run(ends)).catch_unwind().await {
-            Ok(()) => return,
-            Err(_) => Fault::passing(Blame::Us, "publishing failed inside the ingress"),
-        },
+        Err(e) => Some(e.fault()),
+        Ok(base) => contain(Task::new(base, &config, tracks).run(ends)).await,
     };
-    // A session that has gone away needs no words.
-    let _ = events.send_timeout(Event::Closed(fault), LAST_WORDS).await;
+    if let Some(fault) = fault {
+        // A session that has gone away needs no words.
+        let _ = events.send_timeout(Event::Closed(fault), LAST_WORDS).await;
+    }
+}
+
+/// Runs a task to its end. A panic inside it (the WebRTC engine's, on what it takes for impossible) ends this session only.
+async fn contain(task: impl Future<Output = ()>) -> Option<Fault> {
+    let ended = AssertUnwindSafe(task).catch_unwind().await;
+    ended.err().map(|_| Fault::passing(Blame::Us, "publishing failed inside the ingress"))
 }
 
 impl Publisher {

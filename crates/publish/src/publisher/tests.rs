@@ -131,6 +131,13 @@ async fn a_dropped_handle_leaves_too() {
     assert!(matches!(hear(&mut socket).await, proto::signal_request::Message::Leave(_)));
 }
 
+#[tokio::test]
+async fn a_panic_ends_this_session_only() {
+    let fault = contain(async { panic!("what the engine takes for impossible") }).await.unwrap();
+    assert_eq!((fault.blame, fault.retry), (Blame::Us, true));
+    assert_eq!(contain(async {}).await, None);
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_full_queue_drops_to_the_next_key_frame() {
     let (publisher, _events) = connect(Config::new("ws://127.0.0.1:1", Secret::new("t")), tracks());

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
 use link::ToParent;
-use model::{EncodedVideo, Layer};
+use model::{EncodedVideo, Layer, MediaTime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -68,8 +68,15 @@ impl LayerEncoder {
     ) -> std::io::Result<Self> {
         let (orders, receiver) = sync_channel(QUEUE);
         let key = Arc::new(AtomicBool::new(false));
-        let worker =
-            Worker { config, outbox, key: Arc::clone(&key), encoder: None, meter: Meter::default(), gap: false };
+        let worker = Worker {
+            config,
+            outbox,
+            key: Arc::clone(&key),
+            encoder: None,
+            meter: Meter::default(),
+            last: None,
+            gap: false,
+        };
         let thread = watch.spawn(&format!("layer {}", config.index), move |busy| {
             if let Err(e) = worker.run(&receiver, &busy) {
                 failed(&e);
@@ -115,6 +122,7 @@ struct Worker {
     key: Arc<AtomicBool>,
     encoder: Option<Encoder>,
     meter: Meter,
+    last: Option<MediaTime>,
     /// A picture was lost on its way up: nothing is sent before the next key frame.
     gap: bool,
 }
@@ -136,6 +144,15 @@ impl Worker {
     }
 
     fn encode(&mut self, picture: Picture) -> Result<(), Error> {
+        // No encoder takes a time that is not after the last. Where time went back for good, a new one begins.
+        match self.last.replace(picture.pts).filter(|last| *last >= picture.pts) {
+            Some(last) if last - picture.pts < MediaTime::from_millis(1000) => {
+                self.last = Some(last);
+                return Ok(());
+            }
+            Some(_) => self.encoder = None,
+            None => {}
+        }
         let encoder = match &mut self.encoder {
             Some(e) => e,
             slot => slot.insert(Encoder::new(&self.config)?),
@@ -205,10 +222,15 @@ impl Encoder {
             self.colours = Some(colours);
         }
         let mut buffer = picture.buffer;
-        let b = buffer.make_mut();
-        b.set_pts(to_clock(picture.pts));
-        b.set_dts(gst::ClockTime::NONE);
-        b.set_duration(gst::ClockTime::from_nseconds((1e9 / self.rate) as u64));
+        // libvpx takes the first picture's duration for the rate; x264 takes none. A buffer of the decoder is not touched
+        // without need: the decoder still reads it, so that a change would copy the whole picture.
+        let duration = buffer.duration().is_none() && config.codec == EncodedVideo::Vp8;
+        let time = to_clock(picture.pts);
+        if duration || buffer.pts() != time {
+            let b = buffer.make_mut();
+            b.set_pts(time);
+            b.set_duration(gst::ClockTime::from_nseconds((1e9 / self.rate) as u64));
+        }
         self.strand.push(buffer)
     }
 

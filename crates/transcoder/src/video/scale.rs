@@ -125,6 +125,8 @@ impl Scaler {
             let from = gst_video::VideoFrameRef::from_buffer_ref_readable(picture.buffer.as_ref(), &picture.info)
                 .map_err(unmapped)?;
             let to = buffer.get_mut().ok_or(flow(gst::FlowError::Error))?;
+            to.set_pts(picture.buffer.pts());
+            to.set_duration(picture.buffer.duration());
             let mut to = gst_video::VideoFrameRef::from_buffer_ref_writable(to, &self.output).map_err(unmapped)?;
             self.converter.frame_ref(&from, &mut to);
         }

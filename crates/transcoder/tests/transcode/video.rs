@@ -13,7 +13,7 @@ fn stream(pictures: &[Picture]) -> Vec<u8> {
 
 fn frames(media: &[Media]) -> Vec<&Frame> {
     let video = |m| match m {
-        &Media::Frame(ref f) if f.kind == Kind::Video => Some(f),
+        Media::Frame(f) if f.kind == Kind::Video => Some(f),
         _ => None,
     };
     media.iter().filter_map(video).collect()
