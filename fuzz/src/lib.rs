@@ -5,7 +5,7 @@
 //!
 //! ```sh
 //! cargo install cargo-fuzz
-//! cd fuzz/cargo-fuzz
+//! cd fuzz/cargo-fuzz && mkdir -p corpus/rtmp_connection
 //! cargo +nightly fuzz run --fuzz-dir . rtmp_connection corpus/rtmp_connection ../seeds/rtmp_connection -- -max_total_time=60
 //! ```
 //!
