@@ -73,7 +73,7 @@ def floor(clip):
 
 async def latency(seconds):
     """How late numbered frames arrive at a viewer (from before the source's encoder), and when the first picture comes."""
-    stack = Stack()
+    stack = Stack(patient=False)
     try:
         stack.start()
         info = await stack.create("late")
@@ -99,7 +99,7 @@ async def latency(seconds):
 
 async def density(clip, sessions, viewers, seconds):
     """CPU and memory of the ingress per session, on film that the source sends without encoding."""
-    stack = Stack()
+    stack = Stack(patient=False)
     try:
         stack.start()
         watching = []
@@ -129,7 +129,7 @@ async def density(clip, sessions, viewers, seconds):
 
 async def idle():
     """Memory of an ingress with nothing to do."""
-    stack = Stack()
+    stack = Stack(patient=False)
     try:
         stack.start()
         await asyncio.sleep(2)

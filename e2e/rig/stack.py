@@ -22,6 +22,22 @@ PORT_NAMES = ("redis", "livekit", "rtc_tcp", "rtc_udp", "rtmp", "whip", "relay",
 PREFIX = "ENDPOINT_"  # of every status in the API; left out here
 
 
+# A livekit-server that takes a machine which is busy with tests for what it is, so that viewers get the layers they ask for.
+# As it comes, it reads delays on loopback as a narrow line,
+PATIENCE_RTC = "  congestion_control: {enabled: false}"
+# and drops a medium or high layer that brings fewer than 5 packets in half a second, for the next 10 s at the least (read in
+# its packet tracker, and seen on a starved machine).
+PATIENCE_VIDEO = """
+video:
+  stream_tracker_manager:
+    video:
+      packet_tracker:
+        0: {samples_required: 1, cycles_required: 1, cycle_duration: 2s}
+        1: {samples_required: 1, cycles_required: 1, cycle_duration: 2s}
+        2: {samples_required: 1, cycles_required: 1, cycle_duration: 2s}
+"""
+
+
 def status_name(state):
     """BUFFERING, PUBLISHING, INACTIVE, COMPLETE or ERROR."""
     return pb.IngressState.Status.Name(state.status).removeprefix(PREFIX)
@@ -42,13 +58,15 @@ def livekit_binary():
 
 
 class Stack:
-    """What a deployment consists of. Nothing runs until it is started; `stop` ends what was and removes the directory."""
+    """What a deployment consists of. Nothing runs until it is started; `stop` ends what was and removes the directory.
 
-    def __init__(self, ingress_yaml="", webhook=None, ports=None):
+    `patient` gives livekit-server settings for busy machines; without it, it is as it comes."""
+
+    def __init__(self, ingress_yaml="", webhook=None, ports=None, patient=True):
         self.dir = Path(tempfile.mkdtemp(prefix="ingress-e2e-"))
         wanted = [(ports or {}).get(name) for name in PORT_NAMES]
         self.port = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES), wanted)))
-        self.ingress_yaml, self.webhook = ingress_yaml, webhook
+        self.ingress_yaml, self.webhook, self.patient = ingress_yaml, webhook, patient
         self.programs = []
         self.redis = self.livekit = self.ingress = None
         self.http_url = f"http://127.0.0.1:{self.port['livekit']}"
@@ -96,12 +114,12 @@ rtc:
   enable_loopback_candidate: true
   node_ip: 127.0.0.1
   interfaces: {{includes: [lo]}}
-  # Loopback has no bandwidth to estimate: a busy machine would look like a narrow line, and viewers get smaller layers.
-  congestion_control: {{enabled: false}}
+{PATIENCE_RTC if self.patient else ""}
 ingress:
   rtmp_base_url: {self.rtmp_url}
   whip_base_url: http://127.0.0.1:{p["whip"]}/w
 logging: {{level: info, json: true}}
+{PATIENCE_VIDEO if self.patient else ""}
 {hook}
 """
 
