@@ -166,11 +166,10 @@ fn sound_that_changes_its_codec_goes_on() {
     let packets = recording.audio();
     assert!((195..=212).contains(&packets.len()), "{}", packets.len());
     assert!(packets.windows(2).all(|p| p[0].0 < p[1].0));
+    // Piece by piece: the two need not agree in phase, and the clock of the second is only known to the millisecond.
     let samples = pcm(&packets, 1);
-    for half in [&samples[9_600..90_000], &samples[110_000..180_000]] {
-        let tone = share(half, 440.0);
-        assert!(tone > 0.9, "{tone} of the energy is in the tone");
-    }
+    let shares = [9_600, 50_000, 120_000, 140_000, 160_000].map(|at| share(&samples[at..at + 19_200], 440.0));
+    assert!(shares.iter().all(|s| *s > 0.9), "{shares:?}");
 }
 
 #[test]

@@ -12,11 +12,11 @@ fn stream(pictures: &[Picture]) -> Vec<u8> {
 }
 
 fn frames(media: &[Media]) -> Vec<&Frame> {
-    let video = |m| match m {
-        Media::Frame(f) if f.kind == Kind::Video => Some(f),
+    let frames = media.iter().filter_map(|m| match m {
+        Media::Frame(f) => Some(f),
         _ => None,
-    };
-    media.iter().filter_map(video).collect()
+    });
+    frames.filter(|f| f.kind == Kind::Video).collect()
 }
 
 fn ascending(pictures: &[Picture]) -> bool {
