@@ -148,7 +148,7 @@ async def test_pictures_that_are_reordered(stack, ended):
         coding = [*h264(30), "-tune", "film", "-bf", "2", "-preset", "veryfast"]
         source = Source(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / "reordered.log", size=(640, 360), coding=coding).start()
         try:
-            await viewer.wait_size(640, 360, 20)
+            await viewer.wait_size(640, 360)
             await viewer.wait("60 numbered frames", lambda v: sum(f.number is not None for f in v.frames) > 60)
         finally:
             await source.stop()

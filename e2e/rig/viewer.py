@@ -64,7 +64,7 @@ class Viewer:
         finally:
             await stream.aclose()
 
-    async def wait(self, what, condition, seconds=10):
+    async def wait(self, what, condition, seconds=30):
         """Waits until `condition(self)` is true."""
         end = time.monotonic() + seconds
         while not condition(self):
@@ -73,11 +73,11 @@ class Viewer:
                 raise AssertionError(f"{self.identity} saw no {what} within {seconds} s (last: {last}, {len(self.levels)} sounds)")
             await asyncio.sleep(0.02)
 
-    async def wait_size(self, width, height, seconds=10):
+    async def wait_size(self, width, height, seconds=30):
         """Waits until frames of this size arrive."""
         await self.wait(f"{width}x{height}", lambda v: v.frames and v.frames[-1][2:] == (width, height), seconds)
 
-    async def wait_sound(self, seconds=10):
+    async def wait_sound(self, seconds=30):
         """Waits until something audible arrives (the sources here never fall below a tenth of this)."""
         await self.wait("sound", lambda v: any(level > 300 for _, level in v.levels[-20:]), seconds)
 
