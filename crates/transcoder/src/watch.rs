@@ -1,16 +1,23 @@
-//! The child's threads, and the eye on them: one that hangs inside a codec or panics ends the child with words, as nothing
-//! else could tell the parent more than that media stopped.
+//! The child's threads, and the eye on them: one that hangs inside a codec or panics ends the child, as nothing else could
+//! tell the parent more than that media stopped.
+//!
+//! A thread hangs if one piece of its work has taken a lot of its *own* time, or no end of anybody's. On a machine that has too
+//! much to do, threads wait for seconds without any fault of theirs; ending them would only add to what there is to do.
 
 use crate::outbox::Outbox;
 use link::ToParent;
 use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long one picture or packet may take: a hundred times what the slowest takes on an idle machine. The parent finds out
-/// much sooner where all threads stand still; this is for one that turns in circles or waits alone.
-const STUCK: Duration = Duration::from_secs(3);
+/// From when on a piece of work is looked at more closely.
+const LONG: Duration = Duration::from_secs(1);
+/// How much processor time it may take from then on: a hundred times what the slowest picture takes.
+const SPINS: Duration = Duration::from_secs(2);
+/// How long it may take in all: something that waits for what never comes uses no processor.
+const WAITS: Duration = Duration::from_secs(30);
 
 /// Starts threads and watches them.
 #[derive(Clone)]
@@ -23,6 +30,10 @@ pub(crate) struct Watch {
 struct Watched {
     name: String,
     since: Arc<AtomicU64>,
+    /// Where the system tells its processor time.
+    stat: Option<PathBuf>,
+    /// The begin of the work that was seen to be long, and the thread's processor time then.
+    noticed: Option<(u64, Duration)>,
 }
 
 /// A thread's mark of what it is doing.
@@ -40,8 +51,7 @@ pub(crate) struct Working<'a>(&'a AtomicU64);
 impl Busy {
     /// Marks the begin of one piece of work.
     pub(crate) fn enter(&self) -> Working<'_> {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.since.store(now + 1, Ordering::Relaxed);
+        self.since.store(millis(self.start.elapsed()).saturating_add(1), Ordering::Relaxed);
         Working(&self.since)
     }
 }
@@ -69,30 +79,26 @@ impl Watch {
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
         let since = Arc::new(AtomicU64::new(0));
         let busy = Busy { start: self.start, since: Arc::clone(&since) };
-        let outbox = self.outbox.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let (watch, name_of_it) = (self.clone(), name.to_owned());
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let stat =
+                std::fs::read_link("/proc/thread-self").ok().map(|task| Path::new("/proc").join(task).join("stat"));
+            watch.lock().push(Watched { name: name_of_it, since, stat, noticed: None });
             if std::panic::catch_unwind(AssertUnwindSafe(|| work(busy))).is_err() {
-                outbox.fact(ToParent::Failed { reason: "internal fault in the transcoder".into() });
+                watch.outbox.fact(ToParent::Failed { reason: "internal fault in the transcoder".into() });
             }
-        })?;
-        self.lock().push(Watched { name: name.to_owned(), since });
-        Ok(thread)
+        })
     }
 
-    /// The name of a thread that has been at one piece of work for too long.
+    /// The name of a thread that hangs.
     pub(crate) fn stuck(&self) -> Option<String> {
-        self.stuck_at(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.stuck_at(self.start.elapsed(), processor_time)
     }
 
-    fn stuck_at(&self, now: u64) -> Option<String> {
-        let limit = STUCK.as_millis() as u64;
+    fn stuck_at(&self, now: Duration, processor: impl Fn(&Path) -> Option<Duration>) -> Option<String> {
         let mut threads = self.lock();
         threads.retain(|t| Arc::strong_count(&t.since) > 1);
-        let busy_for = |t: &&Watched| match t.since.load(Ordering::Relaxed) {
-            0 => 0,
-            since => now.saturating_sub(since),
-        };
-        threads.iter().find(|t| busy_for(t) > limit).map(|t| t.name.clone())
+        threads.iter_mut().find_map(|t| t.hangs(millis(now), &processor).then(|| t.name.clone()))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Watched>> {
@@ -100,37 +106,77 @@ impl Watch {
     }
 }
 
+impl Watched {
+    fn hangs(&mut self, now: u64, processor: impl Fn(&Path) -> Option<Duration>) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        let busy = Duration::from_millis(now.saturating_sub(since));
+        if since == 0 || busy < LONG {
+            return false;
+        }
+        let used = self.stat.as_deref().and_then(processor).unwrap_or_default();
+        match self.noticed {
+            Some((then, before)) if then == since => busy >= WAITS || used.saturating_sub(before) >= SPINS,
+            _ => {
+                self.noticed = Some((since, used));
+                busy >= WAITS
+            }
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 1)
+}
+
+/// A thread's processor time from its `stat` file (proc(5): `utime` and `stime`, the 14th and 15th field, in hundredths).
+fn processor_time(stat: &Path) -> Option<Duration> {
+    let text = std::fs::read_to_string(stat).ok()?;
+    // The second field is the name, in parentheses, and may hold blanks.
+    let mut fields = text.rsplit_once(") ")?.1.split(' ').skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_millis((next()? + next()?).saturating_mul(10)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
-    fn a_thread_that_is_busy_for_too_long_is_named_and_an_idle_one_is_not() {
+    fn a_thread_that_turns_in_circles_or_waits_for_ever_is_named_and_a_starved_or_idle_one_is_not() {
         let watch = Watch::new(Outbox::new());
         let (entered, has_entered) = channel::<()>();
         let (leave, may_leave) = channel::<()>();
-        let stuck = watch
-            .spawn("picture", move |busy| {
-                let _working = busy.enter();
-                entered.send(()).unwrap();
-                may_leave.recv().unwrap();
-            })
-            .unwrap();
-        let (end, may_end) = channel::<()>();
-        let idle = watch
-            .spawn("idle", move |busy| {
-                drop(busy.enter());
-                may_end.recv().unwrap();
-            })
-            .unwrap();
+        let work = move |busy: Busy| {
+            let working = busy.enter();
+            entered.send(()).unwrap();
+            may_leave.recv().unwrap();
+            drop(working);
+            entered.send(()).unwrap();
+            may_leave.recv().unwrap();
+        };
+        let thread = watch.spawn("picture", work).unwrap();
         has_entered.recv().unwrap();
-        assert_eq!(watch.stuck_at(2_000), None);
-        assert_eq!(watch.stuck_at(60_000).as_deref(), Some("picture"));
+        let used = |time: Duration| move |_: &Path| Some(time);
+        assert_eq!(watch.stuck_at(SECOND / 2, used(SECOND * 50)), None);
+        assert_eq!(watch.stuck_at(SECOND * 2, used(SECOND * 50)), None, "what it used before does not count");
+        assert_eq!(watch.stuck_at(SECOND * 20, used(SECOND * 51)), None, "starved");
+        assert_eq!(watch.stuck_at(SECOND * 20, used(SECOND * 52)).as_deref(), Some("picture"), "in circles");
+        assert_eq!(watch.stuck_at(SECOND * 40, used(SECOND * 51)).as_deref(), Some("picture"), "waits for ever");
         leave.send(()).unwrap();
-        stuck.join().unwrap();
-        assert_eq!(watch.stuck_at(60_000), None);
-        end.send(()).unwrap();
-        idle.join().unwrap();
+        has_entered.recv().unwrap();
+        assert_eq!(watch.stuck_at(SECOND * 40, used(SECOND * 99)), None, "idle");
+        leave.send(()).unwrap();
+        thread.join().unwrap();
+        assert_eq!(watch.stuck_at(SECOND * 90, used(SECOND * 99)), None, "gone");
+    }
+
+    #[test]
+    fn the_system_tells_processor_time() {
+        let begin = processor_time(Path::new("/proc/thread-self/stat")).unwrap();
+        while processor_time(Path::new("/proc/thread-self/stat")).unwrap() < begin + Duration::from_millis(20) {}
+        assert_eq!(processor_time(Path::new("/proc/nothing")), None);
     }
 }
