@@ -27,3 +27,24 @@ pub enum Error {
         source: io::Error,
     },
 }
+
+/// Why an offer or a fragment of one is not taken, in words for who sent it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It can't be read (HTTP 400).
+    #[error("unreadable session description: {0}")]
+    Unreadable(String),
+    /// It can be read, but there is nothing in it that can be used (HTTP 406).
+    #[error("{0}")]
+    Unacceptable(String),
+    /// The fragment is not of the ICE session that runs (HTTP 412).
+    #[error("the fragment belongs to another ICE session than the one that runs")]
+    OtherIceSession,
+    /// The session is over (HTTP 404).
+    #[error("the session is over")]
+    Gone,
+    /// All media ports are taken (HTTP 503).
+    #[error("no media port is free")]
+    Full,
+}

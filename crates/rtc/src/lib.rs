@@ -12,17 +12,21 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod endpoint;
 mod engine;
 mod error;
 mod framing;
+mod incoming;
 pub mod payload;
 mod peer;
 mod stream;
 mod tcp;
 mod udp;
 
+pub use endpoint::{Accept, Answer, Delivery, Endpoint, EndpointConfig, Only, UdpPorts};
 pub use engine::{AudioLine, Config, Engine, Event, Frame, Lines, Transport, VideoLine};
-pub use error::Error;
+pub use error::{Error, Refusal};
+pub use incoming::{Control, Incoming, Received, Restarted};
 pub use peer::Peer;
 
 /// Does what the first connection of a process would otherwise wait for: the crypto library gathers entropy from the

@@ -1,0 +1,31 @@
+//! Carries what a WHIP client sends from `rtc` into a session: the media side of the WHIP server.
+
+use rtc::{Incoming, Received};
+use session::{Source, SourceEnd, SourceEvent, SourceFeed};
+
+/// Makes a session's source of a received one. Spawns the task that drives it on the current tokio runtime; it ends with the
+/// session or with the sender, whichever is first.
+pub fn whip_source(incoming: Incoming) -> Source {
+    let (feed, source) = session::source();
+    tokio::spawn(carry(incoming, feed));
+    source
+}
+
+async fn carry(mut incoming: Incoming, mut feed: SourceFeed) {
+    loop {
+        let received = tokio::select! {
+            _ = &mut feed.stopped => return,
+            received = incoming.next() => received,
+        };
+        let event = match received {
+            Some(Received::Media(media)) => SourceEvent::Media(media),
+            Some(Received::Finished) => SourceEvent::Ended(SourceEnd::Finished),
+            Some(Received::Lost(fault)) => SourceEvent::Ended(SourceEnd::Lost(fault)),
+            Some(_) => continue,
+            None => return,
+        };
+        if feed.events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
