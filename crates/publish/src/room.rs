@@ -31,6 +31,9 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// Attempts to rejoin after the first, which comes at once: the waits before them, n² · 300 ms, come to 61 s (as in the Go SDK).
 const ATTEMPTS: u32 = 8;
 const ATTEMPT_DELAY: Duration = Duration::from_millis(300);
+/// How long after the attributes they are told once more. The copies that race each other are written within 20 ms of each
+/// other (measured); a second is long for a busy server too, and short for whoever lists participants.
+const CONFIRM: Duration = Duration::from_secs(1);
 /// How long the server may take to take note of our leaving.
 const LEAVE: Duration = Duration::from_millis(500);
 /// How long after the media connection was closed the message that tells why may take.
@@ -119,6 +122,8 @@ struct Link {
     watched: bool,
     /// When to ask for key frames.
     burst: VecDeque<Instant>,
+    /// When to tell the attributes once more.
+    confirm: Option<Instant>,
     /// The server closed the media connection; until when to wait for words.
     closed_by: Option<Instant>,
 }
@@ -294,7 +299,7 @@ impl Room {
             Phase::Live { settle_by, .. } => {
                 let ping = self.ping.next.min(self.ping.heard + self.ping.timeout);
                 let burst = self.link.burst.front().copied();
-                [settle_by, burst, self.link.closed_by].into_iter().flatten().chain([ping]).min()
+                [settle_by, burst, self.link.confirm, self.link.closed_by].into_iter().flatten().chain([ping]).min()
             }
             Phase::Ended => None,
         }
@@ -386,6 +391,7 @@ impl Room {
 
     fn resume(&mut self, now: Instant) {
         self.attributes_sent = false;
+        self.link.confirm = None;
         self.phase = Phase::Opening { purpose: Purpose::Resume, by: now + self.timeout };
         self.dial(Some(self.participant.clone()));
     }

@@ -31,7 +31,7 @@ impl Room {
         if self.link.watched {
             self.burst(now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     /// The media connection has found no way for a while.
@@ -101,6 +101,10 @@ impl Room {
             let ping = message::ping(millis(now - self.start), millis(self.ping.rtt));
             self.send(ping);
         }
+        if self.link.confirm.is_some_and(|at| at <= now) {
+            self.link.confirm = None;
+            self.send(message::attributes(&self.attributes));
+        }
         while self.link.burst.front().is_some_and(|at| *at <= now) {
             self.link.burst.pop_front();
             for layer in (0..self.layers.len()).filter(|l| self.layers[*l]) {
@@ -132,7 +136,7 @@ impl Room {
             }
         }
         self.catch_up(now);
-        self.settle();
+        self.settle(now);
     }
 
     fn resumed(&mut self, now: Instant) {
@@ -169,14 +173,14 @@ impl Room {
                 self.link.awaiting_answer = false;
                 self.act(Action::Answer(answer.sdp));
                 self.catch_up(now);
-                self.settle();
+                self.settle(now);
             }
             Incoming::Trickle(trickle) => {
                 if let Some(line) = message::trickled(&trickle) {
                     self.act(Action::Candidate(line));
                 }
             }
-            Incoming::TrackPublished(published) => self.published(&published),
+            Incoming::TrackPublished(published) => self.published(&published, now),
             Incoming::SubscribedQualityUpdate(update) => self.wanted(&update),
             Incoming::TrackSubscribed(subscribed) if self.kind_of(&subscribed.track_sid) == Some(Kind::Video) => {
                 self.link.watched = true;
@@ -211,7 +215,7 @@ impl Room {
         }
     }
 
-    fn published(&mut self, published: &proto::TrackPublishedResponse) {
+    fn published(&mut self, published: &proto::TrackPublishedResponse, now: Instant) {
         let Some(track) = &published.track else { return };
         let is = |cid: Option<&String>| cid == Some(&published.cid);
         let (kind, sent) = if is(self.tracks.video.as_ref().map(|t| &t.cid)) {
@@ -225,7 +229,7 @@ impl Room {
             sent.sid = Some(track.sid.clone());
             self.act(Action::Emit(Event::Published { kind, track_sid: track.sid.clone() }));
         }
-        self.settle();
+        self.settle(now);
     }
 
     fn wanted(&mut self, update: &proto::SubscribedQualityUpdate) {
@@ -294,7 +298,7 @@ impl Room {
             self.send_tracks(video, audio);
             self.act(Action::Offer { lines, restart: false });
         }
-        self.send_attributes();
+        self.send_attributes(now);
     }
 
     fn send_tracks(&mut self, video: bool, audio: bool) {
@@ -303,19 +307,21 @@ impl Room {
         }
     }
 
-    /// Only once everything else has settled: livekit-server stores what others list of a participant when its state or its
-    /// attributes change, and with tracks that came just before its state the stored copy can lack them (measured, 1.13.5).
-    fn send_attributes(&mut self) {
-        if !matches!(self.phase, Phase::Live { settle_by: None, .. }) {
+    /// Only once everything else has settled, and once more a little later: livekit-server stores what others list of a
+    /// participant when its state, its tracks or its attributes change, several tasks at a time, and the oldest of these
+    /// copies may be written last, without a track or without the attributes (measured, 1.13.5).
+    fn send_attributes(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Live { settle_by: None, .. }) || self.attributes_sent {
             return;
         }
-        if !self.attributes_sent && !self.attributes.is_empty() {
-            self.send(message::attributes(&self.attributes));
-        }
         self.attributes_sent = true;
+        if !self.attributes.is_empty() {
+            self.send(message::attributes(&self.attributes));
+            self.link.confirm = Some(now + CONFIRM);
+        }
     }
 
-    fn settle(&mut self) {
+    fn settle(&mut self, now: Instant) {
         let Phase::Live { settle_by, .. } = &mut self.phase else { return };
         let done = |wanted: bool, sent: &Sent| !wanted || sent.sid.is_some();
         let (video, audio) = (self.tracks.video.is_some(), self.tracks.audio.is_some());
@@ -331,7 +337,7 @@ impl Room {
         if std::mem::take(&mut self.reconnecting) {
             self.act(Action::Emit(Event::Reconnected));
         }
-        self.send_attributes();
+        self.send_attributes(now);
     }
 
     fn what_is_missing(&self) -> String {

@@ -539,6 +539,10 @@ fn attributes_are_told_once_all_has_settled_and_again_after_a_loss() {
         stay.perform();
     }
     assert_eq!(attributes(&mut stay), std::slice::from_ref(&wanted));
+    stay.wait(CONFIRM - Duration::from_millis(1));
+    assert!(attributes(&mut stay).is_empty());
+    stay.wait(CONFIRM * 4);
+    assert_eq!(attributes(&mut stay), std::slice::from_ref(&wanted), "and once more");
     stay.signal_lost();
     stay.dials.clear();
     stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
