@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use link::{Decoder, ToChild, ToParent};
-use rtmp::codec::{ac3, av1, avc, flac, flv1, hevc, mpeg_audio, opus, vpx, whole_nals};
+use model::picture;
+use rtmp::codec::{ac3, av1, avc, flac, flv1, hevc, mpeg_audio, opus, whole_nals};
 use rtmp::flv::{TrackChoice, parse_audio, parse_video};
 
 /// Promise: what is read comes back the same when it is written and read again.
@@ -51,7 +52,7 @@ pub fn avc_config(data: &[u8]) {
         assert!(matches!(config.length_size, 1 | 2 | 4));
         assert!(whole_nals(data, config.length_size) <= data.len());
     }
-    believable(avc::sps_size(data));
+    believable(picture::h264_size(data));
 }
 
 /// An hvcC record, and a sequence parameter set.
@@ -60,7 +61,7 @@ pub fn hevc_config(data: &[u8]) {
         assert!(matches!(config.length_size, 1 | 2 | 4));
         assert!(whole_nals(data, config.length_size) <= data.len());
     }
-    believable(hevc::sps_size(data));
+    believable(picture::h265_size(data));
 }
 
 /// An av1C record, and the headers of frames that tell a size.
@@ -68,8 +69,8 @@ pub fn av1_config(data: &[u8]) {
     if let Ok(size) = av1::parse(data) {
         believable(size);
     }
-    believable(vpx::vp8_size(data));
-    believable(vpx::vp9_size(data));
+    believable(picture::vp8_size(data));
+    believable(picture::vp9_size(data));
     believable(flv1::size(data));
 }
 

@@ -9,6 +9,7 @@ mod encoding;
 mod fault;
 mod frame;
 mod id;
+pub mod picture;
 mod spec;
 mod time;
 

@@ -11,18 +11,6 @@ pub mod flv1;
 pub mod hevc;
 pub mod mpeg_audio;
 pub mod opus;
-pub mod vpx;
-
-/// The largest width and height that is believed. Levels of H.264 and H.265 end at 8192 × 4320; twice that is room enough.
-const MAX_SIDE: u32 = 16_384;
-
-/// Bytes of a sequence parameter set that are looked at. Real ones are below 200.
-const MAX_PARAMETER_SET: usize = 1024;
-
-/// Width and height, if they can be.
-fn believed(width: u32, height: u32) -> Option<(u32, u32)> {
-    ((1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height)).then_some((width, height))
-}
 
 /// What a configuration record with NAL units says (avcC, hvcC).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

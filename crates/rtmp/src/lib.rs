@@ -12,7 +12,6 @@
 #![forbid(unsafe_code)]
 
 pub mod amf;
-mod bits;
 mod chunk;
 pub mod codec;
 mod command;

@@ -294,8 +294,8 @@ impl Video {
         }
         if key {
             let size = match codec {
-                VideoCodec::Vp8 => codec::vpx::vp8_size(&data),
-                VideoCodec::Vp9 => codec::vpx::vp9_size(&data),
+                VideoCodec::Vp8 => model::picture::vp8_size(&data),
+                VideoCodec::Vp9 => model::picture::vp9_size(&data),
                 VideoCodec::Flv1 => codec::flv1::size(&data),
                 _ => None,
             };

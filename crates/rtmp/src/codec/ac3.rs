@@ -1,7 +1,7 @@
 //! AC-3 and E-AC-3: rate and channels from a syncframe's header (ATSC A/52 §5.3, §5.4, annex E.1.2).
 
 use super::mpeg_audio::Sound;
-use crate::bits::Bits;
+use model::picture::bits::Bits;
 
 const RATES: [u32; 3] = [48_000, 44_100, 32_000];
 /// Full-range channels by `acmod`.

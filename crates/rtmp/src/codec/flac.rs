@@ -2,8 +2,8 @@
 
 use super::mpeg_audio::Sound;
 use crate::Error;
-use crate::bits::Bits;
 use bytes::Bytes;
+use model::picture::bits::Bits;
 
 const STREAMINFO: usize = 34;
 

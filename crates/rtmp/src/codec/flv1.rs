@@ -1,7 +1,7 @@
 //! Sorenson Spark: the size from a picture header (FLV §E.4.3.1, H263VIDEOPACKET; SWF 10 §14).
 
-use super::believed;
-use crate::bits::Bits;
+use model::picture::believed;
+use model::picture::bits::Bits;
 
 /// Width and height of a picture.
 pub fn size(frame: &[u8]) -> Option<(u32, u32)> {

@@ -1,7 +1,7 @@
 //! AAC's AudioSpecificConfig (ISO 14496-3 §1.6.2.1) and MP3's frame header (ISO 11172-3 §2.4.1.3, ISO 13818-3).
 
 use crate::Error;
-use crate::bits::Bits;
+use model::picture::bits::Bits;
 
 /// Rate and channels of sound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,11 +5,12 @@ use super::*;
 use crate::Error;
 use crate::testing::{AVCC, hex, nal};
 use bytes::Bytes;
+use model::picture;
 use proptest::prelude::*;
 
 #[test]
 fn sizes_of_h264() {
-    let size = |sps| avc::sps_size(&hex(sps));
+    let size = |sps| picture::h264_size(&hex(sps));
     assert_eq!(size("6742c00ad9047b011000000300100000030320f1226480"), Some((64, 48)));
     // Interlaced and cropped by 8 lines.
     assert_eq!(size("67640028acd94078044fde0220000003002000000643e2c5b2c0"), Some((1920, 1080)));
@@ -24,7 +25,7 @@ fn sizes_of_h264() {
 
 #[test]
 fn sizes_of_h265() {
-    let size = |sps| hevc::sps_size(&hex(sps));
+    let size = |sps| picture::h265_size(&hex(sps));
     assert_eq!(
         size("42010101600000030090000003000003003ca00a480b9c9596566924caf0168080000003008000000c84"),
         Some((322, 182))
@@ -75,17 +76,17 @@ fn whole_nal_units_are_counted() {
 
 #[test]
 fn sizes_of_vp8_and_vp9() {
-    assert_eq!(vpx::vp8_size(&hex("9044009d012aa2005a00004708858588")), Some((162, 90)));
-    assert_eq!(vpx::vp8_size(&hex("9144009d012aa2005a00004708858588")), None);
+    assert_eq!(picture::vp8_size(&hex("9044009d012aa2005a00004708858588")), Some((162, 90)));
+    assert_eq!(picture::vp8_size(&hex("9144009d012aa2005a00004708858588")), None);
     for frame in [
         "82498342000a1005960438241c184200", // 4:2:0
         "a249834200014200b2c0c70483830940", // 4:4:4
         "a2498342e00a1005960638241c184a00", // RGB
         "9249834200050802cb031c120e0c2c00", // 10 bits
     ] {
-        assert_eq!(vpx::vp9_size(&hex(frame)), Some((162, 90)), "{frame}");
+        assert_eq!(picture::vp9_size(&hex(frame)), Some((162, 90)), "{frame}");
     }
-    assert_eq!(vpx::vp9_size(&hex("8649")), None);
+    assert_eq!(picture::vp9_size(&hex("8649")), None);
 }
 
 #[test]
@@ -178,9 +179,9 @@ proptest! {
     #[test]
     fn noise_is_read_or_refused(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = (avc::parse(&noise), hevc::parse(&noise), av1::parse(&noise));
-        let _ = (avc::sps_size(&noise), hevc::sps_size(&noise));
+        let _ = (picture::h264_size(&noise), picture::h265_size(&noise));
         let _ = (mpeg_audio::parse_aac(&noise), opus::parse(&noise), flac::parse(&Bytes::from(noise.clone())));
-        let _ = (vpx::vp8_size(&noise), vpx::vp9_size(&noise), flv1::size(&noise));
+        let _ = (picture::vp8_size(&noise), picture::vp9_size(&noise), flv1::size(&noise));
         let _ = (mpeg_audio::mp3_sound(&noise), ac3::sound(&noise));
         for length_size in [1, 2, 4] {
             prop_assert!(whole_nals(&noise, length_size) <= noise.len());
@@ -191,8 +192,8 @@ proptest! {
     fn damaged_parameter_sets_give_a_believable_size_or_none(at in 1usize..23, value in any::<u8>()) {
         let mut sps = hex("6742c00ad9047b011000000300100000030320f1226480");
         sps[at] = value;
-        if let Some((width, height)) = avc::sps_size(&sps) {
-            prop_assert!((1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height));
+        if let Some((width, height)) = picture::h264_size(&sps) {
+            prop_assert!((1..=picture::MAX_SIDE).contains(&width) && (1..=picture::MAX_SIDE).contains(&height));
         }
     }
 }

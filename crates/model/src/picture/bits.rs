@@ -1,17 +1,20 @@
 //! Bits from bytes, most significant first, with the codes that parameter sets are written in.
 
 /// Reads bits. All reads give `None` at the end of the bytes.
-pub(crate) struct Bits<'a> {
+#[derive(Debug)]
+pub struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Bits<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    /// From the first bit on.
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
-    pub(crate) fn bit(&mut self) -> Option<bool> {
+    /// One bit.
+    pub fn bit(&mut self) -> Option<bool> {
         let byte = self.bytes.get(self.at / 8)?;
         let bit = byte >> (7 - self.at % 8) & 1;
         self.at += 1;
@@ -19,7 +22,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Up to 32 bits.
-    pub(crate) fn read(&mut self, count: u32) -> Option<u32> {
+    pub fn read(&mut self, count: u32) -> Option<u32> {
         debug_assert!(count <= 32);
         let mut value = 0u64;
         for _ in 0..count {
@@ -28,13 +31,14 @@ impl<'a> Bits<'a> {
         u32::try_from(value).ok()
     }
 
-    pub(crate) fn skip(&mut self, count: usize) -> Option<()> {
+    /// Leaves bits out.
+    pub fn skip(&mut self, count: usize) -> Option<()> {
         self.at = self.at.checked_add(count)?;
         (self.at <= self.bytes.len() * 8).then_some(())
     }
 
     /// ue(v): unsigned Exp-Golomb (H.264 §9.1); `None` also for values above 32 bits.
-    pub(crate) fn unsigned(&mut self) -> Option<u32> {
+    pub fn unsigned(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.bit()? {
             zeros += 1;
@@ -46,14 +50,14 @@ impl<'a> Bits<'a> {
     }
 
     /// se(v): signed Exp-Golomb (H.264 §9.1.1).
-    pub(crate) fn signed(&mut self) -> Option<i32> {
+    pub fn signed(&mut self) -> Option<i32> {
         let code = i64::from(self.unsigned()?);
         i32::try_from(if code % 2 == 1 { (code + 1) / 2 } else { -(code / 2) }).ok()
     }
 }
 
 /// The payload of a NAL unit without its emulation prevention bytes (H.264 §7.3.1, H.265 §7.3.1.1). At most `limit` bytes.
-pub(crate) fn unescape(nal: &[u8], limit: usize) -> Vec<u8> {
+pub fn unescape(nal: &[u8], limit: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(nal.len().min(limit));
     let mut zeros = 0;
     for &byte in nal {

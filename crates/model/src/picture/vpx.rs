@@ -1,7 +1,7 @@
 //! VP8 (RFC 6386 §9.1) and VP9 (VP9 §6.2): the size from a key frame.
 
 use super::believed;
-use crate::bits::Bits;
+use super::bits::Bits;
 
 /// Width and height of a VP8 key frame.
 pub fn vp8_size(frame: &[u8]) -> Option<(u32, u32)> {

@@ -1,0 +1,96 @@
+//! H.264: the size from a sequence parameter set (H.264 §7.3.2.1.1).
+
+use super::bits::{Bits, unescape};
+use super::{MAX_PARAMETER_SET, believed};
+
+/// Width and height in pixels of a sequence parameter set with its NAL header, cropping applied; `None` if it does not parse.
+pub fn h264_size(nal: &[u8]) -> Option<(u32, u32)> {
+    let rbsp = unescape(nal.get(1..)?, MAX_PARAMETER_SET);
+    let mut bits = Bits::new(&rbsp);
+    let profile = bits.read(8)?;
+    bits.skip(16)?; // constraints, level
+    bits.unsigned()?; // id
+    let chroma = if has_chroma_format(profile) { chroma_and_scaling(&mut bits)? } else { 1 };
+    bits.unsigned()?; // log2_max_frame_num_minus4
+    picture_order(&mut bits)?;
+    bits.unsigned()?; // max_num_ref_frames
+    bits.skip(1)?; // gaps allowed
+    let width_in_macroblocks = bits.unsigned()?.checked_add(1)?;
+    let height_in_units = bits.unsigned()?.checked_add(1)?;
+    let frames_only = bits.bit()?;
+    if !frames_only {
+        bits.skip(1)?; // adaptive frame/field
+    }
+    bits.skip(1)?; // direct_8x8
+    let fields = if frames_only { 1 } else { 2 };
+    let (mut width, mut height) = (width_in_macroblocks.checked_mul(16)?, height_in_units.checked_mul(16 * fields)?);
+    if bits.bit()? {
+        let (unit_x, unit_y) = match chroma {
+            1 => (2, 2 * fields),
+            2 => (2, fields),
+            _ => (1, fields),
+        };
+        let mut cropped = |unit: u32| bits.unsigned()?.checked_add(bits.unsigned()?)?.checked_mul(unit);
+        let (x, y) = (cropped(unit_x)?, cropped(unit_y)?);
+        (width, height) = (width.checked_sub(x)?, height.checked_sub(y)?);
+    }
+    believed(width, height)
+}
+
+/// Profiles whose SPS says which chroma format it has (H.264 §7.3.2.1.1).
+fn has_chroma_format(profile: u32) -> bool {
+    matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135)
+}
+
+/// Reads from the chroma format to the scaling lists; gives ChromaArrayType.
+fn chroma_and_scaling(bits: &mut Bits<'_>) -> Option<u32> {
+    let chroma = bits.unsigned()?;
+    let separate_planes = chroma == 3 && bits.bit()?;
+    bits.unsigned()?; // luma depth
+    bits.unsigned()?; // chroma depth
+    bits.skip(1)?; // transform bypass
+    if bits.bit()? {
+        for list in 0..if chroma == 3 { 12 } else { 8 } {
+            if bits.bit()? {
+                scaling_list(bits, if list < 6 { 16 } else { 64 })?;
+            }
+        }
+    }
+    Some(if separate_planes { 0 } else { chroma })
+}
+
+/// H.264 §7.3.2.1.1.1.
+fn scaling_list(bits: &mut Bits<'_>, entries: usize) -> Option<()> {
+    let (mut last, mut next) = (8i32, 8i32);
+    for _ in 0..entries {
+        if next != 0 {
+            next = last.checked_add(bits.signed()?)?.rem_euclid(256);
+        }
+        if next != 0 {
+            last = next;
+        }
+    }
+    Some(())
+}
+
+fn picture_order(bits: &mut Bits<'_>) -> Option<()> {
+    match bits.unsigned()? {
+        0 => {
+            bits.unsigned()?;
+        }
+        1 => {
+            bits.skip(1)?;
+            bits.signed()?;
+            bits.signed()?;
+            let cycle = bits.unsigned()?;
+            if cycle > 255 {
+                return None;
+            }
+            for _ in 0..cycle {
+                bits.signed()?;
+            }
+        }
+        _ => {}
+    }
+    Some(())
+}
