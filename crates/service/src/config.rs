@@ -12,6 +12,7 @@ mod resolved;
 mod rtc;
 mod section;
 mod sources;
+mod turn;
 mod unknown;
 mod yaml;
 
@@ -19,13 +20,15 @@ pub use fault::{Faults, Position, Remark, Warning};
 pub use redis::{Address, ClientCertificate, RedisConfig, RedisTls, RedisTopology};
 pub use resolved::{
     Config, CpuCost, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_RELAY_PORT, DEFAULT_RTMP_MAX_CONNECTIONS,
-    DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig,
-    OnDuplicate, RtmpConfig, RtmpsConfig,
+    DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_MAX_CONNECTIONS,
+    DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig, OnDuplicate, RtmpConfig,
+    TlsConfig, WhipConfig,
 };
 pub use rtc::{
     AcceptanceMinWait, BatchIo, DEFAULT_UDP_PORT, Filter, IpNet, NodeIp, PortRange, RtcConfig, Sctp, UdpPorts,
 };
 pub use sources::{Sources, load, process_env};
+pub use turn::{DEFAULT_TURN_TTL, TurnAccess, TurnProtocol, TurnServer};
 
 #[cfg(test)]
 mod tests;

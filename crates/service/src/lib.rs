@@ -11,6 +11,7 @@ mod run;
 pub mod servers;
 pub mod sessions;
 pub mod telemetry;
+pub mod tls;
 mod watch;
 
 pub use run::{Children, run};

@@ -11,6 +11,7 @@ use crate::load::{Admission, Cpu, Roots, Sampler};
 use crate::servers::rtmp;
 use crate::sessions::{Parts, Sessions};
 use crate::telemetry::{self, Metrics, PublishStatus};
+use crate::tls;
 use crate::watch::{Reachable, Watcher};
 use model::{Blame, Fault, IngressId, InputKind, ResourceId};
 use session::transcoder::Pool;
@@ -215,9 +216,9 @@ async fn open_rtmp(config: &Config, metrics: &Metrics) -> Result<rtmp::Server, F
         let taken = |e| Fault::new(Blame::Us, format!("rtmp_port: {address} can't be listened on: {e}"));
         server.listen(address).await.map_err(taken)?;
     }
-    if let Some(tls) = &config.rtmp.tls {
-        let address = SocketAddr::new(config.bind_address, tls.port);
-        let files = rtmp::TlsFiles { certificate: tls.cert_file.clone(), key: tls.key_file.clone() };
+    if let Some(rtmps) = &config.rtmp.tls {
+        let address = SocketAddr::new(config.bind_address, rtmps.port);
+        let files = tls::Files { certificate: rtmps.cert_file.clone(), key: rtmps.key_file.clone() };
         let taken = |e| Fault::new(Blame::Us, format!("rtmps_port: {address} can't be used: {e}"));
         server.listen_tls(address, files).await.map_err(taken)?;
     }

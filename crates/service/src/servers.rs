@@ -1,5 +1,6 @@
 //! The servers that strangers reach.
 
+pub(crate) mod admission;
 pub mod rtmp;
 mod whip_source;
 

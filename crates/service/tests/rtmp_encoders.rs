@@ -1,7 +1,8 @@
 //! Real encoders publish to the RTMP server over loopback: FFmpeg and GStreamer, as installed.
 
 use model::{AudioCodec, AudioConfig, Blame, Fault, Frame, Kind, Media, MediaTime, VideoCodec, VideoConfig};
-use service::servers::rtmp::{Config, Counters, Request, Server, TlsFiles};
+use service::servers::rtmp::{Config, Counters, Request, Server};
+use service::tls::Files as TlsFiles;
 use session::{Source, SourceEnd, SourceEvent};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};

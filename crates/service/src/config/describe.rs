@@ -10,6 +10,7 @@ use super::duration;
 use super::redis::{RedisConfig, RedisTls, RedisTopology};
 use super::resolved::{Config, OnDuplicate};
 use super::rtc::{Filter, RtcConfig, UdpPorts};
+use super::turn::{TurnAccess, TurnServer};
 
 /// What stands for a secret.
 const HIDDEN: &str = "(hidden)";
@@ -64,7 +65,17 @@ impl Config {
         }
         out.plain("rtmp_max_connections", self.rtmp.max_connections);
         out.plain("rtmp_max_connections_per_address", self.rtmp.max_connections_per_address);
-        out.plain("whip_port", or_off(self.whip_port));
+        out.plain("whip_port", or_off(self.whip.port));
+        match &self.whip.tls {
+            None => out.plain("whip_tls_port", 0),
+            Some(tls) => {
+                out.plain("whip_tls_port", tls.port);
+                out.path("whip_tls_cert_file", &tls.cert_file);
+                out.path("whip_tls_key_file", &tls.key_file);
+            }
+        }
+        out.plain("whip_max_connections", self.whip.max_connections);
+        out.plain("whip_max_connections_per_address", self.whip.max_connections_per_address);
         out.plain("whip_proxy_enabled", self.whip_proxy_enabled);
         out.plain("health_port", self.health_port.unwrap_or(0));
         out.plain("prometheus_port", self.prometheus_port.unwrap_or(0));
@@ -131,6 +142,7 @@ fn rtc(out: &mut Yaml, rtc: &RtcConfig) {
     let ips = [rtc.node_ip.v4.map(|ip| ip.to_string()), rtc.node_ip.v6.map(|ip| ip.to_string())];
     out.text("node_ip", &ips.into_iter().flatten().collect::<Vec<_>>().join(","));
     out.list("stun_servers", &rtc.stun_servers);
+    out.each("turn_servers", &rtc.turn_servers, turn);
     out.plain("use_external_ip", rtc.use_external_ip);
     out.plain("skip_external_ip_validation", rtc.skip_external_ip_validation);
     out.plain("advertise_internal_ip", rtc.advertise_internal_ip);
@@ -152,6 +164,22 @@ fn rtc(out: &mut Yaml, rtc: &RtcConfig) {
     out.duration("srflx_acceptance_min_wait", rtc.acceptance_min_wait.srflx.unwrap_or_default());
     out.duration("prflx_acceptance_min_wait", rtc.acceptance_min_wait.prflx.unwrap_or_default());
     out.duration("relay_acceptance_min_wait", rtc.acceptance_min_wait.relay.unwrap_or_default());
+}
+
+fn turn(out: &mut Yaml, server: &TurnServer) {
+    out.text("host", &server.host);
+    out.plain("port", server.port);
+    out.plain("protocol", server.protocol.as_str());
+    match &server.access {
+        TurnAccess::Fixed { username, credential } => {
+            out.text("username", username);
+            out.secret("credential", credential);
+        }
+        TurnAccess::Shared { secret, ttl } => {
+            out.secret("secret", secret);
+            out.plain("ttl", ttl.as_secs());
+        }
+    }
 }
 
 fn filter<T: Display>(out: &mut Yaml, filter: &Filter<T>) {
@@ -207,6 +235,21 @@ impl Yaml {
     fn list<T: Display>(&mut self, key: &str, items: &[T]) {
         let items: Vec<String> = items.iter().map(|item| quoted(&item.to_string())).collect();
         self.plain(key, format!("[{}]", items.join(", ")));
+    }
+
+    /// A list of sections, each of which has a key at least.
+    fn each<T>(&mut self, key: &str, items: &[T], inside: impl Fn(&mut Self, &T)) {
+        if items.is_empty() {
+            return self.plain(key, "[]");
+        }
+        let _ = writeln!(self.text, "{:1$}{key}:", "", self.depth * 2);
+        for item in items {
+            let mut entry = Self { text: String::new(), depth: self.depth + 2 };
+            inside(&mut entry, item);
+            let dash = (self.depth + 1) * 2;
+            entry.text.replace_range(dash..dash + 1, "-");
+            self.text.push_str(&entry.text);
+        }
     }
 
     fn section(&mut self, key: &str, inside: impl FnOnce(&mut Self)) {

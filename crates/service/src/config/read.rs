@@ -10,8 +10,9 @@ use super::fault::{Remark, Report, Warning, shortened};
 use super::redis;
 use super::resolved::{
     Config, CpuCost, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_RELAY_PORT, DEFAULT_RTMP_MAX_CONNECTIONS,
-    DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig,
-    OnDuplicate, RtmpConfig, RtmpsConfig,
+    DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_MAX_CONNECTIONS,
+    DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig, OnDuplicate, RtmpConfig,
+    TlsConfig, WhipConfig,
 };
 use super::rtc;
 use super::section::{Known, Located, Port, Section, without_line_end};
@@ -138,10 +139,11 @@ fn ports(section: &mut Section<'_, '_>, config: &mut Config, known: &mut Vec<Kno
     let rtmp = section.port("rtmp_port", Some(DEFAULT_RTMP_PORT));
     let rtmps = section.port("rtmps_port", None);
     let whip = section.port("whip_port", Some(DEFAULT_WHIP_PORT));
+    let whip_tls = section.port("whip_tls_port", None);
     let health = section.port("health_port", None);
     let prometheus = section.port("prometheus_port", None);
     let debug = section.port("debug_handler_port", None);
-    clashes(section, &[&rtmp, &rtmps, &whip, &health, &prometheus, &debug, &ice_tcp]);
+    clashes(section, &[&rtmp, &rtmps, &whip, &whip_tls, &health, &prometheus, &debug, &ice_tcp]);
     let relay = section.port("http_relay_port", Some(DEFAULT_HTTP_RELAY_PORT));
     if let Some(at) = relay.at {
         section.warn(at, "http_relay_port", "has no effect: media does not pass over HTTP inside this program");
@@ -149,7 +151,7 @@ fn ports(section: &mut Section<'_, '_>, config: &mut Config, known: &mut Vec<Kno
     config.rtc = rtc;
     config.rtmp = RtmpConfig {
         port: rtmp.port,
-        tls: rtmps_files(section, &rtmps),
+        tls: tls_files(section, &rtmps, ["rtmps_cert_file", "rtmps_key_file"]),
         max_connections: count(section, "rtmp_max_connections", DEFAULT_RTMP_MAX_CONNECTIONS),
         max_connections_per_address: count(
             section,
@@ -157,7 +159,16 @@ fn ports(section: &mut Section<'_, '_>, config: &mut Config, known: &mut Vec<Kno
             DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS,
         ),
     };
-    config.whip_port = whip.port;
+    config.whip = WhipConfig {
+        port: whip.port,
+        tls: tls_files(section, &whip_tls, ["whip_tls_cert_file", "whip_tls_key_file"]),
+        max_connections: count(section, "whip_max_connections", DEFAULT_WHIP_MAX_CONNECTIONS),
+        max_connections_per_address: count(
+            section,
+            "whip_max_connections_per_address",
+            DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS,
+        ),
+    };
     config.health_port = health.port;
     config.prometheus_port = prometheus.port;
     config.debug_handler_port = debug.port;
@@ -182,24 +193,23 @@ fn clashes(section: &Section<'_, '_>, ports: &[&Port]) {
     }
 }
 
-/// RTMPS if it has a port; it needs both files then.
-fn rtmps_files(section: &mut Section<'_, '_>, rtmps: &Port) -> Option<RtmpsConfig> {
-    const FILES: [&str; 2] = ["rtmps_cert_file", "rtmps_key_file"];
-    let [cert, key] = FILES.map(|name| (section.has(name), section.file(name)));
-    let Some((port, at)) = rtmps.port.zip(rtmps.at) else {
-        for (name, (_, file)) in FILES.iter().zip([&cert, &key]) {
+/// TLS if it has a port; it needs both files (certificate and key) then.
+fn tls_files(section: &mut Section<'_, '_>, tls: &Port, files: [&'static str; 2]) -> Option<TlsConfig> {
+    let [cert, key] = files.map(|name| (section.has(name), section.file(name)));
+    let Some((port, at)) = tls.port.zip(tls.at) else {
+        for (name, (_, file)) in files.iter().zip([&cert, &key]) {
             if let Some(Located { at, .. }) = file {
-                section.warn(*at, name, "has no effect without rtmps_port");
+                section.warn(*at, name, format!("has no effect without {}", tls.key));
             }
         }
         return None;
     };
-    for (name, (given, _)) in FILES.iter().zip([&cert, &key]) {
+    for (name, (given, _)) in files.iter().zip([&cert, &key]) {
         if !given {
-            section.fault(at, "rtmps_port", format!("needs {name} beside it (PEM)"));
+            section.fault(at, &tls.key, format!("needs {name} beside it (PEM)"));
         }
     }
-    Some(RtmpsConfig { port, cert_file: cert.1?.value, key_file: key.1?.value })
+    Some(TlsConfig { port, cert_file: cert.1?.value, key_file: key.1?.value })
 }
 
 /// A number of things of which there must be one at least.
@@ -217,7 +227,7 @@ fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
     });
     config.on_duplicate = on_duplicate.map_or(config.on_duplicate, |o| o.value);
     config.drain_timeout = section.duration("drain_timeout").map_or(DEFAULT_DRAIN_TIMEOUT, |d| d.value);
-    config.whip_proxy_enabled = section.flag("whip_proxy_enabled");
+    config.whip_proxy_enabled = proxy(section);
     config.enable_stream_latency_reduction = section.flag("enable_stream_latency_reduction");
     config.development = section.flag("development");
     if let Some(name) = section.text("service_name") {
@@ -226,6 +236,16 @@ fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
     if let Some(id) = section.text("node_id") {
         section.warn(id.at, "node_id", "has no effect: a new one is made at every start");
     }
+}
+
+/// WHIP is never handed on: passing it on here costs next to nothing, and keeps one place that knows what a session does.
+fn proxy(section: &mut Section<'_, '_>) -> bool {
+    const KEY: &str = "whip_proxy_enabled";
+    let on = section.flag(KEY);
+    if let (true, Some(at)) = (on, section.at_key(KEY)) {
+        section.warn(at, KEY, "has no effect and is not needed: WHIP without transcoding is passed on by this program");
+    }
+    on
 }
 
 /// `log_level`, which the Go program's README names, and the `logging` section, which wins.

@@ -27,6 +27,11 @@ pub const DEFAULT_RTMP_MAX_CONNECTIONS: u32 = 1000;
 /// machine, while a production site behind one router still fits. Behind a load balancer that hides addresses, raise it.
 pub const DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS: u32 = 100;
 
+/// WHIP's HTTP connections at a time unless told otherwise: each lasts for a few requests, media does not pass over them.
+pub const DEFAULT_WHIP_MAX_CONNECTIONS: u32 = 1000;
+/// The same from one address: as for RTMP.
+pub const DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS: u32 = 100;
+
 /// How long running sessions may go on after SIGTERM unless told otherwise: the grace period of the Helm chart for the Go
 /// ingress (which itself waits without end).
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(3 * 60 * 60);
@@ -46,9 +51,9 @@ pub struct Config {
     pub bind_address: IpAddr,
     /// RTMP and RTMPS.
     pub rtmp: RtmpConfig,
-    /// Where WHIP listens; `None` switches it off.
-    pub whip_port: Option<u16>,
-    /// Whether WHIP that needs no transcoding is handed on to the SFU's own WHIP endpoint.
+    /// WHIP's HTTP side.
+    pub whip: WhipConfig,
+    /// Whether WHIP that needs no transcoding is to be handed on to the SFU's own WHIP endpoint; without effect.
     pub whip_proxy_enabled: bool,
     /// The Go ingress's relay port; without effect.
     pub http_relay_port: u16,
@@ -82,16 +87,36 @@ pub struct RtmpConfig {
     /// Where plain RTMP listens; `None` switches it off.
     pub port: Option<u16>,
     /// RTMP over TLS; `None` switches it off.
-    pub tls: Option<RtmpsConfig>,
+    pub tls: Option<TlsConfig>,
     /// Connections at a time, RTMP and RTMPS together, publishing or not; at least 1.
     pub max_connections: u32,
     /// Connections at a time from one address; at least 1.
     pub max_connections_per_address: u32,
 }
 
-/// RTMP over TLS.
+/// WHIP's HTTP side.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RtmpsConfig {
+pub struct WhipConfig {
+    /// Where HTTP listens; `None` switches it off.
+    pub port: Option<u16>,
+    /// HTTPS; `None` switches it off.
+    pub tls: Option<TlsConfig>,
+    /// Connections at a time, HTTP and HTTPS together; at least 1.
+    pub max_connections: u32,
+    /// Connections at a time from one address; at least 1.
+    pub max_connections_per_address: u32,
+}
+
+impl WhipConfig {
+    /// Whether WHIP is offered at all.
+    pub fn enabled(&self) -> bool {
+        self.port.is_some() || self.tls.is_some()
+    }
+}
+
+/// A port for TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
     /// Where it listens.
     pub port: u16,
     /// The certificate chain, PEM. Seen to be readable when the configuration was loaded.
@@ -180,6 +205,17 @@ impl Default for RtmpConfig {
     }
 }
 
+impl Default for WhipConfig {
+    fn default() -> Self {
+        Self {
+            port: Some(DEFAULT_WHIP_PORT),
+            tls: None,
+            max_connections: DEFAULT_WHIP_MAX_CONNECTIONS,
+            max_connections_per_address: DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS,
+        }
+    }
+}
+
 impl Default for LoggingConfig {
     fn default() -> Self {
         Self { level: LogLevel::Info, json: false, component_levels: BTreeMap::new() }
@@ -203,7 +239,7 @@ impl Config {
             ws_url,
             bind_address: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             rtmp: RtmpConfig::default(),
-            whip_port: Some(DEFAULT_WHIP_PORT),
+            whip: WhipConfig::default(),
             whip_proxy_enabled: false,
             http_relay_port: DEFAULT_HTTP_RELAY_PORT,
             health_port: None,

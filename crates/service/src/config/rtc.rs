@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fault::shortened;
 use super::section::{Known, Port, Section};
+use super::turn::{self, TurnServer};
 
 /// The UDP port of WHIP unless told otherwise (as the Go ingress).
 pub const DEFAULT_UDP_PORT: u16 = 7885;
@@ -21,8 +22,10 @@ pub struct RtcConfig {
     pub use_stun_port_as_ice: bool,
     /// The addresses to write into candidates in place of the local ones; found out by itself where there is none.
     pub node_ip: NodeIp,
-    /// STUN servers, `host:port`; LiveKit's defaults where empty.
+    /// STUN servers, `host:port`: asked for the external address where that is wanted, and named to WHIP clients.
     pub stun_servers: Vec<String>,
+    /// TURN servers to name to WHIP clients.
+    pub turn_servers: Vec<TurnServer>,
     /// Ask STUN servers for the external address.
     pub use_external_ip: bool,
     /// Don't test whether the external address reaches us.
@@ -147,6 +150,7 @@ impl Default for RtcConfig {
             use_stun_port_as_ice: false,
             node_ip: NodeIp::default(),
             stun_servers: Vec::new(),
+            turn_servers: Vec::new(),
             use_external_ip: false,
             skip_external_ip_validation: false,
             advertise_internal_ip: false,
@@ -191,6 +195,7 @@ pub(super) fn read(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> (Rtc
         use_stun_port_as_ice: section.flag("use_stun_port_as_ice"),
         node_ip: section.parsed("node_ip", node_ip).map(|n| n.value).unwrap_or_default(),
         stun_servers: section.list("stun_servers", stun_server),
+        turn_servers: turn::servers(&mut section, known),
         use_external_ip: section.flag("use_external_ip"),
         skip_external_ip_validation: section.flag("skip_external_ip_validation"),
         advertise_internal_ip: section.flag("advertise_internal_ip"),
@@ -214,8 +219,32 @@ pub(super) fn read(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> (Rtc
             relay: section.go_duration("relay_acceptance_min_wait"),
         },
     };
+    without_effect(&section);
     known.push(section.finish());
     (config, tcp)
+}
+
+/// Keys of LiveKit's that say nothing to this program: where one is set, its reader should know.
+fn without_effect(section: &Section<'_, '_>) {
+    const NO_DATA: &str = "has no effect: WHIP has no data channel";
+    const NO_WAIT: &str = "has no effect: the first pair of addresses that works is taken";
+    for (key, why) in [
+        ("use_stun_port_as_ice", "has no effect: choose udp_port 3478 where that port is wanted"),
+        ("skip_external_ip_validation", "has no effect: the external address is not tested"),
+        ("use_mdns", "has no effect: clients are found by the checks that they send"),
+        ("batch_io", "has no effect: datagrams are read and sent in batches wherever several wait"),
+        ("sctp_min_cwnd", NO_DATA),
+        ("sctp_fast_rtx_wnd", NO_DATA),
+        ("sctp_cwnd_ca_step", NO_DATA),
+        ("host_acceptance_min_wait", NO_WAIT),
+        ("srflx_acceptance_min_wait", NO_WAIT),
+        ("prflx_acceptance_min_wait", NO_WAIT),
+        ("relay_acceptance_min_wait", NO_WAIT),
+    ] {
+        if let Some(at) = section.at_set(key) {
+            section.warn(at, key, why);
+        }
+    }
 }
 
 /// A range of its own for each session wins over shared ports, as in LiveKit.

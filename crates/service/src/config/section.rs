@@ -78,6 +78,26 @@ impl<'r, 't> Section<'r, 't> {
         self.at
     }
 
+    /// Where the value of a key stands. Doesn't count as asking for it.
+    pub(super) fn at_key(&self, key: &str) -> Option<Position> {
+        self.entries.iter().find(|(k, ..)| k == key).map(|(_, _, node)| node.at)
+    }
+
+    /// The same, if the value says something: it is neither empty nor off.
+    pub(super) fn at_set(&self, key: &str) -> Option<Position> {
+        let (_, _, node) = self.entries.iter().find(|(k, ..)| k == key)?;
+        fn says(node: &Node) -> bool {
+            match &node.value {
+                Value::Scalar(s) => {
+                    !matches!(s.text.to_ascii_lowercase().as_str(), "" | "0" | "0s" | "false" | "no" | "off" | "n")
+                }
+                Value::List(items) => !items.is_empty(),
+                Value::Map(entries) => entries.iter().any(|entry| says(&entry.value)),
+            }
+        }
+        (!node.is_null() && says(node)).then_some(node.at)
+    }
+
     pub(super) fn report(&self) -> &'r Report<'t> {
         self.report
     }
@@ -115,6 +135,21 @@ impl<'r, 't> Section<'r, 't> {
     pub(super) fn section(&mut self, key: &'static str) -> Section<'r, 't> {
         let node = self.node(key);
         Section::new(self.report, self.full(key), node)
+    }
+
+    /// A list of sections in this one.
+    pub(super) fn sections(&mut self, key: &'static str) -> Vec<Section<'r, 't>> {
+        let Some(node) = self.node(key) else { return Vec::new() };
+        let Value::List(items) = &node.value else {
+            self.fault(node.at, key, "a list is expected here: each entry begins with a dash");
+            return Vec::new();
+        };
+        items.iter().map(|item| Section::new(self.report, self.full(key), Some(Rc::clone(item)))).collect()
+    }
+
+    /// A section that is not there: reading it makes its keys known.
+    pub(super) fn absent(&self, key: &str) -> Section<'r, 't> {
+        Section::new(self.report, self.full(key), None)
     }
 
     /// Names chosen by the user with a text each. All are asked for by this.

@@ -66,7 +66,7 @@ fn the_sample_holds_every_key_and_means_the_defaults() {
 fn zero_means_the_default_port_and_less_switches_off() {
     let config = good("rtmp_port: 0\nwhip_port: -1\nhealth_port: 7888\nprometheus_port: -1");
     assert_eq!(config.rtmp.port, Some(1935));
-    assert_eq!((config.whip_port, config.health_port, config.prometheus_port), (None, Some(7888), None));
+    assert_eq!((config.whip.port, config.health_port, config.prometheus_port), (None, Some(7888), None));
     assert_eq!(good("rtmp_port: -1").rtmp.port, None);
     assert_eq!(good("rtmp_port: \"2935\"").rtmp.port, Some(2935));
 }
@@ -185,7 +185,7 @@ fn every_kind_of_redis() {
 fn every_key_is_read() {
     let config = good(
         "rtmp_max_connections: 5\nrtmp_max_connections_per_address: 2\non_duplicate: refuse\ndrain_timeout: 90s\n\
-         bind_address: 127.0.0.1\nwhip_proxy_enabled: yes\nenable_stream_latency_reduction: true\ndevelopment: on\n\
+         bind_address: 127.0.0.1\nwhip_max_connections: 7\nwhip_max_connections_per_address: 3\nenable_stream_latency_reduction: true\ndevelopment: on\n\
          service_name: edge\ndebug_handler_port: 6060\n\
          cpu_cost: {rtmp_cpu_cost: 0.5, whip_cpu_cost: 1, whip_bypass_transcoding_cpu_cost: .05, url_cpu_cost: 3, min_idle_ratio: 0.1}\n\
          logging: {json: true, level: WARN, component_levels: {rtmp: debug, service.control: trace}}",
@@ -193,7 +193,8 @@ fn every_key_is_read() {
     assert_eq!((config.rtmp.max_connections, config.rtmp.max_connections_per_address), (5, 2));
     assert_eq!((config.on_duplicate, config.drain_timeout), (OnDuplicate::Refuse, Duration::from_secs(90)));
     assert_eq!(config.bind_address, IpAddr::V4(Ipv4Addr::LOCALHOST));
-    assert!(config.whip_proxy_enabled && config.enable_stream_latency_reduction && config.development);
+    assert_eq!((config.whip.max_connections, config.whip.max_connections_per_address), (7, 3));
+    assert!(config.enable_stream_latency_reduction && config.development);
     assert_eq!((config.service_name.as_str(), config.debug_handler_port), ("edge", Some(6060)));
     let costs = CpuCost { rtmp: 0.5, whip: 1.0, whip_bypass_transcoding: 0.05, url: 3.0, min_idle_ratio: 0.1 };
     assert_eq!(config.cpu_cost, costs);
@@ -206,29 +207,32 @@ fn every_key_is_read() {
 fn rtc_config_is_read() {
     let rtc = good(
         "rtc_config: {udp_port: 7000-7003, tcp_port: 7881, node_ip: '1.2.3.4,::1', stun_servers: ['s.example:3478'], \
-         interfaces: {includes: [eth0]}, ips: {excludes: [10.0.0.0/8]}, batch_io: {batch_size: 128, max_flush_interval: 2ms}, \
-         host_acceptance_min_wait: 5000000, sctp_min_cwnd: 4, use_ice_lite: true}",
+         interfaces: {includes: [eth0]}, ips: {excludes: [10.0.0.0/8]}, turn_servers: [{host: t.example, port: 443, protocol: tls, secret: s, ttl: 60}, {host: '[::1]', port: 3478, protocol: udp, username: u, credential: c}], \
+         use_ice_lite: true}",
     )
     .rtc;
     assert_eq!(rtc.udp, UdpPorts::Shared(PortRange { start: 7000, end: 7003 }));
-    assert_eq!((rtc.tcp_port, rtc.use_ice_lite, rtc.sctp.min_cwnd), (Some(7881), true, Some(4)));
+    assert_eq!((rtc.tcp_port, rtc.use_ice_lite), (Some(7881), true));
     assert_eq!(rtc.node_ip.v4, Some(Ipv4Addr::new(1, 2, 3, 4)));
     assert_eq!((rtc.interfaces.includes, rtc.ips.excludes.len()), (vec!["eth0".to_owned()], 1));
-    assert_eq!(rtc.batch_io, BatchIo { batch_size: 128, max_flush_interval: Duration::from_millis(2) });
-    assert_eq!(rtc.acceptance_min_wait.host, Some(Duration::from_millis(5)));
+    let [first, second] = &rtc.turn_servers[..] else { panic!("{:?}", rtc.turn_servers) };
+    let shared = TurnAccess::Shared { secret: Secret::new("s"), ttl: Duration::from_secs(60) };
+    assert_eq!((first.port, first.protocol, &first.access), (443, TurnProtocol::Tls, &shared));
+    let fixed = TurnAccess::Fixed { username: "u".into(), credential: Secret::new("c") };
+    assert_eq!((second.host.as_str(), second.protocol, &second.access), ("::1", TurnProtocol::Udp, &fixed));
     let ranged = good("rtc_config: {port_range_start: 50000, port_range_end: 50100}").rtc.udp;
     assert_eq!(ranged, UdpPorts::PerSession(PortRange { start: 50000, end: 50100 }));
 }
 
 #[test]
 fn merged_mappings_count_as_written_here() {
-    let config = good("rtc_config:\n  <<: {udp_port: 7000, use_mdns: true}\n  udp_port: 7001");
+    let config = good("rtc_config:\n  <<: {udp_port: 7000, use_ice_lite: true}\n  udp_port: 7001");
     assert_eq!(config.rtc.udp, UdpPorts::Shared(PortRange::one(7001)));
-    assert!(config.rtc.use_mdns);
+    assert!(config.rtc.use_ice_lite);
 }
 
 #[test]
-fn rtmps_with_its_files() {
+fn tls_with_its_files() {
     let path = std::env::temp_dir().join(format!("ingress-rtmps-{}.pem", std::process::id()));
     fs::write(&path, "").unwrap();
     let file = path.display();
@@ -238,6 +242,11 @@ fn rtmps_with_its_files() {
     let (config, warnings) = with(&lines(0)).unwrap();
     assert_eq!(config.rtmp.tls, None);
     assert_eq!(words(&warnings)[0], "rtmps_cert_file: has no effect without rtmps_port");
+    let lines = format!("whip_port: -1\nwhip_tls_port: 8443\nwhip_tls_cert_file: {file}\nwhip_tls_key_file: {file}");
+    let whip = good(&lines).whip;
+    assert!(whip.enabled() && whip.port.is_none());
+    assert_eq!(whip.tls.unwrap().port, 8443);
+    assert!(!good("whip_port: -1").whip.enabled());
     fs::remove_file(&path).unwrap();
 }
 
@@ -313,6 +322,26 @@ fn each_fault_says_what_is_allowed() {
         (
             "rtc_config: {ips: {includes: [eth0]}}",
             "rtc_config.ips.includes: \"eth0\" is not a network, such as 10.0.0.0/8 or fd00::/8",
+        ),
+        (
+            "rtc_config: {turn_servers: [{host: h, port: 1, protocol: sctp, secret: s}]}",
+            "rtc_config.turn_servers.protocol: \"sctp\" is none of udp, tcp and tls",
+        ),
+        (
+            "rtc_config: {turn_servers: [{host: 'a b', port: 1, protocol: udp, secret: s}]}",
+            "rtc_config.turn_servers.host: \"a b\" is not a host, such as turn.example.com",
+        ),
+        (
+            "rtc_config: {turn_servers: [{host: h, port: 1, protocol: udp, username: u}]}",
+            "rtc_config.turn_servers.secret: is missing: a TURN server needs secret, or username and credential",
+        ),
+        (
+            "rtc_config: {turn_servers: [{host: h, protocol: udp, secret: s}]}",
+            "rtc_config.turn_servers.port: is missing: a TURN server needs host, port and protocol",
+        ),
+        (
+            "rtc_config: {turn_servers: turn.example.com}",
+            "rtc_config.turn_servers: a list is expected here: each entry begins with a dash",
         ),
         ("rtc_config: {<<: 3}", "<<: only mappings can be merged, such as <<: *defaults"),
         ("rtmp_port: 1\nrtmp_port: 2", "the key \"rtmp_port\" is here for the second time"),
@@ -391,8 +420,17 @@ fn warnings_do_not_stop_it() {
             "cpu_cost: {api_secret: 1}",
             "cpu_cost.api_secret: this key is not known; it belongs to no section (no indentation); it is ignored",
         ),
-        ("turn_servers: [x]", "turn_servers: this key is not known; it is ignored"),
+        ("kafka: [x]", "kafka: this key is not known; it is ignored"),
         ("http_relay_port: 9090", "http_relay_port: has no effect: media does not pass over HTTP inside this program"),
+        (
+            "whip_proxy_enabled: yes",
+            "whip_proxy_enabled: has no effect and is not needed: WHIP without transcoding is passed on by this program",
+        ),
+        ("rtc_config: {sctp_min_cwnd: 4}", "rtc_config.sctp_min_cwnd: has no effect: WHIP has no data channel"),
+        (
+            "rtc_config: {batch_io: {batch_size: 128}}",
+            "rtc_config.batch_io: has no effect: datagrams are read and sent in batches wherever several wait",
+        ),
         ("node_id: x", "node_id: has no effect: a new one is made at every start"),
         ("logging: {sample: true}", "logging.sample: has no effect: every line is written"),
         ("log_level: debug\nlogging: {level: warn}", "log_level: has no effect beside logging.level, which is warn"),
@@ -503,7 +541,7 @@ fn all_that_is_missing_is_told_at_once() {
 fn the_description_hides_secrets_and_reads_back() {
     let mut config = good(
         "rtmp_port: -1\nhealth_port: 7888\ndrain_timeout: 1m\nlogging: {component_levels: {\"a: b\": warn}}\n\
-         rtc_config: {node_ip: '1.2.3.4', ips: {includes: [10.0.0.0/8]}, batch_io: {max_flush_interval: 2ms}}\n\
+         rtc_config: {node_ip: '1.2.3.4', ips: {includes: [10.0.0.0/8]}, turn_servers: [{host: '::1', port: 1, protocol: tls, secret: hunter2}, {host: t, port: 2, protocol: udp, username: 'a b', credential: hunter2}]}\n\
          service_name: \"q\\\"\\\\\\u0007uote\"",
     );
     config.api_secret = Secret::new("hunter2hunter2");
@@ -518,6 +556,8 @@ fn the_description_hides_secrets_and_reads_back() {
     assert_eq!(read.api_secret.expose(), "(hidden)");
     read.api_secret = config.api_secret.clone();
     read.redis.password = config.redis.password.clone();
+    assert_eq!(read.rtc.turn_servers.len(), 2);
+    read.rtc.turn_servers.clone_from(&config.rtc.turn_servers);
     assert_eq!(read, config);
 }
 

@@ -4,12 +4,11 @@
 //! [`Server::next`] yields a [`Request`] for every publisher; who holds it answers with [`Request::accept`] or
 //! [`Request::reject`]. Nothing here knows which key is right.
 
-mod admission;
 mod connection;
 mod counters;
-mod tls;
 
-use admission::{Admission, Refusal};
+use super::admission::{Admission, Place, Refusal};
+use crate::tls::{Error as TlsError, Files as TlsFiles, Tls};
 pub use counters::Counters;
 use model::{Fault, Secret};
 use session::{Source, SourceEnd, SourceEvent, SourceFeed, source};
@@ -17,7 +16,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-pub use tls::{Error as TlsError, Files as TlsFiles};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -161,7 +159,7 @@ impl Server {
     /// # Errors
     /// The files are no certificate and key, or the port cannot be had.
     pub async fn listen_tls(&mut self, address: SocketAddr, files: TlsFiles) -> Result<SocketAddr, TlsError> {
-        let tls = tls::Tls::new(files)?;
+        let tls = Tls::new(files, "RTMPS")?;
         Ok(self.open(TcpListener::bind(address).await?, Some(tls))?)
     }
 
@@ -187,7 +185,7 @@ impl Server {
         serve(stream, peer, Arc::clone(&self.shared))
     }
 
-    fn open(&mut self, listener: TcpListener, tls: Option<tls::Tls>) -> io::Result<SocketAddr> {
+    fn open(&mut self, listener: TcpListener, tls: Option<Tls>) -> io::Result<SocketAddr> {
         let address = listener.local_addr()?;
         self.addresses.push(address);
         self.listeners.push(tokio::spawn(listen(listener, tls, Arc::clone(&self.shared))));
@@ -219,7 +217,7 @@ fn refuse(shared: &Shared, peer: SocketAddr, refusal: Refusal) {
     }
 }
 
-async fn listen(listener: TcpListener, tls: Option<tls::Tls>, shared: Arc<Shared>) {
+async fn listen(listener: TcpListener, tls: Option<Tls>, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -241,7 +239,7 @@ async fn listen(listener: TcpListener, tls: Option<tls::Tls>, shared: Arc<Shared
     }
 }
 
-fn spawn(stream: TcpStream, peer: SocketAddr, place: admission::Place, tls: Option<&tls::Tls>, shared: &Arc<Shared>) {
+fn spawn(stream: TcpStream, peer: SocketAddr, place: Place, tls: Option<&Tls>, shared: &Arc<Shared>) {
     // Our words are few and small, and each waits for an answer.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY not set");

@@ -1,7 +1,6 @@
 //! One connection: the engine, its socket, and the session that takes its media.
 
-use super::admission::Place;
-use super::{Answer, Request, Shared};
+use super::{Answer, Place, Request, Shared};
 use bytes::{Buf, Bytes};
 use model::{Blame, Fault, Media, Secret};
 use rtmp::{Connection, Event};

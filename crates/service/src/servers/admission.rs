@@ -12,13 +12,13 @@ const LOG_WINDOW: Duration = Duration::from_secs(10);
 
 /// Why a connection is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Full,
     Address,
 }
 
 impl Refusal {
-    pub(super) fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Full => "connections",
             Self::Address => "address",
@@ -27,7 +27,7 @@ impl Refusal {
 }
 
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     max: usize,
     max_waiting: usize,
     state: Mutex<State>,
@@ -50,17 +50,17 @@ struct LogWindow {
 
 /// A connection's place. Dropping it makes room.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     admission: Arc<Admission>,
     waiting: Option<IpAddr>,
 }
 
 impl Admission {
-    pub(super) fn new(max: usize, max_waiting: usize) -> Self {
+    pub(crate) fn new(max: usize, max_waiting: usize) -> Self {
         Self { max, max_waiting, state: Mutex::default() }
     }
 
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refusal> {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refusal> {
         let address = network(address);
         let mut state = self.state();
         if state.connections >= self.max {
@@ -76,7 +76,7 @@ impl Admission {
     }
 
     /// Whether one more line may be logged; if so, how many were left out before it.
-    pub(super) fn may_log(&self) -> Option<u64> {
+    pub(crate) fn may_log(&self) -> Option<u64> {
         let log = &mut self.state().log;
         let now = Instant::now();
         if log.since.is_none_or(|s| now - s >= LOG_WINDOW) {
@@ -98,7 +98,7 @@ impl Admission {
 
 impl Place {
     /// The connection publishes: its address is not charged for it any longer.
-    pub(super) fn publishes(&mut self) {
+    pub(crate) fn publishes(&mut self) {
         if let Some(address) = self.waiting.take() {
             let waiting = &mut self.admission.state().waiting;
             if let Some(count) = waiting.get_mut(&address) {

@@ -1,4 +1,4 @@
-//! RTMPS: TLS around the same protocol, with a certificate that may be renewed while the server runs.
+//! TLS for the servers that strangers reach (RTMPS, WHIP), with a certificate that may be renewed while they run.
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
@@ -23,7 +23,7 @@ pub struct Files {
     pub key: PathBuf,
 }
 
-/// Why RTMPS cannot be had.
+/// Why TLS cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -45,8 +45,10 @@ pub enum Error {
 
 /// A certificate that follows its files.
 #[derive(Debug)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     files: Files,
+    /// Whose certificate it is, for logs.
+    of: &'static str,
     current: Mutex<Current>,
 }
 
@@ -66,14 +68,14 @@ impl std::fmt::Debug for Current {
 type Stamp = [Option<SystemTime>; 2];
 
 impl Tls {
-    pub(super) fn new(files: Files) -> Result<Self, Error> {
+    pub(crate) fn new(files: Files, of: &'static str) -> Result<Self, Error> {
         let stamp = stamp(&files);
         let current = Current { acceptor: load(&files)?, stamp, checked: Instant::now() };
-        Ok(Self { files, current: Mutex::new(current) })
+        Ok(Self { files, of, current: Mutex::new(current) })
     }
 
     /// The handshake with one peer, with the certificate that is valid now.
-    pub(super) fn accept(
+    pub(crate) fn accept(
         &self,
         stream: TcpStream,
         deadline: Duration,
@@ -97,9 +99,9 @@ impl Tls {
                 match load(&self.files) {
                     Ok(acceptor) => {
                         current.acceptor = acceptor;
-                        tracing::info!(certificate = %self.files.certificate.display(), "RTMPS certificate renewed");
+                        tracing::info!(certificate = %self.files.certificate.display(), "{} certificate renewed", self.of);
                     }
-                    Err(error) => tracing::error!(%error, "RTMPS certificate not renewed; the old one stays"),
+                    Err(error) => tracing::error!(%error, "{} certificate not renewed; the old one stays", self.of),
                 }
             }
         }
@@ -143,12 +145,12 @@ mod tests {
 
     #[test]
     fn a_certificate_follows_its_files_and_outlives_a_broken_one() {
-        let directory = std::env::temp_dir().join(format!("rtmp-tls-{}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("tls-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let files = Files { certificate: directory.join("certificate.pem"), key: directory.join("key.pem") };
-        assert!(matches!(Tls::new(files.clone()), Err(Error::Pem { .. })));
+        assert!(matches!(Tls::new(files.clone(), "test"), Err(Error::Pem { .. })));
         renew(&files);
-        let tls = Tls::new(files.clone()).unwrap();
+        let tls = Tls::new(files.clone(), "test").unwrap();
         let now = Instant::now();
         let shown = |after: Duration| Arc::as_ptr(tls.acceptor(now + after).config());
         let first = shown(Duration::ZERO);
