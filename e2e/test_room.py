@@ -23,6 +23,8 @@ async def live(stack, webhooks):
         try:
             await viewer.wait_size(1280, 720)
             await viewer.wait_sound()
+            await viewer.wait("active speaker", lambda v: v.speakers)
+            seen.speakers = set(viewer.speakers)
             seen.state = await stack.wait_state(seen.info.ingress_id, "PUBLISHING")
             seen.participant = await stack.wait_participant(ROOM, f"{ROOM}-pub", tracks=2)
             for quality, size in (("LOW", (320, 180)), ("MEDIUM", (640, 360)), ("HIGH", (1280, 720))):
@@ -70,6 +72,10 @@ def test_the_state_tells_when_and_where(life):
     assert not state.ended_at
     assert 0 < state.started_at == final.started_at <= state.updated_at <= final.ended_at <= final.updated_at
     assert abs(time.time_ns() - final.ended_at) < 300e9, "times are Unix nanoseconds"
+
+
+def test_who_is_heard_is_shown_as_speaking(life):
+    assert life.speakers == {f"{ROOM}-pub"}
 
 
 def test_the_participant_is_an_ingress(life):

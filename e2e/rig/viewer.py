@@ -21,10 +21,11 @@ class Viewer:
         self.frames, self.levels = [], []
         self.first_sound = None
         self.video = self.audio = None  # publications
-        self.publishers, self._tasks = set(), []
+        self.publishers, self.speakers, self._tasks = set(), set(), []
 
     async def __aenter__(self):
         self.room.on("track_subscribed", self._subscribed)
+        self.room.on("active_speakers_changed", lambda speakers: self.speakers.update(s.identity for s in speakers))
         await self.room.connect(self.stack.ws_url, self.stack.token(self.room_name, self.identity), rtc.RoomOptions(auto_subscribe=True))
         return self
 

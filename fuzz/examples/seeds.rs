@@ -196,7 +196,7 @@ fn messages() {
         ToParent::VideoFormat { width: 1280, height: 720, frame_rate: Some(25.0) },
         ToParent::AudioFormat { sample_rate: 48_000, channels: 2 },
         ToParent::Video { layer: 0, pts: MediaTime::ZERO, key: true, data: Bytes::from_static(&[0, 0, 1, 0x65]) },
-        ToParent::Audio { pts: MediaTime::ZERO, data: Bytes::from_static(&[0xfc]) },
+        ToParent::Audio { pts: MediaTime::ZERO, level: -20, data: Bytes::from_static(&[0xfc]) },
         ToParent::Alive { received: 9, sent: 8 },
         ToParent::Unusable { kind: Kind::Audio, reason: "no decoder".into() },
         ToParent::Failed { reason: "gone".into() },

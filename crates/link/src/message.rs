@@ -5,7 +5,7 @@ use model::{AudioConfig, AudioEncoding, EncodedVideo, Frame, Kind, Layer, MediaT
 use serde::{Deserialize, Serialize};
 
 /// Raised by one whenever a message changes its shape.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The first message of each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +99,8 @@ pub enum ToParent {
     Audio {
         /// When to play it, on the session's timeline.
         pts: MediaTime,
+        /// How loud it is, in dBov (RFC 6464 §3): 0 the loudest, -127 silence.
+        level: i8,
         /// The packet.
         data: Bytes,
     },

@@ -463,7 +463,7 @@ impl Driver {
                 }
                 self.sent(usize::from(layer) + 1, at);
             }
-            ToParent::Audio { pts, data } => self.on_audio(pts, data),
+            ToParent::Audio { pts, level, data } => self.on_audio(pts, level, data),
             ToParent::Unusable { kind, reason } => {
                 warn!(kind = kind.as_str(), reason, "this part of the source can't be used");
                 self.step(Input::Unusable(kind, reason));
@@ -473,10 +473,10 @@ impl Driver {
         }
     }
 
-    fn on_audio(&mut self, pts: MediaTime, data: bytes::Bytes) {
+    fn on_audio(&mut self, pts: MediaTime, level: i8, data: bytes::Bytes) {
         let at = self.timeline.wall(pts, now());
         if let Some(room) = &self.room {
-            room.audio(pts, at, data);
+            room.audio(pts, at, data, Some(level));
         }
         self.sent(0, at);
     }

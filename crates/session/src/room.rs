@@ -17,7 +17,7 @@ pub trait Room: Send {
     /// See [`Publisher::video`].
     fn video(&self, layer: usize, frame: Out) -> bool;
     /// See [`Publisher::audio`].
-    fn audio(&self, pts: MediaTime, at: Instant, data: Bytes) -> bool;
+    fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool;
     /// See [`Publisher::leave`].
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
@@ -35,8 +35,8 @@ impl Room for Publisher {
         Publisher::video(self, layer, frame)
     }
 
-    fn audio(&self, pts: MediaTime, at: Instant, data: Bytes) -> bool {
-        Publisher::audio(self, pts, at, data, None)
+    fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool {
+        Publisher::audio(self, pts, at, data, level)
     }
 
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {

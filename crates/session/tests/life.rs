@@ -72,7 +72,7 @@ impl Room for FakeRoom {
     fn video(&self, layer: usize, frame: Out) -> bool {
         self.0.send(Sent::Video { layer, key: frame.key }).is_ok()
     }
-    fn audio(&self, _: MediaTime, _: Instant, _: Bytes) -> bool {
+    fn audio(&self, _: MediaTime, _: Instant, _: Bytes, _: Option<i8>) -> bool {
         self.0.send(Sent::Audio).is_ok()
     }
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {

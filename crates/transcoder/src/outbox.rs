@@ -151,7 +151,7 @@ mod tests {
     use std::io::Read;
 
     fn packet(n: usize) -> ToParent {
-        ToParent::Audio { pts: MediaTime::ZERO, data: Bytes::from(vec![0; n]) }
+        ToParent::Audio { pts: MediaTime::ZERO, level: 0, data: Bytes::from(vec![0; n]) }
     }
 
     #[test]

@@ -18,6 +18,17 @@ const PACKET: usize = 960;
 /// for a packet begins this much before what was put into it, so the packet is to be played that much earlier.
 const LOOKAHEAD: MediaTime = MediaTime::from_nanos(312 * 1_000_000_000 / 48_000);
 
+/// The level of digital silence, and the least that can be told (RFC 6464 §3).
+const SILENCE: i8 = -127;
+
+/// How loud samples are: the root of their mean square against the loudest there can be, in dBov (RFC 6464 §3).
+fn level(samples: &[i16]) -> i8 {
+    let energy: f64 = samples.iter().map(|&s| f64::from(s) * f64::from(s)).sum();
+    let mean = energy / samples.len().max(1) as f64;
+    // The cast of what lies between the bounds holds.
+    (10.0 * (mean / (32_768.0 * 32_768.0)).log10()).round().clamp(f64::from(SILENCE), 0.0) as i8
+}
+
 /// Cuts sound into packets and encodes them.
 #[derive(Debug)]
 pub(crate) struct Encoder {
@@ -29,7 +40,8 @@ pub(crate) struct Encoder {
     /// Samples of each channel that were encoded since `start`, and since ever.
     encoded: i64,
     total: u64,
-    times: VecDeque<MediaTime>,
+    /// When each packet inside is to be played, and how loud it is.
+    inside: VecDeque<(MediaTime, i8)>,
 }
 
 impl Encoder {
@@ -61,7 +73,7 @@ impl Encoder {
             start: MediaTime::ZERO,
             encoded: 0,
             total: 0,
-            times: VecDeque::new(),
+            inside: VecDeque::new(),
         })
     }
 
@@ -107,7 +119,8 @@ impl Encoder {
     }
 
     fn encode(&mut self, packet: &[i16]) -> Result<(), Error> {
-        self.times.push_back(self.start + MediaTime::from_ticks(self.encoded, RATE) - LOOKAHEAD);
+        let pts = self.start + MediaTime::from_ticks(self.encoded, RATE) - LOOKAHEAD;
+        self.inside.push_back((pts, level(packet)));
         let mut buffer = gst::Buffer::from_mut_slice(packet.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>());
         if let Some(b) = buffer.get_mut() {
             // A count, not the time: the encoder need not know of gaps.
@@ -125,11 +138,26 @@ impl Encoder {
             let Output::Buffer(buffer, _) = output else { continue };
             // The drained look-ahead is one more packet than was put in.
             let end = self.start + MediaTime::from_ticks(self.encoded, RATE) - LOOKAHEAD;
-            let pts = self.times.pop_front().unwrap_or(end);
+            let (pts, level) = self.inside.pop_front().unwrap_or((end, SILENCE));
             let Ok(map) = buffer.map_readable() else { continue };
             let data = Bytes::copy_from_slice(&map);
             let bytes = data.len();
-            self.outbox.media(ToParent::Audio { pts, data }, bytes);
+            self.outbox.media(ToParent::Audio { pts, level, data }, bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_those_of_the_rfc() {
+        assert_eq!(level(&[i16::MIN; 960]), 0, "as loud as can be");
+        assert_eq!(level(&[0; 960]), SILENCE);
+        assert_eq!(level(&[]), SILENCE);
+        assert_eq!(level(&[1; 960]), -90);
+        let tone: Vec<i16> = (0..960).map(|n| ((f64::from(n) * 0.1).sin() * 32_767.0) as i16).collect();
+        assert_eq!(level(&tone), -3, "a full sine lies 3 dB below a full square");
     }
 }

@@ -266,7 +266,7 @@ impl Recording {
 
     pub fn audio(&self) -> Vec<(MediaTime, Vec<u8>)> {
         let packet = |m: &ToParent| match m {
-            ToParent::Audio { pts, data } => Some((*pts, data.to_vec())),
+            ToParent::Audio { pts, data, .. } => Some((*pts, data.to_vec())),
             _ => None,
         };
         self.0.iter().filter_map(packet).collect()
