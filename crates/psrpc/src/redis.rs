@@ -26,10 +26,6 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
-/// How long Redis may take for any one reply. It answers within a millisecond; pauses of a second are seen when a virtual
-/// machine is moved or a large key is deleted. Less than the 3 s of a call, so that the call ends with the true reason.
-const REPLY: Duration = Duration::from_secs(2);
-
 /// Nodes of a cluster whose connections are kept for locks; clusters of this use have a handful.
 const NODES_KEPT: usize = 32;
 
@@ -133,7 +129,8 @@ impl Shared {
 
     /// Runs a command; reports the node as broken if it is.
     async fn run<T: FromRedisValue>(&self, node: &Node, command: &Cmd) -> Result<T, BusError> {
-        match timeout(REPLY, command.query_async(&mut node.connection())).await {
+        let within = self.config.reply_timeout;
+        match timeout(within, command.query_async(&mut node.connection())).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => {
                 if breaks(&source) {
@@ -142,8 +139,8 @@ impl Shared {
                 Err(BusError::Command { name: self.name.clone(), source })
             }
             Err(_) => {
-                node.broken(format!("no reply within {} ms", REPLY.as_millis()));
-                Err(BusError::Silent { name: self.name.clone(), within: REPLY })
+                node.broken(format!("no reply within {} ms", within.as_millis()));
+                Err(BusError::Silent { name: self.name.clone(), within })
             }
         }
     }

@@ -19,6 +19,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// How long connecting to one server may take, to the end of authentication.
     pub dial_timeout: Duration,
+    /// How long any one reply may take, the sending of its command included; after that the connection counts as broken.
+    pub reply_timeout: Duration,
 }
 
 /// Which servers.
@@ -182,6 +184,9 @@ impl Config {
             tls: None,
             // Loopback and data centre answer in milliseconds; a host that is gone does not answer at all.
             dial_timeout: Duration::from_secs(2),
+            // Redis answers within a millisecond; pauses of a second are seen when a virtual machine is moved or a large key is
+            // deleted. Less than the 3 s of a call, so that the call ends with the true reason.
+            reply_timeout: Duration::from_secs(2),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Shared;
 use super::config::Topology;
 use super::dial::DialError;
-use super::node::{self, Node, reply};
+use super::node::{self, Node};
 use crate::Link;
 use ::redis::aio::{PubSub, PubSubSink, PubSubStream};
 use ::redis::{Value, cmd};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-/// How often both connections are tried. A peer that vanished without a word is noticed after this and [`super::REPLY`] at the most.
+/// How often both connections are tried. A peer that vanished without a word is noticed after this and `reply_timeout` at the most.
 const PING: Duration = Duration::from_secs(3);
 
 /// How often sentinels are asked whether the master is still the one we are connected to. A master that is cut off from its
@@ -97,14 +97,14 @@ async fn subscribe(shared: &Shared, mut sink: PubSubSink, node: &Node) -> DialEr
         let changes = shared.router.reconcile(&actual);
         for channels in changes.subscribe.chunks(BATCH) {
             let names: Vec<&str> = channels.iter().map(|c| &**c).collect();
-            if let Err(error) = reply(node.address(), sink.subscribe(names)).await {
+            if let Err(error) = node.reply(sink.subscribe(names)).await {
                 return error;
             }
             actual.extend(channels.iter().cloned());
         }
         for channels in changes.unsubscribe.chunks(BATCH) {
             let names: Vec<&str> = channels.iter().map(|c| &**c).collect();
-            if let Err(error) = reply(node.address(), sink.unsubscribe(names)).await {
+            if let Err(error) = node.reply(sink.unsubscribe(names)).await {
                 return error;
             }
             channels.iter().for_each(|c| _ = actual.remove(c));
@@ -115,7 +115,7 @@ async fn subscribe(shared: &Shared, mut sink: PubSubSink, node: &Node) -> DialEr
         shared.up(node);
         tokio::select! {
             () = shared.router.changed() => {}
-            _ = pings.tick() => if let Err(error) = reply(node.address(), sink.ping::<Value>()).await {
+            _ = pings.tick() => if let Err(error) = node.reply(sink.ping::<Value>()).await {
                 return error;
             }
         }

@@ -1,8 +1,8 @@
 //! A Redis server we talk to, and finding the one to talk to.
 
+use super::Shared;
 use super::config::{Address, Config, Password, Topology};
 use super::dial::{DialError, dial};
-use super::{REPLY, Shared};
 use ::redis::aio::{MultiplexedConnection, PubSub};
 use ::redis::{
     AsyncConnectionConfig, Cmd, FromRedisValue, ProtocolVersion, RedisConnectionInfo, RedisResult, Value, cmd,
@@ -20,6 +20,8 @@ use tokio::time::timeout;
 pub(super) struct Node {
     address: Address,
     connection: MultiplexedConnection,
+    /// How long a reply may take.
+    patience: Duration,
     /// Why it is of no use any more, once it is.
     broken: watch::Sender<Option<String>>,
     _driver: Arc<Driver>,
@@ -55,7 +57,14 @@ impl Node {
                 driver.await;
                 ended.send_replace(Some("the connection was closed".to_owned()));
             });
-            Ok(Self { address: address.clone(), connection, broken, _driver: Arc::new(Driver(driver.abort_handle())) })
+            let patience = config.reply_timeout;
+            Ok(Self {
+                address: address.clone(),
+                connection,
+                patience,
+                broken,
+                _driver: Arc::new(Driver(driver.abort_handle())),
+            })
         })
         .await
     }
@@ -89,16 +98,16 @@ impl Node {
 
     /// One command, with the deadline of all.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, DialError> {
-        reply(&self.address, command.query_async(&mut self.connection())).await
+        self.reply(command.query_async(&mut self.connection())).await
     }
-}
 
-/// Waits for a reply of the server at `address`.
-pub(super) async fn reply<T>(address: &Address, reply: impl Future<Output = RedisResult<T>>) -> Result<T, DialError> {
-    within(REPLY, address, async {
-        reply.await.map_err(|source| DialError::Redis { address: address.clone(), source })
-    })
-    .await
+    /// Waits for a reply of this server, on whichever connection.
+    pub(super) async fn reply<T>(&self, reply: impl Future<Output = RedisResult<T>>) -> Result<T, DialError> {
+        within(self.patience, &self.address, async {
+            reply.await.map_err(|source| DialError::Redis { address: self.address.clone(), source })
+        })
+        .await
+    }
 }
 
 async fn within<T>(
