@@ -1,7 +1,7 @@
 //! The messages.
 
 use bytes::Bytes;
-use model::{AudioConfig, AudioEncoding, EncodedVideo, Frame, Kind, Layer, MediaTime, VideoConfig};
+use model::{AudioConfig, AudioEncoding, EncodedVideo, Frame, Kind, Layer, Media, MediaTime, PullJob, VideoConfig};
 use serde::{Deserialize, Serialize};
 
 /// Raised by one whenever a message changes its shape.
@@ -59,6 +59,9 @@ pub enum ToChild {
     ShowFrom(MediaTime),
     /// The source has ended: encode what is inside, send it, then [`ToParent::Finished`].
     Finish,
+    /// In the place of [`ToChild::Job`]: fetch and demultiplex this, and send what is in it as [`ToParent::Pulled`]. It ends
+    /// with [`ToParent::Finished`], or with [`ToParent::Failed`] and words for whoever wrote the address.
+    Pull(PullJob),
 }
 
 /// From the child to its session. Facts only.
@@ -123,6 +126,11 @@ pub enum ToParent {
         /// Why, for people.
         reason: String,
     },
-    /// The answer to [`ToChild::Finish`]: all is sent; the child exits after this.
+    /// The answer to [`ToChild::Finish`], and the end of what [`ToChild::Pull`] asked for: all is sent; the child exits after
+    /// this.
     Finished,
+    /// What a pulled source brings, at its pace.
+    Pulled(Media),
+    /// A splice point of a pulled source (SCTE-35): from now on it is out of its network with this event, or (`None`) back.
+    Splice(Option<u32>),
 }

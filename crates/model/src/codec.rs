@@ -40,6 +40,10 @@ pub enum VideoCodec {
     Vp6Alpha,
     /// FLV codec id 6.
     ScreenVideo2,
+    /// MPEG-1 and MPEG-2 video (ISO 11172-2, 13818-2).
+    Mpeg2,
+    /// MPEG-4 Part 2 (ISO 14496-2).
+    Mpeg4,
 }
 
 impl VideoCodec {
@@ -55,6 +59,7 @@ impl VideoCodec {
             Self::ScreenVideo | Self::ScreenVideo2 => "video/x-flash-screen",
             Self::Vp6 => "video/x-vp6-flash",
             Self::Vp6Alpha => "video/x-vp6-alpha",
+            Self::Mpeg2 | Self::Mpeg4 => "video/mpeg",
         }
     }
 }
@@ -79,6 +84,9 @@ pub enum AudioCodec {
     PcmS16Le,
     PcmAlaw,
     PcmMulaw,
+    /// MPEG-1 and MPEG-2 audio, layers 1 and 2.
+    Mp2,
+    Vorbis,
 }
 
 impl AudioCodec {
@@ -86,7 +94,7 @@ impl AudioCodec {
     pub fn mime(self) -> &'static str {
         match self {
             Self::Aac => "audio/aac",
-            Self::Mp3 => "audio/mpeg",
+            Self::Mp3 | Self::Mp2 => "audio/mpeg",
             Self::Opus => "audio/opus",
             Self::Ac3 => "audio/x-ac3",
             Self::Eac3 => "audio/x-eac3",
@@ -97,6 +105,7 @@ impl AudioCodec {
             Self::PcmU8 | Self::PcmS16Le => "audio/x-raw",
             Self::PcmAlaw => "audio/x-alaw",
             Self::PcmMulaw => "audio/x-mulaw",
+            Self::Vorbis => "audio/x-vorbis",
         }
     }
 }

@@ -36,7 +36,8 @@ pub struct VideoConfig {
 pub struct AudioConfig {
     /// The codec.
     pub codec: AudioCodec,
-    /// AAC: AudioSpecificConfig (ISO 14496-3 §1.6.2.1); Opus: `OpusHead`; FLAC: STREAMINFO; empty where there is none.
+    /// AAC: AudioSpecificConfig (ISO 14496-3 §1.6.2.1); Opus: `OpusHead`; FLAC: STREAMINFO; Vorbis: the three header packets,
+    /// laced as in Matroska's CodecPrivate; empty where there is none.
     pub record: Bytes,
     /// Samples a second, if known without decoding.
     pub sample_rate: Option<u32>,
@@ -54,7 +55,7 @@ pub struct SourceTracks {
 }
 
 /// What flows from a source into a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Media {
     /// What to expect. May come again; the newest counts.
     Announced(SourceTracks),

@@ -10,6 +10,7 @@ mod fault;
 mod frame;
 mod id;
 pub mod picture;
+mod pull;
 mod spec;
 mod time;
 
@@ -20,5 +21,6 @@ pub use encoding::{
 pub use fault::{Blame, Fault};
 pub use frame::{AudioConfig, Frame, Media, SourceTracks, VideoConfig};
 pub use id::{IngressId, ResourceId, Secret};
+pub use pull::{HostRule, PullGuard, PullJob, PullLimits};
 pub use spec::{AudioSpec, IngressSpec, InputKind, TrackSource, VideoSpec};
 pub use time::MediaTime;

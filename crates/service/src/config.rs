@@ -14,6 +14,7 @@ mod section;
 mod sources;
 mod turn;
 mod unknown;
+mod url;
 mod yaml;
 
 pub use fault::{Faults, Position, Remark, Warning};
@@ -22,7 +23,7 @@ pub use resolved::{
     Config, CpuCost, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_RELAY_PORT, DEFAULT_RTMP_MAX_CONNECTIONS,
     DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_MAX_CONNECTIONS,
     DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig, OnDuplicate, RtmpConfig,
-    TlsConfig, WhipConfig,
+    TlsConfig, UrlConfig, WhipConfig,
 };
 pub use rtc::{
     AcceptanceMinWait, BatchIo, DEFAULT_UDP_PORT, Filter, IpNet, NodeIp, PortRange, RtcConfig, Sctp, UdpPorts,

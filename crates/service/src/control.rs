@@ -89,8 +89,9 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn reachable(&self) -> Result<(), Fault>;
 }
 
-/// How much this machine wants a job: `None` keeps silent, else the greatest positive number wins (1 is what the Go ingress bids).
-pub type Affinity = Arc<dyn Fn(InputKind) -> Option<f32> + Send + Sync>;
+/// How much this machine wants the session of an ingress: `None` keeps silent, else the greatest positive number wins (1 is what
+/// the Go ingress bids). A request that is made again must find the machine that has taken it already.
+pub type Affinity = Arc<dyn Fn(InputKind, &IngressId) -> Option<f32> + Send + Sync>;
 
 /// The sessions that run now.
 pub type SessionList = Arc<dyn Fn() -> Vec<(IngressId, ResourceId)> + Send + Sync>;

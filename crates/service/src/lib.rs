@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod http;
 pub mod load;
+mod pulling;
 mod run;
 pub mod servers;
 pub mod sessions;

@@ -3,11 +3,12 @@
 //! SIGTERM and SIGQUIT drain: nobody new is let in, running sessions go on, the program ends with the last of them. SIGINT ends
 //! the sessions in order, and then the program. A second signal does not wait for anything.
 
-use crate::config::{Config, Warning};
+use crate::config::{Config, UrlConfig, Warning};
 use crate::control::livekit::LiveKit;
-use crate::control::{ControlPlane, StartRequests};
+use crate::control::{Affinity, ControlPlane, StartRequest, StartRequests};
 use crate::http;
 use crate::load::{Admission, Cpu, Roots, Sampler};
+use crate::pulling;
 use crate::servers::rtmp;
 use crate::sessions::{Parts, Sessions};
 use crate::telemetry::{self, Metrics, PublishStatus};
@@ -115,11 +116,11 @@ async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> R
         let ids = |e: session::registry::Entry| (e.ingress_id, e.resource_id);
         registry.list().into_iter().map(ids).collect::<Vec<(IngressId, ResourceId)>>()
     }));
-    // URL input does not exist yet: no bid is made, so another ingress beside this one can take it.
-    let starts = control.start_requests(Arc::new(|_| None));
+    let starts = control.start_requests(bids(&sessions, &admission));
     info!(version = env!("CARGO_PKG_VERSION"), rtmp = ?rtmp.addresses(), "ready");
 
-    let wish = serve_until_signal(&sessions, &metrics, &mut rtmp, starts, &mut signals).await;
+    let pulls = Arc::new(config.url.clone());
+    let wish = serve_until_signal(&sessions, &metrics, &mut rtmp, (starts, pulls), &mut signals).await;
     sessions.drain();
     pool.close();
     if wish == Wish::Drain {
@@ -135,7 +136,7 @@ async fn serve_until_signal(
     sessions: &Arc<Sessions>,
     metrics: &Metrics,
     rtmp: &mut rtmp::Server,
-    mut starts: StartRequests,
+    (mut starts, pulls): (StartRequests, Arc<UrlConfig>),
     signals: &mut Signals,
 ) -> Wish {
     loop {
@@ -144,7 +145,9 @@ async fn serve_until_signal(
             request = rtmp.next() => {
                 tokio::spawn(answer(sessions.clone(), metrics.clone(), request));
             }
-            Some(start) = starts.recv() => start.unimplemented("URL input is not supported by this ingress yet"),
+            Some(start) = starts.recv() => {
+                tokio::spawn(pull(sessions.clone(), pulls.clone(), start));
+            }
         }
     }
 }
@@ -198,6 +201,41 @@ async fn answer(sessions: Arc<Sessions>, metrics: Metrics, request: rtmp::Reques
         Err(fault) => {
             warn!(%peer, encoder, key = %request.key, reason = %fault, "publisher refused");
             metrics.publish(InputKind::Rtmp, PublishStatus::from(&fault));
+            request.reject(fault);
+        }
+    }
+}
+
+/// What this machine bids for a URL: all there is for one that it pulls already.
+fn bids(sessions: &Arc<Sessions>, admission: &Admission) -> Affinity {
+    /// More than any machine bids that would have to begin.
+    const MINE: f32 = 100.0;
+    let (registry, admission) = (sessions.registry().clone(), admission.clone());
+    Arc::new(move |input, ingress| {
+        if input != InputKind::Url {
+            return None;
+        }
+        if registry.list().iter().any(|entry| entry.ingress_id == *ingress) {
+            return Some(MINE);
+        }
+        Some(admission.affinity(input, true)).filter(|bid| *bid > 0.0)
+    })
+}
+
+async fn pull(sessions: Arc<Sessions>, config: Arc<UrlConfig>, request: StartRequest) {
+    let ingress = request.resolved.spec.ingress_id.clone();
+    let admitted = match pulling::job(&config, &request.resolved.spec) {
+        Ok(job) => sessions.admit_pull(&request).await.map(|(report, new)| (report, new.map(|new| (new, job)))),
+        Err(fault) => Err(fault),
+    };
+    let started = admitted.and_then(|(report, new)| match new {
+        Some((new, job)) => sessions.start_pull(new, job).map(|()| report),
+        None => Ok(report),
+    });
+    match started {
+        Ok(report) => request.accept(report),
+        Err(fault) => {
+            warn!(ingressID = %ingress, reason = %fault, "a URL is not pulled");
             request.reject(fault);
         }
     }

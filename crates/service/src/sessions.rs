@@ -4,10 +4,10 @@
 //! and commands in, one after the other, so that nothing is reported once a deletion was answered.
 
 use crate::config::OnDuplicate;
-use crate::control::{ControlPlane, ReportError, Resolved, SessionCommand, SessionCommands};
+use crate::control::{ControlPlane, ReportError, Resolved, SessionCommand, SessionCommands, StartRequest};
 use crate::load::{Admission, Permit};
 use crate::telemetry::session_span;
-use model::{Blame, Fault, IngressId, InputKind, ResourceId, Secret};
+use model::{Blame, Fault, IngressId, InputKind, PullJob, ResourceId, Secret};
 use session::registry::{Command, Entry, Place, Registry};
 use session::room::Rooms;
 use session::state::Stop;
@@ -21,6 +21,8 @@ use tracing::{Instrument, info, warn};
 
 /// How long a new publisher waits for the session before it to end. Ending takes 2.5 s at the most.
 const ENDING: Duration = Duration::from_secs(3);
+/// How long a request to pull may take to be answered: livekit-server asks somebody else after 3 s.
+const PULL_ANSWER: Duration = Duration::from_millis(2_500);
 /// How often to look whether sessions have ended, where somebody waits for it.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a last report is tried again while the control plane is away. Its own clients (Redis and livekit-server restarts)
@@ -146,6 +148,48 @@ impl Sessions {
         };
         let commands = self.parts.control.serve_session(&resolved.spec.ingress_id, &resource).await?;
         Ok(Admitted::New(Box::new(NewSession { place, resolved, commands, started_at, _permit: permit })))
+    }
+
+    /// Makes room for the session of an ingress that is pulled, and makes it known; what to answer, and the session to start, unless
+    /// it runs already: a request whose answer came too late is made again.
+    ///
+    /// # Errors
+    /// Words for who asked.
+    pub async fn admit_pull(&self, request: &StartRequest) -> Result<(Report, Option<Box<NewSession>>), Fault> {
+        if self.draining() {
+            return Err(Fault::passing(Blame::Capacity, "server shutting down"));
+        }
+        let (spec, input) = (&request.resolved.spec, InputKind::Url);
+        let started_at = SystemTime::now();
+        let resource = ResourceId(format!("{}{}", input.resource_prefix(), random_id()));
+        let entered = self.registry.enter(spec.ingress_id.clone(), resource.clone(), input, spec.transcode);
+        let place = match entered {
+            Ok(place) => place,
+            Err(running) => return Ok((buffering(&running.resource_id, started_at), None)),
+        };
+        let permit = self.parts.admission.try_admit(input, spec.transcode)?;
+        let made = async {
+            let commands = self.parts.control.serve_session(&spec.ingress_id, &resource).await?;
+            self.parts.control.create_ingress(request).await?;
+            Ok(commands)
+        };
+        let late = || Fault::passing(Blame::Control, "livekit-server did not take the ingress in time");
+        let commands = tokio::time::timeout(PULL_ANSWER, made).await.map_err(|_| late())??;
+        let resolved = request.resolved.clone();
+        let new = NewSession { place, resolved, commands, started_at, _permit: permit };
+        Ok((buffering(&resource, started_at), Some(Box::new(new))))
+    }
+
+    /// Begins the session of an admitted pull.
+    ///
+    /// # Errors
+    /// If nothing could be started that pulls.
+    pub fn start_pull(self: &Arc<Self>, new: Box<NewSession>, job: PullJob) -> Result<(), Fault> {
+        let source = session::pull::start(self.parts.transcoders.clone(), job);
+        let source =
+            source.map_err(|e| Fault::passing(Blame::Us, format!("nothing could be started that pulls: {e}")))?;
+        self.start(Admitted::New(new), source);
+        Ok(())
     }
 
     /// Takes the ingress's place, or finds the session to take over; waits for one that is ending.
@@ -343,6 +387,22 @@ impl Clerk {
         let error = "the session ended by a fault of this server; connect again, and please report this".to_owned();
         let at = last.updated_at + 1;
         self.report(Report { status: Status::Error, error, ended_at: at, updated_at: at, ..last }).await;
+    }
+}
+
+/// What a request is answered with.
+fn buffering(resource: &ResourceId, at: SystemTime) -> Report {
+    let at = at.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
+    Report {
+        resource_id: resource.clone(),
+        status: Status::Buffering,
+        error: String::new(),
+        video: None,
+        audio: None,
+        room_id: String::new(),
+        started_at: at,
+        ended_at: 0,
+        updated_at: at,
     }
 }
 

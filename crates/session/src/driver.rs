@@ -116,6 +116,7 @@ enum Happened {
 impl Driver {
     fn new(start: Start, reports: mpsc::Sender<Report>) -> Self {
         let (session, pending) = Session::new(start.spec.input.reusable(), now());
+        let session = session.with_patience(start.source.patience);
         let mut place = start.place;
         let commands = Some(place.commands());
         Self {
@@ -327,6 +328,7 @@ impl Driver {
                 self.audio_config = Some(config);
             }
             Some(SourceEvent::Media(Media::Frame(frame))) => self.on_frame(frame),
+            Some(SourceEvent::Splice(event)) => self.on_splice(event),
             Some(SourceEvent::Ended(end)) => {
                 self.source = None;
                 self.step(Input::SourceEnded(end));
@@ -336,6 +338,15 @@ impl Driver {
                 let fault = Fault::passing(Blame::Us, "the connection's task ended unexpectedly; connect again");
                 self.step(Input::SourceEnded(SourceEnd::Lost(fault)));
             }
+        }
+    }
+
+    /// Shows the room whether what it sees is out of its network, as the Go ingress does.
+    fn on_splice(&self, event: Option<u32>) {
+        info!(event, "splice point");
+        if let Some(room) = &self.room {
+            let value = event.map(|e| e.to_string()).unwrap_or_default();
+            room.set_attributes(vec![("ingress.outOfNetwork.eventID".to_owned(), value)]);
         }
     }
 
@@ -449,6 +460,8 @@ impl Driver {
         };
         match message {
             ToParent::Hello(_) | ToParent::Ready | ToParent::Alive { .. } => {}
+            // Only said by children that pull, and to whom they pull for.
+            ToParent::Pulled(_) | ToParent::Splice(_) => {}
             ToParent::VideoFormat { width, height, frame_rate } => self.on_video_format(width, height, frame_rate),
             ToParent::AudioFormat { sample_rate, channels } => {
                 if self.facts.audio_format(sample_rate, channels) {

@@ -8,6 +8,7 @@
 mod driver;
 mod facts;
 mod gop;
+pub mod pull;
 pub mod registry;
 mod report;
 pub mod room;

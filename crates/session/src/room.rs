@@ -18,6 +18,8 @@ pub trait Room: Send {
     fn video(&self, layer: usize, frame: Out) -> bool;
     /// See [`Publisher::audio`].
     fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool;
+    /// See [`Publisher::set_attributes`].
+    fn set_attributes(&self, attributes: Vec<(String, String)>);
     /// See [`Publisher::leave`].
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
@@ -37,6 +39,10 @@ impl Room for Publisher {
 
     fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool {
         Publisher::audio(self, pts, at, data, level)
+    }
+
+    fn set_attributes(&self, attributes: Vec<(String, String)>) {
+        Publisher::set_attributes(self, attributes);
     }
 
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {

@@ -1,6 +1,8 @@
 //! Where a session's media comes from: the contract between a server (RTMP, later WHIP and SRT) and a session.
 
+use crate::state::START_DEADLINE;
 use model::{Fault, Media};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Access units that may wait between a server and its session. A session drains this at once and does its own dropping, so
@@ -12,6 +14,8 @@ pub const SOURCE_QUEUE: usize = 64;
 pub enum SourceEvent {
     /// Media.
     Media(Media),
+    /// A splice point (SCTE-35): out of its network with this event from now on, or (`None`) back in it.
+    Splice(Option<u32>),
     /// Nothing more comes. Always the last event. A channel that closes without it is a fault of ours.
     Ended(SourceEnd),
 }
@@ -32,6 +36,8 @@ pub struct Source {
     pub events: mpsc::Receiver<SourceEvent>,
     /// Tells the server why the session lets go of it; it tells the publisher, as far as its protocol has words, and closes.
     pub stop: oneshot::Sender<Option<Fault>>,
+    /// How long it may take to bring its first media.
+    pub patience: Duration,
 }
 
 /// The server's ends of a [`Source`].
@@ -47,5 +53,8 @@ pub struct SourceFeed {
 pub fn source() -> (SourceFeed, Source) {
     let (events_tx, events_rx) = mpsc::channel(SOURCE_QUEUE);
     let (stop_tx, stop_rx) = oneshot::channel();
-    (SourceFeed { events: events_tx, stopped: stop_rx }, Source { events: events_rx, stop: stop_tx })
+    (
+        SourceFeed { events: events_tx, stopped: stop_rx },
+        Source { events: events_rx, stop: stop_tx, patience: START_DEADLINE },
+    )
 }

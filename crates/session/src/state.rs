@@ -129,6 +129,7 @@ struct Track {
 pub struct Session {
     phase: Phase,
     reusable: bool,
+    patience: Duration,
     began: Instant,
     audio: Track,
     video: Track,
@@ -143,6 +144,7 @@ impl Session {
         let session = Self {
             phase: Phase::Buffering,
             reusable,
+            patience: START_DEADLINE,
             began: now,
             audio: Track::default(),
             video: Track::default(),
@@ -151,6 +153,17 @@ impl Session {
             crashes: VecDeque::new(),
         };
         (session, vec![Action::Report(Status::Buffering, String::new())])
+    }
+
+    /// The same with another patience than [`START_DEADLINE`]: a source that is pulled may wait for its server, and knows best
+    /// for how long.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    fn silence(&self) -> Duration {
+        self.patience.max(SILENCE_DEADLINE)
     }
 
     /// Whether everything is over.
@@ -177,11 +190,11 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Buffering => {
-                let start = self.began + START_DEADLINE;
+                let start = self.began + self.patience;
                 Some(self.tracks_deadline().map_or(start, |d| d.min(start)))
             }
             Phase::Publishing => {
-                let silence = self.last_frame + SILENCE_DEADLINE;
+                let silence = self.last_frame + self.silence();
                 Some(self.tracks_deadline().map_or(silence, |d| d.min(silence)))
             }
             Phase::Draining { deadline, .. } => Some(*deadline),
@@ -255,14 +268,14 @@ impl Session {
 
     fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.publish(now, actions);
-        if self.phase == Phase::Buffering && now >= self.began + START_DEADLINE {
+        if self.phase == Phase::Buffering && now >= self.began + self.patience {
             let fault = Fault::new(Blame::Source, self.why_not_started());
             self.drain(Cause::Failed(fault), now, actions);
-        } else if self.phase == Phase::Publishing && now >= self.last_frame + SILENCE_DEADLINE {
+        } else if self.phase == Phase::Publishing && now >= self.last_frame + self.silence() {
             // Opens with the Go ingress's text: users filter for it.
             let text = format!(
                 "source encoder not ready: no media has come for {} s; check the encoder and its network",
-                SILENCE_DEADLINE.as_secs()
+                self.silence().as_secs()
             );
             self.drain(Cause::Failed(Fault::passing(Blame::Source, text)), now, actions);
         }
@@ -270,11 +283,12 @@ impl Session {
 
     fn why_not_started(&self) -> String {
         let what = match (&self.first_frame, self.audio.published || self.video.published) {
+            (None, _) if !self.reusable => "nothing came from the URL",
             (None, _) => "the encoder connected but sent no media; start its stream again",
             (Some(_), false) => "media came but nothing in it could be decoded; use H.264 with AAC",
             (Some(_), true) => "the room took no media; is its UDP or TCP media port reachable from here?",
         };
-        format!("source encoder not ready: after {} s {what}", START_DEADLINE.as_secs())
+        format!("source encoder not ready: after {} s {what}", self.patience.as_secs())
     }
 
     /// When the tracks known by then are published without those still missing; `None` if nothing is waited for.

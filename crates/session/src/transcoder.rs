@@ -5,6 +5,7 @@
 //! hangs costs frames, never memory, and is killed.
 
 use link::{Decoder, Hello, Job, ToChild, ToParent, VERSION};
+use model::PullJob;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -31,9 +32,20 @@ const HANG: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long after one child was taken the next is started: the session that took it needs the CPU for its first picture.
 const REFILL_AFTER: Duration = Duration::from_millis(1_500);
-/// Environment that a child may see: where GStreamer keeps things, language, and where to find C libraries.
-const ENVIRONMENT: &[&str] =
-    &["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
+/// Environment that a child may see: where GStreamer keeps things, language, and where to find C libraries and the certificates
+/// to trust.
+const ENVIRONMENT: &[&str] = &[
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "LD_LIBRARY_PATH",
+    "RUST_BACKTRACE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
 
 /// What a child says, or how it ended.
 #[derive(Debug)]
@@ -112,6 +124,14 @@ pub trait Transcoders: Send + Sync + 'static {
     /// # Errors
     /// The child could not be started.
     fn take(&self, job: Job) -> io::Result<Transcoder>;
+
+    /// A child that pulls a source instead.
+    ///
+    /// # Errors
+    /// The child could not be started, or there are none of this kind here.
+    fn take_puller(&self, _job: PullJob) -> io::Result<Transcoder> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Transcoders as child processes, one of them waiting warm: GStreamer's start is paid before a stream comes.
@@ -167,8 +187,9 @@ impl Inner {
     }
 }
 
-impl Transcoders for Pool {
-    fn take(&self, job: Job) -> io::Result<Transcoder> {
+impl Pool {
+    /// A child, warm if there is one, that was told what to do.
+    fn child(&self, order: ToChild) -> io::Result<Transcoder> {
         let warm = self.inner.warm().take().filter(|t| !t.is_gone());
         let transcoder = match warm {
             Some(t) => t,
@@ -176,8 +197,18 @@ impl Transcoders for Pool {
         };
         self.refill(REFILL_AFTER);
         // A fresh queue takes one message.
-        transcoder.send(ToChild::Job(job));
+        transcoder.send(order);
         Ok(transcoder)
+    }
+}
+
+impl Transcoders for Pool {
+    fn take(&self, job: Job) -> io::Result<Transcoder> {
+        self.child(ToChild::Job(job))
+    }
+
+    fn take_puller(&self, job: PullJob) -> io::Result<Transcoder> {
+        self.child(ToChild::Pull(job))
     }
 }
 

@@ -75,6 +75,7 @@ impl Room for FakeRoom {
     fn audio(&self, _: MediaTime, _: Instant, _: Bytes, _: Option<i8>) -> bool {
         self.0.send(Sent::Audio).is_ok()
     }
+    fn set_attributes(&self, _: Vec<(String, String)>) {}
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let _ = self.0.send(Sent::Left);

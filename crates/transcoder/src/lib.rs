@@ -1,7 +1,8 @@
 //! The transcoder child: takes a source's access units from its parent, and gives back what the room takes.
 //!
 //! It runs in a process of its own because decoders are C code that meets bytes of strangers: it holds no secret, opens no
-//! network, and can be killed at any time. [`run`] is its whole life. Threads: the caller's reads the socket; one decodes and
+//! network, and can be killed at any time. A child may be told to pull a source instead ([`link::ToChild::Pull`]): then it
+//! fetches and demultiplexes, and that is all it does. [`run`] is its whole life. Threads: the caller's reads the socket; one decodes and
 //! scales pictures; one for each layer encodes; one does all of the sound; one writes the socket and watches the others.
 #![forbid(unsafe_code)]
 
@@ -11,6 +12,7 @@ mod error;
 mod outbox;
 mod pace;
 mod process;
+mod pull;
 mod strand;
 mod video;
 mod watch;
@@ -121,6 +123,7 @@ impl Parent {
             }
             ToChild::Hello(_) => return,
             ToChild::Job(job) => return self.start(job),
+            ToChild::Pull(job) => return self.pull(job),
             message => message,
         };
         if matches!(message, ToChild::Finish) {
@@ -142,8 +145,15 @@ impl Parent {
                     && work.audio.send(audio::Order::ShowFrom(from)).is_ok()
             }
             ToChild::KeyFrame { layer } => work.video.send(video::Order::KeyFrame { layer }).is_ok(),
-            ToChild::Hello(_) | ToChild::Job(_) | ToChild::Finish => true,
+            ToChild::Hello(_) | ToChild::Job(_) | ToChild::Pull(_) | ToChild::Finish => true,
         };
+    }
+
+    /// A child does one thing for its life: what else it is told does not come.
+    fn pull(&self, job: model::PullJob) {
+        if let Err(e) = pull::start(job, self.outbox.clone()) {
+            self.fail(format!("the system has no threads left: {e}"));
+        }
     }
 
     fn fail(&self, reason: String) {

@@ -96,6 +96,19 @@ impl Outbox {
         true
     }
 
+    /// Sends what a pulled source brings. Waits for as long as it takes: such a source can wait, too.
+    pub(crate) fn pulled(&self, message: ToParent, bytes: usize) {
+        let full = |s: &mut State| !s.closed && s.bytes > 0 && s.bytes + bytes > MAX_BYTES;
+        let waited = self.0.room.wait_while(self.lock(), full);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        if !state.closed {
+            state.bytes += bytes;
+            state.queue.push_back(message);
+            self.0.sent.fetch_add(1, Ordering::Relaxed);
+            self.0.filled.notify_one();
+        }
+    }
+
     /// Writes to `socket` until the last message ([`ToParent::Finished`] or [`ToParent::Failed`]) is out or the parent is
     /// gone; then shuts the socket down, which also ends its reading. `check` runs ten times a second and may name a reason to
     /// give up: that goes to standard error, as a child that hangs is replaced like one that crashed.

@@ -8,7 +8,7 @@ use model::Secret;
 
 use super::duration;
 use super::redis::{RedisConfig, RedisTls, RedisTopology};
-use super::resolved::{Config, OnDuplicate};
+use super::resolved::{Config, OnDuplicate, UrlConfig};
 use super::rtc::{Filter, RtcConfig, UdpPorts};
 use super::turn::{TurnAccess, TurnServer};
 
@@ -25,6 +25,14 @@ impl Config {
         out.text("ws_url", self.ws_url.as_str());
         out.plain("bind_address", format!("\"{}\"", self.bind_address));
         self.ports(&mut out);
+        out.section("url", |out| url(out, &self.url));
+        if !self.url.aliases.is_empty() {
+            out.section("url_aliases", |out| {
+                for (name, address) in &self.url.aliases {
+                    out.text(name, &without_login(address));
+                }
+            });
+        }
         out.plain("on_duplicate", OnDuplicate::as_str(self.on_duplicate));
         out.duration("drain_timeout", self.drain_timeout);
         out.plain("enable_stream_latency_reduction", self.enable_stream_latency_reduction);
@@ -127,6 +135,25 @@ fn redis_tls(out: &mut Yaml, tls: &RedisTls) {
         out.path("client_cert_file", &client.cert_file);
         out.path("client_key_file", &client.key_file);
     }
+}
+
+fn url(out: &mut Yaml, url: &UrlConfig) {
+    out.list("allow", &url.guard.allow);
+    out.list("deny", &url.guard.deny);
+    out.plain("refuse_private", url.guard.refuse_private);
+    out.duration("max_play_time", url.limits.play_time.unwrap_or_default());
+    out.plain("max_bytes", url.limits.bytes.unwrap_or(0));
+    out.plain("max_file_size", url.limits.file_size.unwrap_or(0));
+    out.plain("max_temporary_file", url.limits.temporary);
+    out.duration("timeout", url.limits.timeout);
+    out.duration("reconnect", url.limits.reconnect);
+}
+
+/// An alias's address with nothing in it that may be private: its scheme, host and port.
+fn without_login(address: &Secret) -> String {
+    let Ok(url) = url::Url::parse(address.expose()) else { return HIDDEN.to_owned() };
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}://{}{port}/", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 fn rtc(out: &mut Yaml, rtc: &RtcConfig) {

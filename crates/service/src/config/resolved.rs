@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::Secret;
+use model::{PullGuard, PullLimits, Secret};
 use url::Url;
 
 use super::redis::RedisConfig;
@@ -63,6 +63,8 @@ pub struct Config {
     pub prometheus_port: Option<u16>,
     /// Where debugging listens; `None` switches it off.
     pub debug_handler_port: Option<u16>,
+    /// URLs that are pulled.
+    pub url: UrlConfig,
     /// What a second publisher with the key of a running session does.
     pub on_duplicate: OnDuplicate,
     /// How long running sessions may go on after SIGTERM; then they are ended. Zero ends them at once.
@@ -123,6 +125,17 @@ pub struct TlsConfig {
     pub cert_file: PathBuf,
     /// The private key, PEM. Seen to be readable when the configuration was loaded.
     pub key_file: PathBuf,
+}
+
+/// URLs that are pulled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UrlConfig {
+    /// Addresses that `https://alias.invalid/NAME` stands for. They may hold logins.
+    pub aliases: BTreeMap<String, Secret>,
+    /// Where a pull may lead.
+    pub guard: PullGuard,
+    /// What it may cost, and how patient it is.
+    pub limits: PullLimits,
 }
 
 /// What a second publisher with the key of a running session does.
@@ -245,6 +258,7 @@ impl Config {
             health_port: None,
             prometheus_port: None,
             debug_handler_port: None,
+            url: UrlConfig::default(),
             on_duplicate: OnDuplicate::Takeover,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             enable_stream_latency_reduction: false,

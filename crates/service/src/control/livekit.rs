@@ -219,7 +219,7 @@ impl ControlPlane for LiveKit {
         let registration: Registration = self.internal.register(
             START_INGRESS,
             "",
-            move |request: &StartIngressRequest| affinity(input_of(request)?),
+            move |request: &StartIngressRequest| affinity(input_of(request)?, &ingress_of(request)?),
             move |request: StartIngressRequest| start(request, access.clone(), requests.clone()),
         );
         StartRequests::new(queue, Serving::new(registration))
@@ -288,6 +288,10 @@ fn input_of(request: &StartIngressRequest) -> Option<InputKind> {
         lk::IngressInput::WhipInput => Some(InputKind::Whip),
         lk::IngressInput::UrlInput => Some(InputKind::Url),
     }
+}
+
+fn ingress_of(request: &StartIngressRequest) -> Option<IngressId> {
+    Some(IngressId(request.info.as_ref()?.ingress_id.clone()))
 }
 
 /// Puts a request that was won to the service and waits for its answer; the caller's patience bounds it.

@@ -125,7 +125,7 @@ impl Memory {
     ) -> Option<oneshot::Receiver<Result<Report, super::Refusal>>> {
         let state = self.state();
         let (affinity, requests) = state.starts.as_ref()?;
-        affinity(resolved.spec.input)?;
+        affinity(resolved.spec.input, &resolved.spec.ingress_id)?;
         let (request, answer) = StartRequest::new(resolved, info);
         requests.try_send(request).ok()?;
         Some(answer)

@@ -164,6 +164,8 @@ pub(crate) fn name(codec: AudioCodec) -> &'static str {
         AudioCodec::PcmU8 | AudioCodec::PcmS16Le => "PCM",
         AudioCodec::PcmAlaw => "G.711 A-law",
         AudioCodec::PcmMulaw => "G.711 µ-law",
+        AudioCodec::Mp2 => "MPEG audio layer 2",
+        AudioCodec::Vorbis => "Vorbis",
         _ => "this audio codec",
     }
 }
@@ -172,6 +174,8 @@ pub(crate) fn name(codec: AudioCodec) -> &'static str {
 fn factories(codec: AudioCodec) -> &'static [&'static str] {
     match codec {
         AudioCodec::Mp3 => &["mpg123audiodec", "avdec_mp3"],
+        AudioCodec::Mp2 => &["mpg123audiodec", "avdec_mp2float"],
+        AudioCodec::Vorbis => &["vorbisdec", "avdec_vorbis"],
         AudioCodec::Opus => &["opusdec", "avdec_opus"],
         AudioCodec::Ac3 => &["avdec_ac3", "a52dec"],
         AudioCodec::Eac3 => &["avdec_eac3"],
@@ -189,9 +193,11 @@ fn factories(codec: AudioCodec) -> &'static [&'static str] {
 
 fn caps(config: &AudioConfig) -> gst::Caps {
     let builder = match config.codec {
-        AudioCodec::Mp3 => {
-            gst::Caps::builder("audio/mpeg").field("mpegversion", 1i32).field("layer", 3i32).field("parsed", true)
-        }
+        AudioCodec::Mp3 | AudioCodec::Mp2 => gst::Caps::builder("audio/mpeg")
+            .field("mpegversion", 1i32)
+            .field("layer", if config.codec == AudioCodec::Mp3 { 3i32 } else { 2 })
+            .field("parsed", true),
+        AudioCodec::Vorbis => gst::Caps::builder("audio/x-vorbis").field("streamheader", vorbis_headers(config)),
         AudioCodec::Opus => gst::Caps::builder("audio/x-opus").field("channel-mapping-family", 0i32),
         AudioCodec::Ac3 => gst::Caps::builder("audio/x-ac3").field("framed", true).field("alignment", "frame"),
         AudioCodec::Eac3 => gst::Caps::builder("audio/x-eac3").field("framed", true).field("alignment", "frame"),
@@ -218,6 +224,26 @@ fn caps(config: &AudioConfig) -> gst::Caps {
         true => builder.field("codec_data", gst::Buffer::from_slice(config.record.clone())).build(),
         false => builder.build(),
     }
+}
+
+/// The three header packets that a Vorbis decoder wants, out of their lacing (see [`AudioConfig::record`]).
+fn vorbis_headers(config: &AudioConfig) -> gst::Array {
+    let Some((&count, mut rest)) = config.record.split_first() else { return gst::Array::new([] as [gst::Buffer; 0]) };
+    let mut lengths = Vec::new();
+    for _ in 0..count {
+        let full = rest.iter().take_while(|b| **b == 255).count();
+        let Some(last) = rest.get(full) else { break };
+        lengths.push(full * 255 + usize::from(*last));
+        rest = &rest[full + 1..];
+    }
+    let mut packets = Vec::new();
+    for length in lengths {
+        let (packet, after) = rest.split_at(length.min(rest.len()));
+        packets.push(gst::Buffer::from_slice(packet.to_vec()));
+        rest = after;
+    }
+    packets.push(gst::Buffer::from_slice(rest.to_vec()));
+    gst::Array::new(packets)
 }
 
 /// The two header packets that a Speex decoder wants and that sources without a container for Speex (FLV) don't have: wideband

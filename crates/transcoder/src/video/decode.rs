@@ -169,6 +169,8 @@ pub(crate) fn name(codec: VideoCodec) -> &'static str {
         VideoCodec::ScreenVideo2 => "Screen Video 2",
         VideoCodec::Vp6 => "VP6",
         VideoCodec::Vp6Alpha => "VP6 with alpha",
+        VideoCodec::Mpeg2 => "MPEG-2",
+        VideoCodec::Mpeg4 => "MPEG-4",
         _ => "this video codec",
     }
 }
@@ -185,6 +187,8 @@ fn factories(codec: VideoCodec) -> &'static [&'static str] {
         VideoCodec::ScreenVideo2 => &["avdec_flashsv2"],
         VideoCodec::Vp6 => &["avdec_vp6f"],
         VideoCodec::Vp6Alpha => &["avdec_vp6a"],
+        VideoCodec::Mpeg2 => &["avdec_mpeg2video", "mpeg2dec"],
+        VideoCodec::Mpeg4 => &["avdec_mpeg4"],
         _ => &[],
     }
 }
@@ -209,9 +213,18 @@ fn caps(config: &VideoConfig) -> gst::Caps {
         VideoCodec::ScreenVideo2 => gst::Caps::builder("video/x-flash-screen2"),
         VideoCodec::Vp6 => gst::Caps::builder("video/x-vp6-flash"),
         VideoCodec::Vp6Alpha => gst::Caps::builder("video/x-vp6-alpha"),
+        VideoCodec::Mpeg2 => gst::Caps::builder("video/mpeg")
+            .field("mpegversion", 2i32)
+            .field("systemstream", false)
+            .field("parsed", true),
+        VideoCodec::Mpeg4 => gst::Caps::builder("video/mpeg")
+            .field("mpegversion", 4i32)
+            .field("systemstream", false)
+            .field("parsed", true),
         _ => gst::Caps::builder("video/x-vp8"),
     };
-    let with_record = matches!(config.codec, VideoCodec::H264 | VideoCodec::H265) && !config.record.is_empty();
+    let with_record =
+        matches!(config.codec, VideoCodec::H264 | VideoCodec::H265 | VideoCodec::Mpeg4) && !config.record.is_empty();
     let builder = builder
         .field_if_some("width", config.size.and_then(|(w, _)| i32::try_from(w).ok()))
         .field_if_some("height", config.size.and_then(|(_, h)| i32::try_from(h).ok()));

@@ -1,0 +1,200 @@
+//! Addresses that can be pulled: taken apart, and shown without what is private in them.
+
+use crate::Error;
+use std::fmt;
+use url::Url;
+
+/// How an address is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Scheme {
+    Http,
+    Https,
+    Srt,
+    Rtsp,
+    Rtsps,
+}
+
+/// An address. `Display` and `Debug` show neither login nor query.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    url: Url,
+    /// Its scheme.
+    pub scheme: Scheme,
+}
+
+impl Address {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`Error::Scheme`], [`Error::Address`].
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        // The parser's own error may repeat the text.
+        let url = Url::parse(text.trim()).map_err(|_| Error::Address("it is no absolute URL"))?;
+        Self::from_url(url)
+    }
+
+    fn from_url(url: Url) -> Result<Self, Error> {
+        let scheme = match url.scheme() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            "srt" => Scheme::Srt,
+            "rtsp" | "rtspt" => Scheme::Rtsp,
+            "rtsps" => Scheme::Rtsps,
+            other => return Err(Error::Scheme(other.chars().take(20).collect())),
+        };
+        // SRT may leave its host out: then it listens.
+        if scheme != Scheme::Srt && url.host_str().is_none_or(str::is_empty) {
+            return Err(Error::Address("it names no host"));
+        }
+        Ok(Self { url, scheme })
+    }
+
+    /// What `reference` means where it stands in what this address gave.
+    ///
+    /// # Errors
+    /// [`Error::Scheme`], [`Error::Address`].
+    pub fn join(&self, reference: &str) -> Result<Self, Error> {
+        let url = self.url.join(reference).map_err(|_| Error::Address("it leads to something that is no URL"))?;
+        Self::from_url(url)
+    }
+
+    /// The host without brackets; empty if there is none.
+    pub fn host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase()
+    }
+
+    /// The port, that of the scheme unless another is named; 0 if neither is known.
+    pub fn port(&self) -> u16 {
+        self.url.port().unwrap_or(match self.scheme {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+            Scheme::Srt => 0,
+            Scheme::Rtsp => 554,
+            Scheme::Rtsps => 322,
+        })
+    }
+
+    /// Host and port for people and for HTTP's `Host`.
+    pub fn authority(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// Path and query.
+    pub fn path_and_query(&self) -> String {
+        let path = if self.url.path().is_empty() { "/" } else { self.url.path() };
+        self.url.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
+    }
+
+    /// User and password, decoded; `None` if there is neither.
+    pub fn login(&self) -> Option<(String, String)> {
+        let (user, password) = (self.url.username(), self.url.password().unwrap_or_default());
+        let decoded = |text: &str| decode(text);
+        (!user.is_empty() || !password.is_empty()).then(|| (decoded(user), decoded(password)))
+    }
+
+    /// The values of the query, by name.
+    pub fn query(&self) -> Vec<(String, String)> {
+        self.url.query_pairs().map(|(k, v)| (k.into_owned(), v.into_owned())).collect()
+    }
+
+    /// Whether both are of one scheme, host and port.
+    pub fn same_origin(&self, other: &Self) -> bool {
+        self.scheme == other.scheme && self.host() == other.host() && self.port() == other.port()
+    }
+
+    /// The same with this login in it.
+    #[must_use]
+    pub fn with_login_of(mut self, other: &Self) -> Self {
+        // Fails only where no host is, and then there is nothing to log in to.
+        let _ = self.url.set_username(other.url.username());
+        let _ = self.url.set_password(other.url.password());
+        self
+    }
+
+    /// The same with an IP address in the place of the host and without login: for libraries that would look the name up again.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if there is no host to replace.
+    pub fn at(&self, ip: std::net::IpAddr) -> Result<String, Error> {
+        let mut url = self.url.clone();
+        let set = url.set_ip_host(ip).and_then(|()| url.set_username("")).and_then(|()| url.set_password(None));
+        // Schemes that the URL standard does not know can't have their host set to an address.
+        if set.is_ok() {
+            return Ok(url.to_string());
+        }
+        let host = match ip {
+            std::net::IpAddr::V4(ip) => ip.to_string(),
+            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        let port = self.url.port().map_or_else(String::new, |p| format!(":{p}"));
+        if self.host().is_empty() {
+            return Err(Error::Address("it names no host"));
+        }
+        Ok(format!("{}://{host}{port}{}", self.url.scheme(), self.path_and_query()))
+    }
+}
+
+/// Percent-decoding; what is no UTF-8 afterwards is replaced.
+fn decode(text: &str) -> String {
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = after.get(..2).filter(|_| byte == b'%').and_then(|c| std::str::from_utf8(c).ok());
+        let value = code.and_then(|c| u8::from_str_radix(c, 16).ok());
+        out.push(value.unwrap_or(byte));
+        rest = if value.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.url.scheme(), self.authority(), self.url.path())
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_private_is_not_shown() {
+        let a = Address::parse("https://us%20er:pa%3Ass@Host.example:8443/a/b.mp4?token=t").unwrap();
+        assert_eq!(format!("{a} {a:?}"), "https://host.example:8443/a/b.mp4 https://host.example:8443/a/b.mp4");
+        assert_eq!(a.login(), Some(("us er".into(), "pa:ss".into())));
+        assert_eq!((a.host().as_str(), a.port(), a.authority().as_str()), ("host.example", 8443, "host.example:8443"));
+        assert_eq!(a.path_and_query(), "/a/b.mp4?token=t");
+        assert_eq!(Address::parse("http://[::1]/").unwrap().host(), "::1");
+    }
+
+    #[test]
+    fn other_schemes_are_refused() {
+        for text in ["file:///etc/passwd", "ftp://h/a", "gopher://h", "data:,x", "javascript:1", "rtmp://h/a"] {
+            assert!(matches!(Address::parse(text), Err(Error::Scheme(_))), "{text}");
+        }
+        for text in ["", "a.mp4", "/a.mp4", "http://", "http://user@"] {
+            assert!(matches!(Address::parse(text), Err(Error::Address(_))), "{text}");
+        }
+        let a = Address::parse("http://h/list.m3u8").unwrap();
+        assert!(matches!(a.join("file:///etc/passwd"), Err(Error::Scheme(_))));
+        assert_eq!(a.join("b/c.ts?x=1").unwrap().path_and_query(), "/b/c.ts?x=1");
+    }
+
+    #[test]
+    fn names_give_way_to_addresses() {
+        let ip = "10.1.2.3".parse().unwrap();
+        let a = Address::parse("rtsp://u:p@cam.example:8554/live?x=1").unwrap();
+        assert_eq!(a.at(ip).unwrap(), "rtsp://10.1.2.3:8554/live?x=1");
+        let a = Address::parse("srt://cam.example:9000?mode=caller").unwrap();
+        assert_eq!(a.at("::1".parse().unwrap()).unwrap(), "srt://[::1]:9000?mode=caller");
+        assert!(Address::parse("srt://:9000?mode=listener").is_ok());
+    }
+}

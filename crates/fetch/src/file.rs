@@ -1,0 +1,265 @@
+//! A file on a server that gives ranges, read at any place: what a demultiplexer wants that looks for an index at the end, or
+//! for sound and picture that lie far apart.
+//!
+//! Few requests: each answer is read on for as long as what is asked for lies ahead of it. Memory is bounded: some blocks, and
+//! what the system keeps for open connections.
+
+use crate::{Address, Client, Error, Response};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// The unit of reading: one read of a socket.
+const BLOCK: u64 = 64 << 10;
+/// Blocks kept: 4 MiB, what sound and picture of a badly interleaved file lie apart.
+const KEPT: usize = 64;
+/// Answers that are open at a time: the picture's place, the sound's, and the index.
+const CURSORS: usize = 3;
+/// A place so far ahead is reached by reading on; another request takes about as long on usual lines.
+const READ_ON: u64 = 512 << 10;
+/// Waits between attempts; after the last the file is given up. Together with the client's own deadlines this bridges a restart
+/// of the server. Counted anew whenever something comes. The first at once: a server may only have grown tired of a slow reader.
+const WAITS: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct RangeFile {
+    client: Client,
+    address: Address,
+    length: u64,
+    tag: Option<String>,
+    content_type: String,
+    blocks: VecDeque<(u64, Bytes)>,
+    cursors: Vec<Cursor>,
+}
+
+#[derive(Debug)]
+struct Cursor {
+    /// The block that begins where this answer goes on.
+    block: u64,
+    response: Response,
+    rest: Vec<u8>,
+    used: Instant,
+}
+
+impl RangeFile {
+    /// The file that an answer to `Range: bytes=0-` opened; `asked` is the address before redirects, which may lead elsewhere
+    /// by the next request. The answer back if its server gives no ranges.
+    ///
+    /// # Errors
+    /// The response, as it was.
+    pub fn open(client: Client, asked: Address, response: Response) -> Result<Self, Box<Response>> {
+        let Some((0, Some(length))) = response.range.filter(|_| response.status == 206) else {
+            return Err(Box::new(response));
+        };
+        let (tag, content_type) = (response.tag.clone(), response.content_type.clone());
+        let first = Cursor { block: 0, response, rest: Vec::new(), used: Instant::now() };
+        Ok(Self { client, address: asked, length, tag, content_type, blocks: VecDeque::new(), cursors: vec![first] })
+    }
+
+    /// What its server calls it; empty if nothing.
+    pub fn content_type(&self) -> &str {
+        &self.content_type
+    }
+
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Reads up to `most` bytes from `at`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// What kept them from coming, after some attempts.
+    pub fn read(&mut self, at: u64, most: usize) -> Result<Vec<u8>, Error> {
+        let end = self.length.min(at.saturating_add(most as u64));
+        let mut out = Vec::with_capacity(end.saturating_sub(at) as usize);
+        let mut at = at;
+        while at < end {
+            let block = self.block(at / BLOCK)?;
+            let from = (at % BLOCK) as usize;
+            let piece = block.get(from..).unwrap_or_default();
+            let piece = &piece[..piece.len().min((end - at) as usize)];
+            if piece.is_empty() {
+                return Err(Error::Changed(self.address.authority()));
+            }
+            out.extend_from_slice(piece);
+            at += piece.len() as u64;
+        }
+        Ok(out)
+    }
+
+    fn block(&mut self, number: u64) -> Result<Bytes, Error> {
+        if let Some((_, block)) = self.blocks.iter().find(|(n, _)| *n == number) {
+            return Ok(block.clone());
+        }
+        let mut tries = WAITS.iter();
+        loop {
+            match self.fetch(number) {
+                Ok(Some(block)) => return Ok(block),
+                // Something came, and this is still missing: the attempts begin anew.
+                Ok(None) => tries = WAITS.iter(),
+                Err(e) if e.passes() => match tries.next() {
+                    Some(wait) => std::thread::sleep(*wait),
+                    None => return Err(e),
+                },
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Reads towards a block; `None` if the answer broke on the way, but after some progress.
+    fn fetch(&mut self, number: u64) -> Result<Option<Bytes>, Error> {
+        let near = |c: &Cursor| c.block <= number && (number - c.block) * BLOCK <= READ_ON;
+        let nearest = self.cursors.iter().enumerate().filter(|(_, c)| near(c)).max_by_key(|(_, c)| c.block);
+        let mut cursor = match nearest.map(|(i, _)| i) {
+            Some(i) => self.cursors.swap_remove(i),
+            None => self.request(number)?,
+        };
+        let mut progress = false;
+        loop {
+            match cursor.next_block(self.length) {
+                Ok((n, block)) => {
+                    progress = true;
+                    if self.blocks.len() == KEPT {
+                        self.blocks.pop_front();
+                    }
+                    self.blocks.push_back((n, block.clone()));
+                    if n == number {
+                        self.keep(cursor);
+                        return Ok(Some(block));
+                    }
+                }
+                Err(e) if e.passes() && progress => return Ok(None),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn keep(&mut self, mut cursor: Cursor) {
+        if cursor.block * BLOCK >= self.length {
+            // Lets the connection be used again.
+            let _ = cursor.response.next_piece(1);
+            return;
+        }
+        cursor.used = Instant::now();
+        if self.cursors.len() == CURSORS {
+            let oldest = self.cursors.iter().enumerate().min_by_key(|(_, c)| c.used).map_or(0, |(i, _)| i);
+            self.cursors.swap_remove(oldest);
+        }
+        self.cursors.push(cursor);
+    }
+
+    fn request(&self, number: u64) -> Result<Cursor, Error> {
+        let from = number * BLOCK;
+        let response = self.client.get(&self.address, Some((from, None)))?;
+        let same = response.range == Some((from, Some(self.length))) && response.tag == self.tag;
+        if !same {
+            return Err(Error::Changed(self.address.authority()));
+        }
+        Ok(Cursor { block: number, response, rest: Vec::new(), used: Instant::now() })
+    }
+}
+
+impl Cursor {
+    fn next_block(&mut self, length: u64) -> Result<(u64, Bytes), Error> {
+        let size = BLOCK.min(length.saturating_sub(self.block * BLOCK)) as usize;
+        while self.rest.len() < size {
+            match self.response.next_piece(BLOCK as usize)? {
+                Some(piece) if self.rest.is_empty() => self.rest = piece,
+                Some(piece) => self.rest.extend_from_slice(&piece),
+                None => return Err(Error::Truncated(self.response.address.authority())),
+            }
+        }
+        let after = self.rest.split_off(size);
+        let block = Bytes::from(std::mem::replace(&mut self.rest, after));
+        let number = self.block;
+        self.block += 1;
+        Ok((number, block))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{PullGuard, PullLimits};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Serves ranges of `data`, breaking off after `break_after` bytes of each answer; counts requests.
+    fn server(data: Vec<u8>, break_after: usize) -> (Address, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::parse(&format!("http://{}/f", listener.local_addr().unwrap())).unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let (requests, data) = (count.clone(), Arc::new(data));
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let (mut socket, data) = (socket.unwrap(), data.clone());
+                requests.fetch_add(1, Ordering::Relaxed);
+                std::thread::spawn(move || {
+                    let mut request = vec![0; 4096];
+                    let n = socket.read(&mut request).unwrap();
+                    let text = String::from_utf8_lossy(&request[..n]).into_owned();
+                    let from: usize = text.split("bytes=").nth(1).unwrap().split('-').next().unwrap().parse().unwrap();
+                    let (last, whole) = (data.len() - 1, data.len());
+                    let head = format!(
+                        "HTTP/1.1 206 P\r\nContent-Range: bytes {from}-{last}/{whole}\r\nContent-Length: {}\r\n\r\n",
+                        whole - from
+                    );
+                    let _ = socket.write_all(head.as_bytes());
+                    let _ = socket.write_all(&data[from..whole.min(from.saturating_add(break_after))]);
+                });
+            }
+        });
+        (address, count)
+    }
+
+    fn open(address: &Address) -> RangeFile {
+        let client = Client::new(PullGuard::default(), &PullLimits::default());
+        let response = client.get(address, Some((0, None))).unwrap();
+        RangeFile::open(client, address.clone(), response).unwrap()
+    }
+
+    fn data(n: usize) -> Vec<u8> {
+        (0..n).map(|i| (i * 7 + i / 251) as u8).collect()
+    }
+
+    #[test]
+    fn any_place_is_read_with_few_requests() {
+        let data = data(3_000_001);
+        let (address, requests) = server(data.clone(), usize::MAX);
+        let mut file = open(&address);
+        assert_eq!(file.length(), 3_000_001);
+        // The end, then sound and picture that lie a megabyte apart, turn by turn.
+        assert_eq!(file.read(2_999_990, 100).unwrap(), data[2_999_990..]);
+        for i in 0..100 {
+            for at in [i * 9_000, 1_200_000 + i * 12_000] {
+                assert_eq!(file.read(at as u64, 9_000).unwrap(), data[at..at + 9_000]);
+            }
+        }
+        assert_eq!(file.read(5_000_000, 10).unwrap(), Vec::<u8>::new());
+        assert!(requests.load(Ordering::Relaxed) <= 4, "{requests:?}");
+    }
+
+    #[test]
+    fn a_connection_that_breaks_again_and_again_costs_nothing_but_requests() {
+        let data = data(700_000);
+        let (address, requests) = server(data.clone(), 100_000);
+        let mut file = open(&address);
+        let mut all = Vec::new();
+        while all.len() < data.len() {
+            all.extend(file.read(all.len() as u64, 50_000).unwrap());
+        }
+        assert_eq!(all, data);
+        assert!(requests.load(Ordering::Relaxed) > 5);
+    }
+}

@@ -1,0 +1,426 @@
+//! HTTP/1.1 (RFC 9112), as much as fetching takes: GET, ranges, redirects, bodies of every framing, connections used again.
+
+use crate::body::{Chunks, Framing};
+use crate::socket::{Socket, connect, timed_out};
+use crate::{Address, Error, Scheme};
+use base64::Engine as _;
+use model::{PullGuard, PullLimits};
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Redirects to follow: browsers follow 20, and no source of media needs more than a few.
+const REDIRECTS: usize = 10;
+/// Bytes of a response's head: what servers themselves allow for a request's is 8 to 16 KiB.
+const HEAD: usize = 32 << 10;
+/// Header lines of a response.
+const HEADERS: usize = 100;
+/// Connections kept for another request: video, sound, and the two playlists of a live stream.
+const IDLE: usize = 4;
+/// Bytes read from a socket at once.
+const CHUNK: usize = 64 << 10;
+
+/// Fetches. Clones share connections, rules and what was counted.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    guard: PullGuard,
+    timeout: Duration,
+    allowed: Option<u64>,
+    fetched: AtomicU64,
+    idle: Mutex<Vec<(Address, Buffered)>>,
+}
+
+/// A connection and what was read from it too early.
+#[derive(Debug)]
+struct Buffered {
+    socket: Socket,
+    read: Vec<u8>,
+    at: usize,
+}
+
+impl Buffered {
+    /// What is there; reads more if nothing is. Empty at the end of the connection.
+    fn fill(&mut self) -> std::io::Result<&[u8]> {
+        if self.at == self.read.len() {
+            self.read.resize(CHUNK, 0);
+            self.at = 0;
+            let n = loop {
+                match self.socket.read(&mut self.read) {
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                    // A server that closes without TLS's own goodbye: the framing knows whether anything is missing.
+                    Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => break Ok(0),
+                    other => break other,
+                }
+            };
+            self.read.truncate(*n.as_ref().unwrap_or(&0));
+            n?;
+        }
+        Ok(&self.read[self.at..])
+    }
+}
+
+/// A response whose body can be read.
+#[derive(Debug)]
+pub struct Response {
+    /// Where it came from, after redirects.
+    pub address: Address,
+    /// 200 or 206.
+    pub status: u16,
+    /// The body's type as the server says, without parameters, lower case; empty if it says none.
+    pub content_type: String,
+    /// The body's length in bytes, where it is known.
+    pub length: Option<u64>,
+    /// Of a 206: the first byte's place, and the whole length if the server says it.
+    pub range: Option<(u64, Option<u64>)>,
+    /// What identifies this version of the file.
+    pub tag: Option<String>,
+    connection: Option<Buffered>,
+    framing: Framing,
+    keep: bool,
+    client: Client,
+}
+
+impl Client {
+    /// A client under these rules.
+    pub fn new(guard: PullGuard, limits: &PullLimits) -> Self {
+        let (timeout, allowed) = (limits.timeout, limits.bytes);
+        let (fetched, idle) = (AtomicU64::new(0), Mutex::default());
+        Self { inner: Arc::new(Inner { guard, timeout, allowed, fetched, idle }) }
+    }
+
+    /// Where this client may go.
+    pub fn guard(&self) -> &PullGuard {
+        &self.inner.guard
+    }
+
+    /// How long it waits for anything.
+    pub fn timeout(&self) -> Duration {
+        self.inner.timeout
+    }
+
+    /// Gets `address`, from this byte on if one is given, following redirects.
+    ///
+    /// # Errors
+    /// Whatever keeps a body from coming.
+    pub fn get(&self, address: &Address, range: Option<(u64, Option<u64>)>) -> Result<Response, Error> {
+        let mut at = address.clone();
+        for _ in 0..=REDIRECTS {
+            match self.once(&at, range)? {
+                Answer::Body(response) => return Ok(*response),
+                Answer::Moved(to) => {
+                    let next = at.join(&to)?;
+                    if !matches!(next.scheme, Scheme::Http | Scheme::Https) {
+                        return Err(Error::Scheme("a redirect to something else than http".into()));
+                    }
+                    // A login is for the server it was given for.
+                    at = if next.login().is_none() && next.same_origin(&at) { next.with_login_of(&at) } else { next };
+                }
+            }
+        }
+        Err(Error::Redirects(REDIRECTS))
+    }
+
+    /// Gets a whole text or another small file of at most `most` bytes.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; [`Error::TooLarge`] beyond `most`.
+    pub fn get_whole(
+        &self,
+        address: &Address,
+        range: Option<(u64, Option<u64>)>,
+        most: usize,
+    ) -> Result<(Address, Vec<u8>), Error> {
+        let mut response = self.get(address, range)?;
+        let mut all = Vec::new();
+        loop {
+            let Some(piece) = response.next_piece(most + 1 - all.len().min(most))? else { break };
+            all.extend_from_slice(&piece);
+            if all.len() > most {
+                return Err(Error::TooLarge {
+                    size: response.length.unwrap_or(all.len() as u64),
+                    allowed: most as u64,
+                });
+            }
+        }
+        Ok((response.address.clone(), all))
+    }
+
+    fn once(&self, to: &Address, range: Option<(u64, Option<u64>)>) -> Result<Answer, Error> {
+        if let Some(connection) = self.take_idle(to) {
+            // It may have been closed meanwhile; then a new one is as good.
+            match self.exchange(connection, to, range) {
+                Err(Error::Broken(..) | Error::Truncated(_)) => {}
+                other => return other,
+            }
+        }
+        let socket = connect(&self.inner.guard, to, self.inner.timeout)?;
+        self.exchange(Buffered { socket, read: Vec::new(), at: 0 }, to, range)
+    }
+
+    fn exchange(
+        &self,
+        mut connection: Buffered,
+        to: &Address,
+        range: Option<(u64, Option<u64>)>,
+    ) -> Result<Answer, Error> {
+        let request = request(to, range);
+        let sent = connection.socket.write_all(request.as_bytes()).and_then(|()| connection.socket.flush());
+        sent.map_err(|e| self.io_fault(to, e, "take the request"))?;
+        loop {
+            let head = self.read_head(&mut connection, to)?;
+            // Interim responses (RFC 9110 §15.2) say nothing to us.
+            if head.status >= 200 {
+                return self.judge(head, connection, to);
+            }
+        }
+    }
+
+    fn judge(&self, head: Head, connection: Buffered, to: &Address) -> Result<Answer, Error> {
+        let (host, status) = (to.authority(), head.status);
+        match status {
+            200 | 206 => {}
+            301 | 302 | 303 | 307 | 308 => {
+                let to = head.location.ok_or(Error::Protocol { host, what: "a redirect leads nowhere" })?;
+                return Ok(Answer::Moved(to));
+            }
+            404 | 410 => return Err(Error::NotFound { host, status }),
+            401 | 403 | 407 => return Err(Error::Forbidden { host, status }),
+            _ => return Err(Error::Status { host, status }),
+        }
+        if head.encoded {
+            return Err(Error::Protocol { host, what: "it compresses what it was asked not to" });
+        }
+        let framing = match (head.chunked, head.length) {
+            (true, _) => Framing::Chunked(Chunks::default()),
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::UntilClose,
+        };
+        let length = if head.chunked { None } else { head.length };
+        Ok(Answer::Body(Box::new(Response {
+            address: to.clone(),
+            status,
+            content_type: head.content_type,
+            length,
+            range: head.range.filter(|_| status == 206),
+            tag: head.tag,
+            connection: Some(connection),
+            keep: head.keep && framing != Framing::UntilClose,
+            framing,
+            client: self.clone(),
+        })))
+    }
+
+    fn read_head(&self, connection: &mut Buffered, to: &Address) -> Result<Head, Error> {
+        let mut bytes = Vec::new();
+        loop {
+            let more = connection.fill().map_err(|e| self.io_fault(to, e, "answer"))?;
+            if more.is_empty() {
+                return Err(Error::Truncated(to.authority()));
+            }
+            let before = bytes.len();
+            bytes.extend_from_slice(more);
+            let wrong = |what| Error::Protocol { host: to.authority(), what };
+            match Head::parse(&bytes).map_err(wrong)? {
+                Some((head, used)) => {
+                    connection.at += used - before;
+                    return Ok(head);
+                }
+                None if bytes.len() > HEAD => return Err(wrong("its answer has no end")),
+                None => connection.at = connection.read.len(),
+            }
+        }
+    }
+
+    fn io_fault(&self, to: &Address, error: std::io::Error, what: &'static str) -> Error {
+        if timed_out(&error) {
+            return Error::Timeout { host: to.authority(), what, after: self.inner.timeout };
+        }
+        Error::Broken(to.authority(), error)
+    }
+
+    fn take_idle(&self, to: &Address) -> Option<Buffered> {
+        let mut idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = idle.iter().position(|(origin, _)| origin.same_origin(to))?;
+        Some(idle.remove(found).1)
+    }
+
+    fn put_idle(&self, origin: Address, connection: Buffered) {
+        let mut idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() == IDLE {
+            idle.remove(0);
+        }
+        idle.push((origin, connection));
+    }
+
+    fn count(&self, bytes: usize) -> Result<(), Error> {
+        let before = self.inner.fetched.fetch_add(bytes as u64, Ordering::Relaxed);
+        match self.inner.allowed {
+            Some(allowed) if before + bytes as u64 > allowed => Err(Error::TooMuch(allowed)),
+            _ => Ok(()),
+        }
+    }
+}
+
+enum Answer {
+    Body(Box<Response>),
+    Moved(String),
+}
+
+impl Response {
+    /// The next piece of the body, of at most `most` bytes; `None` at its end.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`], [`Error::Broken`], [`Error::Timeout`], [`Error::TooMuch`].
+    pub fn next_piece(&mut self, most: usize) -> Result<Option<Vec<u8>>, Error> {
+        loop {
+            let ended = match &self.framing {
+                Framing::Length(left) => *left == 0,
+                Framing::Chunked(chunks) => chunks.ended(),
+                Framing::UntilClose => false,
+            };
+            if ended {
+                self.finish();
+                return Ok(None);
+            }
+            let Some(connection) = &mut self.connection else { return Ok(None) };
+            let (client, address) = (&self.client, &self.address);
+            let there = connection.fill().map_err(|e| client.io_fault(address, e, "send more"))?;
+            if there.is_empty() {
+                self.connection = None;
+                if self.framing == Framing::UntilClose {
+                    return Ok(None);
+                }
+                return Err(Error::Truncated(self.address.authority()));
+            }
+            let there = &there[..there.len().min(most.max(1))];
+            let (used, piece) = match &mut self.framing {
+                Framing::UntilClose => (there.len(), there.to_vec()),
+                Framing::Length(left) => {
+                    // The cast holds: no more than is there.
+                    let n = (*left).min(there.len() as u64) as usize;
+                    *left -= n as u64;
+                    (n, there[..n].to_vec())
+                }
+                Framing::Chunked(chunks) => {
+                    let wrong = |what| Error::Protocol { host: address.authority(), what };
+                    let (used, data) = chunks.take(there).map_err(wrong)?;
+                    (used, there[data].to_vec())
+                }
+            };
+            connection.at += used;
+            if !piece.is_empty() {
+                self.client.count(piece.len())?;
+                return Ok(Some(piece));
+            }
+        }
+    }
+
+    /// At the end of the body: the connection can serve again.
+    fn finish(&mut self) {
+        if let Some(connection) = self.connection.take().filter(|_| self.keep) {
+            self.client.put_idle(self.address.clone(), connection);
+        }
+    }
+}
+
+fn request(to: &Address, range: Option<(u64, Option<u64>)>) -> String {
+    let mut text = format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: livekit-ingress/{}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n",
+        to.path_and_query(),
+        to.authority(),
+        env!("CARGO_PKG_VERSION"),
+    );
+    if let Some((user, password)) = to.login() {
+        let login = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        text.push_str(&format!("Authorization: Basic {login}\r\n"));
+    }
+    if let Some((from, until)) = range {
+        let until = until.map(|u| u.to_string()).unwrap_or_default();
+        text.push_str(&format!("Range: bytes={from}-{until}\r\n"));
+    }
+    text + "\r\n"
+}
+
+/// What counts of a response's head.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Head {
+    status: u16,
+    length: Option<u64>,
+    chunked: bool,
+    encoded: bool,
+    keep: bool,
+    location: Option<String>,
+    content_type: String,
+    range: Option<(u64, Option<u64>)>,
+    tag: Option<String>,
+}
+
+impl Head {
+    /// The head and its length in bytes; `None` until it is whole.
+    fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, &'static str> {
+        // Old Icecast servers answer "ICY 200 OK" to who looks like a player.
+        let icy = bytes.starts_with(b"ICY ");
+        let patched = if icy { [b"HTTP/1.0 ", &bytes[4..]].concat() } else { Vec::new() };
+        let bytes = if icy { &patched } else { bytes };
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let used = match response.parse(bytes) {
+            Ok(httparse::Status::Complete(used)) => used,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err("its answer has too many headers"),
+            Err(_) => return Err("its answer is no HTTP"),
+        };
+        let mut head =
+            Self { status: response.code.unwrap_or(0), keep: response.version == Some(1), ..Self::default() };
+        for header in response.headers.iter() {
+            let value = String::from_utf8_lossy(header.value);
+            head.take(&header.name.to_ascii_lowercase(), value.trim())?;
+        }
+        Ok(Some((head, if icy { used - 5 } else { used })))
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+        match name {
+            "content-length" => {
+                let length = value.parse().map_err(|_| "its length is no number")?;
+                if self.length.is_some_and(|before| before != length) {
+                    return Err("it names two lengths");
+                }
+                self.length = Some(length);
+            }
+            "transfer-encoding" => {
+                self.chunked = value.eq_ignore_ascii_case("chunked");
+                self.encoded |= !self.chunked && !value.eq_ignore_ascii_case("identity");
+            }
+            "content-encoding" => self.encoded |= !value.is_empty() && !value.eq_ignore_ascii_case("identity"),
+            "connection" => self.keep = if value.eq_ignore_ascii_case("close") { false } else { self.keep },
+            "location" => self.location = Some(value.to_owned()),
+            "content-type" => {
+                self.content_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            }
+            "content-range" => self.range = content_range(value),
+            "etag" => self.tag = Some(value.to_owned()),
+            "last-modified" if self.tag.is_none() => self.tag = Some(value.to_owned()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// `bytes 0-99/1000` (RFC 9110 §14.4).
+fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (range, whole) = value.strip_prefix("bytes")?.trim().split_once('/')?;
+    let (from, until) = range.split_once('-')?;
+    let (from, until) = (from.trim().parse().ok()?, until.trim().parse::<u64>().ok()?);
+    let whole = whole.trim().parse::<u64>().ok();
+    (from <= until && whole.is_none_or(|w| until < w)).then_some((from, whole))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Heads as servers send them, and a client against scripted servers on loopback.
+
+use super::*;
+use proptest::prelude::*;
+use std::net::TcpListener;
+
+fn head(text: &str) -> Head {
+    Head::parse(text.as_bytes()).unwrap().unwrap().0
+}
+
+#[test]
+fn heads() {
+    let h = head("HTTP/1.1 206 Partial\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n");
+    assert_eq!((h.status, h.range, h.length, h.keep), (206, Some((5, Some(10))), Some(5), true));
+    let h = head("HTTP/1.0 200 OK\r\nContent-Type: Video/MP4; x=1\r\n\r\n");
+    assert_eq!((h.keep, h.content_type.as_str()), (false, "video/mp4"));
+    assert!(head("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n").chunked);
+    assert_eq!(head("ICY 200 OK\r\ncontent-type: audio/mpeg\r\n\r\n").content_type, "audio/mpeg");
+    assert_eq!(Head::parse(b"HTTP/1.1 200 OK\r\nContent-Le"), Ok(None));
+    assert!(Head::parse(b"SSH-2.0-OpenSSH\r\n\r\n").is_err());
+    assert!(Head::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n").is_err());
+}
+
+#[test]
+fn ranges() {
+    assert_eq!(content_range("bytes 0-99/1000"), Some((0, Some(1000))));
+    assert_eq!(content_range("bytes 3-9/*"), Some((3, None)));
+    for bad in ["bytes 9-3/10", "bytes 0-10/10", "items 0-1/2", "bytes */10", ""] {
+        assert_eq!(content_range(bad), None, "{bad}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn noise_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Head::parse(&noise);
+        let _ = Head::parse(&[b"HTTP/1.1 200 OK\r\n".to_vec(), noise].concat());
+    }
+}
+
+/// A server that answers each connection with the next of these, and gives the requests that it saw.
+fn server(answers: Vec<String>) -> (Address, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://user:pass@{}/first?q=1", listener.local_addr().unwrap());
+    let handle = std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        for answer in answers {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                socket.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            seen.push(String::from_utf8(request).unwrap());
+            socket.write_all(answer.as_bytes()).unwrap();
+        }
+        seen
+    });
+    (Address::parse(&address).unwrap(), handle)
+}
+
+fn client(guard: PullGuard) -> Client {
+    Client::new(guard, &PullLimits { timeout: Duration::from_secs(5), bytes: Some(1000), ..PullLimits::default() })
+}
+
+#[test]
+fn redirects_are_followed_and_logins_stay_where_they_belong() {
+    let (elsewhere, second) =
+        server(vec!["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".into()]);
+    let away =
+        format!("HTTP/1.1 302 Found\r\nLocation: http://{}/b\r\nConnection: close\r\n\r\n", elsewhere.authority());
+    let near = "HTTP/1.1 301 Moved\r\nLocation: /a\r\nConnection: close\r\n\r\n".to_owned();
+    let (address, first) = server(vec![near, away]);
+    let (at, body) = client(PullGuard::default()).get_whole(&address, Some((2, Some(9))), 100).unwrap();
+    assert_eq!((body.as_slice(), at.path_and_query().as_str()), (&b"abc"[..], "/b"));
+    let (first, second) = (first.join().unwrap(), second.join().unwrap());
+    assert!(first[0].starts_with("GET /first?q=1 HTTP/1.1\r\n") && first[0].contains("Range: bytes=2-9\r\n"));
+    assert!(first.iter().all(|r| r.contains("Authorization: Basic dXNlcjpwYXNz\r\n")));
+    assert!(!second[0].contains("Authorization"));
+}
+
+fn fault(answer: &str) -> Error {
+    let (address, _server) = server(vec![answer.to_owned()]);
+    client(PullGuard::default()).get_whole(&address, None, 100).unwrap_err()
+}
+
+#[test]
+fn each_fault_has_words_of_its_own() {
+    assert!(fault("HTTP/1.1 404 No\r\n\r\n").to_string().starts_with("File not found"));
+    assert!(matches!(fault("HTTP/1.1 403 No\r\n\r\n"), Error::Forbidden { status: 403, .. }));
+    assert!(matches!(fault("HTTP/1.1 500 No\r\n\r\n"), Error::Status { status: 500, .. }));
+    assert!(matches!(fault("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"), Error::Truncated(_)));
+    assert!(matches!(fault("HTTP/1.1 302 OK\r\n\r\n"), Error::Protocol { .. }));
+    assert!(matches!(fault("HTTP/1.1 302 OK\r\nLocation: file:///etc/passwd\r\n\r\n"), Error::Scheme(_)));
+    assert!(matches!(fault("HTTP/1.1 302 OK\r\nLocation: srt://h:1\r\n\r\n"), Error::Scheme(_)));
+    assert!(matches!(fault("HTTP/1.1 302 OK\r\nLocation: http://169.254.169.254/\r\n\r\n"), Error::Denied { .. }));
+    assert!(matches!(
+        fault("HTTP/1.1 302 OK\r\nLocation: http://[::ffff:169.254.169.254]/\r\n\r\n"),
+        Error::Denied { .. }
+    ));
+    assert!(matches!(fault("hello\r\n\r\n"), Error::Protocol { .. }));
+    assert!(matches!(fault(&format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(200))), Error::TooLarge { .. }));
+    assert!(matches!(fault("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nabc"), Error::Protocol { .. }));
+    let again = "HTTP/1.1 302 OK\r\nLocation: /\r\nConnection: close\r\n\r\n".to_owned();
+    let (address, _server) = server(vec![again; 11]);
+    assert!(matches!(client(PullGuard::default()).get(&address, None), Err(Error::Redirects(_))));
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = Address::parse(&format!("http://{closed}/")).unwrap();
+    assert!(matches!(client(PullGuard::default()).get(&closed, None), Err(Error::Refused(_))));
+    let nobody = Address::parse("http://no-such-name.invalid/").unwrap();
+    assert!(matches!(
+        client(PullGuard::default()).get(&nobody, None),
+        Err(Error::Unresolved(_) | Error::LookupTimeout(..))
+    ));
+    let guard = PullGuard { refuse_private: true, ..PullGuard::default() };
+    assert!(matches!(client(guard).get(&closed, None), Err(Error::Denied { .. })));
+}
+
+#[test]
+fn what_may_be_fetched_is_counted_over_all_requests() {
+    let body = "x".repeat(600);
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 600\r\nConnection: close\r\n\r\n{body}");
+    let (address, _server) = server(vec![answer.clone(), answer]);
+    let client = client(PullGuard::default());
+    assert_eq!(client.get_whole(&address, None, 1000).unwrap().1.len(), 600);
+    assert!(matches!(client.get_whole(&address, None, 1000), Err(Error::TooMuch(1000))));
+}

@@ -1,0 +1,21 @@
+//! Fetching for pulled sources: HTTP and HTTPS where every address is checked before it is connected to, on every redirect and
+//! every entry of a playlist; files by ranges; HLS.
+//!
+//! All of it blocks: it runs in a child process that has nothing else to do and that is killed to stop it. Bytes are not
+//! understood here beyond HTTP and playlists.
+#![forbid(unsafe_code)]
+
+mod address;
+mod body;
+mod error;
+mod file;
+mod guard;
+mod http;
+mod socket;
+
+pub use address::{Address, Scheme};
+pub use body::{Chunks, Framing};
+pub use error::Error;
+pub use file::RangeFile;
+pub use guard::{Verdict, check_host, judge, resolve};
+pub use http::{Client, Response};

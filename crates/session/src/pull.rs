@@ -1,0 +1,97 @@
+//! Sources that are pulled: a child that fetches and demultiplexes, seen by the session as the source that it is.
+//!
+//! One child pulls and another decodes: either may crash without the other, and the one that decodes strangers' pictures has
+//! no network.
+
+use crate::state::START_DEADLINE;
+use crate::transcoder::{FromChild, Transcoder, Transcoders};
+use crate::{Source, SourceEnd, SourceEvent, SourceFeed, source};
+use link::ToParent;
+use model::{Blame, Fault, Media, MediaTime, PullJob};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tracing::{Instrument, warn};
+
+/// So many crashes end a pull: what kills each child must not keep the machine busy.
+const MAX_CRASHES: usize = 3;
+
+/// Starts pulling on the current tokio runtime; ends when the source is dropped or told to stop.
+///
+/// # Errors
+/// The child could not be started.
+pub fn start(children: Arc<dyn Transcoders>, job: PullJob) -> io::Result<Source> {
+    let child = children.take_puller(job.clone())?;
+    let (feed, mut source) = source();
+    // It gives up by itself, with better words; this is for one that does not.
+    source.patience = START_DEADLINE + job.limits.timeout * 2 + job.limits.reconnect;
+    tokio::spawn(Puller { children, job, child, crashes: 0, at: MediaTime::ZERO }.run(feed).in_current_span());
+    Ok(source)
+}
+
+struct Puller {
+    children: Arc<dyn Transcoders>,
+    job: PullJob,
+    child: Transcoder,
+    crashes: usize,
+    /// How far it has come.
+    at: MediaTime,
+}
+
+impl Puller {
+    async fn run(mut self, feed: SourceFeed) {
+        let SourceFeed { events, mut stopped } = feed;
+        loop {
+            let message = tokio::select! {
+                message = self.child.recv() => message,
+                _ = &mut stopped => return,
+            };
+            let delivered = tokio::select! {
+                delivered = self.take(message, &events) => delivered,
+                _ = &mut stopped => return,
+            };
+            if !delivered {
+                return;
+            }
+        }
+    }
+
+    /// False if that was the end.
+    async fn take(&mut self, message: FromChild, events: &mpsc::Sender<SourceEvent>) -> bool {
+        let event = match message {
+            FromChild::Message(ToParent::Pulled(media)) => {
+                if let Media::Frame(frame) = &media {
+                    self.at = frame.dts;
+                }
+                SourceEvent::Media(media)
+            }
+            FromChild::Message(ToParent::Splice(event)) => SourceEvent::Splice(event),
+            FromChild::Message(ToParent::Finished) => SourceEvent::Ended(SourceEnd::Finished),
+            FromChild::Message(ToParent::Failed { reason }) => {
+                SourceEvent::Ended(SourceEnd::Lost(Fault::new(Blame::Source, reason)))
+            }
+            FromChild::Message(_) => return true,
+            FromChild::Gone(how) => match self.crashed(&how) {
+                Ok(()) => return true,
+                Err(fault) => SourceEvent::Ended(SourceEnd::Lost(fault)),
+            },
+        };
+        let last = matches!(event, SourceEvent::Ended(_));
+        events.send(event).await.is_ok() && !last
+    }
+
+    /// Puts another child in the place of one that crashed.
+    fn crashed(&mut self, how: &str) -> Result<(), Fault> {
+        self.crashes += 1;
+        warn!(how, "the child that pulls is gone");
+        if self.crashes >= MAX_CRASHES {
+            let text = format!("what pulls the source crashed {MAX_CRASHES} times on it ({how}); please report this");
+            return Err(Fault::new(Blame::Us, text));
+        }
+        self.job.from = Some(self.job.from.unwrap_or_default() + std::mem::take(&mut self.at));
+        let started = self.children.take_puller(self.job.clone());
+        self.child =
+            started.map_err(|e| Fault::new(Blame::Us, format!("nothing could be started to pull the source: {e}")))?;
+        Ok(())
+    }
+}

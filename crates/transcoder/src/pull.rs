@@ -1,0 +1,31 @@
+//! Pulling a source: what a child does that was given an address in the place of a job. It fetches, demultiplexes and sends the
+//! access units up, at the pace at which they are to be shown; decoding is the business of another child.
+
+mod caps;
+mod demux;
+mod open;
+mod pace;
+mod reorder;
+mod stage;
+
+use crate::outbox::Outbox;
+use link::ToParent;
+use model::PullJob;
+
+/// Starts pulling in a thread of its own. It ends with [`ToParent::Finished`] or [`ToParent::Failed`].
+///
+/// # Errors
+/// If the system has no threads left.
+pub(crate) fn start(job: PullJob, outbox: Outbox) -> std::io::Result<()> {
+    std::thread::Builder::new().name("pull".into()).spawn(move || {
+        let end = match open::open(&job) {
+            Ok(source) => pace::play(&source, &job, &outbox),
+            Err(fault) => Err(fault),
+        };
+        outbox.fact(match end {
+            Ok(()) => ToParent::Finished,
+            Err(reason) => ToParent::Failed { reason },
+        });
+    })?;
+    Ok(())
+}

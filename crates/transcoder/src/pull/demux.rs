@@ -1,0 +1,373 @@
+//! From a container's bytes to tracks: demultiplexer and parsers of GStreamer, plugged together by what the bytes are.
+//!
+//! No pipeline stands around them (see [`crate::strand`]): bytes go in at a pad of ours, either pulled by the demultiplexer from
+//! any place of a file, or pushed as they come; access units come out at pads of ours, in the demultiplexer's own thread.
+
+use super::caps::{self, Plan, Stream};
+use super::reorder::Unit;
+use super::stage::{Kept, Stage};
+use crate::error::Error;
+use crate::strand::element;
+use gstreamer::{self as gst, prelude::*};
+use model::MediaTime;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Elements in one chain: a container in a container (ID3 before MP3) needs a few, and more is an attack.
+const DEEPEST: usize = 24;
+
+/// Bytes that the kind of a file is told by: an MPEG-TS needs some packets, and everything else less.
+pub(crate) const HEAD: usize = 64 << 10;
+
+/// What reads a file at any place: offset and length to bytes, fewer only at the end of the file.
+pub(crate) type Reader = Box<dyn FnMut(u64, usize) -> Result<Vec<u8>, String> + Send>;
+
+/// Moves timestamps: what a demultiplexer says to what the source's timeline is, in nanoseconds.
+pub(crate) type Shift = Arc<dyn Fn(i64) -> i64 + Send + Sync>;
+
+/// What every pad's function needs.
+struct Context {
+    stage: Stage,
+    bus: gst::Bus,
+    shift: Shift,
+    elements: Mutex<Vec<gst::Element>>,
+    tails: Mutex<Vec<gst::Pad>>,
+    /// Tracks of this demultiplexer go on with those that another began (HLS after a discontinuity): by number.
+    adopt: Mutex<Vec<(model::Kind, usize)>>,
+    /// Whether the end of a pad is the end of its track.
+    last: bool,
+}
+
+/// A running demultiplexer. Dropping it stops it.
+pub(crate) struct Demux {
+    context: Arc<Context>,
+    head: gst::Pad,
+}
+
+/// How a demultiplexer's tracks join the stage.
+pub(crate) struct Joins {
+    /// Where tracks go.
+    pub(crate) stage: Stage,
+    /// What becomes of timestamps.
+    pub(crate) shift: Shift,
+    /// Tracks to go on with.
+    pub(crate) adopt: Vec<(model::Kind, usize)>,
+    /// Whether tracks end with it.
+    pub(crate) last: bool,
+}
+
+impl Joins {
+    /// Tracks of their own, with their own timestamps.
+    pub(crate) fn new(stage: &Stage) -> Self {
+        Self { stage: stage.clone(), shift: Arc::new(|t| t), adopt: Vec::new(), last: true }
+    }
+}
+
+/// What these first bytes of something are.
+pub(crate) fn kind_of(head: &[u8]) -> Option<gst::Caps> {
+    gst::SliceTypeFind::type_find(head).1
+}
+
+impl Demux {
+    /// Opens something of this kind whose bytes can be read at any place.
+    ///
+    /// # Errors
+    /// If nothing here can open it, in words.
+    pub(crate) fn pull(joins: Joins, kind: &gst::Caps, length: u64, reader: Reader) -> Result<Self, String> {
+        let context = Context::new(joins);
+        let reader = Mutex::new(reader);
+        let (stage, query) = (context.stage.clone(), move |query: &mut gst::QueryRef| answer(query, length));
+        let head = gst::Pad::builder(gst::PadDirection::Src)
+            .query_function(move |pad, parent, q| query(q) || gst::Pad::query_default(pad, parent, q))
+            .getrange_function(move |_, _, offset, buffer, size| {
+                if offset >= length {
+                    return Err(gst::FlowError::Eos);
+                }
+                let read = reader.lock().unwrap_or_else(PoisonError::into_inner)(offset, size as usize);
+                let bytes = read.map_err(|fault| {
+                    stage.fail(fault);
+                    gst::FlowError::Error
+                })?;
+                match buffer {
+                    Some(buffer) => {
+                        buffer.copy_from_slice(0, &bytes).map_err(|_| gst::FlowError::Error)?;
+                        buffer.set_size(bytes.len());
+                        Ok(gst::PadGetRangeSuccess::FilledBuffer)
+                    }
+                    None => {
+                        let mut new = gst::Buffer::from_mut_slice(bytes);
+                        if let Some(b) = new.get_mut() {
+                            b.set_offset(offset);
+                        }
+                        Ok(gst::PadGetRangeSuccess::NewBuffer(new))
+                    }
+                }
+            })
+            .build();
+        plug(&context, &head, kind, 0)?;
+        Ok(Self { context, head })
+    }
+
+    /// Opens something of this kind whose bytes are pushed.
+    ///
+    /// # Errors
+    /// If nothing here can open it, in words.
+    pub(crate) fn push(joins: Joins, kind: &gst::Caps) -> Result<Self, String> {
+        let context = Context::new(joins);
+        let head = gst::Pad::builder(gst::PadDirection::Src).build();
+        head.set_active(true).map_err(|e| e.to_string())?;
+        plug(&context, &head, kind, 0)?;
+        head.push_event(gst::event::StreamStart::builder("0").build());
+        head.push_event(gst::event::Caps::new(kind));
+        head.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
+        Ok(Self { context, head })
+    }
+
+    /// Hands over the next bytes; waits while enough is there. False if it takes no more.
+    pub(crate) fn bytes(&self, bytes: Vec<u8>) -> bool {
+        self.head.push(gst::Buffer::from_mut_slice(bytes)).is_ok()
+    }
+
+    /// Nothing more comes: what is inside comes out.
+    pub(crate) fn end(&self) {
+        self.head.push_event(gst::event::Eos::new());
+    }
+}
+
+impl Drop for Demux {
+    fn drop(&mut self) {
+        let elements = std::mem::take(&mut *lock(&self.context.elements));
+        // From the source's side on, so that nothing is pushed into what has stopped.
+        for element in &elements {
+            let _ = element.set_state(gst::State::Null);
+        }
+        for tail in lock(&self.context.tails).drain(..) {
+            let _ = tail.set_active(false);
+        }
+        let _ = self.head.set_active(false);
+        self.context.bus.unset_sync_handler();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    fn new(joins: Joins) -> Arc<Self> {
+        let bus = gst::Bus::new();
+        let stage = joins.stage.clone();
+        bus.set_sync_handler(move |_, message| {
+            if let gst::MessageView::Error(error) = message.view() {
+                stage.fail(format!("it can't be read: {}", error.error().message()));
+            }
+            gst::BusSyncReply::Drop
+        });
+        Arc::new(Self {
+            stage: joins.stage,
+            bus,
+            shift: joins.shift,
+            elements: Mutex::default(),
+            tails: Mutex::default(),
+            adopt: Mutex::new(joins.adopt),
+            last: joins.last,
+        })
+    }
+
+    fn add(&self, element: &gst::Element) {
+        element.set_bus(Some(&self.bus));
+        lock(&self.elements).push(element.clone());
+    }
+}
+
+/// What a demultiplexer asks of a file.
+fn answer(query: &mut gst::QueryRef, length: u64) -> bool {
+    let bytes = gst::format::Bytes::from_u64(length);
+    match query.view_mut() {
+        gst::QueryViewMut::Scheduling(q) => {
+            q.set(gst::SchedulingFlags::SEEKABLE, 1, -1, 0);
+            q.add_scheduling_modes([gst::PadMode::Pull, gst::PadMode::Push]);
+            true
+        }
+        gst::QueryViewMut::Duration(q) if q.format() == gst::Format::Bytes => {
+            q.set(bytes);
+            true
+        }
+        gst::QueryViewMut::Seeking(q) if q.format() == gst::Format::Bytes => {
+            q.set(true, gst::format::Bytes::ZERO, bytes);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Links what understands `kind` behind `pad`.
+fn plug(context: &Arc<Context>, pad: &gst::Pad, kind: &gst::CapsRef, depth: usize) -> Result<(), String> {
+    let told = |e: Error| e.to_string();
+    if lock(&context.elements).len() >= DEEPEST {
+        return Err("too many streams lie in one another in it".into());
+    }
+    match caps::stream(kind) {
+        Stream::Container(factory) => open(context, pad, factory, depth).map_err(told),
+        Stream::Media(plan) => finish(context, pad, &plan).map_err(told),
+        Stream::Unknown(name) if depth == 0 => Err(format!("{name} can't be opened here")),
+        Stream::Unknown(name) => {
+            context.stage.add_unknown(name);
+            Ok(())
+        }
+        Stream::Ignored if depth == 0 => Err("this is not media".into()),
+        Stream::Ignored => Ok(()),
+    }?;
+    // A file that is one stream has no demultiplexer to say so.
+    if depth == 0 && matches!(caps::stream(kind), Stream::Media(_)) {
+        context.stage.complete();
+    }
+    Ok(())
+}
+
+fn open(context: &Arc<Context>, pad: &gst::Pad, factory: &str, depth: usize) -> Result<(), Error> {
+    let demux = element(factory)?;
+    context.add(&demux);
+    let added = Arc::downgrade(context);
+    demux.connect_pad_added(move |_, pad| {
+        let Some(context) = added.upgrade() else { return };
+        if pad.direction() == gst::PadDirection::Src {
+            later(&context, pad, depth + 1);
+        }
+    });
+    let complete = Arc::downgrade(context);
+    demux.connect_no_more_pads(move |_| {
+        if let Some(context) = complete.upgrade() {
+            context.stage.complete();
+        }
+    });
+    if let Some(only) = demux.static_pad("src") {
+        later(context, &only, depth + 1);
+    }
+    start(pad, &demux)
+}
+
+/// Plugs a pad as soon as its caps are known.
+fn later(context: &Arc<Context>, pad: &gst::Pad, depth: usize) {
+    let tell = |context: &Arc<Context>, fault: Result<(), String>| {
+        if let Err(fault) = fault {
+            context.stage.add_unknown(fault);
+        }
+    };
+    if let Some(caps) = pad.current_caps() {
+        return tell(context, plug(context, pad, &caps, depth));
+    }
+    let context = Arc::downgrade(context);
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+        let Some(gst::EventView::Caps(caps)) = info.event().map(|e| e.view()) else { return gst::PadProbeReturn::Ok };
+        if let Some(context) = context.upgrade() {
+            tell(&context, plug(&context, pad, caps.caps(), depth));
+            // Such elements have this one pad.
+            context.stage.complete();
+        }
+        gst::PadProbeReturn::Remove
+    });
+}
+
+fn start(pad: &gst::Pad, element: &gst::Element) -> Result<(), Error> {
+    let sink = element.static_pad("sink").ok_or_else(|| Error::NoElement(format!("{}.sink", element.name())))?;
+    link(pad, &sink)?;
+    element.set_state(gst::State::Playing)?;
+    Ok(())
+}
+
+fn link(from: &gst::Pad, to: &gst::Pad) -> Result<(), Error> {
+    from.link_full(to, gst::PadLinkCheck::CAPS)
+        .map(drop)
+        .map_err(|e| gst::glib::bool_error!("{} does not link to {}: {e}", from.name(), to.name()).into())
+}
+
+/// Parsers, and a pad of ours behind them.
+fn finish(context: &Arc<Context>, pad: &gst::Pad, plan: &Plan) -> Result<(), Error> {
+    let kept = Kept { kind: plan.kind, rank: 0, reorders: plan.reorders };
+    let adopted = {
+        let mut adopt = lock(&context.adopt);
+        adopt.iter().position(|(kind, _)| *kind == plan.kind).map(|i| adopt.remove(i).1)
+    };
+    let track = adopted.unwrap_or_else(|| context.stage.add(kept));
+    let tail = tail(context, track, plan.accepts)?;
+    tail.set_active(true)?;
+    let parsers: Vec<gst::Element> = plan.elements.iter().map(|f| element(f)).collect::<Result<_, _>>()?;
+    let mut end = tail.clone();
+    for parser in parsers.iter().rev() {
+        context.add(parser);
+        // Parameter sets again before key frames: what decodes may begin at any of them.
+        if parser.find_property("config-interval").is_some() {
+            parser.set_property_from_str("config-interval", "-1");
+        }
+        let src = parser.static_pad("src").ok_or_else(|| Error::NoElement("a parser's pad".into()))?;
+        link(&src, &end)?;
+        parser.set_state(gst::State::Playing)?;
+        end = parser.static_pad("sink").ok_or_else(|| Error::NoElement("a parser's pad".into()))?;
+    }
+    lock(&context.tails).push(tail);
+    link(pad, &end)
+}
+
+#[derive(Default)]
+struct Flow {
+    segment: Option<gst::FormattedSegment<gst::ClockTime>>,
+    caps: Option<gst::Caps>,
+}
+
+fn tail(context: &Arc<Context>, track: usize, accepts: &str) -> Result<gst::Pad, Error> {
+    let accepts = gst::Caps::from_str(accepts)?;
+    let template = gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &accepts)?;
+    let flow = Arc::new(Mutex::new(Flow::default()));
+    let (chain, events) = (Arc::clone(&flow), flow);
+    let (stage, shift) = (context.stage.clone(), Arc::clone(&context.shift));
+    let (told, last) = (context.stage.clone(), context.last);
+    Ok(gst::Pad::builder_from_template(&template)
+        .chain_function(move |_, _, buffer| {
+            let unit = lock(&chain).segment.as_ref().and_then(|segment| unit(&buffer, segment, &shift));
+            let wanted = unit.is_none_or(|unit| stage.push(track, unit));
+            if wanted { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Eos) }
+        })
+        .event_function(move |_, _, event| {
+            match event.view() {
+                gst::EventView::Caps(caps) => {
+                    let mut flow = lock(&events);
+                    if flow.caps.as_deref() != Some(caps.caps()) {
+                        flow.caps = Some(caps.caps_owned());
+                        if let Some((config, rank)) = caps::config(caps.caps()) {
+                            told.config(track, config, rank);
+                        }
+                    }
+                }
+                gst::EventView::Segment(s) => lock(&events).segment = s.segment().downcast_ref().cloned(),
+                gst::EventView::Eos(_) if last => told.end(track),
+                _ => {}
+            }
+            true
+        })
+        .build())
+}
+
+fn unit(buffer: &gst::Buffer, segment: &gst::FormattedSegment<gst::ClockTime>, shift: &Shift) -> Option<Unit> {
+    if buffer.flags().contains(gst::BufferFlags::HEADER) && buffer.pts().is_none() {
+        return None;
+    }
+    let running = |time: gst::ClockTime| {
+        let signed = segment.to_running_time_full(time)?;
+        let ns = |t: gst::ClockTime| i64::try_from(t.nseconds()).unwrap_or(i64::MAX);
+        Some(shift(match signed {
+            gst::Signed::Positive(t) => ns(t),
+            gst::Signed::Negative(t) => -ns(t),
+        }))
+    };
+    let dts = buffer.dts().and_then(running);
+    let pts = buffer.pts().and_then(running).or(dts)?;
+    let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+    let data = caps::bytes_of(buffer)?;
+    (!data.is_empty()).then(|| Unit { pts, dts: dts.map(|d| d.min(pts)), key, data })
+}
+
+/// Nanoseconds as media time.
+pub(crate) fn media_time(ns: i64) -> MediaTime {
+    MediaTime::from_nanos(ns)
+}

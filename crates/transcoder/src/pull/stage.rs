@@ -1,0 +1,456 @@
+//! Between what demultiplexes and what paces: one bounded queue for each track, and the choice of the tracks to play.
+//!
+//! The side that fills waits when it is far enough ahead, so that a large file takes no more memory than a small one.
+
+use super::reorder::{Reorder, Unit};
+use model::{Kind, Media};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How far a track may be ahead while the others have something to play, too, in nanoseconds: a second bridges what a slow
+/// server does, and more than that is memory.
+const AHEAD: i64 = 1_500_000_000;
+/// Bytes that may wait in all tracks together: what sound and picture of a badly interleaved file lie apart (as in
+/// `fetch::RangeFile`), at 50 Mbit/s.
+const MAX_BYTES: usize = 16 << 20;
+/// How long after the first frame the choice waits for tracks that were announced and bring nothing.
+const CHOICE: Duration = Duration::from_secs(1);
+
+/// What waits in a track.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// How what follows is coded.
+    Config(Media),
+    /// A frame.
+    Unit(Unit),
+}
+
+/// What was said about a track before anything came.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) kind: Kind,
+    /// What makes one track better than another of its kind: pixels, or channels times rate.
+    pub(crate) rank: u64,
+    /// Whether its pictures may come in another order than they are shown.
+    pub(crate) reorders: bool,
+}
+
+#[derive(Debug)]
+struct Track {
+    kept: Kept,
+    known: bool,
+    items: VecDeque<Item>,
+    reorder: Reorder,
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tracks: Vec<Track>,
+    unknown: Vec<String>,
+    complete: bool,
+    first: Option<Instant>,
+    chosen: Option<Vec<usize>>,
+    bytes: usize,
+    finished: bool,
+    fault: Option<String>,
+    splices: Vec<(i64, Option<u32>)>,
+    live: bool,
+}
+
+/// See the [module](self).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stage {
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
+
+/// What the pacer finds.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Play this, at its time.
+    Item(Kind, Item),
+    /// Nothing until more comes.
+    Empty,
+    /// All has been played.
+    End,
+    /// Nothing more comes, in words.
+    Fault(String),
+}
+
+impl Stage {
+    /// Nothing yet. A live source is never held up: what is too much is dropped.
+    pub(crate) fn new(live: bool) -> Self {
+        let stage = Self::default();
+        stage.lock().live = live;
+        stage
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.shared.1.notify_all();
+    }
+
+    // === the side that fills ===
+
+    /// A track of this kind is there; gives its number.
+    pub(crate) fn add(&self, kept: Kept) -> usize {
+        let mut state = self.lock();
+        let reorder = Reorder::new(kept.reorders, state.live);
+        state.tracks.push(Track { kept, known: false, items: VecDeque::new(), reorder, ended: false });
+        state.tracks.len() - 1
+    }
+
+    /// A track is there that nobody here can play.
+    pub(crate) fn add_unknown(&self, what: String) {
+        self.lock().unknown.push(what);
+    }
+
+    /// No further track will come.
+    pub(crate) fn complete(&self) {
+        self.lock().complete = true;
+        self.changed();
+    }
+
+    /// Says how what follows on this track is coded.
+    pub(crate) fn config(&self, track: usize, config: Media, rank: u64) {
+        let mut state = self.lock();
+        if let Some(t) = state.tracks.get_mut(track) {
+            t.known = true;
+            t.kept.rank = t.kept.rank.max(rank);
+            let held = t.reorder.flush();
+            t.items.extend(held.into_iter().map(Item::Unit));
+            t.items.push_back(Item::Config(config));
+        }
+        self.changed();
+    }
+
+    /// Hands over a frame; waits while enough is there. False if nobody wants more.
+    pub(crate) fn push(&self, track: usize, unit: Unit) -> bool {
+        let mut state = self.lock();
+        state.first.get_or_insert_with(Instant::now);
+        loop {
+            if state.fault.is_some() || state.finished {
+                return false;
+            }
+            if state.chosen.as_ref().is_some_and(|c| !c.contains(&track)) {
+                return true;
+            }
+            if state.live || !state.is_ahead(track) {
+                break;
+            }
+            // More than the whole queue's bytes before anything was chosen: then it is time to.
+            if state.chosen.is_none() && state.bytes >= MAX_BYTES {
+                state.choose(true);
+                continue;
+            }
+            state = self.shared.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.live && state.bytes >= MAX_BYTES {
+            return true;
+        }
+        if let Some(t) = state.tracks.get_mut(track) {
+            let ready = t.reorder.push(unit);
+            let bytes: usize = ready.iter().map(|u| u.data.len()).sum();
+            t.items.extend(ready.into_iter().map(Item::Unit));
+            state.bytes += bytes;
+        }
+        self.changed();
+        true
+    }
+
+    /// This track has come to its end.
+    pub(crate) fn end(&self, track: usize) {
+        let mut state = self.lock();
+        if let Some(t) = state.tracks.get_mut(track) {
+            let held = t.reorder.flush();
+            let bytes: usize = held.iter().map(|u| u.data.len()).sum();
+            t.items.extend(held.into_iter().map(Item::Unit));
+            t.ended = true;
+            state.bytes += bytes;
+        }
+        self.changed();
+    }
+
+    /// Everything has come to its end.
+    pub(crate) fn end_all(&self) {
+        let tracks = self.lock().tracks.len();
+        (0..tracks).for_each(|t| self.end(t));
+        self.complete();
+    }
+
+    /// Nothing more comes. The first word counts.
+    pub(crate) fn fail(&self, fault: String) {
+        let mut state = self.lock();
+        state.fault.get_or_insert(fault);
+        self.changed();
+    }
+
+    /// A splice point at this time.
+    pub(crate) fn splice(&self, at: i64, event: Option<u32>) {
+        let mut state = self.lock();
+        // A stream that never plays must not make us grow.
+        if state.splices.len() < 64 {
+            state.splices.push((at, event));
+        }
+    }
+
+    // === the side that plays ===
+
+    /// Which kinds will be played, once that is settled; waits for it, but not beyond `until`.
+    ///
+    /// # Errors
+    /// Why nothing will.
+    pub(crate) fn chosen(&self, until: Instant) -> Result<Option<Vec<Kind>>, String> {
+        let mut state = self.lock();
+        loop {
+            if state.settled() {
+                state.choose(false);
+            }
+            if let Some(chosen) = &state.chosen {
+                return Ok(Some(chosen.iter().map(|t| state.tracks[*t].kept.kind).collect()));
+            }
+            if let Some(fault) = state.hopeless() {
+                return Err(fault);
+            }
+            let now = Instant::now();
+            if now >= until {
+                return Ok(None);
+            }
+            let first = state.first.map_or(until, |f| (f + CHOICE).max(now + Duration::from_millis(1)));
+            let wait = until.min(first) - now;
+            state = self.shared.1.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The decoding time of the earliest frame that waits.
+    pub(crate) fn head(&self) -> Option<i64> {
+        let state = self.lock();
+        state.earliest().map(|(_, dts)| dts)
+    }
+
+    /// What is to be played next if it is due by `due` (a decoding time), or does not need to wait.
+    pub(crate) fn next(&self, due: i64) -> Next {
+        let mut state = self.lock();
+        let Some((track, dts)) = state.earliest() else {
+            return match (&state.fault, state.all_ended()) {
+                // What is whole is played before a fault is told.
+                (Some(fault), _) => Next::Fault(fault.clone()),
+                (None, true) => Next::End,
+                (None, false) => Next::Empty,
+            };
+        };
+        if dts > due {
+            return Next::Empty;
+        }
+        let kind = state.tracks[track].kept.kind;
+        let Some(item) = state.tracks[track].items.pop_front() else { return Next::Empty };
+        if let Item::Unit(unit) = &item {
+            state.bytes = state.bytes.saturating_sub(unit.data.len());
+        }
+        self.changed();
+        Next::Item(kind, item)
+    }
+
+    /// Splice points that are due.
+    pub(crate) fn splices(&self, due: i64) -> Vec<Option<u32>> {
+        let mut state = self.lock();
+        let (ready, later) = state.splices.drain(..).partition(|(at, _)| *at <= due);
+        state.splices = later;
+        ready.into_iter().map(|(_, event): (i64, Option<u32>)| event).collect()
+    }
+
+    /// Waits until something changes, but not beyond `until`.
+    pub(crate) fn wait(&self, until: Instant) {
+        let state = self.lock();
+        let wait = until.saturating_duration_since(Instant::now());
+        drop(self.shared.1.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Nothing more is wanted: the side that fills stops.
+    pub(crate) fn close(&self) {
+        self.lock().finished = true;
+        self.changed();
+    }
+}
+
+impl Track {
+    fn head(&self) -> Option<i64> {
+        self.items.iter().find_map(|item| match item {
+            Item::Unit(unit) => Some(unit.dts.unwrap_or(unit.pts)),
+            Item::Config(_) => None,
+        })
+    }
+
+    fn span(&self) -> i64 {
+        let last = self.items.iter().rev().find_map(|item| match item {
+            Item::Unit(unit) => Some(unit.dts.unwrap_or(unit.pts)),
+            Item::Config(_) => None,
+        });
+        last.zip(self.head()).map_or(0, |(last, first)| last - first)
+    }
+}
+
+impl State {
+    fn played(&self) -> Vec<&Track> {
+        match &self.chosen {
+            Some(chosen) => chosen.iter().map(|t| &self.tracks[*t]).collect(),
+            None => self.tracks.iter().collect(),
+        }
+    }
+
+    fn is_ahead(&self, track: usize) -> bool {
+        if self.bytes >= MAX_BYTES {
+            return true;
+        }
+        let others = self.played().iter().all(|t| t.ended || t.head().is_some());
+        others && self.chosen.is_some() && self.tracks.get(track).is_some_and(|t| t.span() > AHEAD)
+    }
+
+    fn settled(&self) -> bool {
+        if self.chosen.is_some() {
+            return false;
+        }
+        let ready = |t: &Track| t.ended || (t.known && t.head().is_some());
+        let all = self.complete && self.tracks.iter().all(ready) && self.tracks.iter().any(|t| t.known);
+        let waited = self.first.is_some_and(|f| f.elapsed() >= CHOICE);
+        all || (waited && self.tracks.iter().any(|t| t.known && t.head().is_some()))
+    }
+
+    /// The best track of each kind. `now`: also one that is not known yet.
+    fn choose(&mut self, now: bool) {
+        let best = |kind: Kind| {
+            let of_kind = |(_, t): &(usize, &Track)| t.kept.kind == kind && (t.known || now);
+            // The first of equals: `max_by_key` gives the last.
+            let tracks = self.tracks.iter().enumerate().filter(of_kind);
+            tracks.rev().max_by_key(|(_, t)| (t.head().is_some(), t.kept.rank)).map(|(i, _)| i)
+        };
+        let chosen: Vec<usize> = [best(Kind::Video), best(Kind::Audio)].into_iter().flatten().collect();
+        for (i, track) in self.tracks.iter_mut().enumerate().filter(|(i, _)| !chosen.contains(i)) {
+            let bytes: usize = track.items.iter().map(|x| if let Item::Unit(u) = x { u.data.len() } else { 0 }).sum();
+            self.bytes = self.bytes.saturating_sub(bytes);
+            track.items.clear();
+            let _ = i;
+        }
+        self.chosen = Some(chosen);
+    }
+
+    fn earliest(&self) -> Option<(usize, i64)> {
+        let chosen = self.chosen.as_ref()?;
+        chosen.iter().filter_map(|t| Some((*t, self.tracks[*t].head()?))).min_by_key(|(_, dts)| *dts)
+    }
+
+    fn all_ended(&self) -> bool {
+        self.played().iter().all(|t| t.ended)
+    }
+
+    fn hopeless(&self) -> Option<String> {
+        let playable = self.tracks.iter().any(|t| t.head().is_some() || !t.ended);
+        if let Some(fault) = &self.fault {
+            return Some(fault.clone());
+        }
+        if !self.complete || playable {
+            return None;
+        }
+        Some(match self.unknown.as_slice() {
+            [] => "there is neither sound nor video in it".to_owned(),
+            some => format!("none of its codecs can be decoded here: {}", some.join(", ")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{AudioCodec, AudioConfig};
+
+    fn stage_with(tracks: &[(Kind, u64)]) -> Stage {
+        let stage = Stage::new(false);
+        for (kind, rank) in tracks {
+            let track = stage.add(Kept { kind: *kind, rank: 0, reorders: false });
+            stage.config(track, config(), *rank);
+        }
+        stage.complete();
+        stage
+    }
+
+    fn config() -> Media {
+        let record = bytes::Bytes::new();
+        Media::AudioConfig(AudioConfig { codec: AudioCodec::Mp3, record, sample_rate: None, channels: None })
+    }
+
+    fn unit(ms: i64, size: usize) -> Unit {
+        Unit { pts: ms * 1_000_000, dts: None, key: true, data: vec![0; size].into() }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    #[test]
+    fn the_best_track_of_each_kind_is_played_in_the_order_of_time() {
+        let stage = stage_with(&[(Kind::Audio, 2), (Kind::Video, 100), (Kind::Video, 400), (Kind::Audio, 2)]);
+        for (track, at) in [(0, 5), (1, 0), (2, 10), (3, 0), (0, 15), (2, 20)] {
+            assert!(stage.push(track, unit(at, 1)));
+        }
+        assert_eq!(stage.chosen(soon()), Ok(Some(vec![Kind::Video, Kind::Audio])));
+        stage.end_all();
+        let mut seen = Vec::new();
+        loop {
+            match stage.next(i64::MAX) {
+                Next::Item(kind, Item::Unit(u)) => seen.push((kind, u.pts / 1_000_000)),
+                Next::Item(_, Item::Config(_)) => {}
+                Next::End => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(seen, [(Kind::Audio, 5), (Kind::Video, 10), (Kind::Audio, 15), (Kind::Video, 20)]);
+    }
+
+    #[test]
+    fn what_is_not_due_waits_and_a_fault_comes_after_what_is_whole() {
+        let stage = stage_with(&[(Kind::Audio, 1)]);
+        stage.push(0, unit(100, 1));
+        stage.chosen(soon()).unwrap();
+        assert!(matches!(stage.next(50_000_000), Next::Empty));
+        stage.fail("broken".into());
+        stage.fail("worse".into());
+        assert!(matches!(stage.next(100_000_000), Next::Item(_, Item::Config(_))));
+        assert!(matches!(stage.next(100_000_000), Next::Item(_, Item::Unit(_))));
+        assert!(matches!(stage.next(100_000_000), Next::Fault(f) if f == "broken"));
+        assert!(!stage.push(0, unit(200, 1)));
+    }
+
+    #[test]
+    fn the_side_that_fills_waits_when_it_is_ahead() {
+        let stage = stage_with(&[(Kind::Audio, 1)]);
+        stage.push(0, unit(0, 1));
+        stage.chosen(soon()).unwrap();
+        let filler = std::thread::spawn({
+            let stage = stage.clone();
+            move || (1..=40).take_while(|i| stage.push(0, unit(i * 100, 1))).count()
+        });
+        let waits = |stage: &Stage| stage.lock().tracks[0].span() > AHEAD;
+        while !waits(&stage) {
+            std::thread::yield_now();
+        }
+        assert!(stage.lock().tracks[0].span() <= AHEAD + 100_000_000);
+        stage.close();
+        assert!(filler.join().unwrap() < 40);
+    }
+
+    #[test]
+    fn nothing_to_play_is_told_with_what_there_is() {
+        let stage = Stage::new(false);
+        stage.add_unknown("video/x-prores".into());
+        assert_eq!(stage.chosen(Instant::now()), Ok(None));
+        stage.complete();
+        assert!(stage.chosen(soon()).unwrap_err().contains("video/x-prores"));
+        let stage = Stage::new(false);
+        stage.complete();
+        assert!(stage.chosen(soon()).unwrap_err().contains("neither"));
+    }
+}
