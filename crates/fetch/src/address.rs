@@ -29,8 +29,12 @@ impl Address {
     /// # Errors
     /// [`Error::Scheme`], [`Error::Address`].
     pub fn parse(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        // "srt://:9000" listens on all addresses; to the URL standard it is no URL.
+        let listener = text.strip_prefix("srt://:").map(|rest| format!("srt://0.0.0.0:{rest}"));
         // The parser's own error may repeat the text.
-        let url = Url::parse(text.trim()).map_err(|_| Error::Address("it is no absolute URL"))?;
+        let url =
+            Url::parse(listener.as_deref().unwrap_or(text)).map_err(|_| Error::Address("it is no absolute URL"))?;
         Self::from_url(url)
     }
 

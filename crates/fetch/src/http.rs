@@ -138,8 +138,7 @@ impl Client {
     ) -> Result<(Address, Vec<u8>), Error> {
         let mut response = self.get(address, range)?;
         let mut all = Vec::new();
-        loop {
-            let Some(piece) = response.next_piece(most + 1 - all.len().min(most))? else { break };
+        while let Some(piece) = response.next_piece(most + 1 - all.len().min(most))? {
             all.extend_from_slice(&piece);
             if all.len() > most {
                 return Err(Error::TooLarge {

@@ -6,6 +6,7 @@
 mod describe;
 mod duration;
 mod fault;
+mod pulls;
 mod read;
 mod redis;
 mod resolved;
@@ -14,7 +15,6 @@ mod section;
 mod sources;
 mod turn;
 mod unknown;
-mod url;
 mod yaml;
 
 pub use fault::{Faults, Position, Remark, Warning};

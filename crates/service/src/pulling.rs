@@ -15,14 +15,17 @@ pub(crate) const ALIAS_HOST: &str = "alias.invalid";
 /// Words for who made the ingress.
 pub(crate) fn job(config: &UrlConfig, spec: &IngressSpec) -> Result<PullJob, Fault> {
     let fault = |text: &str| Fault::new(Blame::Spec, format!("invalid ingress: {text}"));
-    let asked = Url::parse(spec.url.expose().trim()).map_err(|_| fault("its URL can't be understood"))?;
-    let url = if asked.host_str().is_some_and(|h| h.eq_ignore_ascii_case(ALIAS_HOST)) {
+    let asked = Url::parse(spec.url.expose().trim()).ok();
+    let alias = asked.filter(|a| a.host_str().is_some_and(|h| h.eq_ignore_ascii_case(ALIAS_HOST)));
+    let url = if let Some(asked) = alias {
         let name = asked.path().trim_matches('/');
         let known = config.aliases.get(name);
         known.map(|url| url.expose().to_owned()).ok_or_else(|| fault("this server knows no url_alias of this name"))?
     } else {
         spec.url.expose().trim().to_owned()
     };
+    // To the URL standard the listener's form, "srt://:9000", is no URL.
+    let url = url.strip_prefix("srt://:").map_or(url.clone(), |rest| format!("srt://0.0.0.0:{rest}"));
     let parsed = Url::parse(&url).map_err(|_| fault("its URL can't be understood"))?;
     if !matches!(parsed.scheme(), "http" | "https" | "srt" | "rtsp" | "rtsps") {
         // Opens with the Go ingress's text: users search for it.

@@ -51,6 +51,7 @@ async fn take(mut source: Source) -> Taken {
             SourceEvent::Media(Media::VideoConfig(config)) => taken.video_configs.push(config),
             SourceEvent::Media(Media::AudioConfig(config)) => taken.audio_configs.push(config),
             SourceEvent::Media(Media::Frame(frame)) => taken.frames.push(frame),
+            SourceEvent::Splice(_) => {}
             SourceEvent::Ended(end) => taken.end = Some(end),
         }
     }
@@ -203,7 +204,7 @@ async fn the_session_ends_a_running_encoder_in_words() {
     let input = "-re -f lavfi -i testsrc2=s=320x180:r=25:d=60 -c:v libx264 -preset ultrafast";
     let command = ffmpeg(input, &url(&server, "live/KEY"));
     let stop = async {
-        let Source { mut events, stop } = request(&mut server).await.accept();
+        let Source { mut events, stop, .. } = request(&mut server).await.accept();
         while !matches!(events.recv().await, Some(SourceEvent::Media(Media::Frame(_)))) {}
         stop.send(Some(Fault::new(Blame::Room, "the room was deleted"))).unwrap();
     };

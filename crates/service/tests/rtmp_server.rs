@@ -119,7 +119,7 @@ async fn rest(mut source: Source) -> (Vec<Frame>, Option<SourceEnd>) {
         assert!(end.is_none());
         match event {
             SourceEvent::Media(Media::Frame(frame)) => frames.push(frame),
-            SourceEvent::Media(_) => {}
+            SourceEvent::Media(_) | SourceEvent::Splice(_) => {}
             SourceEvent::Ended(e) => end = Some(e),
         }
     }
@@ -281,7 +281,7 @@ async fn the_session_can_let_go_with_words_or_without() {
     ] {
         let mut server = server();
         let (mut encoder, source) = publishing(&mut server).await;
-        let Source { mut events, stop } = source;
+        let Source { mut events, stop, .. } = source;
         stop.send(fault).unwrap();
         // It goes on sending, as encoders do until they have read.
         encoder.send(8, 0, &speex(5000)).await;

@@ -117,7 +117,9 @@ impl Outbox {
         let mut alive_at = Instant::now() + ALIVE_EVERY;
         loop {
             self.take(&mut batch, alive_at);
-            if Instant::now() >= alive_at {
+            let last = batch.iter().any(|m| matches!(m, ToParent::Finished | ToParent::Failed { .. }));
+            // Nothing comes behind the last message.
+            if !last && Instant::now() >= alive_at {
                 alive_at = Instant::now() + ALIVE_EVERY;
                 batch.push_back(self.alive());
                 if let Some(reason) = check() {
@@ -126,7 +128,6 @@ impl Outbox {
                     break;
                 }
             }
-            let last = batch.iter().any(|m| matches!(m, ToParent::Finished | ToParent::Failed { .. }));
             for message in batch.drain(..) {
                 // Too long for the link can only be a picture; the next key frame mends that.
                 let _ = link::encode(&message, &mut bytes);

@@ -190,6 +190,7 @@ impl Stage {
     }
 
     /// A splice point at this time.
+    #[allow(dead_code)] // until splice points are read
     pub(crate) fn splice(&self, at: i64, event: Option<u32>) {
         let mut state = self.lock();
         // A stream that never plays must not make us grow.

@@ -252,7 +252,7 @@ async fn a_url_is_pulled_where_it_is_wanted() {
     let willing = Arc::new(AtomicBool::new(true));
     let asked = Arc::new(Mutex::new(Vec::new()));
     let (bid, seen) = (willing.clone(), asked.clone());
-    let mut requests = livekit.start_requests(Arc::new(move |input| {
+    let mut requests = livekit.start_requests(Arc::new(move |input, _| {
         seen.lock().unwrap().push(input);
         bid.load(Ordering::Relaxed).then_some(1.0)
     }));
