@@ -3,7 +3,9 @@
 Everything listens on loopback, on ports that were free, and ends only what it started itself, by process id.
 """
 
-from .media import Push, Source
+from . import flv
+from .feeder import Feeder
+from .media import Push, Source, ffmpeg9, numbered_clip
 from .processes import Died, free_ports, wait_for
 from .reports import Reports
 from .rtmp import RtmpClient, Refused
@@ -12,6 +14,6 @@ from .viewer import Viewer
 from .webhooks import Webhooks
 
 __all__ = [
-    "KEY", "SECRET", "Died", "Push", "Refused", "Reports", "RtmpClient", "Source", "Stack", "Viewer", "Webhooks",
-    "free_ports", "status_name", "wait_for",
+    "KEY", "SECRET", "Died", "Feeder", "Push", "Refused", "Reports", "RtmpClient", "Source", "Stack", "Viewer", "Webhooks",
+    "ffmpeg9", "flv", "free_ports", "numbered_clip", "status_name", "wait_for",
 ]

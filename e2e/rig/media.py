@@ -3,11 +3,19 @@
 import asyncio
 import subprocess
 import time
+from fractions import Fraction
+
+import imageio_ffmpeg
 
 from .picture import strip, strip_height
 from .processes import Program
 
 QUIET = ["ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "warning"]
+
+
+def ffmpeg9():
+    """An FFmpeg that speaks Enhanced RTMP, which the system's may be too old for."""
+    return imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def picture_input(width, height, fps):
@@ -24,7 +32,7 @@ def sound_input(channels=2):
 def h264(fps, bitrate="3M"):
     return [
         "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p",
-        "-g", str(2 * fps), "-b:v", bitrate, "-maxrate", bitrate, "-bufsize", bitrate,
+        "-g", str(round(2 * fps)), "-b:v", bitrate, "-maxrate", bitrate, "-bufsize", bitrate,
     ]
 
 
@@ -49,20 +57,46 @@ class Push(Program):
         self.wait_exit(10)
 
 
-class Source:
-    """ffmpeg pushing a test picture with a strip of numbered frames; `sent` tells when each number was handed to it."""
+def numbered_input(width, height, fps):
+    """Two inputs, the first the strips on standard input, and the filter that makes [v] of them."""
+    rows = strip_height(height)
+    inputs = [
+        "-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{rows}", "-r", str(fps), "-probesize", "32", "-i", "pipe:0",
+        "-f", "lavfi", "-i", f"testsrc2=size={width}x{height}:rate={fps}",
+    ]
+    return inputs, f"[1:v][0:v]overlay=0:{(height - rows) // 2 // 2 * 2}:shortest=1[v]"
 
-    def __init__(self, target, log, size=(1280, 720), fps=30, coding=None):
+
+def numbered_clip(path, seconds, size=(320, 180), fps=30, first=0, coding=None, sound=AAC, tone="sine=frequency=330:sample_rate=48000"):
+    """Writes an FLV file of pictures numbered from `first` and a tone, for a Feeder; no sound with `sound` empty."""
+    inputs, overlay = numbered_input(*size, fps)
+    if sound:
+        inputs += ["-f", "lavfi", "-t", str(seconds), "-i", tone + ",volume=4"]
+        sound = ["-map", "2:a", *sound]
+    command = [
+        "ffmpeg", "-hide_banner", "-loglevel", "error", "-y", *inputs, "-filter_complex", overlay, "-map", "[v]",
+        *(coding or h264(fps)), *sound, "-flvflags", "no_duration_filesize", "-f", "flv", str(path),
+    ]
+    strips = b"".join(strip(n, *size).tobytes() for n in range(first, first + round(seconds * Fraction(fps))))
+    done = subprocess.run(command, input=strips, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.decode(errors="replace"))
+    return path
+
+
+class Source:
+    """ffmpeg pushing a test picture with a strip of numbered frames; `sent` tells when each number was handed to it.
+
+    `program` is another ffmpeg, `coding` and `sound` are its options for pictures and sound, `extra` those of the connection."""
+
+    def __init__(self, target, log, size=(1280, 720), fps=30, coding=None, sound=AAC, program="ffmpeg", extra=()):
         width, height = size
         self.size, self.fps, self.sent, self.log = size, fps, {}, log
-        rows = strip_height(height)
+        inputs, overlay = numbered_input(width, height, fps)
         command = [
-            "ffmpeg", "-hide_banner", "-loglevel", "warning",
-            "-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{rows}", "-r", str(fps), "-probesize", "32", "-i", "pipe:0",
-            "-f", "lavfi", "-i", f"testsrc2=size={width}x{height}:rate={fps}",
-            *sound_input(),
-            "-filter_complex", f"[1:v][0:v]overlay=0:{(height - rows) // 2 // 2 * 2}:shortest=1[v]", "-map", "[v]", "-map", "2:a",
-            *(coding or h264(fps)), *AAC, "-flush_packets", "1", "-f", "flv", target,
+            program, "-hide_banner", "-loglevel", "warning", *inputs, *sound_input(),
+            "-filter_complex", overlay, "-map", "[v]", "-map", "2:a",
+            *(coding or h264(fps)), *sound, "-flush_packets", "1", *extra, "-f", "flv", target,
         ]
         with open(log, "ab") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)

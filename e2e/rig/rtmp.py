@@ -1,11 +1,30 @@
 """An RTMP publisher by hand, for what ffmpeg hides: the words of a refusal, broken bytes, connections that go silent.
 
-Only the client's half of RTMP 1.0 that leads to `publish`: plain handshake (§5.2), chunks (§5.3), AMF0 commands (§7.2).
+Only the client's half of RTMP 1.0 that leads to `publish`: handshake (§5.2, or with digests as Flash Player does), chunks
+(§5.3), AMF0 commands (§7.2).
 """
 
+import hashlib
+import hmac
 import os
 import socket
 import struct
+
+
+# The keys of Flash Player's handshake, as every implementation has them: 30 and 36 letters, and 32 bytes that both share.
+SHARED_KEY = bytes.fromhex("f0eec24a8068bee82e00d0d1029e7e576eec5d2d29806fab93b8e636cfeb31ae")
+PLAYER_KEY = b"Genuine Adobe Flash Player 001" + SHARED_KEY
+SERVER_KEY = b"Genuine Adobe Flash Media Server 001" + SHARED_KEY
+
+
+def sign(key, data):
+    return hmac.new(key, bytes(data), hashlib.sha256).digest()
+
+
+def digest_place(block, scheme):
+    """Where the digest stands in C1 or S1: the four bytes at 8 or 772 say how far behind them, modulo 728."""
+    base = (8, 772)[scheme]
+    return base + 4 + sum(block[base : base + 4]) % 728
 
 
 class Refused(Exception):
@@ -27,6 +46,8 @@ def amf(value):
     if isinstance(value, str):
         text = value.encode()
         return struct.pack(">BH", 2, len(text)) + text
+    if isinstance(value, list):
+        return struct.pack(">BI", 10, len(value)) + b"".join(map(amf, value))
     return b"\3" + b"".join(struct.pack(">H", len(k)) + k.encode() + amf(v) for k, v in value.items()) + b"\0\0\x09"
 
 
@@ -75,6 +96,7 @@ class RtmpClient:
     def __init__(self, port, timeout=10):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
         self.chunk_in, self.partial, self.headers = 128, {}, {}
+        self.chunk_out = 128
 
     def close(self):
         self.socket.close()
@@ -94,17 +116,41 @@ class RtmpClient:
             data += got
         return data
 
-    def handshake(self):
+    def handshake(self, hello="plain"):
+        """`hello` is "plain", or "digest0" or "digest1" for the two places where Flash Player and its likes put a digest."""
+        if hello != "plain":
+            return self._digest_handshake(int(hello[-1]))
         self.socket.sendall(b"\3" + bytes(8) + os.urandom(1528))
         answer = self.read(1 + 1536)
         self.socket.sendall(answer[1:])
         self.read(1536)
 
-    def send(self, kind, payload, stream=0, channel=3):
-        """One message in chunks of 128 bytes, the size a connection starts with."""
-        head = struct.pack(">B", channel) + bytes(3) + struct.pack(">I", len(payload))[1:] + struct.pack(">B", kind) + struct.pack("<I", stream)
-        parts = [payload[i : i + 128] for i in range(0, len(payload), 128)] or [b""]
-        self.socket.sendall(head + struct.pack(">B", 0xC0 | channel).join(parts))
+    def _digest_handshake(self, scheme):
+        """Signs what it says and believes nothing that is not signed."""
+        c1 = bytearray(bytes(4) + bytes([128, 0, 7, 2]) + os.urandom(1528))
+        at = digest_place(c1, scheme)
+        c1[at : at + 32] = sign(PLAYER_KEY[:30], c1[:at] + c1[at + 32 :])
+        self.socket.sendall(b"\3" + c1)
+        s1, s2 = self.read(1 + 1536)[1:], self.read(1536)
+        there = digest_place(s1, scheme)
+        if s1[there : there + 32] != sign(SERVER_KEY[:36], s1[:there] + s1[there + 32 :]):
+            raise ConnectionError("S1 is not signed")
+        if s2[-32:] != sign(sign(SERVER_KEY, c1[at : at + 32]), s2[:-32]):
+            raise ConnectionError("S2 is not signed for our digest")
+        c2 = os.urandom(1504)
+        self.socket.sendall(c2 + sign(sign(PLAYER_KEY, s1[there : there + 32]), c2))
+
+    def set_chunk_size(self, size):
+        self.send(1, struct.pack(">I", size), channel=2)
+        self.chunk_out = size
+
+    def send(self, kind, payload, stream=0, channel=3, time=0):
+        """One message in chunks; `time` in milliseconds, below 2^32."""
+        extended = struct.pack(">I", time) if time >= 0xFFFFFF else b""
+        head = struct.pack(">B", channel) + min(time, 0xFFFFFF).to_bytes(3, "big") + len(payload).to_bytes(3, "big")
+        head += struct.pack(">B", kind) + struct.pack("<I", stream) + extended
+        parts = [payload[i : i + self.chunk_out] for i in range(0, len(payload), self.chunk_out)] or [b""]
+        self.socket.sendall(head + (struct.pack(">B", 0xC0 | channel) + extended).join(parts))
 
     def command(self, *values, stream=0):
         self.send(20, b"".join(map(amf, values)), stream)
@@ -141,10 +187,11 @@ class RtmpClient:
             if kind == 20 and (values := unamf(payload))[0] in names:
                 return values
 
-    def connect(self, app="live"):
-        self.handshake()
-        self.command("connect", 1, {"app": app, "tcUrl": f"rtmp://127.0.0.1/{app}", "flashVer": "e2e"})
-        self.answer("_result")
+    def connect(self, app="live", hello="plain", **more):
+        """`more` goes into connect's object. Returns what the server says about itself."""
+        self.handshake(hello)
+        self.command("connect", 1, {"app": app, "tcUrl": f"rtmp://127.0.0.1/{app}", "flashVer": "e2e", **more})
+        return self.answer("_result")[2:]
 
     def publish(self, name):
         """Asks to publish under `name`; raises Refused with the server's words."""
@@ -155,3 +202,8 @@ class RtmpClient:
         if status["level"] != "status":
             raise Refused(status["code"], status.get("description", ""))
         return stream
+
+    def goodbye(self, name, stream):
+        """The end of a stream, as OBS and librtmp say it."""
+        self.command("FCUnpublish", 4, None, name)
+        self.command("deleteStream", 5, None, stream)

@@ -17,7 +17,7 @@ from livekit.protocol import ingress as pb
 from .processes import Program, free_ports
 
 KEY, SECRET = "devkey", "secretsecretsecretsecretsecret12"
-PORT_NAMES = ("redis", "livekit", "rtc_tcp", "rtc_udp", "rtmp", "whip", "relay", "health", "prometheus", "whip_udp")
+PORT_NAMES = ("redis", "livekit", "rtc_tcp", "rtc_udp", "rtmp", "whip", "relay", "health", "prometheus", "whip_udp", "rtmps")
 
 PREFIX = "ENDPOINT_"  # of every status in the API; left out here
 
@@ -186,6 +186,15 @@ cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost
             return e.code, e.read().decode()
         except OSError as e:
             return 0, str(e)
+
+    def metric(self, name, **labels):
+        """The sum of the samples of this name that have all these labels; 0 if there are none."""
+        found = 0.0
+        for line in self.get("prometheus", "/metrics")[1].splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample.partition("{")[0] == name and all(f'{k}="{v}"' in sample for k, v in labels.items()):
+                found += float(value)
+        return found
 
     def logs(self):
         """The end of the logs: more of the ingress's than of the others'."""

@@ -9,6 +9,8 @@ from livekit import rtc
 
 from .picture import read
 
+SOUND_RATE = 48000  # of what the SDK hands out
+
 Seen = namedtuple("Seen", "at number width height")  # monotonic seconds, the frame's number or None, pixels
 
 
@@ -19,6 +21,7 @@ class Viewer:
         self.stack, self.room_name, self.identity = stack, room, identity
         self.room = rtc.Room()
         self.frames, self.levels = [], []
+        self.sound = np.zeros(SOUND_RATE // 2, np.float32)  # the last half second
         self.first_sound = None
         self.video = self.audio = None  # publications
         self.publishers, self.speakers, self._tasks = set(), set(), []
@@ -59,6 +62,7 @@ class Viewer:
         try:
             async for event in stream:
                 samples = np.frombuffer(event.frame.data, np.int16).astype(np.float32)
+                self.sound = np.concatenate([self.sound, samples])[-len(self.sound) :]
                 if self.first_sound is None:
                     self.first_sound = time.monotonic()
                 self.levels.append((time.monotonic(), float(np.sqrt((samples * samples).mean()))))
@@ -81,6 +85,26 @@ class Viewer:
     async def wait_sound(self, seconds=30):
         """Waits until something audible arrives (the sources here never fall below a tenth of this)."""
         await self.wait("sound", lambda v: any(level > 300 for _, level in v.levels[-20:]), seconds)
+
+    async def wait_tone(self, hertz, seconds=30):
+        """Waits until this tone is the loudest of what is heard."""
+        await self.wait(f"tone of {hertz} Hz", lambda v: v.levels and v.levels[-1][1] > 300 and abs(v.tone() - hertz) < hertz * 0.03, seconds)
+
+    def tone(self):
+        """The loudest tone of the last half second, in hertz."""
+        spectrum = np.abs(np.fft.rfft(self.sound * np.hanning(len(self.sound))))
+        return float(np.argmax(spectrum)) * SOUND_RATE / len(self.sound)
+
+    def numbers(self, since=0):
+        """The numbers of the frames seen, from the `since`th frame on."""
+        return [f.number for f in self.frames[since:] if f.number is not None]
+
+    async def wait_numbers(self, count, seconds=30, over=-1):
+        """Waits for `count` different numbers above `over`, checks that they came in order, and returns them."""
+        await self.wait(f"{count} numbered frames", lambda v: len({n for n in v.numbers() if n > over}) >= count, seconds)
+        found = [n for n in self.numbers() if n > over]
+        assert found == sorted(found), found
+        return found
 
     async def ask(self, quality):
         """Asks the server for a layer: "LOW", "MEDIUM" or "HIGH"."""

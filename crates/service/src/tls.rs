@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How long a certificate that was replaced on disk may still be shown to new connections.
-const RECHECK: Duration = Duration::from_secs(10);
+/// How long a certificate that was replaced on disk may still be shown to new connections. To look costs two system calls.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// Where certificate and key are, both PEM.
 #[derive(Clone, Debug)]

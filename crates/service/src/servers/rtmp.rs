@@ -256,7 +256,12 @@ fn spawn(stream: TcpStream, peer: SocketAddr, place: Place, tls: Option<&Tls>, s
                     Ok(stream) => connection::run(stream, peer, place, shared).await,
                     Err(error) => {
                         shared.counters.ended("tls");
-                        tracing::debug!(%peer, %error, "TLS handshake failed");
+                        // Health checks connect and leave.
+                        if error.kind() != io::ErrorKind::UnexpectedEof
+                            && let Some(unlogged) = shared.admission.may_log()
+                        {
+                            tracing::info!(%peer, %error, unlogged, "TLS handshake failed on the RTMPS port");
+                        }
                     }
                 }
             });

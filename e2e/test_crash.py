@@ -1,0 +1,89 @@
+"""What happens when a transcoder child fails in the middle of a stream: a short freeze in one room, and nothing else."""
+
+import asyncio
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from rig import Source, Viewer
+from rig.processes import descendants
+
+
+def transcoders(stack):
+    """Process ids of the ingress's children that transcode, also of one that waits for a session."""
+    return [
+        pid for pid in descendants(stack.ingress.pid)[1:]
+        if b"transcode" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+def starve(pid):
+    """Gives a process no memory beyond what it has: it is as if the machine or its cgroup had none left."""
+    resource.prlimit(pid, resource.RLIMIT_DATA, (1 << 20, 1 << 20))
+
+
+HARM = {
+    "killed": lambda pid: os.kill(pid, signal.SIGKILL),
+    "hung": lambda pid: os.kill(pid, signal.SIGSTOP),
+    "out of memory": starve,
+}
+
+
+def longest_gap(viewer, since):
+    """Seconds between two pictures, the longest from `since` on."""
+    times = [f.at for f in viewer.frames if f.at >= since]
+    return max((b - a for a, b in zip(times, times[1:])), default=float("inf"))
+
+
+@pytest.mark.parametrize("how", HARM)
+async def test_a_failing_transcoder_is_a_short_freeze(stack, reports, how):
+    """The participant, its tracks and the encoder stay, pictures and sound come again, the state stays, and it is counted."""
+    room = how.replace(" ", "-")
+    info = await stack.create(room)
+    source = Source(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / f"{room}.log", size=(640, 360)).start()
+    try:
+        async with Viewer(stack, room) as viewer:
+            await viewer.wait_size(640, 360)
+            await viewer.wait_numbers(20)
+            before, restarts = await stack.participant(room, f"{room}-pub"), stack.metric("ingress_transcoder_restarts_total")
+            last = viewer.frames[-1]
+            for pid in transcoders(stack):
+                HARM[how](pid)
+            await viewer.wait("restart", lambda v: stack.metric("ingress_transcoder_restarts_total") > restarts)
+            await viewer.wait_numbers(30, over=max(n for n in viewer.numbers()) + 15)
+            print(f"{how}: no picture for {longest_gap(viewer, last.at) * 1000:.0f} ms")
+            heard = len(viewer.levels)
+            await viewer.wait("sound", lambda v: len(v.levels) > heard + 50 and v.levels[-1][1] > 300)
+            after = await stack.participant(room, f"{room}-pub")
+            assert after.sid == before.sid
+            assert [t.sid for t in after.tracks] == [t.sid for t in before.tracks]
+            assert source.running()
+            # Far above the second that is promised: machines that run tests stumble.
+            assert longest_gap(viewer, last.at) < 5
+        assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING"]
+    finally:
+        await source.stop()
+
+
+async def test_three_crashes_end_the_session_in_words(stack, reports):
+    info = await stack.create("crashes")
+    source = Source(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / "crashes.log", size=(320, 180)).start()
+    try:
+        async with Viewer(stack, "crashes") as viewer:
+            for turn in range(3):
+                seen = max(viewer.numbers(), default=-1)
+                await viewer.wait_numbers(5, over=seen)
+                for pid in transcoders(stack):
+                    os.kill(pid, signal.SIGKILL)
+                if turn < 2:
+                    await viewer.wait("picture again", lambda v: any(n > seen + 20 for n in v.numbers()))
+            state = await stack.wait_state(info.ingress_id, "ERROR")
+        assert "crashed 3 times within a minute" in state.error
+        await asyncio.to_thread(source.process.wait, 15)
+        await stack.wait_participant("crashes", "crashes-pub", here=False)
+        assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING", "ERROR"]
+    finally:
+        await source.stop()
