@@ -47,7 +47,10 @@ async def test_a_redis_that_restarts_is_found_again(own_stack):
     own_stack.start()
     info, encoder = await publishing(own_stack, "before")
     own_stack.redis.end()
-    await asyncio.sleep(1)
+    with pytest.raises(Refused) as refusal:
+        await asyncio.to_thread(publish_by_hand, own_stack, "anykey1234")
+    assert "does not answer" in refusal.value.description
+    assert str(own_stack.port["redis"]) not in refusal.value.description, "an address for strangers"
     assert encoder.running(), "media needs no Redis"
     own_stack.start_redis()
     own_stack.wait_available()
@@ -67,6 +70,9 @@ async def test_livekit_may_be_away(own_stack):
         await asyncio.to_thread(publish_by_hand, own_stack, info.stream_key)
     assert refusal.value.code == "NetStream.Publish.Failed"
     assert "livekit" in refusal.value.description.lower()
+    for port in ("redis", "livekit"):
+        assert str(own_stack.port[port]) not in refusal.value.description, "an address for strangers"
+    own_stack.ingress.wait_log(f"(ours: Redis at 127.0.0.1:{own_stack.port['redis']})")
     own_stack.start_livekit()
     own_stack.wait_available()
     push(own_stack, info)

@@ -104,7 +104,7 @@ impl Watch {
                         assert!(self.audio && frame.key);
                     }
                 }
-                Event::Media(Media::Announced(_)) | Event::Warning(_) => {}
+                Event::Media(Media::Announced(_) | Media::Unusable(..)) | Event::Warning(_) => {}
             }
         }
     }

@@ -21,16 +21,21 @@ pub enum Blame {
     Us,
 }
 
-/// A fault as told to people. The text is public: it must hold no secret, and says what to do where we know it.
+/// A fault as told to people. It must hold no secret, and says what to do where we know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Whose doing it is.
     pub blame: Blame,
     /// Whether the same attempt may succeed a little later.
     pub retry: bool,
-    /// The public text.
+    /// The text, for the log and for who may look at the ingress.
     pub text: String,
 }
+
+/// What anybody hears of the control plane: its text names our machines, which is nobody's business who has not shown a valid
+/// key yet.
+const CONTROL: &str =
+    "livekit-server, or the Redis before it, does not answer this ingress; try again in a moment (its log knows more)";
 
 impl Fault {
     /// A fault that trying again will not mend.
@@ -41,6 +46,11 @@ impl Fault {
     /// A fault that may be gone on the next attempt.
     pub fn passing(blame: Blame, text: impl Into<String>) -> Self {
         Self { blame, retry: true, text: text.into() }
+    }
+
+    /// The text for whoever is at the other end of a connection.
+    pub fn public(&self) -> &str {
+        if self.blame == Blame::Control { CONTROL } else { &self.text }
     }
 }
 

@@ -65,4 +65,7 @@ pub enum Media {
     AudioConfig(AudioConfig),
     /// An access unit.
     Frame(Frame),
+    /// Media of this kind comes, but no decoder knows it; the words are for the publisher. A configuration of this kind that
+    /// follows is a new chance.
+    Unusable(Kind, String),
 }

@@ -18,9 +18,14 @@ pub(crate) struct Tracks {
     warnings: Warnings,
 }
 
-/// What was warned of, so that each is told once. Bounded, as all are words of this crate.
+/// Frames without a decoder configuration before their track is called unusable: relays that join a stream in its middle send
+/// some before the first configuration. Two seconds of 30 pictures.
+const UNCONFIGURED: u32 = 60;
+
+/// What was warned of, so that each is told once. Bounded, as all are words of this crate. Then how many frames of pictures
+/// and of sound came without a configuration.
 #[derive(Debug, Default)]
-struct Warnings(Vec<&'static str>);
+struct Warnings(Vec<&'static str>, u32, u32);
 
 impl Warnings {
     fn tell(&mut self, what: &'static str, text: impl FnOnce() -> String, events: &mut VecDeque<Event>) {
@@ -30,12 +35,29 @@ impl Warnings {
         }
     }
 
-    fn unusable(&mut self, name: &'static str, events: &mut VecDeque<Event>) {
-        self.tell(name, || format!("{name} is left out: it cannot be decoded here"), events);
+    /// Tells once that this kind cannot be used, and the session, too.
+    fn unusable(&mut self, kind: Kind, name: &'static str, why: &str, events: &mut VecDeque<Event>) {
+        if !self.0.contains(&name) {
+            let text = format!("{name} {why}");
+            self.tell(name, || text.clone(), events);
+            events.push_back(Event::Media(Media::Unusable(kind, text)));
+        }
     }
 
-    fn unconfigured(&mut self, name: &'static str, events: &mut VecDeque<Event>) {
-        self.tell(name, || format!("{name} frames are left out: their decoder configuration did not come"), events);
+    fn undecodable(&mut self, kind: Kind, name: &'static str, events: &mut VecDeque<Event>) {
+        self.unusable(kind, name, "is left out: it cannot be decoded here; use H.264 with AAC", events);
+    }
+
+    fn unconfigured(&mut self, kind: Kind, name: &'static str, events: &mut VecDeque<Event>) {
+        let before = match kind {
+            Kind::Video => &mut self.1,
+            Kind::Audio => &mut self.2,
+        };
+        *before = before.saturating_add(1);
+        if *before > UNCONFIGURED {
+            let why = "frames are left out: their decoder configuration did not come; start the encoder's stream again";
+            self.unusable(kind, name, why, events);
+        }
     }
 }
 
@@ -144,7 +166,7 @@ impl Tracks {
             Codec::Known(codec) => codec,
             Codec::Unusable(name) => {
                 if tag.body != VideoBody::Nothing {
-                    self.warnings.unusable(name, events);
+                    self.warnings.undecodable(Kind::Video, name, events);
                 }
                 return Ok(());
             }
@@ -174,7 +196,7 @@ impl Tracks {
             Codec::Known(codec) => codec,
             Codec::Unusable(name) => {
                 if tag.body != AudioBody::Nothing {
-                    self.warnings.unusable(name, events);
+                    self.warnings.undecodable(Kind::Audio, name, events);
                 }
                 return Ok(());
             }
@@ -255,7 +277,7 @@ impl Video {
                     VideoCodec::H265 => "H.265",
                     _ => "AV1",
                 };
-                warnings.unconfigured(name, events);
+                warnings.unconfigured(Kind::Video, name, events);
                 return None;
             }
             VideoCodec::H264 | VideoCodec::H265 => self.nal_units(data, warnings, events)?,
@@ -349,7 +371,7 @@ impl Audio {
                 self.tell(codec, head, sound, events);
             }
             AudioCodec::Aac | AudioCodec::Flac => {
-                warnings.unconfigured(if codec == AudioCodec::Aac { "AAC" } else { "FLAC" }, events);
+                warnings.unconfigured(Kind::Audio, if codec == AudioCodec::Aac { "AAC" } else { "FLAC" }, events);
                 return false;
             }
             // Frame headers know better than the tag; a packet without one belongs to the frame before.

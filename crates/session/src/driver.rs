@@ -316,6 +316,7 @@ impl Driver {
             Some(SourceEvent::Media(Media::Announced(tracks))) => self.step(Input::Announced(tracks)),
             Some(SourceEvent::Media(Media::VideoConfig(config))) => {
                 debug!(codec = ?config.codec, size = ?config.size, "source video");
+                self.step(Input::Configured(Kind::Video));
                 self.facts.video_codec(config.codec);
                 self.gop.clear();
                 self.tell_child(ToChild::VideoConfig(config.clone()));
@@ -323,12 +324,14 @@ impl Driver {
             }
             Some(SourceEvent::Media(Media::AudioConfig(config))) => {
                 debug!(codec = ?config.codec, rate = config.sample_rate, channels = config.channels, "source audio");
+                self.step(Input::Configured(Kind::Audio));
                 self.facts.audio_codec(config.codec);
                 self.tell_child(ToChild::AudioConfig(config.clone()));
                 self.audio_config = Some(config);
             }
             Some(SourceEvent::Media(Media::Frame(frame))) => self.on_frame(frame),
             Some(SourceEvent::Splice(event)) => self.on_splice(event),
+            Some(SourceEvent::Media(Media::Unusable(kind, reason))) => self.step(Input::Unusable(kind, reason)),
             Some(SourceEvent::Ended(end)) => {
                 self.source = None;
                 self.step(Input::SourceEnded(end));

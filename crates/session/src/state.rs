@@ -25,6 +25,9 @@ pub const SILENCE_DEADLINE: Duration = Duration::from_secs(60);
 pub const OTHER_TRACK_WAIT: Duration = Duration::from_secs(1);
 /// As above, for a track that the source announced but does not send. PUBLISHING is due 2 s after the push began.
 pub const ANNOUNCED_TRACK_WAIT: Duration = Duration::from_millis(1_500);
+/// How long after the first media to wait for the other kind, where what came cannot be decoded: as long as for a decoder that
+/// is still to be found out to fail, and short of the ten seconds in which every publisher gets an answer.
+pub const HOPELESS_WAIT: Duration = Duration::from_secs(3);
 /// How long the transcoder may take to hand over what is inside it. It holds a few frames: this is for a machine that stalls.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// How long leaving the room may take after that.
@@ -53,6 +56,8 @@ pub enum Input {
     Announced(SourceTracks),
     /// The source sent a frame.
     SourceFrame(Kind),
+    /// The source tells anew how this kind is coded.
+    Configured(Kind),
     /// Decoded media of this kind has a known shape: its track can be announced to the room.
     Decodable(Kind),
     /// This kind cannot be decoded, for this reason.
@@ -133,7 +138,7 @@ pub struct Session {
     began: Instant,
     audio: Track,
     video: Track,
-    first_frame: Option<Instant>,
+    first_media: Option<Instant>,
     last_frame: Instant,
     crashes: VecDeque<Instant>,
 }
@@ -148,7 +153,7 @@ impl Session {
             began: now,
             audio: Track::default(),
             video: Track::default(),
-            first_frame: None,
+            first_media: None,
             last_frame: now,
             crashes: VecDeque::new(),
         };
@@ -191,11 +196,13 @@ impl Session {
         match &self.phase {
             Phase::Buffering => {
                 let start = self.began + self.patience;
-                Some(self.tracks_deadline().map_or(start, |d| d.min(start)))
+                let hopeless = self.nothing_usable().map(|(_, at)| at);
+                [self.tracks_deadline(), hopeless].into_iter().flatten().chain([start]).min()
             }
             Phase::Publishing => {
                 let silence = self.last_frame + self.silence();
-                Some(self.tracks_deadline().map_or(silence, |d| d.min(silence)))
+                let hopeless = self.nothing_usable().map(|(_, at)| at);
+                [self.tracks_deadline(), hopeless].into_iter().flatten().chain([silence]).min()
             }
             Phase::Draining { deadline, .. } => Some(*deadline),
             Phase::Ended => None,
@@ -222,7 +229,7 @@ impl Session {
             }
             Input::SourceFrame(kind) => {
                 self.last_frame = now;
-                self.first_frame.get_or_insert(now);
+                self.first_media.get_or_insert(now);
                 self.track(kind).seen = true;
             }
             Input::Decodable(kind) => {
@@ -232,12 +239,12 @@ impl Session {
                 self.publish(now, actions);
             }
             Input::Unusable(kind, reason) => {
+                self.first_media.get_or_insert(now);
                 self.track(kind).unusable = Some(reason);
                 self.publish(now, actions);
-                if let Some(reason) = self.nothing_usable() {
-                    self.drain(Cause::Failed(Fault::new(Blame::Source, reason)), now, actions);
-                }
+                self.give_up_hopeless(now, actions);
             }
+            Input::Configured(kind) => self.track(kind).unusable = None,
             Input::MediaOut => {
                 if self.phase == Phase::Buffering {
                     self.phase = Phase::Publishing;
@@ -268,6 +275,9 @@ impl Session {
 
     fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.publish(now, actions);
+        if self.give_up_hopeless(now, actions) {
+            return;
+        }
         if self.phase == Phase::Buffering && now >= self.began + self.patience {
             let fault = Fault::new(Blame::Source, self.why_not_started());
             self.drain(Cause::Failed(fault), now, actions);
@@ -282,7 +292,7 @@ impl Session {
     }
 
     fn why_not_started(&self) -> String {
-        let what = match (&self.first_frame, self.audio.published || self.video.published) {
+        let what = match (&self.first_media, self.audio.published || self.video.published) {
             (None, _) if !self.reusable => "nothing came from the URL",
             (None, _) => "the encoder connected but sent no media; start its stream again",
             (Some(_), false) => "media came but nothing in it could be decoded; use H.264 with AAC",
@@ -293,7 +303,7 @@ impl Session {
 
     /// When the tracks known by then are published without those still missing; `None` if nothing is waited for.
     fn tracks_deadline(&self) -> Option<Instant> {
-        let first = self.first_frame?;
+        let first = self.first_media?;
         if !self.pending_track(&self.audio) && !self.pending_track(&self.video) {
             return None;
         }
@@ -328,14 +338,23 @@ impl Session {
         }
     }
 
-    /// Words, if everything that the source has is unusable.
-    fn nothing_usable(&self) -> Option<String> {
-        let hopeless = |t: &Track| t.unusable.is_some() || (!t.seen && t.announced != Some(true));
-        if !hopeless(&self.audio) || !hopeless(&self.video) {
+    /// Words and the time to say them, if everything that the source has sent is unusable.
+    fn nothing_usable(&self) -> Option<(String, Instant)> {
+        let tracks = [&self.video, &self.audio];
+        let reasons: Vec<_> = tracks.iter().filter_map(|t| t.unusable.clone()).collect();
+        let first = self.first_media.filter(|_| !reasons.is_empty())?;
+        if tracks.iter().any(|t| t.unusable.is_none() && t.seen) {
             return None;
         }
-        let reasons: Vec<_> = [&self.video, &self.audio].into_iter().filter_map(|t| t.unusable.clone()).collect();
-        Some(reasons.join("; "))
+        let sure = tracks.iter().all(|t| t.unusable.is_some() || t.announced == Some(false));
+        Some((reasons.join("; "), if sure { first } else { first + HOPELESS_WAIT }))
+    }
+
+    /// Ends a session that has nothing to show and will not get anything; whether it did.
+    fn give_up_hopeless(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+        let Some((reason, _)) = self.nothing_usable().filter(|(_, at)| now >= *at) else { return false };
+        self.drain(Cause::Failed(Fault::new(Blame::Source, reason)), now, actions);
+        true
     }
 
     fn crashed(&mut self, how: &str, now: Instant, actions: &mut Vec<Action>) {

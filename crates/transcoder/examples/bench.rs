@@ -127,7 +127,7 @@ fn bench(options: &Options) {
                     }
                     ToChild::Frame(f)
                 }
-                Media::Announced(_) => continue,
+                Media::Announced(_) | Media::Unusable(..) => continue,
             };
             if matches!(message, ToChild::VideoConfig(_)) && shift == 0 {
                 seen.lock().unwrap().config = Some(Instant::now());

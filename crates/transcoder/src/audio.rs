@@ -83,6 +83,7 @@ impl Audio {
             return;
         }
         self.drain_decoder();
+        self.branches.usable(Kind::Audio);
         self.failures = 0;
         self.barren = 0;
         self.config = Some(config);

@@ -31,7 +31,7 @@ impl Branches {
         }
     }
 
-    /// This kind works (again): a later failure is worth a word of its own.
+    /// This kind works (again), or has a new chance: a later failure is worth a word of its own.
     pub(crate) fn usable(&self, kind: Kind) {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).retain(|k| *k != kind);
     }

@@ -136,6 +136,7 @@ impl Video {
             return;
         }
         self.drain_decoder();
+        self.branches.usable(Kind::Video);
         self.failures = 0;
         self.barren = 0;
         self.config = Some(config);

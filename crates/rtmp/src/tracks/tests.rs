@@ -25,6 +25,7 @@ struct Taken {
     audio: Vec<AudioConfig>,
     frames: Vec<Frame>,
     warnings: Vec<String>,
+    unusable: Vec<(Kind, String)>,
 }
 
 fn take(messages: impl IntoIterator<Item = (u8, u32, Bytes)>) -> Result<Taken, Error> {
@@ -41,6 +42,7 @@ fn take(messages: impl IntoIterator<Item = (u8, u32, Bytes)>) -> Result<Taken, E
             Event::Media(Media::VideoConfig(config)) => taken.video.push(config),
             Event::Media(Media::AudioConfig(config)) => taken.audio.push(config),
             Event::Media(Media::Frame(frame)) => taken.frames.push(frame),
+            Event::Media(Media::Unusable(kind, text)) => taken.unusable.push((kind, text)),
             Event::Warning(text) => taken.warnings.push(text),
             other => panic!("{other:?}"),
         }
@@ -169,21 +171,30 @@ fn metadata_lends_its_size_where_nothing_else_tells() {
 
 #[test]
 fn what_cannot_be_decoded_is_named_once() {
-    let taken = take([
-        video(0, &[0x19, 1]),
-        video(0, &[0x19, 1]),
-        video(0, b"\x91vvc1\0\0\0\0"),
-        audio(0, &[0xff, 1]),
-        audio(0, &[0xff, 1]),
-        video(0, &[0x17, 0, 0, 0, 0]), // an empty configuration says nothing
-        video(0, &avc(true, 1, 0, &nal(&[0x65]))),
-        video(0, &avc(true, 0, 0, AVCC)),
-        video(0, &avc(true, 1, 0, &[0xff; 9])),
-        video(0, &avc(true, 1, 0, &[&nal(&[0x65])[..], &[0, 0, 9, 9, 1]].concat())),
-    ])
+    let too_early = (0..=UNCONFIGURED).map(|_| video(0, &avc(true, 1, 0, &nal(&[0x65]))));
+    let taken = take(
+        [
+            video(0, &[0x19, 1]),
+            video(0, &[0x19, 1]),
+            video(0, b"\x91vvc1\0\0\0\0"),
+            audio(0, &[0xff, 1]),
+            audio(0, &[0xff, 1]),
+            video(0, &[0x17, 0, 0, 0, 0]), // an empty configuration says nothing
+        ]
+        .into_iter()
+        .chain(too_early)
+        .chain([
+            video(0, &avc(true, 0, 0, AVCC)),
+            video(0, &avc(true, 1, 0, &[0xff; 9])),
+            video(0, &avc(true, 1, 0, &[&nal(&[0x65])[..], &[0, 0, 9, 9, 1]].concat())),
+        ]),
+    )
     .unwrap();
     let first_words: Vec<_> = taken.warnings.iter().map(|w| w.split(' ').next().unwrap()).collect();
     assert_eq!(first_words, ["MPEG-4", "H.266", "device-specific", "H.264", "video"]);
+    let kinds: Vec<_> = taken.unusable.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, [Kind::Video, Kind::Video, Kind::Audio, Kind::Video], "damage alone is no reason to give up");
+    assert!(taken.unusable[0].1.starts_with("MPEG-4 part 2 video is left out"));
     assert_eq!(taken.frames.len(), 1);
     assert_eq!(taken.frames[0].data, nal(&[0x65]));
     assert!(matches!(take([video(0, &avc(true, 0, 0, &[2, 3]))]), Err(Error::Config { codec: "H.264", .. })));

@@ -128,6 +128,29 @@ fn one_unusable_kind_is_left_out_and_two_end_the_session() {
 }
 
 #[test]
+fn what_no_decoder_knows_ends_the_session_in_words_unless_the_other_kind_comes() {
+    let unusable = || Input::Unusable(Kind::Video, "VP10 is left out".into());
+    let mut life = Life::new();
+    assert_eq!(life.at(100, unusable()), [], "sound may follow");
+    assert_eq!(life.session.deadline().unwrap() - life.t0, Duration::from_millis(3_100));
+    let actions = life.at(3_100, Input::Tick);
+    assert!(matches!(&actions[0], Action::StopSource(Some(f)) if f.text == "VP10 is left out"), "{actions:?}");
+    let mut life = Life::new();
+    life.at(100, unusable());
+    life.at(200, Input::SourceFrame(Kind::Audio));
+    let audio = SourceTracks { audio: true, video: false };
+    assert_eq!(life.at(300, Input::Decodable(Kind::Audio)), [Action::Publish(audio)]);
+    assert_eq!(life.at(4_000, Input::Tick), []);
+    let mut life = Life::new();
+    life.at(0, Input::Announced(VIDEO));
+    assert!(!life.at(100, unusable()).is_empty(), "nothing else will come");
+    let mut life = Life::new();
+    life.at(100, unusable());
+    life.at(200, Input::Configured(Kind::Video));
+    assert_eq!(life.at(3_100, Input::Tick), [], "another configuration is another chance");
+}
+
+#[test]
 fn silence_ends_a_session_with_words() {
     let mut life = Life::publishing();
     let deadline = life.session.deadline().unwrap();
@@ -170,6 +193,7 @@ fn input() -> impl Strategy<Value = Input> {
         1 => (any::<bool>(), any::<bool>()).prop_map(|(audio, video)| Input::Announced(SourceTracks { audio, video })),
         8 => kind().prop_map(Input::SourceFrame),
         3 => kind().prop_map(Input::Decodable),
+        1 => kind().prop_map(Input::Configured),
         1 => kind().prop_map(|k| Input::Unusable(k, "no".into())),
         4 => Just(Input::MediaOut),
         1 => Just(Input::SourceEnded(SourceEnd::Finished)),

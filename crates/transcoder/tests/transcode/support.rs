@@ -238,7 +238,7 @@ pub fn to_child(media: &Media) -> ToChild {
         Media::VideoConfig(c) => ToChild::VideoConfig(c.clone()),
         Media::AudioConfig(c) => ToChild::AudioConfig(c.clone()),
         Media::Frame(f) => ToChild::Frame(f.clone()),
-        Media::Announced(_) => unreachable!("tests announce nothing"),
+        Media::Announced(_) | Media::Unusable(..) => unreachable!("tests feed what can be fed"),
     }
 }
 

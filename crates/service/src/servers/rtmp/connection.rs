@@ -326,8 +326,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
     /// Tells both sides, closes, and gives the place back.
     async fn finish(mut self, end: End) {
         match &end {
-            End::Refused(fault) => self.engine.reject_publish(&fault.text),
-            End::Stopped(fault) => self.engine.close(fault.as_ref().map(|f| f.text.as_str())),
+            End::Refused(fault) => self.engine.reject_publish(fault.public()),
+            End::Stopped(fault) => self.engine.close(fault.as_ref().map(Fault::public)),
             _ => {}
         }
         self.collect_output();
