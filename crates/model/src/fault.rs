@@ -7,8 +7,14 @@ use std::fmt;
 pub enum Blame {
     /// The encoder or URL that sends media: bad bytes, an unsupported codec, silence.
     Source,
-    /// Who pushes is not allowed to: wrong key, disabled ingress, key of another input type.
+    /// Who pushes is not allowed to: disabled ingress, another encoder came.
     Access,
+    /// Who pushes shows a key that nobody has.
+    Unknown,
+    /// Who pushes shows a key that is for another kind of input.
+    Mismatch,
+    /// Who pushes shows a key that is in use.
+    InUse,
     /// What the ingress was created with: no room name, odd layer size.
     Spec,
     /// The room or the SFU: deleted, participant removed, unreachable.

@@ -106,7 +106,7 @@ impl IngressSpec {
             return Ok(());
         }
         Err(Fault::new(
-            Blame::Access,
+            Blame::Mismatch,
             format!(
                 "invalid ingress type: this key belongs to a {} ingress and was used with {}",
                 self.input.as_str(),

@@ -9,6 +9,7 @@ pub mod livekit;
 pub mod memory;
 mod redis;
 mod token;
+mod whip;
 
 use model::{Fault, IngressId, IngressSpec, InputKind, ResourceId, Secret};
 use session::{Report, Status};
@@ -19,6 +20,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
+pub use whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRequest, WhipWhy};
 
 /// A future behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -74,6 +76,22 @@ pub trait ControlPlane: Send + Sync + 'static {
         ingress: &'a IngressId,
         resource: &'a ResourceId,
     ) -> BoxFuture<'a, Result<SessionCommands, Fault>>;
+
+    /// Answers requests for a WHIP session that arrive at other machines, until the guard is dropped; once it returns, none is
+    /// missed.
+    fn serve_whip<'a>(
+        &'a self,
+        resource: &'a ResourceId,
+        handler: WhipHandler,
+    ) -> BoxFuture<'a, Result<Serving, Fault>>;
+
+    /// Asks the machine where a WHIP session runs. Ends within 5 s.
+    fn ask_whip<'a>(
+        &'a self,
+        resource: &'a ResourceId,
+        key: &'a Secret,
+        request: WhipRequest,
+    ) -> BoxFuture<'a, Result<WhipAnswer, WhipRefusal>>;
 
     /// Starts taking requests to pull from a URL, as soon as the control plane is reachable. `affinity` is asked for each
     /// request before it is taken.

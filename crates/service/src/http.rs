@@ -1,10 +1,11 @@
 //! Health, availability and metrics over HTTP, and the server they run on.
 //!
-//! These ports are for the machine's keepers, but may be within a stranger's reach: every connection has a deadline, answers one
-//! request, and their number is bounded.
+//! Most of these ports are for the machine's keepers, but may be within a stranger's reach: every connection has a deadline,
+//! and their number is bounded. WHIP's HTTP side (`servers::whip`) runs on the same server.
 
 mod pages;
 mod server;
 
 pub use pages::{health, metrics};
-pub use server::{Limits, Server, listen, serve};
+pub(crate) use server::serve_tls;
+pub use server::{Limits, Peer, Server, listen, serve};

@@ -3,6 +3,8 @@
 //! SIGTERM and SIGQUIT drain: nobody new is let in, running sessions go on, the program ends with the last of them. SIGINT ends
 //! the sessions in order, and then the program. A second signal does not wait for anything.
 
+mod whip;
+
 use crate::config::{Config, UrlConfig, Warning};
 use crate::control::livekit::LiveKit;
 use crate::control::{Affinity, ControlPlane, StartRequest, StartRequests};
@@ -10,6 +12,7 @@ use crate::http;
 use crate::load::{Admission, Cpu, Roots, Sampler};
 use crate::pulling;
 use crate::servers::rtmp;
+use crate::servers::whip::Server as WhipServer;
 use crate::sessions::{Parts, Sessions};
 use crate::telemetry::{self, Metrics, PublishStatus};
 use crate::tls;
@@ -109,7 +112,8 @@ async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> R
         on_duplicate: config.on_duplicate,
         loopback: uses_loopback(&config),
     });
-    let mut rtmp = open_rtmp(&config, &metrics).await?;
+    let rtmp = open_rtmp(&config, &metrics).await?;
+    let whip = whip::open(&config, control.clone(), admission.clone()).await?;
     let _pages = open_pages(&config, &metrics, &admission).await?;
     let registry = sessions.registry().clone();
     let _listing = control.serve_list(Arc::new(move || {
@@ -117,34 +121,54 @@ async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> R
         registry.list().into_iter().map(ids).collect::<Vec<(IngressId, ResourceId)>>()
     }));
     let starts = control.start_requests(bids(&sessions, &admission));
-    info!(version = env!("CARGO_PKG_VERSION"), rtmp = ?rtmp.addresses(), "ready");
+    let whip_addresses = whip.as_ref().map(WhipServer::addresses).unwrap_or_default();
+    info!(version = env!("CARGO_PKG_VERSION"), rtmp = ?rtmp.addresses(), whip = ?whip_addresses, "ready");
 
     let pulls = Arc::new(config.url.clone());
-    let wish = serve_until_signal(&sessions, &metrics, &mut rtmp, (starts, pulls), &mut signals).await;
+    let mut servers = Servers { rtmp, whip };
+    let wish = serve_until_signal(&sessions, &metrics, &mut servers, (starts, pulls), &mut signals).await;
     sessions.drain();
     pool.close();
     if wish == Wish::Drain {
         info!(sessions = sessions.registry().list().len(), "draining: running sessions go on, nobody new is let in");
-        drain(&sessions, &metrics, &mut rtmp, &mut signals, config.drain_timeout).await;
+        drain(&sessions, &metrics, &mut servers, &mut signals, config.drain_timeout).await;
     }
-    stop(&sessions, rtmp, &mut signals, if wish == Wish::Stop { STOP } else { STOP_NOW }).await;
+    stop(&sessions, servers, &mut signals, if wish == Wish::Stop { STOP } else { STOP_NOW }).await;
     info!("stopped");
     Ok(())
+}
+
+/// All that publishers reach.
+struct Servers {
+    rtmp: rtmp::Server,
+    whip: Option<WhipServer>,
+}
+
+impl Servers {
+    /// Takes the next publisher, and answers it in a task of its own. Cancel safe.
+    async fn serve_one(&mut self, sessions: &Arc<Sessions>, metrics: &Metrics) {
+        tokio::select! {
+            request = self.rtmp.next() => {
+                tokio::spawn(answer(sessions.clone(), metrics.clone(), request));
+            }
+            request = whip::next(&mut self.whip) => {
+                tokio::spawn(whip::answer(sessions.clone(), metrics.clone(), request));
+            }
+        }
+    }
 }
 
 async fn serve_until_signal(
     sessions: &Arc<Sessions>,
     metrics: &Metrics,
-    rtmp: &mut rtmp::Server,
+    servers: &mut Servers,
     (mut starts, pulls): (StartRequests, Arc<UrlConfig>),
     signals: &mut Signals,
 ) -> Wish {
     loop {
         tokio::select! {
             wish = signals.next() => return wish,
-            request = rtmp.next() => {
-                tokio::spawn(answer(sessions.clone(), metrics.clone(), request));
-            }
+            () = servers.serve_one(sessions, metrics) => {}
             Some(start) = starts.recv() => {
                 tokio::spawn(pull(sessions.clone(), pulls.clone(), start));
             }
@@ -156,7 +180,7 @@ async fn serve_until_signal(
 async fn drain(
     sessions: &Arc<Sessions>,
     metrics: &Metrics,
-    rtmp: &mut rtmp::Server,
+    servers: &mut Servers,
     signals: &mut Signals,
     patience: Duration,
 ) {
@@ -171,16 +195,14 @@ async fn drain(
             }
             _ = signals.next() => return,
             // Their refusal tells them to connect again, elsewhere.
-            request = rtmp.next() => {
-                tokio::spawn(answer(sessions.clone(), metrics.clone(), request));
-            }
+            () = servers.serve_one(sessions, metrics) => {}
         }
     }
 }
 
 /// Ends all sessions in order and closes the ports.
-async fn stop(sessions: &Arc<Sessions>, rtmp: rtmp::Server, signals: &mut Signals, patience: Duration) {
-    drop(rtmp);
+async fn stop(sessions: &Arc<Sessions>, servers: Servers, signals: &mut Signals, patience: Duration) {
+    drop(servers);
     sessions.stop_all();
     tokio::select! {
         () = sessions.idle() => {}

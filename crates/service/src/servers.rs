@@ -2,6 +2,5 @@
 
 pub(crate) mod admission;
 pub mod rtmp;
+pub mod whip;
 mod whip_source;
-
-pub use whip_source::whip_source;

@@ -79,6 +79,29 @@ pub struct NewSession {
     _permit: Permit,
 }
 
+impl Admitted {
+    /// The id under which this publisher is known: of a session of its own, or one for itself within another's.
+    pub fn resource_id(&self) -> ResourceId {
+        match self {
+            Self::New(new) => new.place.entry.resource_id.clone(),
+            Self::TakesOver(running) => resource_id(running.input),
+        }
+    }
+
+    /// Whether its media is transcoded.
+    pub fn transcode(&self) -> bool {
+        match self {
+            Self::New(new) => new.resolved.spec.transcode,
+            Self::TakesOver(running) => running.transcode,
+        }
+    }
+}
+
+/// A new id.
+fn resource_id(input: InputKind) -> ResourceId {
+    ResourceId(format!("{}{}", input.resource_prefix(), random_id()))
+}
+
 impl Sessions {
     /// No sessions yet.
     pub fn new(parts: Parts) -> Arc<Self> {
@@ -134,7 +157,7 @@ impl Sessions {
         let resolved = self.parts.control.lookup(key).await?;
         resolved.spec.expect_input(input)?;
         let started_at = SystemTime::now();
-        let resource = ResourceId(format!("{}{}", input.resource_prefix(), random_id()));
+        let resource = resource_id(input);
         let place = match self.enter(&resolved, &resource, input).await? {
             Ok(place) => place,
             Err(running) => return Ok(Admitted::TakesOver(running)),
@@ -211,7 +234,7 @@ impl Sessions {
                     return Ok(Err(running));
                 }
                 let text = "this stream key is in use by another encoder (on_duplicate: refuse); stop that one first";
-                return Err(Fault::passing(Blame::Access, text));
+                return Err(Fault::passing(Blame::InUse, text));
             }
             if tokio::time::timeout_at(until, self.wait_for_place(&spec.ingress_id)).await.is_err() {
                 let text = "the last session with this stream key is still ending; connect again in a few seconds";
@@ -223,6 +246,15 @@ impl Sessions {
     async fn wait_for_place(&self, ingress: &IngressId) {
         while self.registry.list().iter().any(|e| e.ingress_id == *ingress) {
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Gives up what was admitted, because its media is of no use.
+    pub async fn withdraw(&self, admitted: Admitted, fault: &Fault) {
+        if let Admitted::New(new) = admitted {
+            let NewSession { place, resolved, commands, started_at, _permit } = *new;
+            drop(commands);
+            self.store_refusal(&resolved, &place.entry.resource_id, started_at, fault).await;
         }
     }
 

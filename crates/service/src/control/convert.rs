@@ -263,7 +263,9 @@ pub(super) fn refusal(refusal: Refusal) -> Failure {
     };
     let code = match fault.blame {
         Blame::Access => Code::PermissionDenied,
-        Blame::Spec => Code::InvalidArgument,
+        Blame::Unknown => Code::NotFound,
+        Blame::InUse => Code::AlreadyExists,
+        Blame::Mismatch | Blame::Spec => Code::InvalidArgument,
         Blame::Capacity => Code::ResourceExhausted,
         Blame::Source | Blame::Room | Blame::Control if fault.retry => Code::Unavailable,
         Blame::Source | Blame::Room | Blame::Control => Code::FailedPrecondition,
@@ -295,7 +297,7 @@ pub(super) fn fault(error: &psrpc::Error, bus: &str) -> Fault {
 pub(super) fn lookup_fault(error: &psrpc::Error, bus: &str) -> Fault {
     match error.code() {
         Code::NotFound => Fault::new(
-            Blame::Access,
+            Blame::Unknown,
             "no ingress has this stream key: compare the key in the encoder with that of the ingress, or create one",
         ),
         _ => fault(error, bus),

@@ -3,11 +3,14 @@
 //! Calls go to `IOInfo` (any livekit-server), served are `IngressInternal` (this machine) and `IngressHandler` (each
 //! session, on a topic of its own). Nothing here decides about sessions.
 
+mod whip;
+
 use super::convert;
 use super::token;
 use super::{
     Affinity, BoxFuture, COMMAND_QUEUE, ControlPlane, ReportError, Resolved, START_QUEUE, Serving, SessionCommand,
-    SessionCommands, SessionList, StartRequest, StartRequests, StateReply,
+    SessionCommands, SessionList, StartRequest, StartRequests, StateReply, WhipAnswer, WhipHandler, WhipRefusal,
+    WhipRequest,
 };
 use crate::config::Config;
 use livekit_protocol as lk;
@@ -52,6 +55,7 @@ pub struct Access {
 pub struct LiveKit {
     bus: Arc<dyn Bus>,
     io: Client,
+    sessions: Client,
     internal: Server,
     access: Arc<Access>,
 }
@@ -69,8 +73,9 @@ impl LiveKit {
     /// Talks to livekit-server over this bus.
     pub fn over(bus: Arc<dyn Bus>, access: Access) -> Self {
         let io = Client::new(bus.clone(), "IOInfo");
+        let sessions = Client::new(bus.clone(), "IngressHandler");
         let internal = Server::new(bus.clone(), "IngressInternal");
-        Self { bus, io, internal, access: Arc::new(access) }
+        Self { bus, io, sessions, internal, access: Arc::new(access) }
     }
 
     async fn call<Q: prost::Message, R: prost::Message + Default>(
@@ -109,6 +114,21 @@ impl LiveKit {
                 Err(fault)
             }
         }
+    }
+
+    /// Waits until a session's topics are subscribed to.
+    async fn confirmed(&self, registrations: &[Registration]) -> Result<(), Fault> {
+        let confirmed = async {
+            for registration in registrations {
+                registration.confirmed().await;
+            }
+        };
+        if timeout(SUBSCRIBE, confirmed).await.is_err() {
+            self.reachable()?;
+            let text = format!("{} did not confirm the session's subscriptions", self.bus.name());
+            return Err(Fault::passing(Blame::Control, text));
+        }
+        Ok(())
     }
 
     /// Shows who looks at an ingress why it can't be used. The state of a session that runs somewhere stays.
@@ -199,18 +219,31 @@ impl ControlPlane for LiveKit {
                     command(delete.clone(), |reply| SessionCommand::Delete { reply })
                 }),
             ];
-            let confirmed = async {
-                for registration in &registrations {
-                    registration.confirmed().await;
-                }
-            };
-            if timeout(SUBSCRIBE, confirmed).await.is_err() {
-                self.reachable()?;
-                let text = format!("{} did not confirm the session's subscriptions", self.bus.name());
-                return Err(Fault::passing(Blame::Control, text));
-            }
+            self.confirmed(&registrations).await?;
             Ok(SessionCommands::new(queue, Serving::new(registrations)))
         })
+    }
+
+    fn serve_whip<'a>(
+        &'a self,
+        resource: &'a ResourceId,
+        handler: WhipHandler,
+    ) -> BoxFuture<'a, Result<Serving, Fault>> {
+        Box::pin(async move {
+            let server = Server::new(self.bus.clone(), "IngressHandler");
+            let registrations = whip::register(&server, resource, handler);
+            self.confirmed(&registrations).await?;
+            Ok(Serving::new(registrations))
+        })
+    }
+
+    fn ask_whip<'a>(
+        &'a self,
+        resource: &'a ResourceId,
+        key: &'a Secret,
+        request: WhipRequest,
+    ) -> BoxFuture<'a, Result<WhipAnswer, WhipRefusal>> {
+        Box::pin(whip::call(&self.sessions, resource, key, request))
     }
 
     fn start_requests(&self, affinity: Affinity) -> StartRequests {

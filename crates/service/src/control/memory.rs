@@ -3,7 +3,8 @@
 
 use super::{
     Affinity, BoxFuture, COMMAND_QUEUE, ControlPlane, ReportError, Resolved, START_QUEUE, Serving, SessionCommand,
-    SessionCommands, SessionList, StartRequest, StartRequests, StateReply,
+    SessionCommands, SessionList, StartRequest, StartRequests, StateReply, WhipAnswer, WhipHandler, WhipRefusal,
+    WhipRequest,
 };
 use model::{Blame, Fault, IngressId, ResourceId, Secret};
 use session::{Report, Status};
@@ -33,6 +34,7 @@ struct State {
     starts: Option<(Affinity, mpsc::Sender<StartRequest>)>,
     created: Vec<IngressId>,
     list: Option<SessionList>,
+    whip: HashMap<ResourceId, WhipHandler>,
     away: Option<Fault>,
 }
 
@@ -185,7 +187,7 @@ impl ControlPlane for Memory {
             let state = self.here()?;
             let found = state.ingresses.values().find(|ingress| ingress.spec.stream_key == *key && !key.is_empty());
             let mut resolved =
-                found.cloned().ok_or_else(|| Fault::new(Blame::Access, "no ingress has this stream key"))?;
+                found.cloned().ok_or_else(|| Fault::new(Blame::Unknown, "no ingress has this stream key"))?;
             if let Some(report) = state.newest.get(&resolved.spec.ingress_id) {
                 resolved.stored = Some(report.status);
             }
@@ -203,6 +205,32 @@ impl ControlPlane for Memory {
         resource: &'a ResourceId,
     ) -> BoxFuture<'a, Result<SessionCommands, Fault>> {
         Box::pin(async move { self.take_session(ingress, resource) })
+    }
+
+    fn serve_whip<'a>(
+        &'a self,
+        resource: &'a ResourceId,
+        handler: WhipHandler,
+    ) -> BoxFuture<'a, Result<Serving, Fault>> {
+        Box::pin(async move {
+            self.here()?.whip.insert(resource.clone(), handler);
+            Ok(Serving::new(WhipServing { memory: self.clone(), resource: resource.clone() }))
+        })
+    }
+
+    fn ask_whip<'a>(
+        &'a self,
+        resource: &'a ResourceId,
+        key: &'a Secret,
+        request: WhipRequest,
+    ) -> BoxFuture<'a, Result<WhipAnswer, WhipRefusal>> {
+        Box::pin(async move {
+            let handler = self.state().whip.get(resource).cloned();
+            match handler {
+                Some(handler) => handler(key.clone(), request).await,
+                None => Err(WhipRefusal::gone()),
+            }
+        })
     }
 
     fn start_requests(&self, affinity: Affinity) -> StartRequests {
@@ -229,6 +257,26 @@ impl ControlPlane for Memory {
     fn reachable(&self) -> Result<(), Fault> {
         self.here().map(|_| ())
     }
+}
+
+/// Takes a WHIP session off the list when it is dropped.
+struct WhipServing {
+    memory: Memory,
+    resource: ResourceId,
+}
+
+impl Drop for WhipServing {
+    fn drop(&mut self) {
+        self.memory.state().whip.remove(&self.resource);
+    }
+}
+
+/// A WHIP ingress, with the default presets where it transcodes, as tests want it: id `IN_<key>`.
+pub fn whip_ingress(key: &str, transcode: bool) -> Resolved {
+    let mut ingress = rtmp_ingress(key);
+    ingress.spec.input = model::InputKind::Whip;
+    ingress.spec.transcode = transcode;
+    ingress
 }
 
 /// An RTMP ingress that transcodes, with the default presets, as tests want it: id `IN_<key>`.

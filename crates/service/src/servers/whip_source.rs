@@ -2,12 +2,16 @@
 
 use rtc::{Incoming, Received};
 use session::{Source, SourceEnd, SourceEvent, SourceFeed};
+use std::any::Any;
 
 /// Makes a session's source of a received one. Spawns the task that drives it on the current tokio runtime; it ends with the
-/// session or with the sender, whichever is first.
-pub fn whip_source(incoming: Incoming) -> Source {
+/// session or with the sender, whichever is first, and drops `keep` then.
+pub(crate) fn whip_source(incoming: Incoming, keep: Box<dyn Any + Send>) -> Source {
     let (feed, source) = session::source();
-    tokio::spawn(carry(incoming, feed));
+    tokio::spawn(async move {
+        carry(incoming, feed).await;
+        drop(keep);
+    });
     source
 }
 

@@ -60,7 +60,8 @@ impl PublishStatus {
 impl From<&Fault> for PublishStatus {
     fn from(fault: &Fault) -> Self {
         match fault.blame {
-            Blame::Source | Blame::Access | Blame::Spec | Blame::Capacity => Self::Refused,
+            Blame::Source | Blame::Access | Blame::Unknown | Blame::Mismatch | Blame::InUse => Self::Refused,
+            Blame::Spec | Blame::Capacity => Self::Refused,
             Blame::Room | Blame::Control | Blame::Us => Self::Internal,
         }
     }

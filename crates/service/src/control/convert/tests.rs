@@ -285,7 +285,7 @@ fn a_key_is_for_one_kind_of_input() {
     let spec = spec(&whip()).unwrap();
     assert!(spec.expect_input(InputKind::Whip).is_ok());
     let fault = spec.expect_input(InputKind::Rtmp).unwrap_err();
-    assert!(fault.text.starts_with("invalid ingress type") && fault.blame == Blame::Access);
+    assert!(fault.text.starts_with("invalid ingress type") && fault.blame == Blame::Mismatch);
 }
 
 fn report() -> Report {
@@ -388,7 +388,7 @@ fn failures_of_a_call_say_what_to_do() {
     let remote = |code, message: &str| psrpc::Error::Remote(Failure::new(code, message));
     let unknown = lookup_fault(&remote(Code::NotFound, "ingress does not exist"), "Redis at h:1");
     assert!(unknown.text.starts_with("no ingress has this stream key: "), "{unknown}");
-    assert_eq!((unknown.blame, unknown.retry), (Blame::Access, false));
+    assert_eq!((unknown.blame, unknown.retry), (Blame::Unknown, false));
 
     let silent = lookup_fault(&psrpc::Error::NoServers { nobody_listens: true }, "Redis at h:1");
     let words = "no livekit-server answered: is it running and connected to the same Redis? (ours: Redis at h:1)";

@@ -131,7 +131,7 @@ async fn unknown_and_empty_keys_are_refused_and_not_told() {
     let livekit = livekit(&bus);
     let fault = livekit.lookup(&Secret::new("who-goes-there")).await.unwrap_err();
     assert!(fault.text.starts_with("no ingress has this stream key") && !fault.text.contains("who-goes"), "{fault}");
-    assert_eq!(fault.blame, Blame::Access);
+    assert_eq!(fault.blame, Blame::Unknown);
     let fault = livekit.lookup(&Secret::default()).await.unwrap_err();
     assert!(fault.text.starts_with("no stream key was given") && fault.blame == Blame::Access, "{fault}");
 }

@@ -340,7 +340,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             }
         };
         tokio::join!(hand_over(events, pending, last), goodbye);
-        if let End::Refused(Fault { blame: Blame::Access, .. }) = end {
+        if let End::Refused(Fault { blame: Blame::Access | Blame::Unknown | Blame::Mismatch, .. }) = end {
             sleep(shared.config.refusal_charge).await;
         }
         drop(place);

@@ -83,6 +83,9 @@ fn faults_count_as_the_go_ingress_counts_its_codes() {
     for (blame, expected) in [
         (Blame::Source, "4xx"),
         (Blame::Access, "4xx"),
+        (Blame::Unknown, "4xx"),
+        (Blame::Mismatch, "4xx"),
+        (Blame::InUse, "4xx"),
         (Blame::Spec, "4xx"),
         (Blame::Capacity, "4xx"),
         (Blame::Room, "internal"),

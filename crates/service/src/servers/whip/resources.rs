@@ -1,0 +1,138 @@
+//! The WHIP sessions of this machine: what a client may do to its own, whichever way its request comes.
+
+use super::headers::IfMatch;
+use super::media::Control;
+use crate::control::{BoxFuture, ControlPlane, Serving, WhipAnswer, WhipHandler, WhipRefusal, WhipRequest, WhipWhy};
+use model::{Fault, ResourceId, Secret};
+use rtc::Refusal;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// See the [module](self). Clones share one list.
+#[derive(Clone, Default)]
+pub(super) struct Resources {
+    all: Arc<Mutex<HashMap<ResourceId, Arc<Resource>>>>,
+}
+
+/// One session.
+struct Resource {
+    key: Secret,
+    control: Arc<dyn Control>,
+}
+
+/// Keeps a session on the list, and reachable from other machines; dropping it takes it off.
+pub(super) struct Listed {
+    resources: Resources,
+    resource: ResourceId,
+    _serving: Serving,
+}
+
+impl Resources {
+    /// Puts a session on the list.
+    pub(super) async fn add(
+        &self,
+        resource: ResourceId,
+        key: Secret,
+        control: Arc<dyn Control>,
+        plane: &dyn ControlPlane,
+    ) -> Result<Listed, Fault> {
+        let entry = Arc::new(Resource { key, control });
+        let for_others = entry.clone();
+        let handler: WhipHandler = Arc::new(move |key, request| -> BoxFuture<'static, _> {
+            let entry = for_others.clone();
+            Box::pin(async move { entry.handle(&key, request).await })
+        });
+        let serving = plane.serve_whip(&resource, handler).await?;
+        self.lock().insert(resource.clone(), entry);
+        Ok(Listed { resources: self.clone(), resource, _serving: serving })
+    }
+
+    /// Does what is asked, here or where the session runs. Each key that was shown is tried.
+    pub(super) async fn ask(
+        &self,
+        resource: &ResourceId,
+        keys: &[Secret],
+        request: WhipRequest,
+        plane: &dyn ControlPlane,
+    ) -> Result<WhipAnswer, WhipRefusal> {
+        let mut refusal = WhipRefusal::gone();
+        for key in keys {
+            let here = self.lock().get(resource).cloned();
+            let answer = match here {
+                Some(entry) => entry.handle(key, request.clone()).await,
+                None => plane.ask_whip(resource, key, request.clone()).await,
+            };
+            match answer {
+                Err(refused) if refused.why == WhipWhy::WrongKey => refusal = refused,
+                answer => return answer,
+            }
+        }
+        Err(refusal)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ResourceId, Arc<Resource>>> {
+        // Held for single map operations only, which cannot leave it half done.
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.resources.lock().remove(&self.resource);
+    }
+}
+
+impl Resource {
+    async fn handle(&self, key: &Secret, request: WhipRequest) -> Result<WhipAnswer, WhipRefusal> {
+        if !same(key.expose().as_bytes(), self.key.expose().as_bytes()) {
+            return Err(WhipRefusal::new(WhipWhy::WrongKey, "this key is not that of the WHIP session"));
+        }
+        match request {
+            WhipRequest::Delete if self.control.close() => Ok(WhipAnswer::default()),
+            WhipRequest::Delete => Err(WhipRefusal::gone()),
+            WhipRequest::Ice { if_match, fragment } => self.ice(&IfMatch::read(&if_match), &fragment).await,
+        }
+    }
+
+    async fn ice(&self, condition: &IfMatch, fragment: &str) -> Result<WhipAnswer, WhipRefusal> {
+        match condition {
+            IfMatch::Missing => Err(unconditional()),
+            IfMatch::Any => {
+                let restarted = self.control.restart(fragment).await.map_err(refusal)?;
+                Ok(WhipAnswer { fragment: restarted.fragment, etag: etag(&restarted.ice_session) })
+            }
+            tags if tags.names(&self.control.ice_session()) => {
+                self.control.trickle(fragment).await.map_err(refusal)?;
+                Ok(WhipAnswer::default())
+            }
+            IfMatch::Tags(_) => Err(refusal(Refusal::OtherIceSession)),
+        }
+    }
+}
+
+/// What to say where a request names no ICE session.
+pub(super) fn unconditional() -> WhipRefusal {
+    let text = "If-Match is missing: send the ETag of the WHIP session to add candidates, or * to restart ICE";
+    WhipRefusal::new(WhipWhy::Unconditional, text)
+}
+
+/// The entity tag of an ICE session.
+pub(super) fn etag(ice_session: &str) -> String {
+    format!("\"{ice_session}\"")
+}
+
+fn refusal(refusal: Refusal) -> WhipRefusal {
+    let why = match &refusal {
+        Refusal::Unreadable(_) => WhipWhy::Malformed,
+        Refusal::OtherIceSession => WhipWhy::OtherIceSession,
+        Refusal::Gone => return WhipRefusal::gone(),
+        Refusal::Full => WhipWhy::Unreachable,
+        _ => WhipWhy::Unprocessable,
+    };
+    WhipRefusal::new(why, refusal.to_string())
+}
+
+/// Whether two secrets are the same, in a time that tells nothing of how far they are.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}

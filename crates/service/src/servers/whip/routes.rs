@@ -1,0 +1,170 @@
+//! What each request is answered with.
+
+use super::answers::{self, Place};
+use super::headers::{self, FRAGMENT, IfMatch, SDP, Target};
+use super::{Request, Shared, body};
+use crate::control::WhipRequest;
+use crate::http::Peer;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG};
+use axum::http::{HeaderValue, Method, StatusCode, request::Parts};
+use axum::response::Response;
+use model::{Blame, Fault, ResourceId, Secret};
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// Answers any request.
+pub(super) async fn answer(State(shared): State<Arc<Shared>>, request: axum::extract::Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let response = match (parts.uri.path(), Target::read(parts.uri.path())) {
+        (path @ ("/health" | "/availability"), _) if parts.method != Method::POST => page(&shared, path, &parts.method),
+        (_, None) => {
+            answers::words(StatusCode::NOT_FOUND, "nothing is here; publish with POST to /{app} or /{app}/{key}")
+        }
+        (_, Some(target)) if target.resource.is_some() => session(&shared, &parts, target, body).await,
+        (_, Some(target)) => endpoint(&shared, &parts, target, body).await,
+    };
+    answers::for_all_origins(response)
+}
+
+/// As on `health_port`.
+fn page(shared: &Shared, path: &str, method: &Method) -> Response {
+    match *method {
+        Method::OPTIONS => answers::options(Place::Page, Vec::new()),
+        Method::GET | Method::HEAD if path == "/health" => answers::words(StatusCode::OK, "Healthy"),
+        Method::GET | Method::HEAD if shared.load.can_accept_any() => answers::words(StatusCode::OK, "Available"),
+        Method::GET | Method::HEAD => answers::words(StatusCode::SERVICE_UNAVAILABLE, "No availability"),
+        _ => answers::wrong_method(Place::Page, method),
+    }
+}
+
+async fn endpoint(shared: &Shared, parts: &Parts, target: Target, body: Body) -> Response {
+    match parts.method {
+        Method::POST => publish(shared, parts, target, body).await,
+        Method::OPTIONS => answers::options(Place::Endpoint, links(shared, parts, &target).await),
+        _ => answers::wrong_method(Place::Endpoint, &parts.method),
+    }
+}
+
+/// What a client is told of STUN and TURN before it offers. Credentials are for those who show a key in a header: a browser's
+/// own question never has one.
+async fn links(shared: &Shared, parts: &Parts, target: &Target) -> Vec<HeaderValue> {
+    if shared.links.has_turn() && parts.headers.contains_key(AUTHORIZATION) {
+        for key in headers::keys(&parts.headers, target) {
+            if let Ok(found) = shared.control.lookup(&key).await {
+                return shared.links.all(&found.spec.ingress_id.0, SystemTime::now());
+            }
+        }
+        charge(parts);
+    }
+    shared.links.public()
+}
+
+/// POST: an offer (RFC 9725 §4.2).
+async fn publish(shared: &Shared, parts: &Parts, target: Target, body: Body) -> Response {
+    let keys = headers::keys(&parts.headers, &target);
+    if keys.is_empty() {
+        return answers::last(no_key());
+    }
+    if !headers::has_type(&parts.headers, SDP) {
+        return answers::last(answers::wrong_type(&parts.method, SDP));
+    }
+    let offer = match body::read(&parts.headers, body).await {
+        Ok(offer) => offer,
+        Err(response) => return response,
+    };
+    let (answer, answered) = oneshot::channel();
+    let (peer, agent) = (address(parts), headers::agent(&parts.headers));
+    let request = Request { keys, app: target.app, peer, agent, offer, control: shared.handles(), answer };
+    if shared.requests.try_send(request).is_err() {
+        return answers::fault(&Fault::passing(Blame::Capacity, "the server is busy; try again in a moment"));
+    }
+    let response = match timeout(super::ANSWER, answered).await {
+        Ok(Ok(response)) => response,
+        _ => answers::fault(&Fault::passing(Blame::Us, "the offer was not answered in time; try again")),
+    };
+    refused_for_key(parts, response)
+}
+
+/// A key that is not right costs its connection, and its address a little patience.
+fn refused_for_key(parts: &Parts, response: Response) -> Response {
+    match response.status() {
+        StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {
+            charge(parts);
+            answers::last(response)
+        }
+        _ => response,
+    }
+}
+
+/// What a session is asked (RFC 9725 §4.2, §4.3).
+async fn session(shared: &Shared, parts: &Parts, target: Target, body: Body) -> Response {
+    let keys = headers::keys(&parts.headers, &target);
+    let Some(resource) = target.resource else { return answers::empty(StatusCode::NOT_FOUND) };
+    match parts.method {
+        Method::OPTIONS => answers::options(Place::Session, Vec::new()),
+        Method::DELETE | Method::PATCH if keys.is_empty() => answers::last(no_key()),
+        Method::DELETE => ask(shared, parts, &resource, &keys, WhipRequest::Delete).await,
+        Method::PATCH => patch(shared, parts, &resource, &keys, body).await,
+        _ => answers::wrong_method(Place::Session, &parts.method),
+    }
+}
+
+/// PATCH: candidates, or new credentials for ICE. The body may be a bare fragment or a whole SDP, as the Go ingress wants it.
+async fn patch(shared: &Shared, parts: &Parts, resource: &ResourceId, keys: &[Secret], body: Body) -> Response {
+    if !headers::has_type(&parts.headers, FRAGMENT) {
+        return answers::last(answers::wrong_type(&parts.method, FRAGMENT));
+    }
+    let fragment = match body::read(&parts.headers, body).await {
+        Ok(fragment) => fragment,
+        Err(response) => return response,
+    };
+    let if_match = headers::if_match(&parts.headers);
+    if IfMatch::read(&if_match) == IfMatch::Missing {
+        return answers::refusal(&super::resources::unconditional());
+    }
+    ask(shared, parts, resource, keys, WhipRequest::Ice { if_match, fragment }).await
+}
+
+async fn ask(shared: &Shared, parts: &Parts, resource: &ResourceId, keys: &[Secret], request: WhipRequest) -> Response {
+    let deletes = request == WhipRequest::Delete;
+    let answer = match shared.resources.ask(resource, keys, request, &*shared.control).await {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            tracing::debug!(peer = %address(parts), %resource, method = %parts.method, reason = %refusal, "WHIP request refused");
+            return refused_for_key(parts, answers::refusal(&refusal));
+        }
+    };
+    tracing::info!(peer = %address(parts), %resource, method = %parts.method, "WHIP request done");
+    if deletes {
+        return answers::empty(StatusCode::OK);
+    }
+    if answer.fragment.is_empty() {
+        return answers::empty(StatusCode::NO_CONTENT);
+    }
+    let mut response = Response::new(Body::from(answer.fragment));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(FRAGMENT));
+    if let Ok(etag) = HeaderValue::try_from(answer.etag) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response
+}
+
+fn no_key() -> Response {
+    let text = "no stream key was given: send it as Authorization: Bearer {key}, or in the path as /{app}/{key}";
+    answers::words(StatusCode::UNAUTHORIZED, text)
+}
+
+fn address(parts: &Parts) -> std::net::SocketAddr {
+    let nobody = || std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+    parts.extensions.get::<Peer>().map_or_else(nobody, |peer| peer.address)
+}
+
+fn charge(parts: &Parts) {
+    if let Some(peer) = parts.extensions.get::<Peer>() {
+        peer.charge();
+    }
+}
