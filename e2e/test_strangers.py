@@ -266,7 +266,9 @@ def crowded_stack():
     """A stack that lets one address open as many connections as it likes, up to a bound on all."""
     from conftest import run
 
-    for s in run(Stack("rtmp_max_connections: 310\nrtmp_max_connections_per_address: 1000")):
+    # As systemd starts programs: few open files allowed, but more to be had for the asking.
+    wrap = ["prlimit", "--nofile=128:4096"]
+    for s in run(Stack("rtmp_max_connections: 310\nrtmp_max_connections_per_address: 1000", wrap=wrap)):
         yield s.start()
 
 
@@ -315,3 +317,29 @@ async def test_an_address_that_opens_too_many(stack):
     finally:
         for connection in crowd:
             connection.close()
+
+
+def try_keys(port, count):
+    """The distinct words that so many wrong keys are answered with."""
+    words = set()
+    for i in range(count):
+        with RtmpClient(port) as stranger:
+            try:
+                stranger.connect()
+                stranger.publish(f"nosuchkey{i:05}")
+            except Refused as refusal:
+                words.add(refusal.description)
+            except ConnectionError:
+                words.add("closed")
+    return words
+
+
+async def test_who_tries_keys_does_not_fill_the_log(stack):
+    """Every guess is counted; the log shows some and says how many it does not show."""
+    before = len([line for line in stack.ingress.text().splitlines() if "no ingress has this stream key" in line])
+    counted = stack.metric("ingress_rtmp_publishes_total", answer="refused")
+    words = await asyncio.to_thread(try_keys, stack.port["rtmp"], 60)
+    assert any("no ingress has this stream key" in w for w in words)
+    assert stack.metric("ingress_rtmp_publishes_total", answer="refused") >= counted + 40
+    lines = [line for line in stack.ingress.text().splitlines() if "no ingress has this stream key" in line][before:]
+    assert len(lines) <= 45, "20 in ten seconds, and the test may lie across two"

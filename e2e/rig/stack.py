@@ -60,13 +60,14 @@ def livekit_binary():
 class Stack:
     """What a deployment consists of. Nothing runs until it is started; `stop` ends what was and removes the directory.
 
-    `patient` gives livekit-server settings for busy machines; without it, it is as it comes."""
+    `patient` gives livekit-server settings for busy machines; without it, it is as it comes. `wrap` is what the ingress is
+    started through, such as prlimit."""
 
-    def __init__(self, ingress_yaml="", webhook=None, ports=None, patient=True):
+    def __init__(self, ingress_yaml="", webhook=None, ports=None, patient=True, wrap=()):
         self.dir = Path(tempfile.mkdtemp(prefix="ingress-e2e-"))
         wanted = [(ports or {}).get(name) for name in PORT_NAMES]
         self.port = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES), wanted)))
-        self.ingress_yaml, self.webhook, self.patient = ingress_yaml, webhook, patient
+        self.ingress_yaml, self.webhook, self.patient, self.wrap = ingress_yaml, webhook, patient, wrap
         self.programs = []
         self.redis = self.livekit = self.ingress = None
         self.http_url = f"http://127.0.0.1:{self.port['livekit']}"
@@ -152,7 +153,7 @@ cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost
         """Starts the ingress; with `wait`, until it says that it takes sessions."""
         config = self.dir / f"{name}.yaml"
         config.write_text(self.ingress_config())
-        self.ingress = self.program(name, [ingress_binary(), "--config", config])
+        self.ingress = self.program(name, [*self.wrap, ingress_binary(), "--config", config])
         if wait:
             self.ingress.wait_port(self.port["rtmp"])
             self.wait_available()

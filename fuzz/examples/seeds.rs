@@ -96,6 +96,61 @@ fn main() {
     write("amf", "connect", &encode_all(&connect()));
     configurations();
     messages();
+    machines();
+}
+
+fn machines() {
+    use psrpc::envelope::{ClaimRequest, ClaimResponse, Envelope, Request, Response};
+    let (request_id, server_id) = ("REQ_1".to_owned(), "SRV_1".to_owned());
+    let body = Bytes::from_static(b"\x0a\x04IN_1");
+    let request = Request {
+        request_id: request_id.clone(),
+        client_id: "CLI_1".into(),
+        sent_at: 1,
+        expiry: 3_000_000_000,
+        multi: false,
+        request: None,
+        metadata: [("trace".to_owned(), "x".to_owned())].into(),
+        raw_request: body.clone(),
+    };
+    let response = Response {
+        request_id: request_id.clone(),
+        server_id: server_id.clone(),
+        sent_at: 2,
+        response: None,
+        error: "no".into(),
+        code: "not_found".into(),
+        raw_response: body,
+    };
+    let bid = ClaimRequest { request_id: request_id.clone(), server_id: server_id.clone(), affinity: 0.5 };
+    for (name, envelope) in [
+        ("request", Envelope::Request(request)),
+        ("response", Envelope::Response(response)),
+        ("bid", Envelope::ClaimRequest(bid)),
+        ("choice", Envelope::ClaimResponse(ClaimResponse { request_id, server_id })),
+    ] {
+        write("psrpc_envelope", name, &envelope.encode());
+    }
+    // What happens, as `session_life` numbers it, each a tenth of a second after the one before.
+    let life = |what: &[u8]| [&[0][..], &what.iter().flat_map(|w| [*w, 1]).collect::<Vec<_>>()].concat();
+    write("session_life", "push", &life(&[0x60, 20, 0x94, 1, 0x81, 4, 20, 0x94, 5, 9, 11]));
+    write("session_life", "crashes", &life(&[0x60, 20, 1, 4, 7, 7, 20, 7, 11]));
+    write("session_life", "unusable", &life(&[0x60, 2, 0x82, 3, 1, 4, 10, 11]));
+    write("session_life", "deleted", &life(&[0x60, 20, 1, 4, 13, 5, 11]));
+    let frame = |flags: u8, wait: u8, time: i32| [&[flags, wait][..], &time.to_be_bytes()].concat();
+    let steady: Vec<u8> = (0..40).flat_map(|i| [frame(0, 20, i * 40), frame(1, 20, i * 40 + 10)].concat()).collect();
+    write("timeline", "steady", &steady);
+    write(
+        "timeline",
+        "jumps",
+        &[&steady[..120], &frame(0x18, 5, 9), &steady, &frame(0x1a, 5, -9), &steady[..60]].concat(),
+    );
+    let burst: Vec<u8> = (0..60).flat_map(|i| frame(0, u8::from(i == 20) * 250, i * 40)).collect();
+    write(
+        "timeline",
+        "stall",
+        &burst.iter().enumerate().map(|(i, b)| if i == 120 { b | 4 } else { *b }).collect::<Vec<_>>(),
+    );
 }
 
 fn connections() {

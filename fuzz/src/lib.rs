@@ -1,4 +1,4 @@
-//! Fuzz targets: each takes any bytes and panics if a parser or the RTMP engine breaks one of its promises.
+//! Fuzz targets: each takes any bytes and panics if a parser or a state machine breaks one of its promises.
 //!
 //! `cargo test -p fuzz` replays `seeds/` with the stable compiler. `cargo-fuzz/` is a workspace of its own that hands the same
 //! functions to libFuzzer:
@@ -14,16 +14,18 @@
 #![forbid(unsafe_code)]
 
 mod engine;
+mod machines;
 mod parsers;
 
 pub use engine::{op, rtmp_chunks, rtmp_connection};
+pub use machines::{psrpc_envelope, session_life, timeline};
 pub use parsers::{amf, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, link_messages, sound_configs};
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by name; `seeds/` has a directory for each.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("rtmp_connection", rtmp_connection),
     ("rtmp_chunks", rtmp_chunks),
     ("amf", amf),
@@ -34,4 +36,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("av1_config", av1_config),
     ("sound_configs", sound_configs),
     ("link_messages", link_messages),
+    ("psrpc_envelope", psrpc_envelope),
+    ("session_life", session_life),
+    ("timeline", timeline),
 ];

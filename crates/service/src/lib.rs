@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod control;
+mod descriptors;
 pub mod http;
 pub mod load;
 mod pulling;

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// How long sessions may take to end in order: leaving a room is bounded by 1.5 s, and so is nearly all of it.
 const STOP: Duration = Duration::from_secs(5);
@@ -49,6 +49,9 @@ pub fn run(config: Config, warnings: &[Warning], children: Children) -> Result<(
     let _ = telemetry::install(&config.logging, &config.service_name, &node_id);
     for warning in warnings {
         warn!("configuration: {warning}");
+    }
+    if let Some(words) = crate::descriptors::raise(config.rtmp.max_connections) {
+        warn!("{words}");
     }
     let cpu = Cpu::find(&Roots::default(), std::env::var("LIVEKIT_CPU_REQUEST").ok().as_deref());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -221,7 +224,8 @@ async fn answer(sessions: Arc<Sessions>, metrics: Metrics, request: rtmp::Reques
             sessions.start(admitted, source);
         }
         Err(fault) => {
-            warn!(%peer, encoder, key = %request.key, reason = %fault, "publisher refused");
+            // The server logs refusals, but not without end.
+            debug!(%peer, encoder, key = %request.key, reason = %fault, "publisher refused");
             metrics.publish(InputKind::Rtmp, PublishStatus::from(&fault));
             request.reject(fault);
         }

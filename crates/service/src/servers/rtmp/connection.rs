@@ -265,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             match event {
                 Event::Publish { app, key, encoder } => end = self.request(app, key, encoder),
                 Event::Media(media) => self.media(media),
-                Event::Warning(text) => tracing::warn!(peer = %self.peer, key = %self.shown_key(), text, "RTMP stream"),
+                Event::Warning(text) => self.warn(&text),
                 Event::Finished => end = Some(End::Finished),
             }
         }
@@ -317,6 +317,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             }
         }
         None
+    }
+
+    /// Words about the stream, of which a connection has a few; from who is not let in yet, not without end.
+    fn warn(&self, text: &str) {
+        if self.events.is_some() || self.shared.admission.may_log().is_some() {
+            tracing::warn!(peer = %self.peer, key = %self.shown_key(), text, "RTMP stream");
+        }
     }
 
     fn shown_key(&self) -> String {

@@ -1,0 +1,114 @@
+//! State machines under any sequence of operations: a session's life and its timeline; and psrpc's envelopes, which any peer on
+//! Redis may send.
+
+use bytes::Bytes;
+use model::{Blame, Fault, Kind, MediaTime, SourceTracks};
+use psrpc::envelope::Envelope;
+use session::state::{Action, Input, Session, Stop};
+use session::timeline::Timeline;
+use session::{SourceEnd, Status};
+use std::time::{Duration, Instant};
+
+/// What a session is told: one byte for what, one for how much time has passed before, in units of 100 ms.
+///
+/// Promises: PUBLISHING at the most once; one last report unless the ingress was deleted; one release, and nothing after it;
+/// source and room are let go of once; a session that lives has a deadline; and deadlines alone bring it to its end.
+pub fn session_life(data: &[u8]) {
+    let Some((&kind, data)) = data.split_first() else { return };
+    let mut now = Instant::now();
+    let (mut session, mut all) = Session::new(kind & 1 == 0, now);
+    let mut deleted = false;
+    for &[what, wait] in data.as_chunks::<2>().0 {
+        now += Duration::from_millis(100) * u32::from(wait);
+        let input = input(what);
+        let live = !session.ended();
+        deleted |= live && input == Input::Stop(Stop::Deleted);
+        let actions = session.step(input, now);
+        assert!(live || actions.is_empty(), "{actions:?} after the end");
+        assert_eq!(session.deadline().is_none(), session.ended());
+        all.extend(actions);
+    }
+    let mut ticks = 0;
+    while let Some(deadline) = session.deadline() {
+        now = now.max(deadline);
+        all.extend(session.step(Input::Tick, now));
+        ticks += 1;
+        assert!(ticks < 10, "deadlines do not end it: {session:?}");
+    }
+    let count = |f: fn(&Action) -> bool| all.iter().filter(|a| f(a)).count();
+    assert_eq!(all.last(), Some(&Action::Release));
+    assert_eq!(count(|a| matches!(a, Action::Release)), 1);
+    assert!(count(|a| matches!(a, Action::Report(Status::Publishing, _))) <= 1);
+    assert_eq!(count(|a| matches!(a, Action::Report(s, _) if s.is_final())), usize::from(!deleted));
+    assert_eq!(count(|a| matches!(a, Action::StopSource(_))), 1);
+    assert_eq!(count(|a| matches!(a, Action::LeaveRoom)), 1);
+}
+
+fn input(what: u8) -> Input {
+    let kind = if what & 0x80 == 0 { Kind::Video } else { Kind::Audio };
+    let fault = |blame| Fault::new(blame, "words");
+    match what & 0x1f {
+        0 => Input::Announced(SourceTracks { video: what & 0x20 != 0, audio: what & 0x40 != 0 }),
+        1 => Input::Decodable(kind),
+        2 => Input::Unusable(kind, "no decoder".into()),
+        3 => Input::Configured(kind),
+        4 => Input::MediaOut,
+        5 => Input::SourceEnded(SourceEnd::Finished),
+        6 => Input::SourceEnded(SourceEnd::Lost(fault(Blame::Source))),
+        7 => Input::TranscoderCrashed("signal 11".into()),
+        8 => Input::TranscoderFailed("nothing to decode".into()),
+        9 => Input::TranscoderFinished,
+        10 => Input::RoomClosed(fault(Blame::Room)),
+        11 => Input::RoomLeft,
+        12 => Input::Stop(Stop::Updated),
+        13 => Input::Stop(Stop::Deleted),
+        14 => Input::Stop(Stop::Shutdown),
+        15..20 => Input::Tick,
+        _ => Input::SourceFrame(kind),
+    }
+}
+
+/// Frames on a timeline: each is a byte for its track and its reordering, a byte for how many milliseconds passed, and its
+/// decode time in milliseconds as 32 bits with a sign, scaled so that a few steps reach the extremes.
+///
+/// Promises: no panic; decode times of a track strictly rise, lie at zero or later, and are never more than a stall ahead of the
+/// time that really passed.
+pub fn timeline(data: &[u8]) {
+    let start = Instant::now() + Duration::from_secs(100_000);
+    let (mut line, mut now) = (Timeline::new(), start);
+    let mut last = [None::<MediaTime>; 2];
+    for &[flags, wait, a, b, c, d] in data.as_chunks::<6>().0 {
+        now += Duration::from_millis(u64::from(wait) * if flags & 4 != 0 { 100 } else { 1 });
+        let scale = [1, 1_000, 1 << 30, 1 << 40][usize::from(flags >> 3 & 3)];
+        let time = i64::from(i32::from_be_bytes([a, b, c, d])).saturating_mul(scale);
+        let dts = MediaTime::from_millis(time.clamp(i64::MIN / 4_000_000, i64::MAX / 4_000_000));
+        let pts = dts + MediaTime::from_millis(i64::from(flags & 0xe0));
+        let kind = if flags & 1 == 0 { Kind::Video } else { Kind::Audio };
+        if flags & 2 != 0 && flags & 0x18 == 0x18 {
+            line.restart();
+        }
+        let placed = line.place(kind, dts, pts, now);
+        let before = last[usize::from(flags & 1)].replace(placed.dts);
+        assert!(before.is_none_or(|b| placed.dts > b), "{before:?} then {placed:?}");
+        assert!(placed.dts >= MediaTime::ZERO && placed.pts >= MediaTime::ZERO);
+        let _ = line.wall(placed.pts, now);
+    }
+}
+
+/// A message as it comes from Redis. Promise: what is read comes back the same when it is written and read again.
+pub fn psrpc_envelope(data: &[u8]) {
+    let Some(envelope) = Envelope::decode(Bytes::copy_from_slice(data)) else { return };
+    match &envelope {
+        Envelope::Request(request) => drop(request.body()),
+        Envelope::Response(response) => drop(response.body()),
+        Envelope::ClaimRequest(_) | Envelope::ClaimResponse(_) => {}
+    }
+    let again = Envelope::decode(envelope.encode()).expect("what was written can be read");
+    // As text: NaN is not equal to itself, and maps have no order.
+    if let (Envelope::Request(one), Envelope::Request(two)) = (&envelope, &again) {
+        assert_eq!(one, two);
+    } else {
+        assert_eq!(format!("{envelope:?}"), format!("{again:?}"));
+    }
+    assert_eq!(psrpc::envelope::lock_key(data).len(), 44);
+}
