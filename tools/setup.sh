@@ -55,10 +55,13 @@ missing_packages() {
   pkg-config --exists "gstreamer-app-1.0 >= $GST_MIN" 2>/dev/null || echo libgstreamer-plugins-base1.0-dev
   have gst-inspect-1.0 || echo gstreamer1.0-tools
   { gst_element opusenc && gst_element videoscale; } || echo gstreamer1.0-plugins-base
-  { gst_element vp8enc && gst_element flvdemux; } || echo gstreamer1.0-plugins-good
-  gst_element h264parse || echo gstreamer1.0-plugins-bad
+  { gst_element vp8enc && gst_element flvdemux && gst_element rtspsrc; } || echo gstreamer1.0-plugins-good
+  { gst_element h264parse && gst_element srtsrc; } || echo gstreamer1.0-plugins-bad
   gst_element x264enc || echo gstreamer1.0-plugins-ugly
   gst_element avdec_h264 || echo gstreamer1.0-libav
+  # An RTSP server for the tests, by the system's own Python.
+  /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
+    printf '%s\n' python3-gi gir1.2-gst-rtsp-server-1.0
 }
 
 setup_system() {

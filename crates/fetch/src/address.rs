@@ -43,7 +43,8 @@ impl Address {
             "http" => Scheme::Http,
             "https" => Scheme::Https,
             "srt" => Scheme::Srt,
-            "rtsp" | "rtspt" => Scheme::Rtsp,
+            // GStreamer's own names for RTSP over TCP and over UDP only.
+            "rtsp" | "rtspt" | "rtspu" => Scheme::Rtsp,
             "rtsps" => Scheme::Rtsps,
             other => return Err(Error::Scheme(other.chars().take(20).collect())),
         };
@@ -116,6 +117,11 @@ impl Address {
         let _ = self.url.set_username(other.url.username());
         let _ = self.url.set_password(other.url.password());
         self
+    }
+
+    /// The whole address but for its login.
+    pub fn without_login(&self) -> String {
+        format!("{}://{}{}", self.url.scheme(), self.authority(), self.path_and_query())
     }
 
     /// The same with an IP address in the place of the host and without login: for libraries that would look the name up again.

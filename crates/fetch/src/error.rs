@@ -33,6 +33,8 @@ pub enum Error {
     /// 401, 403 and 407.
     #[error("{host} does not let us in: it answers {status}{}", if *.status == 401 { " (a login is wanted or wrong)" } else { "" })]
     Forbidden { host: String, status: u16 },
+    #[error("the file is empty")]
+    Empty,
     /// Any other status that is no success.
     #[error("{host} answers with an error: {status}")]
     Status { host: String, status: u16 },

@@ -50,17 +50,17 @@ struct Cursor {
 }
 
 impl RangeFile {
-    /// The file that an answer to `Range: bytes=0-` opened; `asked` is the address before redirects, which may lead elsewhere
+    /// The file that an answer to `Range: bytes=0-` opened, of which `head` was read already; `asked` is the address before redirects, which may lead elsewhere
     /// by the next request. The answer back if its server gives no ranges.
     ///
     /// # Errors
     /// The response, as it was.
-    pub fn open(client: Client, asked: Address, response: Response) -> Result<Self, Box<Response>> {
+    pub fn open(client: Client, asked: Address, response: Response, head: &[u8]) -> Result<Self, Box<Response>> {
         let Some((0, Some(length))) = response.range.filter(|_| response.status == 206) else {
             return Err(Box::new(response));
         };
         let (tag, content_type) = (response.tag.clone(), response.content_type.clone());
-        let first = Cursor { block: 0, response, rest: Vec::new(), used: Instant::now() };
+        let first = Cursor { block: 0, response, rest: head.to_vec(), used: Instant::now() };
         Ok(Self { client, address: asked, length, tag, content_type, blocks: VecDeque::new(), cursors: vec![first] })
     }
 
@@ -226,7 +226,7 @@ mod tests {
     fn open(address: &Address) -> RangeFile {
         let client = Client::new(PullGuard::default(), &PullLimits::default());
         let response = client.get(address, Some((0, None))).unwrap();
-        RangeFile::open(client, address.clone(), response).unwrap()
+        RangeFile::open(client, address.clone(), response, &[]).unwrap()
     }
 
     fn data(n: usize) -> Vec<u8> {

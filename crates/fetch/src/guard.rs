@@ -139,6 +139,24 @@ pub fn check_host(guard: &PullGuard, host: &str) -> Result<(), Error> {
     }
 }
 
+/// Whether a port may be opened here for a source to connect to. Whoever refuses private addresses has strangers as users, and
+/// those don't get to open ports.
+///
+/// # Errors
+/// [`Error::Denied`].
+pub fn guard_listener(guard: &PullGuard, host: &str) -> Result<(), Error> {
+    if guard.refuse_private && by_name(guard, host) != Some(true) && !listed(&guard.allow, host) {
+        let why = "this server opens no ports for its users".to_owned();
+        return Err(Error::Denied { host: host.to_owned(), why });
+    }
+    Ok(())
+}
+
+fn listed(rules: &[HostRule], host: &str) -> bool {
+    let Ok(ip) = host.parse::<IpAddr>() else { return false };
+    rules.iter().any(|rule| matches!(rule, HostRule::Range(range, bits) if in_range(ip, *range, *bits)))
+}
+
 /// Looks a host up; every address that comes out may be connected to. A name of which one address is refused is refused whole:
 /// which of them an attacker's server is reached by must not be a matter of luck.
 ///

@@ -175,6 +175,10 @@ impl Client {
             let head = self.read_head(&mut connection, to)?;
             // Interim responses (RFC 9110 §15.2) say nothing to us.
             if head.status >= 200 {
+                // From the first byte on a range can only be refused where there is none.
+                if head.status == 416 && range.is_some_and(|(from, _)| from == 0) {
+                    return Err(Error::Empty);
+                }
                 return self.judge(head, connection, to);
             }
         }

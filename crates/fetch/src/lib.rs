@@ -7,15 +7,18 @@
 
 mod address;
 mod body;
+mod crypt;
 mod error;
 mod file;
 mod guard;
+pub mod hls;
 mod http;
+pub mod playlist;
 mod socket;
 
 pub use address::{Address, Scheme};
 pub use body::{Chunks, Framing};
 pub use error::Error;
 pub use file::RangeFile;
-pub use guard::{Verdict, check_host, judge, resolve};
+pub use guard::{Verdict, check_host, guard_listener, judge, resolve};
 pub use http::{Client, Response};

@@ -27,7 +27,7 @@ pub(crate) fn job(config: &UrlConfig, spec: &IngressSpec) -> Result<PullJob, Fau
     // To the URL standard the listener's form, "srt://:9000", is no URL.
     let url = url.strip_prefix("srt://:").map_or(url.clone(), |rest| format!("srt://0.0.0.0:{rest}"));
     let parsed = Url::parse(&url).map_err(|_| fault("its URL can't be understood"))?;
-    if !matches!(parsed.scheme(), "http" | "https" | "srt" | "rtsp" | "rtsps") {
+    if !matches!(parsed.scheme(), "http" | "https" | "srt" | "rtsp" | "rtsps" | "rtspt" | "rtspu") {
         // Opens with the Go ingress's text: users search for it.
         return Err(fault("unsupported URL type: http, https, srt, rtsp and rtsps can be pulled"));
     }

@@ -251,7 +251,10 @@ impl Session {
                     actions.push(Action::Report(Status::Publishing, String::new()));
                 }
             }
-            Input::SourceEnded(SourceEnd::Finished) => self.drain(Cause::Finished, now, actions),
+            Input::SourceEnded(SourceEnd::Finished) => {
+                let cause = self.nothing_shown().map_or(Cause::Finished, Cause::Failed);
+                self.drain(cause, now, actions);
+            }
             Input::SourceEnded(SourceEnd::Lost(fault)) | Input::RoomClosed(fault) => {
                 self.drain(Cause::Failed(fault), now, actions);
             }
@@ -336,6 +339,16 @@ impl Session {
             self.video.published |= ready.video;
             actions.push(Action::Publish(ready));
         }
+    }
+
+    /// Words, if a source that can't come again has ended and nothing of it could be shown.
+    fn nothing_shown(&self) -> Option<Fault> {
+        if self.reusable || self.audio.decodable || self.video.decodable {
+            return None;
+        }
+        let reasons: Vec<_> = [&self.video, &self.audio].into_iter().filter_map(|t| t.unusable.clone()).collect();
+        let why = if reasons.is_empty() { "nothing in it could be decoded".to_owned() } else { reasons.join("; ") };
+        Some(Fault::new(Blame::Source, format!("the source has ended, and {why}")))
     }
 
     /// Words and the time to say them, if everything that the source has sent is unusable.

@@ -3,9 +3,13 @@
 
 mod caps;
 mod demux;
+mod hls;
+mod live;
 mod open;
 mod pace;
 mod reorder;
+mod rtsp;
+mod srt;
 mod stage;
 
 use crate::outbox::Outbox;

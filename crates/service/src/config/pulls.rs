@@ -59,7 +59,7 @@ fn alias(name: &str, url: &str) -> Result<Secret, String> {
     }
     let url = url.trim();
     let parsed = Url::parse(url).map_err(|_| "is not the address of a source, such as rtsp://host/path".to_owned())?;
-    if !matches!(parsed.scheme(), "http" | "https" | "srt" | "rtsp" | "rtsps") {
+    if !matches!(parsed.scheme(), "http" | "https" | "srt" | "rtsp" | "rtsps" | "rtspt" | "rtspu") {
         return Err("has a scheme that can't be pulled: http, https, srt, rtsp and rtsps are allowed".to_owned());
     }
     Ok(Secret::new(url))

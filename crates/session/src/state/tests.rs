@@ -57,9 +57,21 @@ fn a_push_begins_and_ends() {
 fn a_pull_ends_complete() {
     let t0 = Instant::now();
     let (mut session, _) = Session::new(false, t0);
+    session.step(Input::SourceFrame(Kind::Audio), t0);
+    session.step(Input::Decodable(Kind::Audio), t0);
     session.step(Input::SourceEnded(SourceEnd::Finished), t0);
     session.step(Input::TranscoderFinished, t0);
     assert_eq!(session.step(Input::RoomLeft, t0), [Action::Report(Status::Complete, String::new()), Action::Release]);
+}
+
+#[test]
+fn a_pull_of_which_nothing_could_be_shown_is_an_error() {
+    let t0 = Instant::now();
+    let (mut session, _) = Session::new(false, t0);
+    session.step(Input::SourceFrame(Kind::Video), t0);
+    session.step(Input::SourceEnded(SourceEnd::Finished), t0);
+    let last = session.step(Input::RoomLeft, t0);
+    assert!(matches!(&last[0], Action::Report(Status::Error, words) if words.contains("decoded")), "{last:?}");
 }
 
 #[test]

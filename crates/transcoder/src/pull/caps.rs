@@ -103,7 +103,9 @@ pub(super) fn config(caps: &gst::CapsRef) -> Option<(Media, u64)> {
     };
     let size = int("width").zip(int("height"));
     let rank = size.map_or(0, |(w, h)| u64::from(w) * u64::from(h));
-    Some((Media::VideoConfig(VideoConfig { codec, record: record(), size }), rank))
+    // What GStreamer 1.22 has of av1C is cut wrongly; sequence headers come with the key frames.
+    let record = if codec == VideoCodec::Av1 { Bytes::new() } else { record() };
+    Some((Media::VideoConfig(VideoConfig { codec, record, size }), rank))
 }
 
 fn sound(

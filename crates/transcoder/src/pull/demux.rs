@@ -9,9 +9,10 @@ use super::stage::{Kept, Stage};
 use crate::error::Error;
 use crate::strand::element;
 use gstreamer::{self as gst, prelude::*};
-use model::MediaTime;
+use model::{Kind, MediaTime};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Elements in one chain: a container in a container (ID3 before MP3) needs a few, and more is an attack.
 const DEEPEST: usize = 24;
@@ -30,12 +31,12 @@ struct Context {
     stage: Stage,
     bus: gst::Bus,
     shift: Shift,
+    pulls: bool,
     elements: Mutex<Vec<gst::Element>>,
     tails: Mutex<Vec<gst::Pad>>,
-    /// Tracks of this demultiplexer go on with those that another began (HLS after a discontinuity): by number.
-    adopt: Mutex<Vec<(model::Kind, usize)>>,
-    /// Whether the end of a pad is the end of its track.
-    last: bool,
+    tracks: Tracks,
+    /// Those of `tracks` that another demultiplexer began and that this one may go on with.
+    adopt: Mutex<Vec<(Kind, usize)>>,
 }
 
 /// A running demultiplexer. Dropping it stops it.
@@ -44,23 +45,49 @@ pub(crate) struct Demux {
     head: gst::Pad,
 }
 
-/// How a demultiplexer's tracks join the stage.
-pub(crate) struct Joins {
-    /// Where tracks go.
-    pub(crate) stage: Stage,
-    /// What becomes of timestamps.
-    pub(crate) shift: Shift,
-    /// Tracks to go on with.
-    pub(crate) adopt: Vec<(model::Kind, usize)>,
-    /// Whether tracks end with it.
-    pub(crate) last: bool,
+/// The tracks of one stream, which one demultiplexer after the other may fill: their kinds and numbers on the stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracks {
+    stage: Stage,
+    all: Arc<Mutex<Vec<(Kind, usize)>>>,
+    complete: Arc<AtomicBool>,
 }
 
-impl Joins {
-    /// Tracks of their own, with their own timestamps.
+impl Tracks {
+    /// None yet, on this stage.
     pub(crate) fn new(stage: &Stage) -> Self {
-        Self { stage: stage.clone(), shift: Arc::new(|t| t), adopt: Vec::new(), last: true }
+        Self { stage: stage.clone(), all: Arc::default(), complete: Arc::default() }
     }
+
+    /// The stream has come to its end.
+    pub(crate) fn end(&self) {
+        for (_, track) in lock(&self.all).iter() {
+            self.stage.end(*track);
+        }
+        self.complete();
+    }
+
+    /// A stream is there that can't be played.
+    pub(super) fn unknown(&self, what: String) {
+        self.stage.add_unknown(what);
+    }
+
+    /// No further track will come.
+    pub(super) fn complete(&self) {
+        if !self.complete.swap(true, Ordering::Relaxed) {
+            self.stage.complete();
+        }
+    }
+}
+
+/// Timestamps as they are.
+pub(crate) fn unshifted() -> Shift {
+    Arc::new(|t| t)
+}
+
+/// Timestamps of which the first becomes `at` (nanoseconds); `first` may be shared by demultiplexers with one clock.
+pub(crate) fn shifted(first: Arc<OnceLock<i64>>, at: i64) -> Shift {
+    Arc::new(move |t| t.saturating_sub(*first.get_or_init(|| t)).saturating_add(at))
 }
 
 /// What these first bytes of something are.
@@ -73,8 +100,8 @@ impl Demux {
     ///
     /// # Errors
     /// If nothing here can open it, in words.
-    pub(crate) fn pull(joins: Joins, kind: &gst::Caps, length: u64, reader: Reader) -> Result<Self, String> {
-        let context = Context::new(joins);
+    pub(crate) fn pull(tracks: &Tracks, kind: &gst::Caps, length: u64, reader: Reader) -> Result<Self, String> {
+        let context = Context::new(tracks, unshifted(), true);
         let reader = Mutex::new(reader);
         let (stage, query) = (context.stage.clone(), move |query: &mut gst::QueryRef| answer(query, length));
         let head = gst::Pad::builder(gst::PadDirection::Src)
@@ -112,8 +139,8 @@ impl Demux {
     ///
     /// # Errors
     /// If nothing here can open it, in words.
-    pub(crate) fn push(joins: Joins, kind: &gst::Caps) -> Result<Self, String> {
-        let context = Context::new(joins);
+    pub(crate) fn push(tracks: &Tracks, shift: Shift, kind: &gst::Caps) -> Result<Self, String> {
+        let context = Context::new(tracks, shift, false);
         let head = gst::Pad::builder(gst::PadDirection::Src).build();
         head.set_active(true).map_err(|e| e.to_string())?;
         plug(&context, &head, kind, 0)?;
@@ -121,6 +148,13 @@ impl Demux {
         head.push_event(gst::event::Caps::new(kind));
         head.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
         Ok(Self { context, head })
+    }
+
+    /// Takes a pad of another element's, whose caps may come later.
+    pub(crate) fn pad(tracks: &Tracks, shift: Shift, pad: &gst::Pad) -> Self {
+        let context = Context::new(tracks, shift, false);
+        later(&context, pad, 1);
+        Self { context, head: pad.clone() }
     }
 
     /// Hands over the next bytes; waits while enough is there. False if it takes no more.
@@ -149,14 +183,14 @@ impl Drop for Demux {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Context {
-    fn new(joins: Joins) -> Arc<Self> {
+    fn new(tracks: &Tracks, shift: Shift, pulls: bool) -> Arc<Self> {
         let bus = gst::Bus::new();
-        let stage = joins.stage.clone();
+        let stage = tracks.stage.clone();
         bus.set_sync_handler(move |_, message| {
             if let gst::MessageView::Error(error) = message.view() {
                 stage.fail(format!("it can't be read: {}", error.error().message()));
@@ -164,13 +198,14 @@ impl Context {
             gst::BusSyncReply::Drop
         });
         Arc::new(Self {
-            stage: joins.stage,
+            stage: tracks.stage.clone(),
             bus,
-            shift: joins.shift,
+            shift,
+            pulls,
             elements: Mutex::default(),
             tails: Mutex::default(),
-            adopt: Mutex::new(joins.adopt),
-            last: joins.last,
+            adopt: Mutex::new(lock(&tracks.all).clone()),
+            tracks: tracks.clone(),
         })
     }
 
@@ -213,15 +248,24 @@ fn plug(context: &Arc<Context>, pad: &gst::Pad, kind: &gst::CapsRef, depth: usiz
         Stream::Unknown(name) if depth == 0 => Err(format!("{name} can't be opened here")),
         Stream::Unknown(name) => {
             context.stage.add_unknown(name);
-            Ok(())
+            swallow(context, pad).map_err(told)
         }
         Stream::Ignored if depth == 0 => Err("this is not media".into()),
-        Stream::Ignored => Ok(()),
+        Stream::Ignored => swallow(context, pad).map_err(told),
     }?;
     // A file that is one stream has no demultiplexer to say so.
     if depth == 0 && matches!(caps::stream(kind), Stream::Media(_)) {
-        context.stage.complete();
+        context.tracks.complete();
     }
+    Ok(())
+}
+
+/// Lets come what nobody looks for: a pad without an end is a fault to a demultiplexer that has no other.
+fn swallow(context: &Arc<Context>, pad: &gst::Pad) -> Result<(), Error> {
+    let sink = gst::Pad::builder(gst::PadDirection::Sink).chain_function(|_, _, _| Ok(gst::FlowSuccess::Ok)).build();
+    sink.set_active(true)?;
+    link(pad, &sink)?;
+    lock(&context.tails).push(sink);
     Ok(())
 }
 
@@ -238,7 +282,7 @@ fn open(context: &Arc<Context>, pad: &gst::Pad, factory: &str, depth: usize) -> 
     let complete = Arc::downgrade(context);
     demux.connect_no_more_pads(move |_| {
         if let Some(context) = complete.upgrade() {
-            context.stage.complete();
+            context.tracks.complete();
         }
     });
     if let Some(only) = demux.static_pad("src") {
@@ -263,7 +307,9 @@ fn later(context: &Arc<Context>, pad: &gst::Pad, depth: usize) {
         if let Some(context) = context.upgrade() {
             tell(&context, plug(&context, pad, caps.caps(), depth));
             // Such elements have this one pad.
-            context.stage.complete();
+            if context.pulls || depth > 1 {
+                context.tracks.complete();
+            }
         }
         gst::PadProbeReturn::Remove
     });
@@ -289,7 +335,11 @@ fn finish(context: &Arc<Context>, pad: &gst::Pad, plan: &Plan) -> Result<(), Err
         let mut adopt = lock(&context.adopt);
         adopt.iter().position(|(kind, _)| *kind == plan.kind).map(|i| adopt.remove(i).1)
     };
-    let track = adopted.unwrap_or_else(|| context.stage.add(kept));
+    let track = adopted.unwrap_or_else(|| {
+        let track = context.stage.add(kept);
+        lock(&context.tracks.all).push((plan.kind, track));
+        track
+    });
     let tail = tail(context, track, plan.accepts)?;
     tail.set_active(true)?;
     let parsers: Vec<gst::Element> = plan.elements.iter().map(|f| element(f)).collect::<Result<_, _>>()?;
@@ -321,7 +371,9 @@ fn tail(context: &Arc<Context>, track: usize, accepts: &str) -> Result<gst::Pad,
     let flow = Arc::new(Mutex::new(Flow::default()));
     let (chain, events) = (Arc::clone(&flow), flow);
     let (stage, shift) = (context.stage.clone(), Arc::clone(&context.shift));
-    let (told, last) = (context.stage.clone(), context.last);
+    let told = context.stage.clone();
+    // A demultiplexer that reads a file by itself says when a track ends; of others the feeder knows.
+    let last = context.pulls;
     Ok(gst::Pad::builder_from_template(&template)
         .chain_function(move |_, _, buffer| {
             let unit = lock(&chain).segment.as_ref().and_then(|segment| unit(&buffer, segment, &shift));

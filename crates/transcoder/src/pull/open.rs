@@ -1,8 +1,9 @@
 //! Opening an address: what it is decides how it is read.
 
-use super::demux::{self, Demux, HEAD, Joins};
+use super::demux::{self, Demux, HEAD, Tracks};
 use super::stage::Stage;
-use fetch::{Address, Client, RangeFile, Response, Scheme};
+use super::{hls, rtsp, srt};
+use fetch::{Address, Client, RangeFile, Response, Scheme, playlist};
 use gstreamer as gst;
 use model::PullJob;
 
@@ -12,7 +13,8 @@ pub(crate) struct Source {
     pub(crate) stage: Stage,
     /// Whether it comes in real time, so that it must not be held up.
     pub(crate) live: bool,
-    _parts: Vec<Box<dyn Send>>,
+    /// What must live as long.
+    pub(crate) _parts: Vec<Box<dyn Send>>,
 }
 
 /// Opens the job's address.
@@ -28,20 +30,32 @@ pub(crate) fn open(job: &PullJob) -> Result<Source, String> {
             let response = client.get(&address, Some((0, None))).map_err(told)?;
             http(job, client, address, response)
         }
-        _ => Err("unsupported URL type".into()),
+        Scheme::Srt => srt::open(job, address),
+        Scheme::Rtsp | Scheme::Rtsps => rtsp::open(job, address),
     }
 }
 
-fn http(job: &PullJob, client: Client, address: Address, response: Response) -> Result<Source, String> {
+fn http(job: &PullJob, client: Client, address: Address, mut response: Response) -> Result<Source, String> {
     let size = response.range.and_then(|(_, whole)| whole).or(response.length);
     if let (Some(size), Some(allowed)) = (size, job.limits.file_size)
         && size > allowed
     {
         return Err(fetch::Error::TooLarge { size, allowed }.to_string());
     }
-    match RangeFile::open(client, address, response) {
-        Ok(file) => seekable(file),
-        Err(response) => streamed(*response),
+    let mut head = Vec::new();
+    while head.len() < HEAD {
+        match response.next_piece(HEAD - head.len()).map_err(|e| e.to_string())? {
+            Some(piece) => head.extend(piece),
+            None => break,
+        }
+    }
+    if playlist::is_playlist(&head) {
+        return hls::open(job, client, response, head);
+    }
+    let kind = kind(&head, &response.content_type)?;
+    match RangeFile::open(client, address, response, &head) {
+        Ok(file) => seekable(file, &kind),
+        Err(response) => streamed(*response, head, &kind),
     }
 }
 
@@ -60,27 +74,18 @@ fn kind(head: &[u8], content_type: &str) -> Result<gst::Caps, String> {
         .ok_or_else(words)
 }
 
-fn seekable(mut file: RangeFile) -> Result<Source, String> {
-    let head = file.read(0, HEAD).map_err(|e| e.to_string())?;
-    let kind = kind(&head, file.content_type())?;
+fn seekable(mut file: RangeFile, kind: &gst::Caps) -> Result<Source, String> {
     let stage = Stage::new(false);
     let length = file.length();
     let reader = Box::new(move |at, most| file.read(at, most).map_err(|e| e.to_string()));
-    let demux = Demux::pull(Joins::new(&stage), &kind, length, reader)?;
+    let demux = Demux::pull(&Tracks::new(&stage), kind, length, reader)?;
     Ok(Source { stage, live: false, _parts: vec![Box::new(demux)] })
 }
 
-fn streamed(mut response: Response) -> Result<Source, String> {
-    let mut head = Vec::new();
-    while head.len() < HEAD {
-        match response.next_piece(HEAD).map_err(|e| e.to_string())? {
-            Some(piece) => head.extend(piece),
-            None => break,
-        }
-    }
-    let kind = kind(&head, &response.content_type)?;
+fn streamed(mut response: Response, head: Vec<u8>, kind: &gst::Caps) -> Result<Source, String> {
     let stage = Stage::new(false);
-    let demux = Demux::push(Joins::new(&stage), &kind)?;
+    let tracks = Tracks::new(&stage);
+    let demux = Demux::push(&tracks, demux::unshifted(), kind)?;
     let fed = stage.clone();
     let feed = move || {
         let mut piece = Some(head);
@@ -94,7 +99,7 @@ fn streamed(mut response: Response) -> Result<Source, String> {
             };
         }
         demux.end();
-        fed.end_all();
+        tracks.end();
     };
     std::thread::Builder::new().name("feed".into()).spawn(feed).map_err(|e| e.to_string())?;
     Ok(Source { stage, live: false, _parts: Vec::new() })

@@ -47,9 +47,10 @@ impl Clock {
 /// # Errors
 /// Why it could not go on, in words.
 pub(crate) fn play(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
-    let until = Instant::now() + job.limits.timeout * 2;
-    let Some(kinds) = source.stage.chosen(until)? else {
-        return Err(format!("nothing that can be played came within {:?}", job.limits.timeout * 2));
+    // A live source says itself when it gives up; this is for one that brings nothing of use.
+    let patience = job.limits.timeout * 2 + if source.live { job.limits.reconnect } else { Duration::ZERO };
+    let Some(kinds) = source.stage.chosen(Instant::now() + patience)? else {
+        return Err(format!("nothing that can be played came within {patience:?}"));
     };
     let tracks = SourceTracks { video: kinds.contains(&Kind::Video), audio: kinds.contains(&Kind::Audio) };
     send(outbox, Media::Announced(tracks));

@@ -49,7 +49,8 @@ struct Track {
 struct State {
     tracks: Vec<Track>,
     unknown: Vec<String>,
-    complete: bool,
+    /// How many that fill have not yet said that no further track will come.
+    open: usize,
     first: Option<Instant>,
     chosen: Option<Vec<usize>>,
     bytes: usize,
@@ -82,8 +83,16 @@ impl Stage {
     /// Nothing yet. A live source is never held up: what is too much is dropped.
     pub(crate) fn new(live: bool) -> Self {
         let stage = Self::default();
-        stage.lock().live = live;
+        {
+            let mut state = stage.lock();
+            (state.live, state.open) = (live, 1);
+        }
         stage
+    }
+
+    /// One more that fills.
+    pub(crate) fn open(&self) {
+        self.lock().open += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,9 +118,10 @@ impl Stage {
         self.lock().unknown.push(what);
     }
 
-    /// No further track will come.
+    /// One that fills has no further track.
     pub(crate) fn complete(&self) {
-        self.lock().complete = true;
+        let mut state = self.lock();
+        state.open = state.open.saturating_sub(1);
         self.changed();
     }
 
@@ -173,13 +183,6 @@ impl Stage {
             state.bytes += bytes;
         }
         self.changed();
-    }
-
-    /// Everything has come to its end.
-    pub(crate) fn end_all(&self) {
-        let tracks = self.lock().tracks.len();
-        (0..tracks).for_each(|t| self.end(t));
-        self.complete();
     }
 
     /// Nothing more comes. The first word counts.
@@ -316,7 +319,7 @@ impl State {
             return false;
         }
         let ready = |t: &Track| t.ended || (t.known && t.head().is_some());
-        let all = self.complete && self.tracks.iter().all(ready) && self.tracks.iter().any(|t| t.known);
+        let all = self.open == 0 && self.tracks.iter().all(ready) && self.tracks.iter().any(|t| t.known);
         let waited = self.first.is_some_and(|f| f.elapsed() >= CHOICE);
         all || (waited && self.tracks.iter().any(|t| t.known && t.head().is_some()))
     }
@@ -353,7 +356,7 @@ impl State {
         if let Some(fault) = &self.fault {
             return Some(fault.clone());
         }
-        if !self.complete || playable {
+        if self.open > 0 || playable {
             return None;
         }
         Some(match self.unknown.as_slice() {
@@ -398,7 +401,7 @@ mod tests {
             assert!(stage.push(track, unit(at, 1)));
         }
         assert_eq!(stage.chosen(soon()), Ok(Some(vec![Kind::Video, Kind::Audio])));
-        stage.end_all();
+        (0..4).for_each(|t| stage.end(t));
         let mut seen = Vec::new();
         loop {
             match stage.next(i64::MAX) {

@@ -1,0 +1,363 @@
+//! HLS: one media playlist as a stream of bytes with marks where a segment begins. Live playlists are read again as they grow.
+
+use crate::crypt::decrypt;
+use crate::playlist::{self, Key, Map, Master, MediaList, Playlist, Segment, Variant};
+use crate::{Address, Client, Error, Response};
+use std::time::{Duration, Instant};
+
+/// How many segments before its end a live stream is joined: RFC 8216 §6.3.3 forbids fewer than three target durations.
+const FROM_END: usize = 3;
+/// The longest segment that is decrypted, which takes it whole.
+const MAX_ENCRYPTED: usize = 64 << 20;
+/// The longest initialisation section.
+const MAX_MAP: usize = 4 << 20;
+/// Bytes handed over at once.
+const PIECE: usize = 64 << 10;
+/// How often what broke in a segment is tried again before it is given up, with growing waits of this unit.
+const TRIES: u32 = 4;
+/// See [`TRIES`].
+const WAIT: Duration = Duration::from_millis(250);
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A segment begins.
+    Segment {
+        /// What comes has nothing to do with what came: another demultiplexer is needed.
+        fresh: bool,
+        /// Where it lies on the playlist's timeline; zero is where the stream was joined.
+        at: Duration,
+    },
+    /// Bytes of it.
+    Bytes(Vec<u8>),
+}
+
+/// The playlists to play: the best variant that fits, and its sound if that lies apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The variant's playlist.
+    pub main: Address,
+    /// The playlist of its sound.
+    pub sound: Option<Address>,
+}
+
+/// Chooses from a master playlist: the largest variant that is not larger than of use, or else the smallest there is.
+///
+/// # Errors
+/// Addresses that can't be used.
+pub fn choose(master: &Master, base: &Address, largest: (u32, u32)) -> Result<Choice, Error> {
+    let fits = |v: &&Variant| v.size.is_none_or(|(w, h)| w <= largest.0 && h <= largest.1);
+    let pictured = master.variants.iter().any(|v| v.size.is_some());
+    let of_use = |v: &&Variant| !pictured || v.size.is_some();
+    let pixels = |v: &Variant| v.size.map_or(0, |(w, h)| u64::from(w) * u64::from(h));
+    let candidates = || master.variants.iter().filter(of_use);
+    let best = candidates().filter(fits).max_by_key(|v| (pixels(v), v.bandwidth));
+    let chosen = best.or_else(|| candidates().min_by_key(|v| (pixels(v), v.bandwidth)));
+    let chosen = chosen.ok_or(Error::Playlist("it lists nothing to play"))?;
+    let group = master.audio.iter().filter(|r| Some(&r.group) == chosen.audio.as_ref());
+    let sound = group.max_by_key(|r| (r.default, r.uri.is_some())).and_then(|r| r.uri.clone());
+    let sound = sound.map(|uri| base.join(&uri)).transpose()?;
+    Ok(Choice { main: base.join(&chosen.uri)?, sound })
+}
+
+/// A media playlist that is being played.
+#[derive(Debug)]
+pub struct Stream {
+    client: Client,
+    address: Address,
+    list: MediaList,
+    read_at: Instant,
+    reconnect: Duration,
+    next: Option<u64>,
+    at: Duration,
+    fresh: bool,
+    current: Option<Current>,
+    map: Option<Map>,
+    key: Option<(Key, [u8; 16])>,
+}
+
+/// A segment on its way.
+#[derive(Debug)]
+struct Current {
+    segment: Segment,
+    response: Option<Response>,
+    got: u64,
+    tries: u32,
+    whole: bool,
+}
+
+impl Stream {
+    /// Plays the playlist `text` that came from `address`; a live one is tried again for `reconnect` when it breaks.
+    ///
+    /// # Errors
+    /// [`Error::Playlist`].
+    pub fn new(client: Client, address: Address, text: &[u8], reconnect: Duration) -> Result<Self, Error> {
+        let Playlist::Media(list) = playlist::parse(text)? else {
+            return Err(Error::Playlist("it lists playlists that list playlists"));
+        };
+        Ok(Self {
+            client,
+            address,
+            list,
+            read_at: Instant::now(),
+            reconnect,
+            next: None,
+            at: Duration::ZERO,
+            fresh: true,
+            current: None,
+            map: None,
+            key: None,
+        })
+    }
+
+    /// The same from an address.
+    ///
+    /// # Errors
+    /// As [`Client::get`], and [`Error::Playlist`].
+    pub fn open(client: Client, address: &Address, reconnect: Duration) -> Result<Self, Error> {
+        let (address, text) = client.get_whole(address, None, playlist::MAX_TEXT)?;
+        Self::new(client, address, &text, reconnect)
+    }
+
+    /// Whether it grows.
+    pub fn live(&self) -> bool {
+        !self.list.ended
+    }
+
+    /// The number of the segment that comes next, once it is known; to be begun with by the sound that lies apart.
+    pub fn begin(&mut self, with: Option<u64>) -> Option<u64> {
+        let segments = &self.list.segments;
+        let from = if self.list.ended { 0 } else { segments.len().saturating_sub(FROM_END) };
+        let first = segments.get(from).map(|s| s.sequence);
+        let known = with.filter(|n| segments.iter().any(|s| s.sequence == *n));
+        if self.next.is_none() {
+            self.next = known.or(first);
+        }
+        self.next
+    }
+
+    /// Leaves out segments that end before this point of a stream that does not grow.
+    pub fn skip_to(&mut self, from: Duration) {
+        self.begin(None);
+        while let Some(segment) = self.segment().filter(|s| self.at + s.duration <= from).cloned() {
+            self.at += segment.duration;
+            self.next = Some(segment.sequence + 1);
+        }
+    }
+
+    fn segment(&self) -> Option<&Segment> {
+        let next = self.next?;
+        self.list.segments.iter().find(|s| s.sequence >= next)
+    }
+
+    /// What comes next; `None` at the end of a stream that has one.
+    ///
+    /// # Errors
+    /// What could not be fetched, after some attempts.
+    pub fn next_piece(&mut self) -> Result<Option<Piece>, Error> {
+        loop {
+            if let Some(current) = self.current.take() {
+                match self.go_on(current)? {
+                    Some(piece) => return Ok(Some(piece)),
+                    None => continue,
+                }
+            }
+            self.begin(None);
+            self.catch_up();
+            let Some(segment) = self.segment().cloned() else {
+                if self.list.ended {
+                    return Ok(None);
+                }
+                self.reload()?;
+                continue;
+            };
+            // A segment that is missing was live and is gone.
+            let missed = self.next.is_some_and(|n| segment.sequence > n);
+            self.next = Some(segment.sequence + 1);
+            let fresh = std::mem::take(&mut self.fresh) || missed || segment.discontinuity;
+            let piece = Piece::Segment { fresh, at: self.at };
+            if fresh {
+                self.map = None;
+            }
+            self.at += segment.duration;
+            self.current = Some(Current { segment, response: None, got: 0, tries: 0, whole: false });
+            return Ok(Some(piece));
+        }
+    }
+
+    fn go_on(&mut self, mut current: Current) -> Result<Option<Piece>, Error> {
+        let fetched = self.fetch(&mut current);
+        match fetched {
+            Ok(Some(bytes)) => {
+                current.tries = 0;
+                self.current = Some(current);
+                Ok(Some(Piece::Bytes(bytes)))
+            }
+            Ok(None) => Ok(None),
+            Err(e) if e.passes() && current.tries < TRIES => {
+                current.tries += 1;
+                current.response = None;
+                std::thread::sleep(WAIT * current.tries);
+                self.current = Some(current);
+                Ok(None)
+            }
+            // Live, one segment that can't be had is a gap; the playlist tells whether the stream goes on.
+            Err(Error::NotFound { .. } | Error::Forbidden { .. } | Error::Status { .. }) if self.live() => {
+                self.fresh = true;
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The next bytes of a segment, those of its initialisation section before all others.
+    fn fetch(&mut self, current: &mut Current) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(map) = current.segment.map.clone().filter(|map| self.map.as_ref() != Some(map)) {
+            let address = self.address.join(&map.uri)?;
+            let (_, bytes) = self.client.get_whole(&address, map.range.map(wire), MAX_MAP)?;
+            let bytes = match map.range {
+                // A server without ranges sends all of the file.
+                Some((from, length)) if bytes.len() as u64 > length => cut(bytes, from, length),
+                _ => bytes,
+            };
+            self.map = Some(map);
+            return Ok(Some(bytes));
+        }
+        if let Some(key) = current.segment.key.clone() {
+            return if std::mem::replace(&mut current.whole, true) { Ok(None) } else { self.decrypted(current, &key) };
+        }
+        let (start, length) = current.segment.range.map_or((0, None), |(from, length)| (from, Some(length)));
+        if length.is_some_and(|l| current.got >= l) {
+            return Ok(None);
+        }
+        let mut response = match current.response.take() {
+            Some(response) => response,
+            None => self.request(&current.segment, start + current.got, length.map(|l| start + l - 1))?,
+        };
+        let most = length.map_or(PIECE, |l| PIECE.min(usize::try_from(l - current.got).unwrap_or(PIECE)));
+        let piece = response.next_piece(most)?;
+        current.got += piece.as_ref().map_or(0, |p| p.len() as u64);
+        current.response = Some(response);
+        Ok(piece)
+    }
+
+    fn request(&self, segment: &Segment, from: u64, until: Option<u64>) -> Result<Response, Error> {
+        let address = self.address.join(&segment.uri)?;
+        let range = (from > 0 || until.is_some()).then_some((from, until));
+        let mut response = self.client.get(&address, range)?;
+        let mut skip = if response.range.is_some_and(|(at, _)| at == from) { 0 } else { from };
+        while skip > 0 {
+            let Some(piece) = response.next_piece(usize::try_from(skip).unwrap_or(PIECE).min(PIECE))? else { break };
+            skip -= piece.len() as u64;
+        }
+        Ok(response)
+    }
+
+    fn decrypted(&mut self, current: &Current, key: &Key) -> Result<Option<Vec<u8>>, Error> {
+        let secret = match &self.key {
+            Some((known, secret)) if known.uri == key.uri => *secret,
+            _ => {
+                let (_, bytes) = self.client.get_whole(&self.address.join(&key.uri)?, None, 1024)?;
+                let secret = bytes.try_into().map_err(|_| Error::Playlist("its key does not have 16 bytes"))?;
+                self.key = Some((key.clone(), secret));
+                secret
+            }
+        };
+        let address = self.address.join(&current.segment.uri)?;
+        let (_, mut bytes) = self.client.get_whole(&address, current.segment.range.map(wire), MAX_ENCRYPTED)?;
+        let iv = key.iv.unwrap_or_else(|| u128::from(current.segment.sequence).to_be_bytes());
+        decrypt(secret, iv, &mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Where a live stream has gone on without us, by more than it was behind when it was joined: joins it anew.
+    fn catch_up(&mut self) {
+        if self.list.ended || self.read_at.elapsed() < self.list.target {
+            return;
+        }
+        let text = self.client.get_whole(&self.address, None, playlist::MAX_TEXT);
+        self.read_at = Instant::now();
+        if let Ok(Ok(Playlist::Media(list))) = text.map(|(_, text)| playlist::parse(&text)) {
+            self.list = list;
+            self.rejoin();
+        }
+        let left = self.next.map(|next| self.list.segments.iter().filter(|s| s.sequence >= next).count());
+        if !self.list.ended && left.is_some_and(|left| left > 2 * FROM_END) {
+            self.next = None;
+            self.begin(None);
+            self.fresh = true;
+        }
+    }
+
+    /// Waits until a live playlist may have grown, and reads it again.
+    fn reload(&mut self) -> Result<(), Error> {
+        // Half a target duration where nothing is new (RFC 8216 §6.3.4); segments may be shorter than it says.
+        let wait = (self.list.target / 2).clamp(Duration::from_millis(200), Duration::from_secs(10));
+        std::thread::sleep(wait.saturating_sub(self.read_at.elapsed()));
+        let until = Instant::now() + self.reconnect;
+        let mut pause = WAIT;
+        let fresh = loop {
+            match self.client.get_whole(&self.address, None, playlist::MAX_TEXT) {
+                Ok((_, text)) => break playlist::parse(&text),
+                Err(e) if Instant::now() + pause < until && !matches!(e, Error::Denied { .. } | Error::TooMuch(_)) => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_secs(4));
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        self.read_at = Instant::now();
+        if let Playlist::Media(list) = fresh? {
+            self.list = list;
+            self.rejoin();
+        }
+        Ok(())
+    }
+
+    /// A server that started anew counts from the start again; one that we fell behind has dropped what is next.
+    fn rejoin(&mut self) {
+        let Some((first, last)) = self.list.segments.first().zip(self.list.segments.last()) else { return };
+        let Some(next) = self.next else { return };
+        if next > last.sequence + 1 || next < first.sequence {
+            self.next = None;
+            self.fresh = true;
+        }
+    }
+}
+
+/// A range as a request names it.
+fn wire((from, length): (u64, u64)) -> (u64, Option<u64>) {
+    (from, Some(from.saturating_add(length).saturating_sub(1)))
+}
+
+fn cut(bytes: Vec<u8>, from: u64, length: u64) -> Vec<u8> {
+    let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+    let until = from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(bytes.len());
+    bytes[from..until].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variant(uri: &str, size: Option<(u32, u32)>, bandwidth: u64) -> Variant {
+        Variant { uri: uri.into(), size, bandwidth, ..Variant::default() }
+    }
+
+    #[test]
+    fn the_best_variant_that_is_of_use() {
+        let base = Address::parse("http://h/m.m3u8").unwrap();
+        let master = |variants: Vec<Variant>| Master { variants, audio: Vec::new() };
+        let of = |variants: Vec<Variant>| choose(&master(variants), &base, (1280, 720)).unwrap().main.path_and_query();
+        let all = vec![
+            variant("low", Some((320, 180)), 1),
+            variant("hd", Some((1280, 720)), 3),
+            variant("hd-better", Some((1280, 720)), 4),
+            variant("full", Some((1920, 1080)), 9),
+            variant("sound", None, 10),
+        ];
+        assert_eq!(of(all.clone()), "/hd-better");
+        assert_eq!(of(vec![all[3].clone(), variant("uhd", Some((3840, 2160)), 1)]), "/full");
+        assert_eq!(of(vec![variant("a", None, 1), variant("b", None, 2)]), "/b");
+    }
+}

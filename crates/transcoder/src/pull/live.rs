@@ -1,0 +1,103 @@
+//! Live lines: connected again when they break, for as long as the configuration says. Time goes on meanwhile.
+
+use super::demux::{self, Shift, Tracks};
+use super::open::Source;
+use super::stage::Stage;
+use model::PullLimits;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The first wait before another attempt; each is twice the one before.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its other side said goodbye.
+    Finished,
+    /// It broke, or did not come to be.
+    Lost(String),
+    /// Another attempt would end the same.
+    Hopeless(String),
+}
+
+/// What one connection is given.
+pub(super) struct Run {
+    /// Its tracks.
+    pub(super) tracks: Tracks,
+    /// What becomes of its timestamps.
+    pub(super) shift: Shift,
+    /// When something last came, for [`Pulse::beat`].
+    pub(super) pulse: Pulse,
+}
+
+/// Remembers when something last came.
+#[derive(Clone, Debug)]
+pub(super) struct Pulse {
+    start: Instant,
+    last: Arc<AtomicU64>,
+}
+
+impl Pulse {
+    /// Something came.
+    pub(super) fn beat(&self) {
+        let passed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(passed.max(1), Ordering::Relaxed);
+    }
+
+    /// When something last came; `None` if nothing ever did.
+    pub(super) fn last(&self) -> Option<Instant> {
+        let last = self.last.load(Ordering::Relaxed);
+        (last > 0).then(|| self.start + Duration::from_millis(last))
+    }
+}
+
+/// A source of one connection after the other; `connect` blocks for as long as one lasts.
+///
+/// # Errors
+/// If the system has no threads left.
+pub(super) fn source(limits: &PullLimits, connect: impl Fn(Run) -> End + Send + 'static) -> Result<Source, String> {
+    let stage = Stage::new(true);
+    let tracks = Tracks::new(&stage);
+    let told = stage.clone();
+    // An attempt that nobody answers takes one timeout, and is to be followed by another.
+    let patience = limits.timeout + limits.reconnect;
+    let work = move || {
+        if let Err(fault) = keep(patience, &tracks, connect) {
+            told.fail(fault);
+        }
+        tracks.end();
+    };
+    std::thread::Builder::new().name("line".into()).spawn(work).map_err(|e| e.to_string())?;
+    Ok(Source { stage, live: true, _parts: Vec::new() })
+}
+
+fn keep(patience: Duration, tracks: &Tracks, connect: impl Fn(Run) -> End) -> Result<(), String> {
+    let start = Instant::now();
+    let pulse = Pulse { start, last: Arc::default() };
+    let mut wait = FIRST_WAIT;
+    loop {
+        // On one timeline, whatever each connection's own begins with.
+        let at = i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        let shift = demux::shifted(Arc::default(), at);
+        let before = pulse.last();
+        let end = connect(Run { tracks: tracks.clone(), shift, pulse: pulse.clone() });
+        let fault = match end {
+            End::Finished => return Ok(()),
+            End::Hopeless(fault) => return Err(fault),
+            End::Lost(fault) => fault,
+        };
+        eprintln!("the source is lost: {fault}");
+        if pulse.last() != before {
+            wait = FIRST_WAIT;
+        }
+        if pulse.last().unwrap_or(start) + patience < Instant::now() + wait {
+            return Err(fault);
+        }
+        std::thread::sleep(wait);
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}

@@ -1,0 +1,138 @@
+"""Live sources that are pulled: SRT called and waited for, RTSP over TCP and UDP, by address and by alias."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from livekit.protocol import ingress as pb
+
+from conftest import run
+from rig import Stack, Viewer, free_ports
+from rig.media import QUIET
+from rig.processes import Program
+
+URL = pb.IngressInput.URL_INPUT
+SERVER = Path(__file__).parent / "rig" / "rtsp_server.py"
+LOGIN = ("viewer", "pass-word-of-the-camera")
+
+
+@pytest.fixture(scope="module")
+def ports():
+    return dict(zip(("rtsp", "login"), free_ports(2)))
+
+
+@pytest.fixture(scope="module")
+def stack(ports):
+    """A stack that knows an alias, and that gives lost sources two seconds."""
+    yaml = f"""
+url: {{reconnect: 3s, timeout: 3s, deny: [denied.example, 127.0.0.66]}}
+url_aliases: {{lobby: "rtsp://{LOGIN[0]}:{LOGIN[1]}@127.0.0.1:{ports["login"]}/live"}}
+"""
+    for s in run(Stack(ingress_yaml=yaml)):
+        yield s.start()
+
+
+def srt_sender(stack, url, name, seconds=None):
+    """ffmpeg with a test picture and a tone over SRT."""
+    limit = ["-t", str(seconds)] if seconds else []
+    command = [
+        *QUIET, "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-re", "-f", "lavfi", "-i", "sine=frequency=330,volume=4",
+        "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "30", "-c:a", "aac", *limit, "-f", "mpegts", url,
+    ]
+    return Program(name, command, stack.dir / f"{name}.log")
+
+
+async def shown(viewer):
+    await viewer.wait_size(320, 180)
+    await viewer.wait_sound()
+
+
+async def test_srt_is_called(stack, ended):
+    """With a passphrase and a stream id; ends when its sender does."""
+    [port] = free_ports(1)
+    sender = ended(srt_sender(stack, f"srt://127.0.0.1:{port}?mode=listener&passphrase=long-enough-secret", "srt-listener"))
+    async with Viewer(stack, "srt-called") as viewer:
+        url = f"srt://127.0.0.1:{port}?mode=caller&passphrase=long-enough-secret&latency=100&streamid=a%2Fb"
+        info = await stack.create("srt-called", input_type=URL, url=url)
+        await shown(viewer)
+        sender.signal(2)
+        state = await stack.wait_state(info.ingress_id, "COMPLETE", 20)
+    assert (state.video.mime_type, state.audio.mime_type) == ("video/H264", "audio/aac")
+    assert "long-enough-secret" not in stack.ingress.text()
+
+
+async def test_srt_is_waited_for(stack, ended):
+    [port] = free_ports(1)
+    async with Viewer(stack, "srt-waited") as viewer:
+        info = await stack.create("srt-waited", input_type=URL, url=f"srt://:{port}?mode=listener")
+        await stack.wait_state(info.ingress_id, "BUFFERING")
+        ended(srt_sender(stack, f"srt://127.0.0.1:{port}?mode=caller", "srt-caller", seconds=8))
+        await shown(viewer)
+        await stack.wait_state(info.ingress_id, "COMPLETE", 30)
+
+
+async def test_an_srt_sender_that_dies_is_waited_for(stack, ended):
+    """Killed, it says no goodbye: another in its place goes on in the same session."""
+    [port] = free_ports(1)
+    url = f"srt://127.0.0.1:{port}?mode=listener"
+    sender = ended(srt_sender(stack, url, "srt-first"))
+    async with Viewer(stack, "srt-dies") as viewer:
+        info = await stack.create("srt-dies", input_type=URL, url=f"srt://127.0.0.1:{port}")
+        await shown(viewer)
+        participant = await stack.participant("srt-dies", "srt-dies-pub")
+        sender.kill()
+        ended(srt_sender(stack, url, "srt-second"))
+        seen = len(viewer.frames)
+        await viewer.wait("picture after the other sender came", lambda v: len(v.frames) > seen + 60)
+        assert (await stack.participant("srt-dies", "srt-dies-pub")).sid == participant.sid
+        assert (await stack.wait_state(info.ingress_id, "PUBLISHING")).error == ""
+
+
+@pytest.mark.parametrize(
+    "url, words",
+    [
+        ("srt://127.0.0.1:{port}", "SRT"),
+        ("srt://127.0.0.66:{port}", "must not be pulled from"),
+        ("srt://127.0.0.1:{port}?passphrase=short", "passphrase"),
+        ("http://127.0.0.66:{port}/a.mp4", "must not be pulled from"),
+        ("http://denied.example/a.mp4", "must not be pulled from"),
+        ("http://169.254.169.254/latest", "must not be pulled from"),
+        ("http://127.0.0.1:{port}/a.mp4", "refused the connection"),
+        ("http://no-such-name.invalid/a.mp4", "no-such-name.invalid"),
+    ],
+)
+async def test_lines_that_can_not_be_had(stack, url, words):
+    [port] = free_ports(1)
+    room = f"line-{abs(hash(url)) % 10000}"
+    info = await stack.create(room, input_type=URL, url=url.format(port=port))
+    error = (await stack.wait_state(info.ingress_id, "ERROR", 30)).error
+    assert words in error, error
+
+
+@pytest.fixture(scope="module")
+def rtsp(stack, ports):
+    python = "/usr/bin/python3"
+    servers = [
+        Program("rtsp", [python, SERVER, str(ports["rtsp"])], stack.dir / "rtsp.log"),
+        Program("rtsp-login", [python, SERVER, str(ports["login"]), *LOGIN], stack.dir / "rtsp-login.log"),
+    ]
+    stack.programs += servers
+    servers[0].wait_port(ports["rtsp"])
+    servers[1].wait_port(ports["login"])
+    return servers
+
+
+async def test_a_camera_by_its_alias(stack, rtsp):
+    """Whoever makes the ingress does not learn the login, and the control plane lets the address pass."""
+    async with Viewer(stack, "lobby") as viewer:
+        info = await stack.create("lobby", input_type=URL, url="https://alias.invalid/lobby")
+        await shown(viewer)
+        state = await stack.wait_state(info.ingress_id, "PUBLISHING")
+        assert (state.video.mime_type, state.audio.mime_type) == ("video/H264", "audio/aac")
+        async with stack.api() as lk:
+            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+        await stack.wait_participant("lobby", "lobby-pub", here=False)
+    assert LOGIN[1] not in stack.ingress.text()
