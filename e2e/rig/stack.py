@@ -73,6 +73,7 @@ class Stack:
         self.http_url = f"http://127.0.0.1:{self.port['livekit']}"
         self.ws_url = f"ws://127.0.0.1:{self.port['livekit']}"
         self.rtmp_url = f"rtmp://127.0.0.1:{self.port['rtmp']}/live"
+        self.whip_url = f"http://127.0.0.1:{self.port['whip']}/w"
 
     # starting and ending --------------------------------------------------------------------------------------------------
 
@@ -124,8 +125,8 @@ logging: {{level: info, json: true}}
 {hook}
 """
 
-    def ingress_config(self):
-        p = self.port
+    def ingress_config(self, ports=None):
+        p = ports or self.port
         return f"""
 api_key: {KEY}
 api_secret: {SECRET}
@@ -157,6 +158,17 @@ cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost
         if wait:
             self.ingress.wait_port(self.port["rtmp"])
             self.wait_available()
+
+    def start_another(self, name="another"):
+        """A second ingress beside the first, behind the same Redis. Gives the program and its ports by name."""
+        names = ("rtmp", "whip", "relay", "health", "prometheus", "whip_udp")
+        ports = {**self.port, **dict(zip(names, free_ports(len(names))))}
+        config = self.dir / f"{name}.yaml"
+        config.write_text(self.ingress_config(ports))
+        program = self.program(name, [ingress_binary(), "--config", config])
+        program.wait_port(ports["whip"])
+        program.wait_log('"ready"', 20)
+        return program, ports
 
     def wait_available(self, seconds=20):
         end = time.monotonic() + seconds

@@ -68,7 +68,9 @@ pub(super) async fn answer(sessions: Arc<Sessions>, metrics: Metrics, request: R
     let (key, admitted) = match admit(&sessions, &request.keys).await {
         Ok(admitted) => admitted,
         Err((key, fault)) => {
-            warn!(%peer, agent, app, %key, reason = %fault, "WHIP client refused");
+            if let Some(unlogged) = request.may_log() {
+                warn!(%peer, agent, app, %key, reason = %fault, unlogged, "WHIP client refused");
+            }
             metrics.publish(InputKind::Whip, PublishStatus::from(&fault));
             return request.reject(&fault);
         }

@@ -30,6 +30,7 @@ impl Refusal {
 pub(crate) struct Admission {
     max: usize,
     max_waiting: usize,
+    log: LogBudget,
     state: Mutex<State>,
 }
 
@@ -38,8 +39,11 @@ struct State {
     connections: usize,
     /// Addresses with a connection that waits; no others, so it is bounded by the connections.
     waiting: HashMap<IpAddr, usize>,
-    log: LogWindow,
 }
+
+/// Bounds the lines about strangers in a log.
+#[derive(Debug, Default)]
+pub(crate) struct LogBudget(Mutex<LogWindow>);
 
 #[derive(Debug, Default)]
 struct LogWindow {
@@ -57,7 +61,7 @@ pub(crate) struct Place {
 
 impl Admission {
     pub(crate) fn new(max: usize, max_waiting: usize) -> Self {
-        Self { max, max_waiting, state: Mutex::default() }
+        Self { max, max_waiting, log: LogBudget::default(), state: Mutex::default() }
     }
 
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refusal> {
@@ -77,7 +81,19 @@ impl Admission {
 
     /// Whether one more line may be logged; if so, how many were left out before it.
     pub(crate) fn may_log(&self) -> Option<u64> {
-        let log = &mut self.state().log;
+        self.log.may_log()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Counts stay right whoever panicked: nothing in here can between two of them.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogBudget {
+    /// As [`Admission::may_log`].
+    pub(crate) fn may_log(&self) -> Option<u64> {
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if log.since.is_none_or(|s| now - s >= LOG_WINDOW) {
             (log.since, log.lines) = (Some(now), 0);
@@ -88,11 +104,6 @@ impl Admission {
         }
         log.lines += 1;
         Some(std::mem::take(&mut log.left_out))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Counts stay right whoever panicked: nothing in here can between two of them.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,9 +160,9 @@ mod tests {
 
     #[test]
     fn lines_are_bounded_and_those_left_out_counted() {
-        let admission = Admission::new(1, 1);
-        let told = (0..LOG_LINES + 3).filter_map(|_| admission.may_log()).count();
+        let log = LogBudget::default();
+        let told = (0..LOG_LINES + 3).filter_map(|_| log.may_log()).count();
         assert_eq!(told as u32, LOG_LINES);
-        assert_eq!(admission.state().log.left_out, 3);
+        assert_eq!(log.0.lock().unwrap().left_out, 3);
     }
 }

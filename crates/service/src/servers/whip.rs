@@ -19,6 +19,7 @@ pub use media::{Accepted, Begin, Control, Media};
 use crate::control::ControlPlane;
 use crate::http;
 use crate::load::Admission;
+use crate::servers::admission::LogBudget;
 use crate::tls::Tls;
 use axum::Router;
 use axum::body::Body;
@@ -70,6 +71,7 @@ struct Shared {
     links: Links,
     resources: Resources,
     requests: mpsc::Sender<Request>,
+    log: Arc<LogBudget>,
 }
 
 impl Shared {
@@ -79,6 +81,7 @@ impl Shared {
             control: self.control.clone(),
             links: self.links.clone(),
             resources: self.resources.clone(),
+            log: self.log.clone(),
         }
     }
 }
@@ -89,6 +92,7 @@ struct Handles {
     control: Arc<dyn ControlPlane>,
     links: Links,
     resources: Resources,
+    log: Arc<LogBudget>,
 }
 
 /// The server. Dropping it closes the ports; sessions go on until they are let go of.
@@ -111,7 +115,8 @@ impl Server {
             ..http::Limits::default()
         };
         let Parts { media, control, load, links, .. } = parts;
-        let shared = Shared { media, control, load, links, resources: Resources::default(), requests };
+        let shared =
+            Shared { media, control, load, links, resources: Resources::default(), requests, log: Arc::default() };
         Self { shared: Arc::new(shared), limits, requests: receiver, ports: Vec::new() }
     }
 
@@ -167,7 +172,7 @@ pub struct Request {
     /// The client's program, as it calls itself.
     pub agent: String,
     offer: String,
-    control: Handles,
+    handles: Handles,
     answer: oneshot::Sender<Response>,
 }
 
@@ -178,7 +183,7 @@ impl Request {
     /// # Errors
     /// Why the offer is of no use, in words; the client was told.
     pub async fn accept(self, key: &Secret, resource: ResourceId, transcode: bool) -> Result<Source, Fault> {
-        let Self { app, offer, control: handles, answer, .. } = self;
+        let Self { app, offer, handles, answer, .. } = self;
         let Accepted { sdp, control, begin } = match handles.media.accept(&offer, transcode) {
             Ok(accepted) => accepted,
             Err(refusal) => {
@@ -208,6 +213,11 @@ impl Request {
             ));
         }
         Ok(begin(Box::new(listed)))
+    }
+
+    /// Whether one more line may be logged about strangers; if so, how many were left out before it.
+    pub fn may_log(&self) -> Option<u64> {
+        self.handles.log.may_log()
     }
 
     /// Sends the client away with the fault's text.

@@ -78,7 +78,7 @@ async fn publish(shared: &Shared, parts: &Parts, target: Target, body: Body) -> 
     };
     let (answer, answered) = oneshot::channel();
     let (peer, agent) = (address(parts), headers::agent(&parts.headers));
-    let request = Request { keys, app: target.app, peer, agent, offer, control: shared.handles(), answer };
+    let request = Request { keys, app: target.app, peer, agent, offer, handles: shared.handles(), answer };
     if shared.requests.try_send(request).is_err() {
         return answers::fault(&Fault::passing(Blame::Capacity, "the server is busy; try again in a moment"));
     }
