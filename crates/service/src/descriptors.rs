@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What is kept free for what is no RTMP connection: the log, Redis, pages, and some sessions.
+/// What is kept free for what is no such connection: the log, Redis, pages, and some sessions.
 const OTHERS: u64 = 200;
 
 /// Raises this process's limit on open files to the highest it may take: the usual 1,024 is for programs that use select(2), and
@@ -14,8 +14,8 @@ pub(crate) fn raise(connections: u32) -> Option<String> {
     let now = getrlimit(Resource::Nofile).current?;
     (now < u64::from(connections) + OTHERS).then(|| {
         format!(
-            "only {now} open files are allowed, which is too few for {connections} RTMP connections (rtmp_max_connections) \
-             and sessions beside them; raise the limit (ulimit -n, LimitNOFILE)"
+            "only {now} open files are allowed, which is too few for {connections} connections (rtmp_max_connections, \
+             whip_max_connections) and sessions beside them; raise the limit (ulimit -n, LimitNOFILE)"
         )
     })
 }

@@ -50,7 +50,9 @@ pub fn run(config: Config, warnings: &[Warning], children: Children) -> Result<(
     for warning in warnings {
         warn!("configuration: {warning}");
     }
-    if let Some(words) = crate::descriptors::raise(config.rtmp.max_connections) {
+    if let Some(words) =
+        crate::descriptors::raise(config.rtmp.max_connections.saturating_add(config.whip.max_connections))
+    {
         warn!("{words}");
     }
     let cpu = Cpu::find(&Roots::default(), std::env::var("LIVEKIT_CPU_REQUEST").ok().as_deref());
