@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rig import Feeder, Push, Source, Viewer, flv, numbered_clip
+from conftest import run
+from rig import Feeder, Push, Source, Stack, Viewer, flv, numbered_clip
 from rig.media import AAC, h264
 
 DATA = Path(__file__).with_name("data")
@@ -296,3 +297,26 @@ async def test_a_clock_that_runs_wrong(stack, clips, percent):
         await viewer.wait_tone(330 if abs(percent) < 3 else 0)
 
     await fed(stack, f"clock{percent}", lambda f: f.play(tags, stamp=lambda t: t * (100 + percent) / 100), check)
+
+
+# livekit-server as it comes calls a layer stopped that brings fewer than five packets in half a second.
+
+
+@pytest.fixture(scope="module")
+def plain_stack():
+    for s in run(Stack(patient=False)):
+        yield s.start()
+
+
+@pytest.mark.parametrize("fps", [5, 1])
+async def test_slides_keep_their_layer(plain_stack, ended, fps):
+    """A picture that hardly moves, a few times a second: viewers get it in full size, and not only in the first second."""
+    stack, room = plain_stack, f"slides-{fps}"
+    info = await stack.create(room)
+    picture = ["-re", "-f", "lavfi", "-i", f"smptebars=size=1280x720:rate={fps}", *h264(fps, "1M")]
+    ended(Push(stack, f"{stack.rtmp_url}/{info.stream_key}", name=room, video=False, audio=False, extra=picture))
+    async with Viewer(stack, room) as viewer:
+        await viewer.wait_size(1280, 720)
+        began = time.monotonic()
+        # Two seconds and more in a row, none of them the first: those come before the server has counted.
+        await viewer.wait("full size that lasts", lambda v: len(late := [f for f in v.frames if f.at > began + 2]) > 6 and all(f.height == 720 for f in late[-6:]))

@@ -5,7 +5,7 @@ use model::{AudioConfig, AudioEncoding, EncodedVideo, Frame, Kind, Layer, Media,
 use serde::{Deserialize, Serialize};
 
 /// Raised by one whenever a message changes its shape.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The first message of each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub enum ToChild {
     /// Pictures and sound from before this point are decoded but not encoded: the frames that only bring a decoder up to date
     /// (those since the last key frame, given to a child that replaces a crashed one) or that come too late to be shown.
     ShowFrom(MediaTime),
+    /// Show the last picture once more, at this time: the source sends none just now. Without one shown before, nothing happens.
+    Repeat(MediaTime),
     /// The source has ended: encode what is inside, send it, then [`ToParent::Finished`].
     Finish,
     /// In the place of [`ToChild::Job`]: fetch and demultiplex this, and send what is in it as [`ToParent::Pulled`]. It ends

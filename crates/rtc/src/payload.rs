@@ -3,6 +3,8 @@
 mod h264;
 mod vp8;
 
+use std::time::Duration;
+
 pub use h264::H264;
 pub use vp8::Vp8;
 
@@ -16,6 +18,20 @@ pub const MAX_PAYLOAD: usize = 1200 - 12 - 24 - 16 - 2 - 2;
 /// longest single frame (RFC 6716 §3.2.1).
 pub const MAX_OPUS: usize = 1275 + 4;
 
+/// In so much time livekit-server wants to see [`FLOOR_PACKETS`] packets of a middle or upper layer (its stream tracker's default,
+/// read in 1.13.5). A layer with fewer is called stopped, and viewers are kept off it for the ten seconds that follow.
+const FLOOR_WINDOW: Duration = Duration::from_millis(500);
+const FLOOR_PACKETS: usize = 5;
+
+/// Into how many packets at least a picture goes that came `interval` after the one before, so that sources with few pictures a
+/// second keep their layers: as if one picture fewer than usual were in the window, as they jitter.
+pub fn at_least(interval: Duration) -> usize {
+    let windows = FLOOR_WINDOW.as_secs_f64() / interval.as_secs_f64().max(0.001);
+    // The cast holds: at most 500.
+    let pictures = (windows - 0.5).floor().max(1.0) as usize;
+    FLOOR_PACKETS.div_ceil(pictures)
+}
+
 /// Cuts the frames of one encoded stream. Holds what the stream's packets have in common.
 #[derive(Debug)]
 pub enum Payloader {
@@ -28,12 +44,12 @@ pub enum Payloader {
 }
 
 impl Payloader {
-    /// Hands each payload of `frame` to `send`, in order, with whether it is the frame's last. A frame that holds nothing
-    /// sendable yields no payload.
-    pub fn payloads(&mut self, frame: &[u8], send: impl FnMut(&[u8], bool)) {
+    /// Hands each payload of `frame` to `send`, in order, with whether it is the frame's last. A picture is cut into `at_least`
+    /// so many, if it has as many bytes. A frame that holds nothing sendable yields no payload.
+    pub fn payloads(&mut self, frame: &[u8], at_least: usize, send: impl FnMut(&[u8], bool)) {
         match self {
-            Self::H264(p) => p.payloads(frame, MAX_PAYLOAD, send),
-            Self::Vp8(p) => p.payloads(frame, MAX_PAYLOAD, send),
+            Self::H264(p) => p.payloads(frame, MAX_PAYLOAD, at_least, send),
+            Self::Vp8(p) => p.payloads(frame, MAX_PAYLOAD, at_least, send),
             Self::Opus => opus(frame, send),
         }
     }
@@ -47,10 +63,10 @@ fn opus(packet: &[u8], mut send: impl FnMut(&[u8], bool)) {
     }
 }
 
-/// Cuts `len` bytes into as few pieces of at most `max` as do, of nearly equal size: a short last packet costs as much as a
-/// full one.
-fn pieces(len: usize, max: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let count = len.div_ceil(max.max(1)).max(1);
+/// Cuts `len` bytes into as few pieces of at most `max` as do, but `at_least` so many, of nearly equal size: a short last packet
+/// costs as much as a full one.
+fn pieces(len: usize, max: usize, at_least: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let count = len.div_ceil(max.max(1)).max(at_least.min(len)).max(1);
     let (size, longer) = (len / count, len % count);
     (0..count).map(move |i| {
         let start = i * size + i.min(longer);
@@ -65,8 +81,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_join_to_the_whole_and_are_nearly_equal(len in 0usize..100_000, max in 1usize..2000) {
-            let all: Vec<_> = pieces(len, max).collect();
+        fn pieces_join_to_the_whole_and_are_nearly_equal(len in 0usize..100_000, max in 1usize..2000, least in 0usize..9) {
+            let all: Vec<_> = pieces(len, max, least).collect();
+            prop_assert!(all.len() >= least.min(len));
             prop_assert_eq!(all[0].start, 0);
             prop_assert_eq!(all[all.len() - 1].end, len);
             prop_assert!(all.windows(2).all(|p| p[0].end == p[1].start));
@@ -74,6 +91,14 @@ mod tests {
             prop_assert!(sizes.iter().all(|&s| s <= max));
             prop_assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1);
         }
+    }
+
+    #[test]
+    fn few_pictures_are_many_packets() {
+        let packets = |fps: f64| at_least(Duration::from_secs_f64(fps.recip()));
+        assert_eq!([60.0, 30.0, 25.0, 15.0].map(packets), [1; 4]);
+        assert_eq!([10.0, 5.0, 4.0, 1.0, 0.01].map(packets), [2, 3, 5, 5, 5]);
+        assert_eq!(at_least(Duration::ZERO), 1);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! One encoded stream on its way out: a layer of a picture, or sound.
 
 use crate::Frame;
-use crate::payload::{H264, Payloader, Vp8};
-use model::EncodedVideo;
-use std::time::Instant;
+use crate::payload::{H264, Payloader, Vp8, at_least};
+use model::{EncodedVideo, MediaTime};
+use std::time::{Duration, Instant};
 use str0m::media::{Pt, Rid};
 use str0m::rtp::{ExtensionValues, RtpWrite, StreamTx};
 
@@ -19,6 +19,8 @@ pub(crate) struct Stream {
     rate: u32,
     /// Of the next packet. Starts below 65 536, as a receiver of SRTP takes its rollover counter to be 0 (RFC 3711 §3.3.1).
     sequence: u64,
+    /// When the last frame is to be shown.
+    last: Option<MediaTime>,
 }
 
 impl Stream {
@@ -27,11 +29,11 @@ impl Stream {
             EncodedVideo::H264 => Payloader::H264(H264::default()),
             EncodedVideo::Vp8 => Payloader::Vp8(Vp8::new(rand::random())),
         };
-        Self { rid: rid.map(Rid::from), payloader, rate: VIDEO_RATE, sequence: first_sequence() }
+        Self { rid: rid.map(Rid::from), payloader, rate: VIDEO_RATE, sequence: first_sequence(), last: None }
     }
 
     pub(crate) fn audio() -> Self {
-        Self { rid: None, payloader: Payloader::Opus, rate: AUDIO_RATE, sequence: first_sequence() }
+        Self { rid: None, payloader: Payloader::Opus, rate: AUDIO_RATE, sequence: first_sequence(), last: None }
     }
 
     /// Queues a frame's packets. The RTP timestamp comes from media time, so all streams of a session share one timebase,
@@ -40,8 +42,10 @@ impl Stream {
         // Wraps as RTP timestamps do (RFC 3550 §5.1).
         let timestamp = frame.pts.as_ticks(self.rate) as u32;
         let nackable = self.rate == VIDEO_RATE;
+        let interval = self.last.replace(frame.pts).and_then(|last| frame.pts.since(last));
+        let packets = at_least(interval.unwrap_or(Duration::ZERO));
         let sequence = &mut self.sequence;
-        self.payloader.payloads(frame.data, |payload, last| {
+        self.payloader.payloads(frame.data, packets, |payload, last| {
             let mut packet =
                 RtpWrite::new(pt, (*sequence).into(), timestamp, wallclock, payload).marker(last).nackable(nackable);
             if let Some(level) = frame.level {

@@ -6,6 +6,7 @@ use crate::gop::Gop;
 use crate::registry::{Command, Place};
 use crate::room::{Room, Rooms};
 use crate::state::{Action, Input, Session, Stop};
+use crate::still::Still;
 use crate::timeline::{LATE, Timeline};
 use crate::transcoder::{FromChild, Transcoder, Transcoders};
 use crate::{Report, Source, SourceEnd, SourceEvent, Status};
@@ -98,6 +99,7 @@ struct Driver {
     /// The transcoder's queue overflowed: pictures are of no use before the next key frame.
     skipping: bool,
     dropped: u64,
+    still: Still,
     /// What was last sent as [`ToChild::ShowFrom`].
     show_from: Option<MediaTime>,
     sampled: [Option<Instant>; 4],
@@ -147,6 +149,7 @@ impl Driver {
             wanted: Vec::new(),
             skipping: false,
             dropped: 0,
+            still: Still::default(),
             show_from: None,
             sampled: [None; 4],
         }
@@ -165,14 +168,17 @@ impl Driver {
                 Happened::Room(event) => self.on_room(event),
                 Happened::Left => self.step(Input::RoomLeft),
                 Happened::Told(command) => self.on_command(command),
-                Happened::Time => self.step(Input::Tick),
+                Happened::Time => {
+                    self.repeat_picture();
+                    self.step(Input::Tick);
+                }
             }
         }
     }
 
     /// Waits for the next thing to happen. Wishes and commands go before media, so that a flood of it can't starve them.
     async fn next(&mut self) -> Happened {
-        let deadline = self.session.deadline();
+        let deadline = [self.session.deadline(), self.repeat_due()].into_iter().flatten().min();
         let room_for_more = self.transcoder.as_ref().map(Transcoder::room);
         let source = async {
             // A backlog that comes in one go is not dropped for that: the encoder waits with it while the transcoder works.
@@ -368,12 +374,29 @@ impl Driver {
             }
             self.gop.push(&frame);
         }
+        if kind == Kind::Video && !self.skipping && placed.late <= LATE {
+            self.still.picture(frame.pts, now);
+        }
         if kind == Kind::Audio || !self.skipping {
             self.tell_child(ToChild::Frame(frame));
         } else {
             self.count_dropped();
         }
         self.step(Input::SourceFrame(kind));
+    }
+
+    /// When the last picture is to be shown once more; `None` while nobody would see it.
+    fn repeat_due(&self) -> Option<Instant> {
+        let seen = self.session.status() == Status::Publishing && self.session.running() && self.wanted.contains(&true);
+        self.still.due().filter(|_| seen && self.transcoder.is_some() && !self.skipping)
+    }
+
+    fn repeat_picture(&mut self) {
+        if self.repeat_due().is_some()
+            && let Some(at) = self.still.repeat(now())
+        {
+            self.tell_child(ToChild::Repeat(at));
+        }
     }
 
     /// What comes is late, and `due` is what should come now: what lies before is decoded, as later pictures build on it,
@@ -423,7 +446,7 @@ impl Driver {
         }
         match self.gop.latest() {
             Some(latest) => {
-                self.tell_child(ToChild::ShowFrom(latest));
+                self.tell_child(ToChild::ShowFrom(self.still.repeated().map_or(latest, |shown| shown.max(latest))));
                 for frame in self.gop.frames().to_vec() {
                     self.tell_child(ToChild::Frame(frame));
                 }

@@ -14,6 +14,7 @@ mod report;
 pub mod room;
 mod source;
 pub mod state;
+mod still;
 pub mod timeline;
 pub mod transcoder;
 

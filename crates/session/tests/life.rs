@@ -313,6 +313,24 @@ async fn a_crash_keeps_the_room_and_the_encoder() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_picture_that_stays_away_is_shown_again_while_somebody_watches() {
+    let mut stage = Stage::new();
+    let (mut child, room) = stage.publish().await;
+    stage.frame(40, false).await;
+    child.expect(|m| matches!(m, ToChild::Frame(_))).await;
+    assert_eq!(child.told.recv().await, Some(ToChild::Repeat(MediaTime::from_millis(1_340))));
+    assert_eq!(child.told.recv().await, Some(ToChild::Repeat(MediaTime::from_millis(1_740))));
+    // A new child does not show what is older than that.
+    child.says.send(FromChild::Gone("signal: 9 (SIGKILL)".into())).await.unwrap();
+    child = stage.child().await;
+    child.expect(|m| *m == ToChild::ShowFrom(MediaTime::from_millis(1_740))).await;
+    room.says.send(Event::LayersWanted(vec![false, false, false])).await.unwrap();
+    child.expect(|m| *m == ToChild::Wanted { layer: 2, wanted: false }).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(child.told.try_recv().is_err(), "nobody would see it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn three_crashes_end_it_with_words() {
     let mut stage = Stage::new();
     let (mut child, room) = stage.publish().await;

@@ -140,6 +140,7 @@ impl Parent {
             ToChild::Frame(f) => work.audio.send(audio::Order::Frame(f)).is_ok(),
             ToChild::Layers(layers) => work.video.send(video::Order::Layers(layers)).is_ok(),
             ToChild::Wanted { layer, wanted } => work.video.send(video::Order::Wanted { layer, wanted }).is_ok(),
+            ToChild::Repeat(at) => work.video.send(video::Order::Repeat(at)).is_ok(),
             ToChild::ShowFrom(from) => {
                 work.video.send(video::Order::ShowFrom(from)).is_ok()
                     && work.audio.send(audio::Order::ShowFrom(from)).is_ok()

@@ -52,6 +52,7 @@ pub(crate) enum Order {
     Wanted { layer: u8, wanted: bool },
     KeyFrame { layer: u8 },
     ShowFrom(MediaTime),
+    Repeat(MediaTime),
 }
 
 struct Slot {
@@ -75,6 +76,8 @@ pub(crate) struct Video {
     slots: Vec<Slot>,
     cascade: Cascade,
     held: Option<Picture>,
+    /// The last that was shown, or would have been in time.
+    shown: Option<Picture>,
     late: Duration,
     show_from: Option<MediaTime>,
 }
@@ -97,6 +100,7 @@ impl Video {
             format: None,
             slots: Vec::new(),
             held: None,
+            shown: None,
             late: Duration::ZERO,
             show_from: None,
         }
@@ -122,6 +126,7 @@ impl Video {
             Order::Layers(layers) => self.start_layers(&layers),
             Order::Wanted { layer, wanted } => self.want(layer, wanted),
             Order::ShowFrom(from) => self.show_from = Some(from),
+            Order::Repeat(at) => self.repeat(at),
             Order::KeyFrame { layer } => {
                 if let Some(slot) = self.slots.get(usize::from(layer)) {
                     slot.encoder.force_key_frame();
@@ -191,6 +196,7 @@ impl Video {
         self.branches.usable(Kind::Video);
         self.report_format(&picture.info);
         if self.show_from.is_some_and(|from| picture.pts < from) {
+            self.shown = Some(picture);
             return;
         }
         if self.slots.is_empty() {
@@ -200,7 +206,15 @@ impl Video {
         }
     }
 
+    /// Encodes the last picture once more; not a word of it to whoever measures the source.
+    fn repeat(&mut self, at: MediaTime) {
+        if let Some(picture) = self.shown.clone().filter(|p| p.pts < at) {
+            self.encode(Picture { pts: at, ..picture });
+        }
+    }
+
     fn encode(&mut self, picture: Picture) {
+        self.shown = Some(picture.clone());
         let (slots, may_wait) = (&self.slots, self.late < LATE);
         let wanted = |i: usize| slots.get(i).is_some_and(|s| s.wanted);
         let done = self.cascade.run(picture, wanted, |i, p| slots[i].encoder.picture(p, may_wait));

@@ -27,9 +27,10 @@ pub struct H264 {
 }
 
 impl H264 {
-    /// Hands each payload of an Annex B access unit to `send`, with whether it is the last one. Access unit delimiters and
+    /// Hands each payload of an Annex B access unit to `send`, with whether it is the last one; slices are cut into `at_least`
+    /// so many pieces. Access unit delimiters and
     /// filler are left out: they say nothing that RTP doesn't. So are NAL types that mean something else inside RTP.
-    pub fn payloads(&mut self, access_unit: &[u8], max: usize, mut send: impl FnMut(&[u8], bool)) {
+    pub fn payloads(&mut self, access_unit: &[u8], max: usize, at_least: usize, mut send: impl FnMut(&[u8], bool)) {
         let mut units: Vec<&[u8]> = nal_units(access_unit).filter(|n| sendable(n)).collect();
         let keep = self.parameter_sets(&units);
         if let Some((sps, pps)) = &keep
@@ -47,10 +48,12 @@ impl H264 {
                 continue;
             }
             rest = after;
-            if first.len() <= max {
+            // Two bytes at least go behind the header then: a fragment that is the first and the last may not be.
+            let cut = at_least > 1 && first.len() > 2 && matches!(kind(first), 1..=IDR);
+            if first.len() <= max && !cut {
                 send(first, rest.is_empty());
             } else {
-                self.fu_a(first, max, |p, end| send(p, end && rest.is_empty()));
+                self.fu_a(first, max, at_least, |p, end| send(p, end && rest.is_empty()));
             }
         }
     }
@@ -85,9 +88,9 @@ impl H264 {
     }
 
     /// RFC 6184 §5.8: the NAL header is split into an indicator with its NRI and an FU header with its type.
-    fn fu_a(&mut self, unit: &[u8], max: usize, mut send: impl FnMut(&[u8], bool)) {
+    fn fu_a(&mut self, unit: &[u8], max: usize, at_least: usize, mut send: impl FnMut(&[u8], bool)) {
         let (header, body) = (unit[0], &unit[1..]);
-        for piece in pieces(body.len(), max - 2) {
+        for piece in pieces(body.len(), max - 2, at_least) {
             let (start, end) = (piece.start == 0, piece.end == body.len());
             self.scratch.clear();
             self.scratch.push(header & 0x60 | FU_A);

@@ -23,12 +23,12 @@ impl Vp8 {
         Self { picture_id: picture_id & !LONG_PICTURE_ID, scratch: Vec::new() }
     }
 
-    /// Hands each payload of a frame to `send`, with whether it is the last one.
-    pub fn payloads(&mut self, frame: &[u8], max: usize, mut send: impl FnMut(&[u8], bool)) {
+    /// Hands each payload of a frame, `at_least` so many, to `send`, with whether it is the last one.
+    pub fn payloads(&mut self, frame: &[u8], max: usize, at_least: usize, mut send: impl FnMut(&[u8], bool)) {
         if frame.is_empty() {
             return;
         }
-        for piece in pieces(frame.len(), max - DESCRIPTOR) {
+        for piece in pieces(frame.len(), max - DESCRIPTOR, at_least) {
             let (start, end) = (piece.start == 0, piece.end == frame.len());
             self.scratch.clear();
             self.scratch.push(EXTENDED | if start { START_OF_PARTITION } else { 0 });
@@ -52,12 +52,13 @@ mod tests {
             frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..5000), 1..5),
             first: u16,
             max in 20usize..1500,
+            least in 0usize..6,
         ) {
             let mut vp8 = Vp8::new(first);
             for (n, frame) in frames.iter().enumerate() {
                 let mut joined = Vec::new();
                 let mut packets = Vec::new();
-                vp8.payloads(frame, max, |p, last| {
+                vp8.payloads(frame, max, least, |p, last| {
                     packets.push((p[0], u16::from_be_bytes([p[2], p[3]]), p.len(), last));
                     joined.extend_from_slice(&p[4..]);
                 });
@@ -78,13 +79,13 @@ mod tests {
         let mut vp8 = Vp8::new(0x7fff);
         let mut ids = Vec::new();
         for _ in 0..2 {
-            vp8.payloads(&[1], 100, |p, _| ids.push([p[2], p[3]]));
+            vp8.payloads(&[1], 100, 1, |p, _| ids.push([p[2], p[3]]));
         }
         assert_eq!(ids, [[0xff, 0xff], [0x80, 0x00]]);
     }
 
     #[test]
     fn an_empty_frame_is_no_frame() {
-        Vp8::new(0).payloads(&[], 100, |_, _| panic!("a payload of nothing"));
+        Vp8::new(0).payloads(&[], 100, 1, |_, _| panic!("a payload of nothing"));
     }
 }

@@ -324,6 +324,27 @@ fn pictures_before_the_show_point_are_decoded_only() {
 }
 
 #[test]
+fn the_last_picture_is_repeated_when_asked_for() {
+    let media = h264("320x180", "25", 1.0, "");
+    let mut child = Child::with(job());
+    child.send(&ToChild::Repeat(MediaTime::from_millis(1)));
+    let rest = child.open_video(&media, &layers(&[(320, 180)]));
+    child.feed_for(rest, 0);
+    let last = frames(&media).last().unwrap().pts;
+    let later = |ms| last + MediaTime::from_millis(ms);
+    for at in [later(300), later(200), later(700)] {
+        child.send(&ToChild::Repeat(at));
+    }
+    let pictures = child.finish().layer(0);
+    let times: Vec<_> = pictures.iter().map(|p| p.pts).filter(|pts| *pts >= last).collect();
+    assert_eq!(times, [last, later(300), later(700)], "none before the one that was shown last");
+    let shown = luma(&stream(&pictures), (320, 180));
+    let [.., source, _, repeated] = &shown[..] else { panic!("{}", shown.len()) };
+    let off: u64 = source.iter().zip(repeated).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+    assert!(off < 320 * 180 * 4, "the same picture: {off}");
+}
+
+#[test]
 fn codecs_beyond_h264() {
     let source = "-f lavfi -i testsrc2=size=320x180:rate=25:duration=0.6";
     let cases = [

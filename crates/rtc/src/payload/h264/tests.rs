@@ -49,9 +49,13 @@ fn depacketise(payloads: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, String> {
 }
 
 fn cut(h264: &mut H264, access_unit: &[u8], max: usize) -> Vec<Vec<u8>> {
+    cut_into(h264, access_unit, max, 1)
+}
+
+fn cut_into(h264: &mut H264, access_unit: &[u8], max: usize, at_least: usize) -> Vec<Vec<u8>> {
     let mut payloads = Vec::new();
     let mut lasts = Vec::new();
-    h264.payloads(access_unit, max, |p, last| {
+    h264.payloads(access_unit, max, at_least, |p, last| {
         payloads.push(p.to_vec());
         lasts.push(last);
     });
@@ -95,8 +99,9 @@ proptest! {
     fn what_goes_in_comes_out(
         units in proptest::collection::vec(unit(1u8..24, 5000), 0..12),
         max in 60usize..1500,
+        least in 0usize..7,
     ) {
-        let payloads = cut(&mut H264::default(), &annex_b(&units), max);
+        let payloads = cut_into(&mut H264::default(), &annex_b(&units), max, least);
         prop_assert!(payloads.iter().all(|p| !p.is_empty() && p.len() <= max));
         let sent: Vec<_> = units.into_iter().filter(|u| !matches!(u[0] & 0x1f, DELIMITER | FILLER)).collect();
         // A key frame before its own parameter sets gets none put in: none were seen.
@@ -104,10 +109,14 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_cut_without_harm(bytes in proptest::collection::vec(0u8..4, 0..4000), max in 4usize..1500) {
+    fn any_bytes_are_cut_without_harm(
+        bytes in proptest::collection::vec(0u8..4, 0..4000),
+        max in 4usize..1500,
+        least in 0usize..7,
+    ) {
         let mut h264 = H264::default();
         for _ in 0..2 {
-            let payloads = cut(&mut h264, &bytes, max);
+            let payloads = cut_into(&mut h264, &bytes, max, least);
             prop_assert!(payloads.iter().all(|p| !p.is_empty() && p.len() <= max));
         }
     }
@@ -122,6 +131,17 @@ fn a_key_frame_goes_out_as_one_aggregate_and_fragments() {
     assert_eq!(got[0], [&[0x78, 0, 4][..], &sps, &[0, 2], &pps, &[0, 3], &sei].concat());
     let heads: Vec<_> = got[1..].iter().map(|p| (p[0], p[1], p.len())).collect();
     assert_eq!(heads, [(0x7c, 0x85, 86), (0x7c, 0x05, 85), (0x7c, 0x45, 85)]);
+}
+
+#[test]
+fn a_small_picture_is_cut_where_many_packets_are_wanted() {
+    let picture = annex_b(&[vec![0x67, 1, 1], vec![0x68, 1], vec![0x65, 1, 2, 3, 4, 5, 6, 7, 8, 9]]);
+    let sizes = |least| cut_into(&mut H264::default(), &picture, 1000, least).iter().map(Vec::len).collect::<Vec<_>>();
+    // Parameter sets together, and the slice behind two bytes of its own in each packet.
+    assert_eq!(sizes(1), [10, 10]);
+    assert_eq!(sizes(5), [10, 4, 4, 4, 4, 3]);
+    // One byte behind the header can't be cut.
+    assert_eq!(cut_into(&mut H264::default(), &annex_b(&[vec![0x41, 1]]), 1000, 5), [vec![0x41, 1]]);
 }
 
 #[test]
