@@ -35,28 +35,27 @@ impl Warnings {
         }
     }
 
-    /// Tells once that this kind cannot be used, and the session, too.
-    fn unusable(&mut self, kind: Kind, name: &'static str, why: &str, events: &mut VecDeque<Event>) {
+    /// Tells once that no decoder knows this, and the session, too.
+    fn undecodable(&mut self, kind: Kind, name: &'static str, events: &mut VecDeque<Event>) {
         if !self.0.contains(&name) {
-            let text = format!("{name} {why}");
+            let text = format!("{name} is left out: it cannot be decoded here; use H.264 with AAC");
             self.tell(name, || text.clone(), events);
             events.push_back(Event::Media(Media::Unusable(kind, text)));
         }
     }
 
-    fn undecodable(&mut self, kind: Kind, name: &'static str, events: &mut VecDeque<Event>) {
-        self.unusable(kind, name, "is left out: it cannot be decoded here; use H.264 with AAC", events);
-    }
-
     fn unconfigured(&mut self, kind: Kind, name: &'static str, events: &mut VecDeque<Event>) {
+        let text = format!(
+            "{name} frames are left out: their decoder configuration did not come; start the encoder's stream again"
+        );
+        self.tell(name, || text.clone(), events);
         let before = match kind {
             Kind::Video => &mut self.1,
             Kind::Audio => &mut self.2,
         };
         *before = before.saturating_add(1);
-        if *before > UNCONFIGURED {
-            let why = "frames are left out: their decoder configuration did not come; start the encoder's stream again";
-            self.unusable(kind, name, why, events);
+        if *before == UNCONFIGURED {
+            events.push_back(Event::Media(Media::Unusable(kind, text)));
         }
     }
 }

@@ -388,7 +388,9 @@ impl Driver {
     /// When the last picture is to be shown once more; `None` while nobody would see it.
     fn repeat_due(&self) -> Option<Instant> {
         let seen = self.session.status() == Status::Publishing && self.session.running() && self.wanted.contains(&true);
-        self.still.due().filter(|_| seen && self.transcoder.is_some() && !self.skipping)
+        // A full queue is waited for in peace.
+        let takes = self.transcoder.as_ref().is_some_and(|t| !t.is_full());
+        self.still.due().filter(|_| seen && takes && !self.skipping)
     }
 
     fn repeat_picture(&mut self) {

@@ -30,6 +30,8 @@ const QUIET: Duration = Duration::from_millis(700);
 const HANG: Duration = Duration::from_secs(5);
 /// How long a full queue is waited for. What is in it is two seconds of media, which a child that works has through in less.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// What one event of a source can bring: a configuration, a bound and a frame.
+const SEVERAL: usize = 4;
 /// How long after one child was taken the next is started: the session that took it needs the CPU for its first picture.
 const REFILL_AFTER: Duration = Duration::from_millis(1_500);
 /// Environment that a child may see: where GStreamer keeps things, language, and where to find C libraries and the certificates
@@ -81,11 +83,14 @@ impl Transcoder {
         }
     }
 
+    /// Whether [`Transcoder::room`] has to be waited for.
+    pub fn is_full(&self) -> bool {
+        self.to.capacity() < SEVERAL
+    }
+
     /// Resolves when several messages more can be handed over; or after a while all the same: then it does not keep up, or
     /// hangs, and frames are to be dropped.
     pub fn room(&self) -> impl Future<Output = ()> + Send + use<> {
-        /// What one event of a source can bring: a configuration, a bound and a frame.
-        const SEVERAL: usize = 4;
         let to = self.to.clone();
         async move {
             if to.capacity() < SEVERAL {
