@@ -1,6 +1,7 @@
 """What pushes: ffmpeg with a test picture of its own, or with numbered frames that tell how late a viewer sees them."""
 
 import asyncio
+import signal
 import subprocess
 import time
 from fractions import Fraction
@@ -134,6 +135,8 @@ class Source:
         await asyncio.get_running_loop().run_in_executor(None, self._end)
 
     def _end(self):
+        if self.running():
+            self.process.send_signal(signal.SIGINT)  # finish the stream; its tone would go on for ever
         try:
             self.process.stdin.close()
         except OSError:
