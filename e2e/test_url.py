@@ -225,3 +225,79 @@ async def test_live_hls(stack, web, ended):
         encoder.signal(2)
         state = await stack.wait_state(info.ingress_id, "COMPLETE", 20)
     assert not state.error
+
+
+# what else happens ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_download_that_stalls_only_pauses(stack, web):
+    """Nothing is skipped: as many pictures as without, some seconds later."""
+    make(stack, "long.mp4", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "30", "-b:v", "3M", "-minrate", "3M",
+         "-maxrate", "3M", "-bufsize", "1M", "-x264-params", "nal-hrd=cbr:force-cfr=1", *AAC, *FAST, seconds=6)
+    info, state, _ = await plays(stack, "stalls", f"{web.url}/stall/long.mp4", seconds=40)
+    took = (state.ended_at - state.started_at) / 1e9
+    assert took > 6 + web.server.stall - 2, took
+
+
+async def test_an_index_at_the_end_without_ranges(stack, web):
+    """Only playable once all of it is here: it waits on the disk."""
+    make(stack, "end.mp4", *BFRAMES, *AAC)
+    await plays(stack, "spooled", f"{web.url}/plain/end.mp4")
+
+
+async def test_a_certificate_that_nobody_trusts(stack):
+    key, certificate = stack.dir / "tls.key", stack.dir / "tls.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate, *subject], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = Web(stack.dir, tls=context)
+    try:
+        error = await fails(stack, "tls", f"{server.url}/file/fast.mp4")
+        assert "TLS with" in error and "certificate" in error.lower(), error
+    finally:
+        server.close()
+
+
+async def test_ten_at_once(stack, web, reports):
+    make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
+    infos = await asyncio.gather(*(pull(stack, f"ten-{i}", f"{web.url}/file/fast.mp4") for i in range(10)))
+    for info in infos:
+        state = await stack.wait_state(info.ingress_id, "COMPLETE", 60)
+        assert not state.error and state.resource_id == info.state.resource_id
+        assert [r.status for r in reports.of(info.ingress_id) if r.status in TERMINAL] == ["COMPLETE"]
+    assert len({info.state.resource_id for info in infos}) == 10
+
+
+async def test_deleting_while_it_runs(stack, web, reports):
+    make(stack, "minute.mp4", *H264, *AAC, *FAST, seconds=60)
+    info = await pull(stack, "deleted-url", f"{web.url}/file/minute.mp4")
+    await stack.wait_state(info.ingress_id, "PUBLISHING", 20)
+    async with stack.api() as lk:
+        await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+    said = len(reports.of(info.ingress_id))
+    await stack.wait_participant("deleted-url", "deleted-url-pub", here=False)
+    await asyncio.sleep(1)  # a late report is what must not come
+    assert len(reports.of(info.ingress_id)) == said
+    assert await stack.info(info.ingress_id) is None
+
+
+async def test_updating_is_refused_and_changes_nothing(stack, web):
+    """livekit-server updates only ingresses that can be used again."""
+    make(stack, "minute.mp4", *H264, *AAC, *FAST, seconds=60)
+    info = await pull(stack, "updated-url", f"{web.url}/file/minute.mp4")
+    await stack.wait_state(info.ingress_id, "PUBLISHING", 20)
+    async with stack.api() as lk:
+        with pytest.raises(api.TwirpError):
+            await lk.ingress.update_ingress(pb.UpdateIngressRequest(ingress_id=info.ingress_id, name="other"))
+        assert (await stack.info(info.ingress_id)).state.status == pb.IngressState.ENDPOINT_PUBLISHING
+        await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+
+
+@pytest.mark.parametrize("url", ["https://alias.invalid/none", "https://alias.invalid/"])
+async def test_an_alias_that_is_not_there(stack, url):
+    """Said at once to who asks."""
+    with pytest.raises(api.TwirpError) as caught:
+        await pull(stack, "no-alias", url)
+    assert "url_alias" in str(caught.value)

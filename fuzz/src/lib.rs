@@ -16,16 +16,18 @@
 mod engine;
 mod machines;
 mod parsers;
+mod pulled;
 
 pub use engine::{op, rtmp_chunks, rtmp_connection};
 pub use machines::{psrpc_envelope, session_life, timeline};
 pub use parsers::{amf, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, link_messages, sound_configs};
+pub use pulled::{playlists, pulled_bytes};
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by name; `seeds/` has a directory for each.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("rtmp_connection", rtmp_connection),
     ("rtmp_chunks", rtmp_chunks),
     ("amf", amf),
@@ -39,4 +41,6 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("psrpc_envelope", psrpc_envelope),
     ("session_life", session_life),
     ("timeline", timeline),
+    ("playlists", playlists),
+    ("pulled_bytes", pulled_bytes),
 ];

@@ -350,6 +350,11 @@ fn request(to: &Address, range: Option<(u64, Option<u64>)>) -> String {
     text + "\r\n"
 }
 
+/// Reads a response's head and says whether there is one, for fuzzing: what a server sends first.
+pub fn reads_head(bytes: &[u8]) -> bool {
+    matches!(Head::parse(bytes), Ok(Some(_)))
+}
+
 /// What counts of a response's head.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Head {

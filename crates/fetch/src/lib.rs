@@ -2,7 +2,7 @@
 //! every entry of a playlist; files by ranges; HLS.
 //!
 //! All of it blocks: it runs in a child process that has nothing else to do and that is killed to stop it. Bytes are not
-//! understood here beyond HTTP and playlists.
+//! understood here beyond HTTP, playlists and the splice points of an MPEG-TS.
 #![forbid(unsafe_code)]
 
 mod address;
@@ -15,10 +15,11 @@ pub mod hls;
 mod http;
 pub mod playlist;
 mod socket;
+pub mod splice;
 
 pub use address::{Address, Scheme};
 pub use body::{Chunks, Framing};
 pub use error::Error;
 pub use file::RangeFile;
 pub use guard::{Verdict, check_host, guard_listener, judge, resolve};
-pub use http::{Client, Response};
+pub use http::{Client, Response, reads_head};

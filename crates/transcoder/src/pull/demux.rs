@@ -8,6 +8,7 @@ use super::reorder::Unit;
 use super::stage::{Kept, Stage};
 use crate::error::Error;
 use crate::strand::element;
+use fetch::splice::Finder;
 use gstreamer::{self as gst, prelude::*};
 use model::{Kind, MediaTime};
 use std::str::FromStr;
@@ -43,6 +44,8 @@ struct Context {
 pub(crate) struct Demux {
     context: Arc<Context>,
     head: gst::Pad,
+    /// Looks for splice points in what is pushed, where that is an MPEG-TS.
+    splices: Option<Mutex<Finder>>,
 }
 
 /// The tracks of one stream, which one demultiplexer after the other may fill: their kinds and numbers on the stage.
@@ -95,6 +98,11 @@ pub(crate) fn kind_of(head: &[u8]) -> Option<gst::Caps> {
     gst::SliceTypeFind::type_find(head).1
 }
 
+/// Whether this is an MPEG-TS: it plays as it comes, and splice points lie in it.
+pub(crate) fn is_ts(kind: &gst::CapsRef) -> bool {
+    kind.structure(0).is_some_and(|s| s.name() == "video/mpegts")
+}
+
 impl Demux {
     /// Opens something of this kind whose bytes can be read at any place.
     ///
@@ -132,7 +140,7 @@ impl Demux {
             })
             .build();
         plug(&context, &head, kind, 0)?;
-        Ok(Self { context, head })
+        Ok(Self { context, head, splices: None })
     }
 
     /// Opens something of this kind whose bytes are pushed.
@@ -147,18 +155,24 @@ impl Demux {
         head.push_event(gst::event::StreamStart::builder("0").build());
         head.push_event(gst::event::Caps::new(kind));
         head.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
-        Ok(Self { context, head })
+        let splices = is_ts(kind).then(Mutex::default);
+        Ok(Self { context, head, splices })
     }
 
     /// Takes a pad of another element's, whose caps may come later.
     pub(crate) fn pad(tracks: &Tracks, shift: Shift, pad: &gst::Pad) -> Self {
         let context = Context::new(tracks, shift, false);
         later(&context, pad, 1);
-        Self { context, head: pad.clone() }
+        Self { context, head: pad.clone(), splices: None }
     }
 
     /// Hands over the next bytes; waits while enough is there. False if it takes no more.
     pub(crate) fn bytes(&self, bytes: Vec<u8>) -> bool {
+        if let Some(finder) = &self.splices {
+            for splice in lock(finder).push(&bytes) {
+                self.context.stage.splice(splice.ahead, splice.event);
+            }
+        }
         self.head.push(gst::Buffer::from_mut_slice(bytes)).is_ok()
     }
 

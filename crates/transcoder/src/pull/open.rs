@@ -6,6 +6,9 @@ use super::{hls, rtsp, srt};
 use fetch::{Address, Client, RangeFile, Response, Scheme, playlist};
 use gstreamer as gst;
 use model::PullJob;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 
 /// A source that plays.
 pub(crate) struct Source {
@@ -54,9 +57,77 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
     }
     let kind = kind(&head, &response.content_type)?;
     match RangeFile::open(client, address, response, &head) {
-        Ok(file) => seekable(file, &kind),
-        Err(response) => streamed(*response, head, &kind),
+        Ok(mut file) if demux::is_ts(&kind) => {
+            let mut at = 0;
+            let more = move || {
+                let piece = file.read(at, HEAD)?;
+                at += piece.len() as u64;
+                Ok(Some(piece).filter(|p| !p.is_empty()))
+            };
+            streamed(more, &kind)
+        }
+        Ok(mut file) => {
+            let length = file.length();
+            seekable(move |at, most| file.read(at, most).map_err(|e| e.to_string()), length, &kind)
+        }
+        Err(response) if index_last(&head) => {
+            let (file, length) = spool(*response, head, job.limits.temporary).map_err(|e| e.to_string())?;
+            seekable(move |at, most| read_at(&file, at, most).map_err(|e| e.to_string()), length, &kind)
+        }
+        Err(mut response) => {
+            let mut head = Some(head);
+            streamed(move || head.take().map_or_else(|| response.next_piece(HEAD), |head| Ok(Some(head))), &kind)
+        }
     }
+}
+
+/// Whether an MP4 that begins like this has its media before its index (ISO 14496-12 §4.2): it can only be played from its end.
+fn index_last(head: &[u8]) -> bool {
+    let mut at = 0usize;
+    while let Some(start) = head.get(at..at.saturating_add(16)) {
+        let size = u32::from_be_bytes([start[0], start[1], start[2], start[3]]);
+        match (&start[4..8], size) {
+            (b"mdat", _) => return true,
+            (b"ftyp" | b"free" | b"skip" | b"wide" | b"uuid" | b"pdin", 8..) => at = at.saturating_add(size as usize),
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Brings a whole file to the disk, where nobody else finds it.
+fn spool(mut response: Response, head: Vec<u8>, most: u64) -> Result<(File, u64), fetch::Error> {
+    let too_large = |size| fetch::Error::TooLarge { size, allowed: most };
+    if let Some(size) = response.length.filter(|size| *size > most) {
+        return Err(too_large(size));
+    }
+    let path = std::env::temp_dir().join(format!("ingress-{}.part", std::process::id()));
+    let opened = File::options().read(true).write(true).create_new(true).open(&path);
+    let mut file = opened.map_err(fetch::Error::Temporary)?;
+    std::fs::remove_file(&path).map_err(fetch::Error::Temporary)?;
+    let (mut length, mut piece) = (0, Some(head));
+    while let Some(bytes) = piece {
+        length += bytes.len() as u64;
+        if length > most {
+            return Err(too_large(length));
+        }
+        file.write_all(&bytes).map_err(fetch::Error::Temporary)?;
+        piece = response.next_piece(HEAD)?;
+    }
+    Ok((file, length))
+}
+
+fn read_at(file: &File, at: u64, most: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; most];
+    let mut got = 0;
+    while got < most {
+        match file.read_at(&mut bytes[got..], at + got as u64)? {
+            0 => break,
+            n => got += n,
+        }
+    }
+    bytes.truncate(got);
+    Ok(bytes)
 }
 
 /// The kind of something that begins like this, or words for what it is instead.
@@ -74,33 +145,61 @@ fn kind(head: &[u8], content_type: &str) -> Result<gst::Caps, String> {
         .ok_or_else(words)
 }
 
-fn seekable(mut file: RangeFile, kind: &gst::Caps) -> Result<Source, String> {
+fn seekable(
+    reader: impl FnMut(u64, usize) -> Result<Vec<u8>, String> + Send + 'static,
+    length: u64,
+    kind: &gst::Caps,
+) -> Result<Source, String> {
     let stage = Stage::new(false);
-    let length = file.length();
-    let reader = Box::new(move |at, most| file.read(at, most).map_err(|e| e.to_string()));
-    let demux = Demux::pull(&Tracks::new(&stage), kind, length, reader)?;
+    let demux = Demux::pull(&Tracks::new(&stage), kind, length, Box::new(reader))?;
     Ok(Source { stage, live: false, _parts: vec![Box::new(demux)] })
 }
 
-fn streamed(mut response: Response, head: Vec<u8>, kind: &gst::Caps) -> Result<Source, String> {
+/// Plays what `more` gives, piece by piece until `None`.
+fn streamed(
+    mut more: impl FnMut() -> Result<Option<Vec<u8>>, fetch::Error> + Send + 'static,
+    kind: &gst::Caps,
+) -> Result<Source, String> {
     let stage = Stage::new(false);
     let tracks = Tracks::new(&stage);
     let demux = Demux::push(&tracks, demux::unshifted(), kind)?;
     let fed = stage.clone();
     let feed = move || {
-        let mut piece = Some(head);
-        while let Some(bytes) = piece {
-            if !demux.bytes(bytes) {
-                break;
-            }
-            piece = match response.next_piece(HEAD) {
-                Ok(piece) => piece,
+        loop {
+            match more() {
+                Ok(Some(bytes)) => {
+                    if !demux.bytes(bytes) {
+                        break;
+                    }
+                }
+                Ok(None) => break,
                 Err(e) => return fed.fail(e.to_string()),
-            };
+            }
         }
         demux.end();
         tracks.end();
     };
     std::thread::Builder::new().name("feed".into()).spawn(feed).map_err(|e| e.to_string())?;
     Ok(Source { stage, live: false, _parts: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_at_the_end_is_seen() {
+        let file = |boxes: &[(&str, usize)]| -> Vec<u8> {
+            let one = |(name, size): &(&str, usize)| {
+                let mut b = (*size as u32).to_be_bytes().to_vec();
+                b.extend(name.as_bytes());
+                b.resize(*size, 0);
+                b
+            };
+            boxes.iter().flat_map(one).collect()
+        };
+        assert!(index_last(&file(&[("ftyp", 32), ("free", 8), ("mdat", 100)])));
+        assert!(!index_last(&file(&[("ftyp", 32), ("moov", 80), ("mdat", 100)])));
+        assert!(!index_last(&file(&[("ftyp", 4)])) && !index_last(&[]) && !index_last(&[0; 100]));
+    }
 }

@@ -57,6 +57,8 @@ struct State {
     finished: bool,
     fault: Option<String>,
     splices: Vec<(i64, Option<u32>)>,
+    /// The latest time of a frame.
+    newest: i64,
     live: bool,
 }
 
@@ -142,6 +144,7 @@ impl Stage {
     pub(crate) fn push(&self, track: usize, unit: Unit) -> bool {
         let mut state = self.lock();
         state.first.get_or_insert_with(Instant::now);
+        state.newest = state.newest.max(unit.pts);
         loop {
             if state.fault.is_some() || state.finished {
                 return false;
@@ -192,12 +195,12 @@ impl Stage {
         self.changed();
     }
 
-    /// A splice point at this time.
-    #[allow(dead_code)] // until splice points are read
-    pub(crate) fn splice(&self, at: i64, event: Option<u32>) {
+    /// A splice point so far ahead of the newest frame (nanoseconds).
+    pub(crate) fn splice(&self, ahead: i64, event: Option<u32>) {
         let mut state = self.lock();
         // A stream that never plays must not make us grow.
         if state.splices.len() < 64 {
+            let at = state.newest.saturating_add(ahead);
             state.splices.push((at, event));
         }
     }

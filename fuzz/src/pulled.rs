@@ -1,0 +1,43 @@
+//! What servers send to who pulls from them: playlists, heads of answers, chunks, splice points.
+
+use fetch::playlist::{Playlist, parse};
+use fetch::splice::Finder;
+use fetch::{Address, Chunks, hls, reads_head};
+
+/// A playlist. Promise: segments are numbered in order, and a master playlist gives a choice or words.
+pub fn playlists(data: &[u8]) {
+    match parse(data) {
+        Ok(Playlist::Media(list)) => {
+            assert!(list.segments.windows(2).all(|w| w[0].sequence <= w[1].sequence));
+            assert!(list.segments.iter().all(|s| s.duration <= list.target));
+        }
+        Ok(Playlist::Master(master)) => {
+            let base = Address::parse("http://host/list.m3u8").expect("it is an address");
+            let _ = hls::choose(&master, &base, (1280, 720));
+        }
+        Err(_) => {}
+    }
+}
+
+/// The head of an answer, chunks, a transport stream and an address; the first byte cuts the rest into pieces.
+pub fn pulled_bytes(data: &[u8]) {
+    let Some((&cut, data)) = data.split_first() else { return };
+    reads_head(data);
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(address) = Address::parse(text)
+    {
+        let shown = address.to_string();
+        let authority = shown.split("://").nth(1).and_then(|rest| rest.split('/').next());
+        assert!(authority.is_some_and(|a| !a.contains('@')));
+    }
+    let (mut chunks, mut finder) = (Chunks::default(), Finder::default());
+    for piece in data.chunks(usize::from(cut).max(1)) {
+        finder.push(piece);
+        let mut rest = piece;
+        while !rest.is_empty() && !chunks.ended() {
+            let Ok((used, body)) = chunks.take(rest) else { return };
+            assert!(used > 0 && body.end <= used);
+            rest = &rest[used..];
+        }
+    }
+}
