@@ -40,6 +40,16 @@ const DELETE_INGRESS: Method = Method::any_one("DeleteIngress");
 /// the publisher is waiting.
 const SUBSCRIBE: Duration = Duration::from_secs(1);
 
+/// Waits before an ingress is made known again. Where several are stored at once, livekit-server 1.13.5 gives up on some after a
+/// few attempts and says that all went well (seen with ten).
+const CREATE_AGAIN: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(90),
+    Duration::from_millis(170),
+    Duration::from_millis(310),
+];
+
 /// What tokens are made from, and where they are used.
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -129,6 +139,13 @@ impl LiveKit {
             return Err(Fault::passing(Blame::Control, text));
         }
         Ok(())
+    }
+
+    /// Whether livekit-server has stored this ingress; also if it can't be asked.
+    async fn knows(&self, ingress_id: &str) -> bool {
+        let request = GetIngressInfoRequest { ingress_id: ingress_id.to_owned(), ..Default::default() };
+        let found = self.call::<_, GetIngressInfoResponse>(&GET_INGRESS_INFO, &request).await;
+        found.err().is_none_or(|error| error.code() != Code::NotFound)
     }
 
     /// Shows who looks at an ingress why it can't be used. The state of a session that runs somewhere stays.
@@ -260,12 +277,17 @@ impl ControlPlane for LiveKit {
 
     fn create_ingress<'a>(&'a self, request: &'a StartRequest) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            match self.call::<_, CreateIngressResponse>(&CREATE_INGRESS, request.info()).await {
-                Ok(_) => Ok(()),
-                // A livekit-server without a store for ingresses does not serve it; the Go ingress goes on, too.
-                Err(error) if error.code() == Code::Unavailable => Ok(()),
-                Err(error) => Err(convert::fault(&error, self.bus.name())),
+            for wait in CREATE_AGAIN {
+                match self.call::<_, CreateIngressResponse>(&CREATE_INGRESS, request.info()).await {
+                    Ok(_) if self.knows(&request.info().ingress_id).await => return Ok(()),
+                    Ok(_) => {}
+                    // A livekit-server without a store for ingresses does not serve it; the Go ingress goes on, too.
+                    Err(error) if error.code() == Code::Unavailable => return Ok(()),
+                    Err(error) => return Err(convert::fault(&error, self.bus.name())),
+                }
+                tokio::time::sleep(wait).await;
             }
+            Err(Fault::passing(Blame::Control, "livekit-server took the ingress several times and does not know it"))
         })
     }
 
