@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import ssl
+import struct
 import subprocess
 import time
 
@@ -301,3 +302,12 @@ async def test_an_alias_that_is_not_there(stack, url):
     with pytest.raises(api.TwirpError) as caught:
         await pull(stack, "no-alias", url)
     assert "url_alias" in str(caught.value)
+
+
+async def test_what_a_phone_filmed_stands_upright(stack, web):
+    make(stack, "lying.mp4", *BFRAMES, *AAC, *FAST)
+    data = bytearray((stack.dir / "lying.mp4").read_bytes())
+    matrix = data.index(b"tkhd") + 44  # of the first track, the picture's (ISO 14496-12 §8.3.2)
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 180 << 16, 0, 1 << 30)
+    (stack.dir / "turned.mp4").write_bytes(data)
+    await plays(stack, "turned", f"{web.url}/file/turned.mp4", size=(180, 320))

@@ -29,6 +29,22 @@ pub struct VideoConfig {
     pub record: Bytes,
     /// Width and height in pixels, if the container or the record tells.
     pub size: Option<(u32, u32)>,
+    /// How decoded pictures are to be turned to stand upright.
+    pub turn: Turn,
+}
+
+/// A turn, clockwise: phones film lying on their side and say so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Turn {
+    /// None.
+    #[default]
+    Upright,
+    /// By a quarter.
+    Quarter,
+    /// By half.
+    Half,
+    /// By three quarters.
+    ThreeQuarters,
 }
 
 /// How the audio track that follows is coded. Sent before its first frame and again whenever it changes.

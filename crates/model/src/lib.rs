@@ -19,7 +19,7 @@ pub use encoding::{
     AudioEncoding, AudioPreset, EncodedVideo, Layer, Quality, VideoEncoding, VideoPreset, default_bitrate, fit_layers,
 };
 pub use fault::{Blame, Fault};
-pub use frame::{AudioConfig, Frame, Media, SourceTracks, VideoConfig};
+pub use frame::{AudioConfig, Frame, Media, SourceTracks, Turn, VideoConfig};
 pub use id::{IngressId, ResourceId, Secret};
 pub use pull::{HostRule, PullGuard, PullJob, PullLimits};
 pub use spec::{AudioSpec, IngressSpec, InputKind, TrackSource, VideoSpec};

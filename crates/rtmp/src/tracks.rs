@@ -247,7 +247,7 @@ impl Video {
             }
             _ => return Ok(()),
         };
-        self.tell(VideoConfig { codec, record, size: size.or(self.size_hint) }, events);
+        self.tell(VideoConfig { codec, record, size: size.or(self.size_hint), turn: Default::default() }, events);
         Ok(())
     }
 
@@ -320,7 +320,7 @@ impl Video {
                 VideoCodec::Flv1 => codec::flv1::size(&data),
                 _ => None,
             };
-            self.tell(VideoConfig { codec, record, size: size.or(self.size_hint) }, events);
+            self.tell(VideoConfig { codec, record, size: size.or(self.size_hint), turn: Default::default() }, events);
         } else if self.config.as_ref().is_none_or(|c| c.codec != codec) {
             return None;
         }

@@ -236,7 +236,7 @@ impl ChildEnd {
 }
 
 fn video_config() -> VideoConfig {
-    VideoConfig { codec: VideoCodec::H264, record: Bytes::from_static(b"avcC"), size: None }
+    VideoConfig { codec: VideoCodec::H264, record: Bytes::from_static(b"avcC"), size: None, turn: Default::default() }
 }
 
 #[tokio::test(start_paused = true)]

@@ -295,6 +295,11 @@ impl Video {
 /// If the H.264 encoder is not installed.
 pub(crate) fn preload() -> Result<(), Error> {
     // Sources with other codecs load theirs when they come; a missing decoder is told then.
-    let _ = Decoder::new(&VideoConfig { codec: model::VideoCodec::H264, record: bytes::Bytes::new(), size: None });
+    let _ = Decoder::new(&VideoConfig {
+        codec: model::VideoCodec::H264,
+        record: bytes::Bytes::new(),
+        size: None,
+        turn: Default::default(),
+    });
     encode::preload()
 }

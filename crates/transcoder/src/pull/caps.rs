@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use gstreamer as gst;
-use model::{AudioCodec, AudioConfig, Kind, Media, VideoCodec, VideoConfig};
+use model::{AudioCodec, AudioConfig, Kind, Media, Turn, VideoCodec, VideoConfig};
 
 /// How one elementary stream is brought to access units.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub(super) fn stream(caps: &gst::CapsRef) -> Stream {
 }
 
 /// What the session is told, and how good a track of this kind it is. `None` for caps that say too little.
-pub(super) fn config(caps: &gst::CapsRef) -> Option<(Media, u64)> {
+pub(super) fn config(caps: &gst::CapsRef, turn: Turn) -> Option<(Media, u64)> {
     let s = caps.structure(0)?;
     let int = |field: &str| s.get::<i32>(field).ok().and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0);
     let record = || s.get::<gst::Buffer>("codec_data").ok().and_then(|b| bytes_of(&b)).unwrap_or_default();
@@ -105,7 +105,17 @@ pub(super) fn config(caps: &gst::CapsRef) -> Option<(Media, u64)> {
     let rank = size.map_or(0, |(w, h)| u64::from(w) * u64::from(h));
     // What GStreamer 1.22 has of av1C is cut wrongly; sequence headers come with the key frames.
     let record = if codec == VideoCodec::Av1 { Bytes::new() } else { record() };
-    Some((Media::VideoConfig(VideoConfig { codec, record, size }), rank))
+    Some((Media::VideoConfig(VideoConfig { codec, record, size, turn }), rank))
+}
+
+/// How pictures with these tags are to be turned; `None` if they don't say. Mirrored ones are left as they are.
+pub(super) fn turn(tags: &gst::TagListRef) -> Option<Turn> {
+    Some(match tags.get::<gst::tags::ImageOrientation>()?.get() {
+        "rotate-90" => Turn::Quarter,
+        "rotate-180" => Turn::Half,
+        "rotate-270" => Turn::ThreeQuarters,
+        _ => Turn::Upright,
+    })
 }
 
 fn sound(

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::strand::element;
 use fetch::splice::Finder;
 use gstreamer::{self as gst, prelude::*};
-use model::{Kind, MediaTime};
+use model::{Kind, MediaTime, Turn};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -377,6 +377,7 @@ fn finish(context: &Arc<Context>, pad: &gst::Pad, plan: &Plan) -> Result<(), Err
 struct Flow {
     segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     caps: Option<gst::Caps>,
+    turn: Turn,
 }
 
 fn tail(context: &Arc<Context>, track: usize, accepts: &str) -> Result<gst::Pad, Error> {
@@ -400,7 +401,16 @@ fn tail(context: &Arc<Context>, track: usize, accepts: &str) -> Result<gst::Pad,
                     let mut flow = lock(&events);
                     if flow.caps.as_deref() != Some(caps.caps()) {
                         flow.caps = Some(caps.caps_owned());
-                        if let Some((config, rank)) = caps::config(caps.caps()) {
+                        if let Some((config, rank)) = caps::config(caps.caps(), flow.turn) {
+                            told.config(track, config, rank);
+                        }
+                    }
+                }
+                gst::EventView::Tag(tag) => {
+                    let mut flow = lock(&events);
+                    if let Some(turn) = caps::turn(tag.tag()).filter(|turn| *turn != flow.turn) {
+                        flow.turn = turn;
+                        if let Some((config, rank)) = flow.caps.as_ref().and_then(|c| caps::config(c, turn)) {
                             told.config(track, config, rank);
                         }
                     }

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::strand::{Output, Strand, element, first_element, from_clock, set_known, to_clock};
 use gstreamer as gst;
 use gstreamer_video::{VideoInfo, VideoInterlaceMode};
-use model::{Frame, VideoCodec, VideoConfig};
+use model::{Frame, Turn, VideoCodec, VideoConfig};
 
 /// Frames that are skipped at most while waiting for a key frame: ten seconds at 30 pictures a second. A source that never
 /// sends one (it may refresh its pictures bit by bit) is decoded from anywhere after that.
@@ -18,7 +18,9 @@ const KEY_PATIENCE: u32 = 300;
 #[derive(Debug)]
 pub(crate) struct Decoder {
     strand: Strand,
-    deinterlacer: Option<Strand>,
+    /// What else is done to decoded pictures: deinterlacing, turning.
+    after: Option<Strand>,
+    turn: Turn,
     info: Option<VideoInfo>,
     /// What the first access unit must be led by: AV1's configuration carries a sequence header that key frames may lack.
     lead: Vec<u8>,
@@ -55,7 +57,7 @@ impl Decoder {
             VideoCodec::Av1 => config.record.get(4..).unwrap_or_default().to_vec(),
             _ => Vec::new(),
         };
-        Ok(Self { strand, deinterlacer: None, info: None, lead, skipped: Some(0) })
+        Ok(Self { strand, after: None, turn: config.turn, info: None, lead, skipped: Some(0) })
     }
 
     /// Decodes one access unit; pictures are then to be taken by [`Decoder::next_picture`].
@@ -96,8 +98,8 @@ impl Decoder {
     /// If the decoder makes pictures of a kind that cannot be used.
     pub(crate) fn next_picture(&mut self) -> Result<Option<Picture>, Error> {
         loop {
-            let deinterlaced = self.deinterlacer.as_ref().and_then(Strand::next_output);
-            match deinterlaced {
+            let done = self.after.as_ref().and_then(Strand::next_output);
+            match done {
                 Some(output) => {
                     if let Some(picture) = self.finished(output)? {
                         return Ok(Some(picture));
@@ -114,19 +116,16 @@ impl Decoder {
         }
     }
 
-    /// What comes from the decoder goes on to the deinterlacer, if there is one.
+    /// What comes from the decoder goes on to what else is to be done.
     fn decoded(&mut self, output: Output) -> Result<Option<Picture>, Error> {
         match output {
             Output::Caps(caps) => {
                 let info = VideoInfo::from_caps(&caps)?;
-                self.deinterlacer = match info.interlace_mode() {
-                    VideoInterlaceMode::Progressive => None,
-                    _ => Some(deinterlacer(&caps)?),
-                };
+                self.after = after(&caps, info.interlace_mode() != VideoInterlaceMode::Progressive, self.turn)?;
                 self.info = Some(info);
                 Ok(None)
             }
-            output => match (&self.deinterlacer, output) {
+            output => match (&self.after, output) {
                 (Some(strand), Output::Buffer(buffer, _)) => strand.push(buffer).map(|()| None),
                 (_, output) => self.finished(output),
             },
@@ -147,13 +146,32 @@ impl Decoder {
     }
 }
 
-/// One picture for each interlaced frame, from one field of it and what the other adds: no waiting for later fields.
-fn deinterlacer(caps: &gst::Caps) -> Result<Strand, Error> {
-    let deinterlace = element("deinterlace")?;
-    set_known(&deinterlace, &[("fields", "top"), ("method", "linear"), ("mode", "auto"), ("locking", "none")]);
-    let strand = Strand::new(vec![deinterlace], &gst::Caps::new_empty_simple("video/x-raw"))?;
+/// What is done to decoded pictures like these, if anything. Deinterlacing gives one picture for each frame, from one field of it
+/// and what the other adds: no waiting for later fields.
+fn after(caps: &gst::Caps, interlaced: bool, turn: Turn) -> Result<Option<Strand>, Error> {
+    let mut elements = Vec::new();
+    if interlaced {
+        let deinterlace = element("deinterlace")?;
+        set_known(&deinterlace, &[("fields", "top"), ("method", "linear"), ("mode", "auto"), ("locking", "none")]);
+        elements.push(deinterlace);
+    }
+    let method = match turn {
+        Turn::Upright => None,
+        Turn::Quarter => Some("clockwise"),
+        Turn::Half => Some("rotate-180"),
+        Turn::ThreeQuarters => Some("counterclockwise"),
+    };
+    if let Some(method) = method {
+        let flip = element("videoflip")?;
+        set_known(&flip, &[("method", method)]);
+        elements.push(flip);
+    }
+    if elements.is_empty() {
+        return Ok(None);
+    }
+    let strand = Strand::new(elements, &gst::Caps::new_empty_simple("video/x-raw"))?;
     strand.caps(caps)?;
-    Ok(strand)
+    Ok(Some(strand))
 }
 
 /// The codec's name for people.
