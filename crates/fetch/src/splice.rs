@@ -222,7 +222,7 @@ mod tests {
             None => command.push(if out { 0xdf } else { 0x5f }),
         }
         command.extend([0, 1, 0, 0]);
-        let mut s = vec![0xfc, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xf0 | 0, command.len() as u8, 5];
+        let mut s = vec![0xfc, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xf0, command.len() as u8, 5];
         s.extend(&command);
         s.extend([0, 0, 0, 0, 0, 0]);
         s[2] = (s.len() - 3) as u8;

@@ -38,7 +38,7 @@ fn io_info(bus: &Arc<MemoryBus>, answer: Result<GetIngressInfoResponse, Failure>
     let server = Server::new(bus.clone(), "IOInfo");
     let (sender, reports) = mpsc::unbounded_channel();
     let lookup = server.register(GET_INGRESS_INFO, "", first_come, move |q: GetIngressInfoRequest| {
-        let answer = if q.stream_key == "sesame-open" {
+        let answer = if q.stream_key == "sesame-open" || q.ingress_id == "IN_x" {
             answer.clone()
         } else {
             Err(Failure::new(Code::NotFound, "ingress does not exist"))
