@@ -4,6 +4,7 @@ mod h264;
 mod vp8;
 
 pub use h264::H264;
+pub(crate) use h264::nal_units;
 pub use vp8::Vp8;
 
 /// Bytes of RTP payload in one packet at the most. 1200 is what fits every path on the internet (and what the Go ingress
