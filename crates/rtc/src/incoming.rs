@@ -6,7 +6,7 @@ use crate::fragment::Fragment;
 use crate::receiver::Receiver;
 use crate::{Error, Refusal};
 use bytes::Bytes;
-use model::{Blame, Fault, Media};
+use model::{Blame, Fault, Media, Passed};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -50,8 +50,10 @@ impl std::fmt::Debug for Incoming {
 pub enum Received {
     /// ICE and DTLS are up. Comes again after an ICE restart.
     Connected,
-    /// Media.
+    /// Media to be decoded, and what the offer announces.
     Media(Media),
+    /// Media to be passed on.
+    Passed(Passed),
     /// [`Control::close`] was called, or the sender said goodbye (DTLS close_notify). Nothing follows.
     Finished,
     /// The sender has vanished, or never came, in words for the ingress's state. Nothing follows.

@@ -106,12 +106,12 @@ impl Receiver {
 
     /// What the offer already tells.
     fn announce(&mut self) {
-        self.tell(Media::Announced(self.tracks()));
+        self.tell(Received::Media(Media::Announced(self.tracks())));
         if let Some(audio) = &self.offer.audio {
             let format = OpusFormat { stereo: audio.stereo, dtx: audio.dtx };
             match &self.frames {
-                Some(frames) => self.tell(Media::AudioConfig(frames.audio_config(format))),
-                None => self.tell(Media::Passed(Passed::Audio(format))),
+                Some(frames) => self.tell(Received::Media(Media::AudioConfig(frames.audio_config(format)))),
+                None => self.tell(Received::Passed(Passed::Audio(format))),
             }
         }
     }
@@ -255,7 +255,7 @@ impl Receiver {
         if self.packets.is_empty() || self.over {
             return None;
         }
-        Some(Received::Media(Media::Passed(Passed::Packets(std::mem::take(&mut self.packets)))))
+        Some(Received::Passed(Passed::Packets(std::mem::take(&mut self.packets))))
     }
 
     /// Ends it by our own wish; [`Receiver::drain`] hands the goodbye out.
@@ -273,9 +273,9 @@ impl Receiver {
         }
     }
 
-    fn tell(&mut self, media: Media) {
+    fn tell(&mut self, received: Received) {
         if !self.over && self.events.len() < MAX_EVENTS {
-            self.events.push_back(Received::Media(media));
+            self.events.push_back(received);
         }
     }
 
@@ -363,7 +363,7 @@ impl Receiver {
             && self.frames.is_none()
         {
             let format = video.format.clone();
-            self.tell(Media::Passed(Passed::Video(format, layers)));
+            self.tell(Received::Passed(Passed::Video(format, layers)));
         }
     }
 
@@ -373,7 +373,8 @@ impl Receiver {
         let at = self.clock.at(&mut stream.ticks, data.time.numer() as u32, data.network_time);
         let index = stream.index;
         if self.offer.audio.as_ref().is_some_and(|a| a.common.mid == data.mid.to_string()) {
-            self.events.push_back(Received::Media(Media::Frame(frames.sound(&data, at))));
+            let sound = Media::Frame(frames.sound(&data, at));
+            self.tell(Received::Media(sound));
             return;
         }
         if data.is_keyframe() {
@@ -382,7 +383,7 @@ impl Receiver {
         let outcome = frames.picture(index, &data, at);
         stream.key_wanted |= outcome.key_wanted;
         for media in outcome.media {
-            self.tell(media);
+            self.tell(Received::Media(media));
         }
     }
 
