@@ -204,14 +204,14 @@ mod tests {
     use model::Kind;
     use std::sync::LazyLock;
 
-    fn out(ms: u64, key: bool) -> Out {
+    fn picture(ms: u64, key: bool) -> Out {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         let pts = Duration::from_millis(ms);
         Out { pts: pts.into(), at: *START + pts, key, data: Bytes::from_static(&[1; 10]) }
     }
 
     fn frame(ms: u64, key: bool) -> Unit {
-        Unit::Frame(out(ms, key))
+        Unit::Frame(picture(ms, key))
     }
 
     fn packet(ms: u64, stream: u64, key: bool) -> Unit {
@@ -221,7 +221,7 @@ mod tests {
             stream,
             sequence: 0,
             timestamp: 0,
-            at: out(ms, key).at,
+            at: picture(ms, key).at,
             marker: false,
             key,
             level: None,
@@ -280,7 +280,7 @@ mod tests {
 
         let mut gate = Gate::new(1);
         gate.unit(0, frame(0, true));
-        let big = Out { data: vec![0; PREROLL_BYTES].into(), ..out(40, false) };
+        let big = Out { data: vec![0; PREROLL_BYTES].into(), ..picture(40, false) };
         gate.unit(0, Unit::Frame(big));
         assert!(gate.open().0.is_empty());
     }

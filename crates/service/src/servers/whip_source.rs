@@ -3,30 +3,23 @@
 
 use model::{Blame, Fault};
 use rtc::{Incoming, Received};
-<<<<<<< HEAD
-use session::{Source, SourceEnd, SourceEvent, SourceFeed};
-use std::any::Any;
-=======
 use session::{Source, SourceEnd, SourceEvent, SourceFeed, Wish};
+use std::any::Any;
 use std::time::Duration;
 use tracing::{Instrument, debug};
 
 /// How long the last event may wait for a session that does not take it.
 const HAND_OVER: Duration = Duration::from_secs(30);
->>>>>>> 99aec8f (Pass WHIP on: packets go from source to room as they come, by the same gates; the room's wishes go back)
 
 /// Makes a session's source of a received one. Spawns the task that drives it on the current tokio runtime; it ends with the
 /// session or with the sender, whichever is first, and drops `keep` then.
 pub(crate) fn whip_source(incoming: Incoming, keep: Box<dyn Any + Send>) -> Source {
     let (feed, source) = session::source();
-<<<<<<< HEAD
-    tokio::spawn(async move {
+    let carrying = async move {
         carry(incoming, feed).await;
         drop(keep);
-    });
-=======
-    tokio::spawn(carry(incoming, feed).in_current_span());
->>>>>>> 99aec8f (Pass WHIP on: packets go from source to room as they come, by the same gates; the room's wishes go back)
+    };
+    tokio::spawn(carrying.in_current_span());
     source
 }
 
