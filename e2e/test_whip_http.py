@@ -12,13 +12,14 @@ import socket
 import ssl
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from livekit.protocol import ingress as pb
 
 from conftest import run
 from rig import Stack
-from rig.whip import FRAGMENT, SDP, Whip, ask, request
+from rig.whip import FRAGMENT, SDP, ask, request
 
 WHIP = pb.IngressInput.WHIP_INPUT
 TURN = """
@@ -60,6 +61,8 @@ async def test_refusals_have_their_status_and_words(stack):
     rtmp = await stack.create("http-rtmp")
     url, ok = stack.whip_url, {**SDP, **bearer(good.stream_key)}
     dull = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+    offer = (Path(__file__).parent / "data" / "obs-offer.sdp").read_bytes().decode()
+    useless = offer.replace("H264/90000", "H263/90000").replace("opus/48000/2", "PCMA/8000")
     table = [
         (url, {**SDP}, "x", 401, "no stream key"),
         (url, {**SDP, **bearer("nosuchkey1234")}, "x", 404, "no ingress has this stream key"),
@@ -70,7 +73,8 @@ async def test_refusals_have_their_status_and_words(stack):
         (url, ok, "x" * 70_000, 413, "too large"),
         (url, ok, "", 400, ""),
         (url, ok, "noise\0\1\2", 400, ""),
-        (url, ok, dull, 406, ""),
+        (url, ok, dull, 400, "no media"),
+        (url, ok, useless, 406, ""),
         (f"{url}/x/WH_123456789012", {**FRAGMENT, "If-Match": "*"}, "x", 405, "PATCH, DELETE"),
     ]
     for target, headers, body, status, words in table:

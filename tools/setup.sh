@@ -59,6 +59,7 @@ missing_packages() {
   { gst_element h264parse && gst_element srtsrc; } || echo gstreamer1.0-plugins-bad
   gst_element x264enc || echo gstreamer1.0-plugins-ugly
   gst_element avdec_h264 || echo gstreamer1.0-libav
+  { have chromium || have chromium-browser || have google-chrome; } || echo chromium # a browser that publishes over WHIP
   # An RTSP server for the tests, by the system's own Python.
   /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
     printf '%s\n' python3-gi gir1.2-gst-rtsp-server-1.0

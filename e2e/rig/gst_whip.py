@@ -42,7 +42,8 @@ def main(url, key, codec):
         if peer.get_property("ice-gathering-state") != GstWebRTC.WebRTCICEGatheringState.COMPLETE or session:
             return
         session.append(None)
-        threading.Thread(target=publish, args=(peer.get_property("local-description").sdp.as_text(),), daemon=True).start()
+        description = peer.get_property("local-description")
+        threading.Thread(target=publish, args=(description.sdp.as_text(),), daemon=True).start()
 
     def publish(offer):
         with send("POST", url, offer.encode()) as answer:
@@ -51,10 +52,12 @@ def main(url, key, codec):
             text = answer.read()
         _, sdp = GstSdp.SDPMessage.new()
         GstSdp.sdp_message_parse_buffer(text, sdp)
-        peer.emit("set-remote-description", GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, sdp), None)
+        description = GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, sdp)
+        peer.emit("set-remote-description", description, Gst.Promise.new())
 
     def offered(promise, *_):
-        peer.emit("set-local-description", promise.get_reply().get_value("offer"), None)
+        reply = promise.get_reply()  # a name of its own: the offer lives no longer than this
+        peer.emit("set-local-description", reply.get_value("offer"), Gst.Promise.new())
 
     def negotiate(*_):
         peer.emit("create-offer", None, Gst.Promise.new_with_change_func(offered, None))
@@ -78,6 +81,9 @@ def main(url, key, codec):
             transceiver.set_property("direction", GstWebRTC.WebRTCRTPTransceiverDirection.SENDONLY)
             index += 1
 
+    # By itself it uses no loopback address; here is nothing else.
+    agent = peer.get_property("ice-agent")  # a name of its own: the bindings would let go of it altogether
+    agent.emit("add-local-ip-address", "127.0.0.1")
     peer.connect("on-negotiation-needed", lambda *_: (sendonly(), negotiate()))
     peer.connect("notify::ice-gathering-state", gathered)
     peer.connect("notify::connection-state", lambda *_: print("state", peer.get_property("connection-state").value_nick, flush=True))

@@ -1,0 +1,289 @@
+"""WHIP with the clients people use: aiortc, FFmpeg's muxer, Chromium. What a viewer sees of each, and
+what becomes of the session."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from livekit import api
+from livekit.protocol import ingress as pb
+
+from conftest import run
+from rig import Stack, Viewer
+from rig.browser import Browser, chromium
+from rig.whip import FRAGMENT, SDP, FfmpegWhip, Whip, ask
+
+WHIP = pb.IngressInput.WHIP_INPUT
+HERE = Path(__file__).parent
+
+
+async def create(stack, room, **fields):
+    return await stack.create(room, WHIP, **fields)
+
+
+async def seen(viewer, count=5):
+    """Waits for pictures whose numbers go up, and for sound."""
+    start = len(viewer.frames)
+    await viewer.wait(f"{count} numbered pictures", lambda v: len({f.number for f in v.frames[start:]} - {None}) >= count)
+
+
+@pytest.fixture(scope="module")
+def browser(stack):
+    if not chromium():
+        pytest.fail("no chromium: run this through ./x, which installs it")
+    program = Browser(stack.dir)
+    yield program
+    program.end()
+
+
+@pytest.mark.parametrize("codec", ["H264", "VP8"])
+async def test_aiortc_is_passed_on(stack, reports, codec):
+    room = f"aiortc-{codec}"
+    info = await create(stack, room)
+    async with Viewer(stack, room) as viewer, Whip(stack.whip_url, info.stream_key, codec=f"video/{codec}") as client:
+        assert client.answer.status == 201, client.answer
+        assert re.fullmatch(rf"/w/{info.stream_key}/WH_\w{{12}}", client.answer.headers["location"])
+        assert re.fullmatch(r'"[\w+/]+"', client.answer.headers["etag"])
+        await seen(viewer)
+        await viewer.wait_sound()
+        state = await stack.wait_state(info.ingress_id, "PUBLISHING")
+        assert state.resource_id == client.answer.headers["location"].rsplit("/", 1)[1]
+        assert (state.video.width, state.video.height) == (320, 180)
+        done = await client.delete()
+        assert (done.status, done.headers["access-control-allow-origin"]) == (200, "*")
+        await stack.wait_state(info.ingress_id, "INACTIVE")
+        await stack.wait_participant(room, f"{room}-pub", here=False)
+        assert (await client.delete()).status == 404
+    assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING", "INACTIVE"]
+    metrics = stack.get("prometheus", "/metrics")[1]
+    assert re.search(r'livekit_ingress_publish_status(_total)?\{[^}]*type="whip"[^}]*status="success"[^}]*\} [1-9]', metrics), metrics
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+async def test_one_kind_alone(stack, kind):
+    room = f"alone-{kind}"
+    info = await create(stack, room)
+    async with Viewer(stack, room) as viewer:
+        async with Whip(stack.whip_url, info.stream_key, video=kind == "video", audio=kind == "audio") as client:
+            assert client.answer.status == 201, client.answer
+            await (seen(viewer) if kind == "video" else viewer.wait_sound())
+            await stack.wait_state(info.ingress_id, "PUBLISHING")
+            await client.delete()
+    await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+async def test_ffmpegs_muxer(stack, ended):
+    info = await create(stack, "ffmpeg-whip")
+    async with Viewer(stack, "ffmpeg-whip") as viewer:
+        client = ended(FfmpegWhip(stack, stack.whip_url, info.stream_key))
+        await viewer.wait_size(320, 180)
+        await viewer.wait_sound()
+        await stack.wait_state(info.ingress_id, "PUBLISHING")
+        client.signal(2)
+        await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+async def test_a_client_that_vanishes(stack, ended):
+    """Killed, so that it says nothing: the session ends in words, and soon."""
+    info = await create(stack, "vanish")
+    client = ended(FfmpegWhip(stack, stack.whip_url, info.stream_key, name="vanish"))
+    await stack.wait_state(info.ingress_id, "PUBLISHING")
+    client.kill()
+    state = await stack.wait_state(info.ingress_id, "ERROR", seconds=20)
+    assert state.error and "timeout" not in state.error, state.error
+    await stack.wait_participant("vanish", "vanish-pub", here=False)
+
+
+@pytest.mark.parametrize("codec", ["H264", "VP8", "VP9", "AV1"])
+async def test_chromium_with_each_codec(stack, browser, codec):
+    room = f"chromium-{codec}"
+    info = await create(stack, room)
+    async with Viewer(stack, room) as viewer, browser.page() as page:
+        answer = await page.start(stack.whip_url, info.stream_key, codec=codec, width=320, height=180)
+        if "unsupported" in answer:
+            pytest.skip(f"this Chromium has no encoder for {codec}")
+        assert answer["status"] == 201, answer
+        await seen(viewer)
+        await viewer.wait_sound()
+        state = await stack.wait_state(info.ingress_id, "PUBLISHING")
+        assert codec.lower() in state.video.mime_type.lower()
+        assert await page.run("whip.remove()") == 200
+        await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+async def test_chromium_trickles_and_restarts_ice(stack, browser):
+    """Candidates come after the offer; later new ones in place of them, as after a change of network. The picture goes on."""
+    info = await create(stack, "trickle")
+    async with Viewer(stack, "trickle") as viewer, browser.page() as page:
+        answer = await page.start(stack.whip_url, info.stream_key, codec="VP8", width=320, height=180, trickle=True)
+        assert (answer["status"], answer["patched"]) == (201, 204), answer
+        await seen(viewer)
+        restarted = await page.run("whip.restartIce()")
+        assert restarted["status"] == 200 and restarted["changed"], restarted
+        assert "a=ice-ufrag:" in restarted["fragment"] and "a=candidate:" in restarted["fragment"]
+        await seen(viewer, 15)
+        assert (await page.run("whip.stats()"))["state"] == "connected"
+        # The old ICE session is over, and so is its ETag.
+        assert await page.run(f"whip.patch({answer['etag']!r}, whip.fragment()).then(a => a.status)") == 412
+        await page.run("whip.remove()")
+    await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+@pytest.mark.parametrize("rids", [[["q", 4], ["h", 2], ["f", 1]], [["high", 1], ["low", 2]]], ids=["three", "two"])
+async def test_chromium_simulcast(stack, browser, rids):
+    """A viewer that asks for a layer gets it, whatever the layers are called and in whichever order they stand."""
+    room = f"simulcast-{len(rids)}"
+    info = await create(stack, room)
+    async with Viewer(stack, room) as viewer, browser.page() as page:
+        # Chromium sends three layers from 960x540 on only.
+        width, height = (960, 540) if len(rids) == 3 else (640, 360)
+        answer = await page.start(stack.whip_url, info.stream_key, codec="VP8", width=width, height=height, fps=10, rids=rids)
+        assert answer["status"] == 201, answer
+        sizes = sorted((width // by, height // by) for _, by in rids)
+        for quality, size in (("HIGH", sizes[-1]), ("LOW", sizes[0]), ("HIGH", sizes[-1])):
+            await viewer.wait("a picture", lambda v: v.video)
+            await viewer.ask(quality)
+            await viewer.wait_size(*size)
+        await page.run("whip.remove()")
+    await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+async def test_transcoded(stack):
+    info = await create(stack, "transcoded", enable_transcoding=True)
+    async with Viewer(stack, "transcoded") as viewer:
+        async with Whip(stack.whip_url, info.stream_key, codec="video/VP8", size=(640, 360)) as client:
+            assert client.answer.status == 201, client.answer
+            await seen(viewer)
+            await viewer.wait_sound()
+            await stack.wait_state(info.ingress_id, "PUBLISHING")
+            await client.delete()
+    await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+async def test_any_machine_serves_a_session(stack, ended):
+    """What comes to another machine behind the balancer: candidates, a restart, the end."""
+    program, ports = stack.start_another()
+    ended(program)
+    info = await create(stack, "elsewhere")
+    async with Viewer(stack, "elsewhere") as viewer:
+        async with Whip(stack.whip_url, info.stream_key) as client:
+            await seen(viewer)
+            there = f"http://127.0.0.1:{ports['whip']}{client.answer.headers['location']}"
+            wrong = there.replace(info.stream_key, "wrongwrong12")
+            end = "a=end-of-candidates\r\n"
+            etag = client.answer.headers["etag"]
+
+            async def patch(where, match):
+                return await ask("PATCH", where, credentials + end, {**FRAGMENT, "If-Match": match})
+
+            offer = client.connection.localDescription.sdp
+            credentials = "".join(line + "\r\n" for line in offer.splitlines() if line.startswith("a=ice-"))[:400]
+            assert (await patch(there, '"other"')).status == 412
+            assert (await patch(wrong, etag)).status == 403
+            trickled = await patch(there, etag)
+            assert trickled.status == 204, trickled
+            assert (await ask("DELETE", wrong)).status == 403
+            assert (await ask("DELETE", there.rsplit("/", 1)[0] + "/WH_000000000000")).status == 404
+            await stack.wait_state(info.ingress_id, "PUBLISHING")
+            assert (await ask("DELETE", there)).status == 200
+            await stack.wait_state(info.ingress_id, "INACTIVE")
+            assert (await ask("DELETE", there)).status == 404
+
+
+@pytest.mark.parametrize("what", ["update", "delete", "room"])
+async def test_operators_end_a_session(stack, reports, what):
+    room = f"operated-{what}"
+    info = await create(stack, room)
+    async with Whip(stack.whip_url, info.stream_key, video=False) as client:
+        await stack.wait_state(info.ingress_id, "PUBLISHING")
+        async with stack.api() as lk:
+            if what == "update":
+                await lk.ingress.update_ingress(pb.UpdateIngressRequest(ingress_id=info.ingress_id, name="other", participant_identity="other", room_name=room))
+            elif what == "delete":
+                await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+            else:
+                await lk.room.delete_room(api.DeleteRoomRequest(room=room))
+        if what == "delete":
+            await stack.wait_participant(room, f"{room}-pub", here=False)
+        else:
+            state = await stack.wait_state(info.ingress_id, "INACTIVE" if what == "update" else "ERROR")
+            assert bool(state.error) == (what == "room")
+        end = asyncio.get_running_loop().time() + 10
+        while (await client.delete()).status != 404:
+            assert asyncio.get_running_loop().time() < end, "the session can still be asked"
+    statuses = reports.statuses(info.ingress_id)
+    assert statuses == {"update": ["BUFFERING", "PUBLISHING", "INACTIVE"], "delete": ["BUFFERING", "PUBLISHING"],
+                        "room": ["BUFFERING", "PUBLISHING", "ERROR"]}[what]
+
+
+async def test_a_second_client_takes_over(stack, reports):
+    info = await create(stack, "takes-over")
+    async with Viewer(stack, "takes-over") as viewer, Whip(stack.whip_url, info.stream_key) as old:
+        await seen(viewer, 20)
+        before = await stack.participant("takes-over", "takes-over-pub")
+        switched = len(viewer.frames)
+        async with Whip(stack.whip_url, info.stream_key) as new:
+            assert new.answer.status == 201 and new.answer.headers["location"] != old.answer.headers["location"]
+            await viewer.wait("the new one", lambda v: any(f.number is not None and f.number < 15 for f in v.frames[switched:]))
+            await seen(viewer)
+            # The first one's goodbye does not end the second.
+            assert (await old.delete()).status == 404
+            await seen(viewer)
+            after = await stack.participant("takes-over", "takes-over-pub")
+            assert (after.sid, {t.sid for t in after.tracks}) == (before.sid, {t.sid for t in before.tracks})
+            assert (await new.delete()).status == 200
+    await stack.wait_state(info.ingress_id, "INACTIVE")
+    assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING", "INACTIVE"]
+
+
+async def test_what_obs_offers(stack):
+    """OBS's offer (libdatachannel): ICE and fingerprint for the whole session, a group it need not be told of, no trickling."""
+    info = await create(stack, "obs")
+    offer = (HERE / "data" / "obs-offer.sdp").read_bytes()
+    answer = await ask("POST", stack.whip_url, offer, {**SDP, "Authorization": f"Bearer {info.stream_key}", "User-Agent": "Mozilla/5.0 (OBS-Studio/31.0.0; Linux x86_64; en-US)"})
+    assert answer.status == 201, answer
+    lines = answer.body.splitlines()
+    media = [line.split()[0] for line in lines if line.startswith("m=")]
+    assert media == ["m=audio", "m=video"] and not any(line.split()[1] == "0" for line in lines if line.startswith("m="))
+    assert any(re.fullmatch(r"a=rtpmap:96 H264/90000", line) for line in lines)
+    assert any(re.fullmatch(r"a=rtpmap:111 opus/48000/2", line) for line in lines)
+    assert any(line.startswith("a=candidate:") and "127.0.0.1" in line for line in lines)
+    assert lines.count("a=recvonly") == 2 and lines.count("a=rtcp-mux") == 2
+    location = answer.headers["location"]
+    assert (await ask("DELETE", f"http://127.0.0.1:{stack.port['whip']}{location}")).status == 200
+
+
+@pytest.fixture(scope="module")
+def strict_stack():
+    """A stack that refuses second pushes, has no room for two sessions, and drains."""
+    costs = "on_duplicate: refuse\ndrain_timeout: 60s\n"
+    for s in run(Strict(costs)):
+        yield s.start()
+
+
+class Strict(Stack):
+    def ingress_config(self, ports=None):
+        return super().ingress_config(ports).replace("whip_bypass_transcoding_cpu_cost: 0,", "whip_bypass_transcoding_cpu_cost: 1000,")
+
+
+async def test_full_in_use_and_draining(strict_stack):
+    stack = strict_stack
+    info, other = await create(stack, "strict"), await create(stack, "strict-other")
+    async with Whip(stack.whip_url, info.stream_key, video=False) as client:
+        await stack.wait_state(info.ingress_id, "PUBLISHING")
+        async with Whip(stack.whip_url, info.stream_key, video=False) as second:
+            assert second.answer.status == 409 and "in use" in second.answer.body, second.answer
+        async with Whip(stack.whip_url, other.stream_key, video=False) as full:
+            assert full.answer.status == 503 and "full" in full.answer.body and int(full.answer.headers["retry-after"]) > 0
+        await stack.wait_state(info.ingress_id, "PUBLISHING")
+        stack.ingress.signal(15)
+        await asyncio.to_thread(stack.ingress.wait_log, "draining")
+        async with Whip(stack.whip_url, other.stream_key, video=False) as late:
+            assert late.answer.status == 503 and "shutting down" in late.answer.body, late.answer
+            assert late.answer.headers["access-control-allow-origin"] == "*" and "retry-after" in late.answer.headers
+        assert stack.get("whip", "/availability")[0] == 503
+        # The session that runs goes on, and can still be ended by its client.
+        assert (await client.delete()).status == 200
+        assert await asyncio.to_thread(stack.ingress.wait_exit, 20) == 0
+    await stack.wait_state(info.ingress_id, "INACTIVE")
