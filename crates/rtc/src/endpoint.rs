@@ -245,12 +245,13 @@ impl Endpoint {
     /// [`Refusal::Unreadable`] if it is no SDP offer, [`Refusal::Unacceptable`] if nothing in it can be used,
     /// [`Refusal::Full`] if no port is left.
     pub fn accept(&self, offer: &str, accept: &Accept) -> Result<(Answer, Incoming), Refusal> {
+        let lite = self.0.config.ice_lite || answers_no_checks(offer);
         let offer = Offer::read(offer, accept)?;
         let (sockets, own) = self.sockets()?;
         let udp = sockets.iter().map(|u| (Transport::Udp, u.address));
         let locals: Vec<_> = udp.chain(self.0.tcp.iter().map(|a| (Transport::Tcp, *a))).collect();
         let now = Instant::now();
-        let (mut receiver, answer) = Receiver::new(offer, accept, self.0.config.ice_lite, &locals, now)?;
+        let (mut receiver, answer) = Receiver::new(offer, accept, lite, &locals, now)?;
         let (fragment, _) = receiver.credentials();
         let candidates = self.candidates(&locals);
         let sdp = receiver.offer().finish(&answer, &candidates);
@@ -379,6 +380,13 @@ async fn read(socket: Arc<Udp>, hand_on: impl Fn(Datagram)) {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Whether the sender's answers to connectivity checks are of no use. FFmpeg's muxer (8 and 9) leaves the address that it saw
+/// out of them (RFC 8445 §7.3.1.2 wants it), so no pair would ever become valid on our side. Towards it we are the lite
+/// side (§2.5), which sends no checks.
+fn answers_no_checks(offer: &str) -> bool {
+    offer.lines().take(4).any(|line| line.starts_with("o=FFmpeg "))
 }
 
 #[cfg(test)]

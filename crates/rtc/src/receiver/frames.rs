@@ -4,7 +4,9 @@
 use crate::offer::Offer;
 use crate::payload::nal_units;
 use bytes::Bytes;
-use model::{AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, VideoCodec, VideoConfig, picture};
+use model::{
+    AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Turn, VideoCodec, VideoConfig, picture,
+};
 use std::time::{Duration, Instant};
 use str0m::media::MediaData;
 
@@ -198,7 +200,7 @@ impl Unit {
             VideoCodec::H265 => hvcc(&self.sets)?,
             _ => Vec::new(),
         };
-        Some(VideoConfig { codec: self.codec, record: record.into(), size: self.size })
+        Some(VideoConfig { codec: self.codec, record: record.into(), size: self.size, turn: Turn::default() })
     }
 }
 
