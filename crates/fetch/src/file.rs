@@ -28,7 +28,7 @@ const WAITS: [Duration; 6] = [
     Duration::from_secs(4),
 ];
 
-/// See the [module](self).
+/// See the module.
 #[derive(Debug)]
 pub struct RangeFile {
     client: Client,

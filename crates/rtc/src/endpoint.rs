@@ -174,7 +174,7 @@ pub struct Answer {
     pub tracks: SourceTracks,
 }
 
-/// See the [module](self). Clones are the same endpoint; it closes with the last of them.
+/// See the module. Clones are the same endpoint; it closes with the last of them.
 #[derive(Clone, Debug)]
 pub struct Endpoint(Arc<Inner>);
 
