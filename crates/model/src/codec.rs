@@ -47,6 +47,18 @@ pub enum VideoCodec {
 }
 
 impl VideoCodec {
+    /// The encoding name in session descriptions (`a=rtpmap`); empty for codecs that have no RTP payload.
+    pub fn rtp_name(self) -> &'static str {
+        match self {
+            Self::H264 => "H264",
+            Self::H265 => "H265",
+            Self::Vp8 => "VP8",
+            Self::Vp9 => "VP9",
+            Self::Av1 => "AV1",
+            _ => "",
+        }
+    }
+
     /// The `mime_type` of `livekit.InputVideoState`, as the Go ingress reports it (measured: "video/H264", else GStreamer's name).
     pub fn mime(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ mod encoding;
 mod fault;
 mod frame;
 mod id;
+mod packet;
 pub mod picture;
 mod pull;
 mod spec;
@@ -21,6 +22,7 @@ pub use encoding::{
 pub use fault::{Blame, Fault};
 pub use frame::{AudioConfig, Frame, Media, SourceTracks, Turn, VideoConfig};
 pub use id::{IngressId, ResourceId, Secret};
+pub use packet::{OpusFormat, Packet, Passed, VideoFormat};
 pub use pull::{HostRule, PullGuard, PullJob, PullLimits};
 pub use spec::{AudioSpec, IngressSpec, InputKind, TrackSource, VideoSpec};
 pub use time::MediaTime;

@@ -244,7 +244,7 @@ fn video_track(options: &Options) -> VideoTrack {
         cid: "IN_file".into(),
         name: "picture".into(),
         source: TrackSource::Camera,
-        codec: options.codec,
+        format: options.codec.into(),
         layers: options.layers.iter().map(|(l, _)| *l).collect(),
     }
 }

@@ -2,23 +2,71 @@
 //! Pure; the clock is in the frames.
 
 use crate::Out;
+use model::Packet;
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much may wait for the connection, per layer: more than half a second of pictures at once would put a viewer's jitter
 /// buffer as far behind.
 const PREROLL_TIME: Duration = Duration::from_millis(500);
-const PREROLL_FRAMES: usize = 60;
+const PREROLL_UNITS: usize = 512;
 /// Bytes of the same: half a second of 16 Mbit/s, and a large key frame.
 const PREROLL_BYTES: usize = 2 * 1024 * 1024;
 
-/// What to do with a frame.
+/// What a gate lets through: a picture, or a packet of one that is passed on.
+#[derive(Debug)]
+pub(crate) enum Unit {
+    Frame(Out),
+    Packet(Packet),
+}
+
+impl Unit {
+    fn key(&self) -> bool {
+        match self {
+            Self::Frame(frame) => frame.key,
+            Self::Packet(packet) => packet.key,
+        }
+    }
+
+    fn at(&self) -> Instant {
+        match self {
+            Self::Frame(frame) => frame.at,
+            Self::Packet(packet) => packet.at,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.data.len(),
+            Self::Packet(packet) => packet.payload.len(),
+        }
+    }
+
+    /// What can't be decoded together with units of another number. All frames come from one encoder.
+    fn stream(&self) -> u64 {
+        match self {
+            Self::Frame(_) => 0,
+            Self::Packet(packet) => packet.stream,
+        }
+    }
+}
+
+/// What to do with a unit.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// It goes out.
-    Send(Out),
+    /// It goes out; and whether others were left out before it.
+    Send(Unit, bool),
     /// It is kept for later, or dropped.
     Hold,
+}
+
+/// A unit that goes out once there is a connection.
+#[derive(Debug)]
+pub(crate) struct Waited {
+    pub(crate) layer: usize,
+    pub(crate) unit: Unit,
+    /// Others were left out before it.
+    pub(crate) fresh: bool,
 }
 
 #[derive(Debug, Default)]
@@ -26,8 +74,12 @@ struct Layer {
     unwanted: bool,
     /// Nothing before the next key frame can be decoded by anyone.
     needs_key: bool,
+    /// Something was left out since the last one that went out.
+    gap: bool,
+    /// The stream of the newest.
+    stream: u64,
     /// The newest key frame and what followed, while there is no connection.
-    preroll: VecDeque<Out>,
+    preroll: VecDeque<Unit>,
 }
 
 /// The gate of a video track.
@@ -48,29 +100,32 @@ impl Gate {
         self.layers.is_empty()
     }
 
-    /// A frame of a layer comes.
-    pub(crate) fn frame(&mut self, layer: usize, frame: Out) -> Verdict {
+    /// A unit of a layer comes.
+    pub(crate) fn unit(&mut self, layer: usize, unit: Unit) -> Verdict {
         let closed = self.muted;
         let Some(layer) = self.layers.get_mut(layer) else { return Verdict::Hold };
+        layer.needs_key |= std::mem::replace(&mut layer.stream, unit.stream()) != unit.stream();
         if closed || layer.unwanted {
             layer.needs_key = true;
+            layer.gap = true;
             layer.preroll.clear();
             return Verdict::Hold;
         }
         if !self.up {
-            layer.keep(frame);
+            layer.keep(unit);
             return Verdict::Hold;
         }
-        if layer.needs_key && !frame.key {
+        if layer.needs_key && !unit.key() {
+            layer.gap = true;
             return Verdict::Hold;
         }
         layer.needs_key = false;
-        Verdict::Send(frame)
+        Verdict::Send(unit, std::mem::take(&mut layer.gap))
     }
 
     /// The connection is there: returns what has waited for it, in the order it goes out, and the layers for which nothing
     /// has, so that a key frame is needed.
-    pub(crate) fn open(&mut self) -> (Vec<(usize, Out)>, Vec<usize>) {
+    pub(crate) fn open(&mut self) -> (Vec<Waited>, Vec<usize>) {
         if std::mem::replace(&mut self.up, true) {
             return Default::default();
         }
@@ -79,11 +134,16 @@ impl Gate {
         for (i, layer) in self.layers.iter_mut().enumerate().filter(|(_, l)| !l.unwanted) {
             layer.needs_key = layer.preroll.is_empty();
             if layer.needs_key {
+                layer.gap = true;
                 lacking.push(i);
+                continue;
             }
-            out.extend(layer.preroll.drain(..).map(|f| (i, f)));
+            layer.gap = false;
+            let units = layer.preroll.drain(..).enumerate();
+            out.extend(units.map(|(n, unit)| Waited { layer: i, unit, fresh: n == 0 }));
         }
-        out.sort_by_key(|(_, f)| f.pts);
+        // The sort is stable: what belongs to one moment stays in its order.
+        out.sort_by_key(|w| w.unit.at());
         (out, lacking)
     }
 
@@ -117,22 +177,22 @@ impl Gate {
 }
 
 impl Layer {
-    fn keep(&mut self, frame: Out) {
-        if frame.key {
+    fn keep(&mut self, unit: Unit) {
+        if unit.key() {
             self.preroll.clear();
         }
         let Some(first) = self.preroll.front() else {
-            if frame.key {
-                self.preroll.push_back(frame);
+            if unit.key() {
+                self.preroll.push_back(unit);
             }
             return;
         };
-        let bytes: usize = self.preroll.iter().map(|f| f.data.len()).sum();
-        let long = frame.pts.since(first.pts).is_none_or(|t| t > PREROLL_TIME);
-        if long || self.preroll.len() >= PREROLL_FRAMES || bytes + frame.data.len() > PREROLL_BYTES {
+        let bytes: usize = self.preroll.iter().map(Unit::len).sum();
+        let long = unit.at().saturating_duration_since(first.at()) > PREROLL_TIME;
+        if long || self.preroll.len() >= PREROLL_UNITS || bytes + unit.len() > PREROLL_BYTES {
             self.preroll.clear();
         } else {
-            self.preroll.push_back(frame);
+            self.preroll.push_back(unit);
         }
     }
 }
@@ -141,46 +201,87 @@ impl Layer {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use model::MediaTime;
-    use std::time::Instant;
+    use model::Kind;
+    use std::sync::LazyLock;
 
-    fn frame(ms: i64, key: bool) -> Out {
-        Out { pts: MediaTime::from_millis(ms), at: Instant::now(), key, data: Bytes::from_static(&[1; 10]) }
+    fn picture(ms: u64, key: bool) -> Out {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let pts = Duration::from_millis(ms);
+        Out { pts: pts.into(), at: *START + pts, key, data: Bytes::from_static(&[1; 10]) }
+    }
+
+    fn frame(ms: u64, key: bool) -> Unit {
+        Unit::Frame(picture(ms, key))
+    }
+
+    fn packet(ms: u64, stream: u64, key: bool) -> Unit {
+        Unit::Packet(Packet {
+            kind: Kind::Video,
+            layer: 0,
+            stream,
+            sequence: 0,
+            timestamp: 0,
+            at: picture(ms, key).at,
+            marker: false,
+            key,
+            level: None,
+            orientation: None,
+            payload: [1][..].into(),
+        })
     }
 
     fn sent(verdict: &Verdict) -> bool {
-        matches!(verdict, Verdict::Send(_))
+        matches!(verdict, Verdict::Send(..))
+    }
+
+    fn fresh(verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Send(_, true))
+    }
+
+    #[test]
+    fn another_sender_begins_with_a_key_packet_and_without_a_gap() {
+        let mut gate = Gate::new(1);
+        gate.unit(0, packet(0, 7, true));
+        let (waited, _) = gate.open();
+        assert!(waited[0].fresh);
+        assert!(sent(&gate.unit(0, packet(1, 7, false))));
+        assert!(!sent(&gate.unit(0, packet(2, 8, false))), "nothing to build on");
+        assert!(fresh(&gate.unit(0, packet(3, 8, true))) && !fresh(&gate.unit(0, packet(4, 8, false))));
+        gate.want(&[false]);
+        assert!(!sent(&gate.unit(0, packet(5, 8, true))));
+        gate.want(&[true]);
+        assert!(!sent(&gate.unit(0, packet(6, 8, false))) && fresh(&gate.unit(0, packet(7, 8, true))));
     }
 
     #[test]
     fn the_newest_key_frame_and_what_follows_wait_for_the_connection() {
         let mut gate = Gate::new(2);
         for (ms, key) in [(0, false), (40, true), (80, false), (120, true), (160, false)] {
-            assert!(!sent(&gate.frame(0, frame(ms, key))));
+            assert!(!sent(&gate.unit(0, frame(ms, key))));
         }
         let (out, lacking) = gate.open();
-        let times: Vec<_> = out.iter().map(|(l, f)| (*l, f.pts.as_millis(), f.key)).collect();
-        assert_eq!(times, [(0, 120, true), (0, 160, false)]);
+        let times: Vec<_> = out.iter().map(|w| (w.layer, w.unit.at(), w.unit.key())).collect();
+        assert_eq!(times, [(0, frame(120, true).at(), true), (0, frame(160, false).at(), false)]);
         assert_eq!(lacking, [1]);
-        assert!(sent(&gate.frame(0, frame(200, false))), "what follows the preroll follows it");
-        assert!(!sent(&gate.frame(1, frame(200, false))) && sent(&gate.frame(1, frame(240, true))));
+        assert!(sent(&gate.unit(0, frame(200, false))), "what follows the preroll follows it");
+        assert!(!sent(&gate.unit(1, frame(200, false))) && sent(&gate.unit(1, frame(240, true))));
     }
 
     #[test]
     fn what_waited_too_long_is_let_go() {
         let mut gate = Gate::new(1);
-        gate.frame(0, frame(0, true));
+        gate.unit(0, frame(0, true));
         for n in 1..20 {
-            gate.frame(0, frame(n * 40, false));
+            gate.unit(0, frame(n * 40, false));
         }
         let (out, lacking) = gate.open();
         assert!(out.is_empty());
         assert_eq!(lacking, [0]);
 
         let mut gate = Gate::new(1);
-        gate.frame(0, frame(0, true));
-        let big = Out { data: vec![0; PREROLL_BYTES].into(), ..frame(40, false) };
-        gate.frame(0, big);
+        gate.unit(0, frame(0, true));
+        let big = Out { data: vec![0; PREROLL_BYTES].into(), ..picture(40, false) };
+        gate.unit(0, Unit::Frame(big));
         assert!(gate.open().0.is_empty());
     }
 
@@ -189,35 +290,35 @@ mod tests {
         let mut gate = Gate::new(2);
         gate.open();
         for layer in 0..2 {
-            assert!(sent(&gate.frame(layer, frame(0, true))));
+            assert!(sent(&gate.unit(layer, frame(0, true))));
         }
         assert!(gate.want(&[true, false]).is_empty());
-        assert!(sent(&gate.frame(0, frame(40, false))) && !sent(&gate.frame(1, frame(40, true))));
+        assert!(sent(&gate.unit(0, frame(40, false))) && !sent(&gate.unit(1, frame(40, true))));
         assert_eq!(gate.want(&[true, true]), [1]);
-        assert!(!sent(&gate.frame(1, frame(80, false))) && sent(&gate.frame(1, frame(120, true))));
+        assert!(!sent(&gate.unit(1, frame(80, false))) && sent(&gate.unit(1, frame(120, true))));
     }
 
     #[test]
     fn a_muted_track_is_silent_until_its_next_key_frame() {
         let mut gate = Gate::new(1);
         gate.open();
-        assert!(sent(&gate.frame(0, frame(0, true))));
+        assert!(sent(&gate.unit(0, frame(0, true))));
         assert!(gate.mute(true).is_empty());
-        assert!(!sent(&gate.frame(0, frame(40, true))));
+        assert!(!sent(&gate.unit(0, frame(40, true))));
         assert_eq!(gate.mute(false), [0]);
-        assert!(!sent(&gate.frame(0, frame(80, false))) && sent(&gate.frame(0, frame(120, true))));
+        assert!(!sent(&gate.unit(0, frame(80, false))) && sent(&gate.unit(0, frame(120, true))));
     }
 
     #[test]
     fn a_lost_connection_starts_over() {
         let mut gate = Gate::new(1);
         gate.open();
-        assert!(sent(&gate.frame(0, frame(0, true))));
-        assert!(gate.open().1.is_empty() && sent(&gate.frame(0, frame(20, false))), "it was open");
+        assert!(sent(&gate.unit(0, frame(0, true))));
+        assert!(gate.open().1.is_empty() && sent(&gate.unit(0, frame(20, false))), "it was open");
         gate.shut();
-        gate.frame(0, frame(40, false));
+        gate.unit(0, frame(40, false));
         assert_eq!(gate.open().1, [0]);
-        assert!(!sent(&gate.frame(0, frame(80, false))));
-        assert!(!sent(&gate.frame(7, frame(80, true))), "no such layer");
+        assert!(!sent(&gate.unit(0, frame(80, false))));
+        assert!(!sent(&gate.unit(7, frame(80, true))), "no such layer");
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn add_video(track: &VideoTrack) -> proto::AddTrackRequest {
         layers: layers.clone(),
         // Without it the server knows codec and layers only from the first packets.
         simulcast_codecs: vec![proto::SimulcastCodec {
-            codec: track.codec.mime().into(),
+            codec: mime(track),
             cid: track.cid.clone(),
             layers,
             video_layer_mode: proto::video_layer::Mode::OneSpatialLayerPerStream as i32,
@@ -119,6 +119,11 @@ pub(crate) fn reason(reason: i32) -> Option<&'static str> {
     })
 }
 
+/// The MIME type that LiveKit uses in `AddTrackRequest.simulcast_codecs`.
+fn mime(track: &VideoTrack) -> String {
+    format!("video/{}", track.format.codec.rtp_name())
+}
+
 fn layer(layer: &Layer) -> proto::VideoLayer {
     proto::VideoLayer {
         quality: quality(layer.quality),
@@ -149,7 +154,7 @@ fn source(source: TrackSource) -> proto::TrackSource {
 
 /// Whether each of `layers` is wanted, by the quality it was declared with; what is not mentioned stays as it is.
 pub(crate) fn wanted(update: &proto::SubscribedQualityUpdate, track: &VideoTrack, now: &[bool]) -> Vec<bool> {
-    let codec = track.codec.mime().rsplit('/').next().unwrap_or_default();
+    let codec = track.format.codec.rtp_name();
     let of_codec = update
         .subscribed_codecs
         .iter()

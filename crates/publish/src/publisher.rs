@@ -4,7 +4,7 @@ use crate::task::{Ends, Task};
 use crate::{AudioTrack, Config, Event, Out, Tracks, VideoTrack, join};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use model::{Blame, Fault, MediaTime};
+use model::{Blame, Fault, MediaTime, Packet};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -38,6 +38,7 @@ pub(crate) struct Control {
 pub(crate) enum Media {
     Video(usize, Out),
     Audio { pts: MediaTime, at: Instant, data: Bytes, level: Option<i8> },
+    Packets(Vec<Packet>),
 }
 
 /// Which layers lost frames because the queue was full.
@@ -128,6 +129,12 @@ impl Publisher {
     /// Returns false if it was dropped because the queue was full.
     pub fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool {
         self.media.try_send(Media::Audio { pts, at, data, level }).is_ok()
+    }
+
+    /// Sends packets that are passed on, of both kinds. Never blocks. Returns false if they were dropped because the queue was
+    /// full; the room then misses them as it would on a bad network.
+    pub fn packets(&self, packets: Vec<Packet>) -> bool {
+        self.media.try_send(Media::Packets(packets)).is_ok()
     }
 
     /// Sets participant attributes, keeping the others; an empty value deletes one.

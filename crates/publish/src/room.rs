@@ -18,7 +18,7 @@ mod live;
 use crate::join::{self, Dialect, Opening};
 use crate::{Error, Event, Tracks, message};
 use livekit_protocol as proto;
-use model::{Blame, EncodedVideo, Fault, Kind, Secret};
+use model::{Blame, EncodedVideo, Fault, Kind, Secret, VideoFormat};
 use proto::signal_request::Message;
 use proto::signal_response::Message as Incoming;
 use std::collections::{BTreeMap, VecDeque};
@@ -324,7 +324,7 @@ impl Room {
         let (video, audio) = (self.tracks.video.as_ref(), self.tracks.audio.as_ref());
         let config = rtc::Config {
             // Not known yet: both; the server orders them by what the track is announced with.
-            video: video.map_or(vec![EncodedVideo::H264, EncodedVideo::Vp8], |v| vec![v.codec]),
+            video: video.map_or_else(unknown, |v| vec![v.format.clone()]),
             stereo: audio.is_none_or(|a| a.stereo),
             dtx: audio.is_some_and(|a| a.dtx),
         };
@@ -338,7 +338,7 @@ impl Room {
             video: self.tracks.video.as_ref().filter(|_| !std::mem::replace(&mut video.offered, true)).map(|t| {
                 rtc::VideoLine {
                     track_id: t.cid.clone(),
-                    codec: t.codec,
+                    format: t.format.clone(),
                     rids: t.layers.iter().map(|l| l.quality.rid()).collect(),
                 }
             }),
@@ -465,6 +465,11 @@ impl Ping {
 
 fn all_wanted(tracks: &Tracks) -> Vec<bool> {
     tracks.video.as_ref().map_or(Vec::new(), |v| vec![true; v.layers.len()])
+}
+
+/// The formats to offer while the track is not known.
+fn unknown() -> Vec<VideoFormat> {
+    vec![EncodedVideo::H264.into(), EncodedVideo::Vp8.into()]
 }
 
 #[cfg(test)]

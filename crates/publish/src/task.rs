@@ -1,13 +1,13 @@
 //! The task behind a publisher: carries out what the [`Room`] decides, drives the peer connection, and lets frames through
 //! the [`Gate`].
 
-use crate::gate::{Gate, Verdict};
+use crate::gate::{Gate, Unit, Verdict};
 use crate::publisher::{Control, LAST_WORDS, MAX_LAYERS, Media, Overflow};
 use crate::room::{Action, Room};
 use crate::signal::{self, Signal};
 use crate::{Config, Error, Event, Out, Tracks};
 use livekit_protocol::signal_response::Message as Incoming;
-use model::Kind;
+use model::{Kind, Packet};
 use rtc::{Frame, Peer};
 use std::collections::VecDeque;
 use std::future::{Future, pending};
@@ -49,6 +49,8 @@ pub(crate) struct Task {
     room: Room,
     gate: Gate,
     muted_audio: bool,
+    /// Packets of sound were left out since the last one that went out.
+    audio_gap: bool,
     peer: Option<Peer>,
     line: Line,
     events: VecDeque<Event>,
@@ -72,6 +74,7 @@ impl Task {
             base,
             gate: Gate::new(layers),
             muted_audio: false,
+            audio_gap: false,
             peer: None,
             line: Line::Idle,
             events: VecDeque::new(),
@@ -233,11 +236,16 @@ impl Task {
         if !self.peer.as_ref().is_some_and(|p| p.takes(Kind::Video)) {
             return;
         }
-        let (frames, lacking) = self.gate.open();
+        let (waited, lacking) = self.gate.open();
         self.wish(lacking);
-        for (layer, frame) in frames {
-            self.write_video(layer, &frame);
+        let mut packets = Vec::new();
+        for waited in waited {
+            match waited.unit {
+                Unit::Frame(frame) => self.write_video(waited.layer, &frame),
+                Unit::Packet(packet) => packets.push((packet, waited.fresh)),
+            }
         }
+        self.forward(&packets);
     }
 
     fn heard(&mut self, heard: Heard) {
@@ -291,7 +299,7 @@ impl Task {
     fn media(&mut self, media: Media) {
         match media {
             Media::Video(layer, frame) => {
-                if let Verdict::Send(frame) = self.gate.frame(layer, frame) {
+                if let Verdict::Send(Unit::Frame(frame), _) = self.gate.unit(layer, Unit::Frame(frame)) {
                     self.write_video(layer, &frame);
                 }
             }
@@ -299,6 +307,32 @@ impl Task {
                 self.with_peer(|peer| peer.write(Kind::Audio, 0, &Frame { pts, at, data: &data, level }));
             }
             Media::Audio { .. } => {}
+            Media::Packets(packets) => self.packets(packets),
+        }
+    }
+
+    fn packets(&mut self, packets: Vec<Packet>) {
+        let audio_open = !self.muted_audio && self.peer.as_ref().is_some_and(|p| p.takes(Kind::Audio));
+        let mut out = Vec::with_capacity(packets.len());
+        for packet in packets {
+            if packet.kind == Kind::Audio {
+                if audio_open {
+                    out.push((packet, std::mem::take(&mut self.audio_gap)));
+                } else {
+                    self.audio_gap = true;
+                }
+            } else if let Verdict::Send(Unit::Packet(packet), fresh) =
+                self.gate.unit(packet.layer, Unit::Packet(packet))
+            {
+                out.push((packet, fresh));
+            }
+        }
+        self.forward(&out);
+    }
+
+    fn forward(&mut self, packets: &[(Packet, bool)]) {
+        if !packets.is_empty() {
+            self.with_peer(|peer| peer.forward(packets.iter().map(|(packet, fresh)| (packet, *fresh))));
         }
     }
 

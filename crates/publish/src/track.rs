@@ -1,7 +1,7 @@
 //! What the caller hands in: where to join, what to publish, and the frames.
 
 use bytes::Bytes;
-use model::{EncodedVideo, Layer, MediaTime, Secret, TrackSource};
+use model::{Layer, MediaTime, Secret, TrackSource, VideoFormat};
 use std::time::{Duration, Instant};
 
 /// Where and as whom to join. Whom is all in the token.
@@ -46,7 +46,7 @@ pub struct VideoTrack {
     /// What it shows.
     pub source: TrackSource,
     /// How all layers are coded.
-    pub codec: EncodedVideo,
+    pub format: VideoFormat,
     /// One to three layers, lowest quality first, no quality twice. Frames name them by their index here.
     pub layers: Vec<Layer>,
 }

@@ -4,10 +4,39 @@
 //! request, everything after that by its address. [`Endpoint::accept`] turns an offer into an answer and an [`Incoming`],
 //! which delivers what is received. Used by the WHIP server.
 
+mod addresses;
+mod mux;
+mod stun;
+mod tcp;
+
+pub(crate) use mux::{Datagram, Registration};
+
+use crate::engine::Transport;
 use crate::incoming::Incoming;
+use crate::offer::Offer;
+use crate::receiver::{Receiver, local_candidate};
+use crate::udp::Udp;
 use crate::{Error, Refusal};
+use bytes::BytesMut;
 use model::{SourceTracks, VideoCodec};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use mux::Mux;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use stun::External;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// The longest datagram that can come; longer ones are cut, and then refused as damaged.
+const DATAGRAM: usize = 2048;
+/// Memory for datagrams, taken in pieces of this many bytes: some fifty packets of media share one.
+const CHUNK: usize = 64 << 10;
+/// Datagrams read before others get their turn.
+const BURST: u32 = 64;
+/// Ports of a range that are tried for one session.
+const MAX_PORT_TRIES: usize = 64;
 
 /// Where media comes in, and which addresses to name in answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,25 +176,210 @@ pub struct Answer {
 
 /// See the module. Clones are the same endpoint; it closes with the last of them.
 #[derive(Clone, Debug)]
-pub struct Endpoint {}
+pub struct Endpoint(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: EndpointConfig,
+    locals: Vec<IpAddr>,
+    /// For each shared port its sockets, one for each address.
+    shared: Vec<Sockets>,
+    tcp: Vec<SocketAddr>,
+    mux: Mux,
+    external: External,
+    next: AtomicUsize,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// The sockets of one port.
+pub(crate) type Sockets = Arc<[Arc<Udp>]>;
 
 impl Endpoint {
     /// Opens the ports. Needs a tokio runtime with time and IO; spawns what serves them.
     ///
     /// # Errors
-    /// [`Error::Socket`] if a port can't be opened.
+    /// [`Error::Port`] if a port can't be opened, [`Error::NoAddress`] if the filters leave no address.
     pub async fn bind(config: EndpointConfig) -> Result<Self, Error> {
-        let _ = config;
-        Ok(Self {})
+        let locals = addresses::to_bind(&config, &addresses::of_this_machine())?;
+        let (mux, external) = (Mux::default(), External::default());
+        let mut tasks = Vec::new();
+        let mut shared = Vec::new();
+        for port in shared_ports(&config) {
+            let sockets = open_udp(&locals, port)?;
+            for socket in sockets.iter() {
+                tasks.push(tokio::spawn(read_shared(socket.clone(), mux.clone())).abort_handle());
+            }
+            shared.push(sockets);
+        }
+        let mut tcp = Vec::new();
+        for &ip in config.tcp_port.as_ref().map_or(&[][..], |_| &locals) {
+            let address = SocketAddr::new(ip, config.tcp_port.unwrap_or_default());
+            let fault = |source| Error::Port { protocol: "TCP", address, source };
+            let listener = TcpListener::bind(address).await.map_err(fault)?;
+            tcp.push(listener.local_addr().map_err(fault)?);
+            tasks.push(tokio::spawn(tcp::listen(listener, mux.clone())).abort_handle());
+        }
+        if config.use_external_ip && config.node_ipv4.is_none() {
+            let finding = external.clone().keep(locals.clone(), config.stun_servers.clone());
+            tasks.push(tokio::spawn(finding).abort_handle());
+        }
+        tracing::debug!(?locals, udp = ?config.udp, ?tcp, "receiving media");
+        let next = AtomicUsize::new(0);
+        Ok(Self(Arc::new(Inner { config, locals, shared, tcp, mux, external, next, tasks })))
     }
 
-    /// Answers an offer. What it names is refused at once where it can't work; nothing is waited for.
+    /// The UDP addresses that all sessions share; empty where each has its own.
+    pub fn udp_addresses(&self) -> Vec<SocketAddr> {
+        self.0.shared.iter().flat_map(|s| s.iter()).map(|u| u.address).collect()
+    }
+
+    /// Answers an offer. What it names is refused at once where it can't work; nothing is waited for. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`Refusal::Unreadable`] if it is no SDP offer, [`Refusal::Unacceptable`] if nothing in it can be used,
     /// [`Refusal::Full`] if no port is left.
     pub fn accept(&self, offer: &str, accept: &Accept) -> Result<(Answer, Incoming), Refusal> {
-        let _ = (offer, accept);
-        Err(Refusal::Unacceptable("receiving is not built yet".into()))
+        let offer = Offer::read(offer, accept)?;
+        let (sockets, own) = self.sockets()?;
+        let udp = sockets.iter().map(|u| (Transport::Udp, u.address));
+        let locals: Vec<_> = udp.chain(self.0.tcp.iter().map(|a| (Transport::Tcp, *a))).collect();
+        let now = Instant::now();
+        let (mut receiver, answer) = Receiver::new(offer, accept, self.0.config.ice_lite, &locals, now)?;
+        let (fragment, _) = receiver.credentials();
+        let candidates = self.candidates(&locals);
+        let sdp = receiver.offer().finish(&answer, &candidates);
+        let (registration, inbox, datagrams) = self.0.mux.register(fragment.clone());
+        let readers =
+            if own { sockets.iter().map(|s| read_own(s.clone(), inbox.clone())).collect() } else { Vec::new() };
+        let answer = Answer { sdp, ice_session: fragment.clone(), tracks: receiver.tracks() };
+        let way = Way { endpoint: self.clone(), sockets, locals, registration, datagrams, readers };
+        Ok((answer, Incoming::new(receiver, way, fragment)))
+    }
+
+    /// The sockets for a new session, and whether they are its own.
+    fn sockets(&self) -> Result<(Sockets, bool), Refusal> {
+        let UdpPorts::PerSession { first, last } = self.0.config.udp else {
+            let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
+            let empty = || Arc::from(Vec::new());
+            let count = self.0.shared.len().max(1);
+            return Ok((self.0.shared.get(turn % count).cloned().unwrap_or_else(empty), false));
+        };
+        if self.0.config.force_tcp {
+            return Ok((Arc::from(Vec::new()), false));
+        }
+        let count = usize::from(last.saturating_sub(first)) + 1;
+        let from = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let ports = (0..count).map(|i| first + u16::try_from((from + i) % count).unwrap_or(0));
+        // Others may sit on ports of the range: the next one is as good.
+        ports
+            .take(MAX_PORT_TRIES)
+            .find_map(|port| open_udp(&self.0.locals, port).ok())
+            .map(|s| (s, true))
+            .ok_or(Refusal::Full)
+    }
+
+    /// What the other side is told of how to reach these, as `candidate:` lines.
+    pub(crate) fn candidates(&self, locals: &[(Transport, SocketAddr)]) -> Vec<String> {
+        let external = self.0.external.get();
+        let mut lines: Vec<String> = Vec::new();
+        for (transport, local) in locals {
+            for ip in addresses::to_name(&self.0.config, local.ip(), &external) {
+                let named = SocketAddr::new(ip, local.port());
+                let Ok(line) = local_candidate(*transport, named).map(|c| c.to_sdp_string()) else { continue };
+                let line = line.trim_start_matches("a=").trim_end().to_owned();
+                if !lines.contains(&line) {
+                    lines.push(line);
+                }
+            }
+        }
+        lines
+    }
+
+    pub(crate) fn ice_lite(&self) -> bool {
+        self.0.config.ice_lite
     }
 }
+
+/// How a session is reached.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) sockets: Sockets,
+    pub(crate) locals: Vec<(Transport, SocketAddr)>,
+    pub(crate) registration: Registration,
+    pub(crate) datagrams: mpsc::Receiver<Datagram>,
+    readers: Vec<AbortHandle>,
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.readers.iter().for_each(AbortHandle::abort);
+    }
+}
+
+fn shared_ports(config: &EndpointConfig) -> Vec<u16> {
+    let UdpPorts::Shared { first, last } = config.udp else { return Vec::new() };
+    if config.force_tcp {
+        return Vec::new();
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (first..=last.max(first)).take(processors).collect()
+}
+
+fn open_udp(locals: &[IpAddr], port: u16) -> Result<Sockets, Error> {
+    let open = |ip: &IpAddr| {
+        let address = SocketAddr::new(*ip, port);
+        Udp::open(address).map(Arc::new).map_err(|source| Error::Port { protocol: "UDP", address, source })
+    };
+    locals.iter().map(open).collect()
+}
+
+/// Reads a socket that sessions share.
+async fn read_shared(socket: Arc<Udp>, mux: Mux) {
+    read(socket, |datagram| _ = mux.dispatch(datagram)).await;
+}
+
+/// Reads a socket that one session has for itself.
+fn read_own(socket: Arc<Udp>, inbox: mpsc::Sender<Datagram>) -> AbortHandle {
+    let reading = async move {
+        // A full inbox loses the datagram, as a busy network would.
+        read(socket, |datagram| _ = inbox.try_send(datagram)).await;
+    };
+    tokio::spawn(reading).abort_handle()
+}
+
+async fn read(socket: Arc<Udp>, hand_on: impl Fn(Datagram)) {
+    let mut buffer = BytesMut::new();
+    let mut burst = 0;
+    loop {
+        if buffer.capacity() - buffer.len() < DATAGRAM {
+            buffer = BytesMut::with_capacity(CHUNK);
+        }
+        let got = match socket.try_recv_into(&mut buffer) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => socket.recv_into(&mut buffer).await,
+            got => got,
+        };
+        match got {
+            Ok((_, from)) => {
+                let (data, to) = (buffer.split().freeze(), socket.address);
+                hand_on(Datagram { transport: Transport::Udp, from, to, data, back: None });
+            }
+            // ICMP errors of somebody's closed port come out here; they are nobody else's business.
+            Err(e) => tracing::trace!(error = %e, "receiving media"),
+        }
+        burst += 1;
+        if burst % BURST == 0 {
+            // Others shall have their turn, also while somebody floods the port.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::stream::Stream;
-use model::{EncodedVideo, Kind, MediaTime};
+use model::{Kind, MediaTime, Packet, VideoCodec, VideoFormat};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ const ICE_RETRANSMITS: usize = 7;
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The video codecs that may be offered, the preferred one first.
-    pub video: Vec<EncodedVideo>,
+    pub video: Vec<VideoFormat>,
     /// Whether the sound offered has two channels.
     pub stereo: bool,
     /// Whether the sound offered may be silent for long.
@@ -43,8 +43,8 @@ pub struct Config {
 pub struct VideoLine {
     /// The second token of the `a=msid` line.
     pub track_id: String,
-    /// How its layers are coded; one of [`Config::video`].
-    pub codec: EncodedVideo,
+    /// How its layers are coded; one of [`Config::video`], or nothing is offered.
+    pub format: VideoFormat,
     /// The RTP stream ids of its layers, lowest first. With a single one the stream goes without id.
     pub rids: Vec<&'static str>,
 }
@@ -169,8 +169,10 @@ impl Engine {
             let layered = simulcast.is_some();
             let track_id = Some(line.track_id.clone());
             let mid = api.add_media(MediaKind::Video, Direction::SendOnly, None, track_id, simulcast);
-            let streams = line.rids.iter().map(|rid| Stream::video(line.codec, layered.then_some(*rid))).collect();
-            self.video = Some(Line { mid, codec: codec(line.codec), pt: None, streams });
+            let streams =
+                line.rids.iter().map(|rid| Stream::video(line.format.codec, layered.then_some(*rid))).collect();
+            let codec = codec_name(line.format.codec)?;
+            self.video = Some(Line { mid, codec, pt: None, streams });
         }
         let (offer, pending) = api.apply()?;
         self.pending = Some(pending);
@@ -255,6 +257,25 @@ impl Engine {
         let mut direct = self.rtc.direct_api();
         if let Some(tx) = direct.stream_tx_by_mid(*mid, stream.rid) {
             stream.write(tx, *pt, wallclock, frame);
+        }
+    }
+
+    /// Queues a packet that is passed on, as [`Engine::write`] does a frame. `fresh`: others of its stream were left out before
+    /// it, which shall leave no gap.
+    pub fn forward(&mut self, packet: &Packet, fresh: bool, now: Instant) {
+        if !self.is_up() {
+            return;
+        }
+        let wallclock = self.wallclock(packet.at, now);
+        let line = match packet.kind {
+            Kind::Video => &mut self.video,
+            Kind::Audio => &mut self.audio,
+        };
+        let Some(Line { mid, pt: Some(pt), streams, .. }) = line else { return };
+        let Some(stream) = streams.get_mut(packet.layer) else { return };
+        let mut direct = self.rtc.direct_api();
+        if let Some(tx) = direct.stream_tx_by_mid(*mid, stream.rid) {
+            stream.forward(tx, *pt, wallclock, packet, fresh);
         }
     }
 
@@ -398,6 +419,7 @@ fn rtc_config(config: &Config) -> RtcConfig {
         .set_extension(4, Extension::RtpMid)
         .set_extension(10, Extension::RtpStreamId)
         .set_extension(11, Extension::RepairedRtpStreamId)
+        .set_extension(13, Extension::VideoOrientation)
         .set_rtcp_report_interval_audio(REPORT_INTERVAL)
         .set_rtcp_report_interval_video(REPORT_INTERVAL);
     rtc.set_max_stun_retransmits(ICE_RETRANSMITS);
@@ -411,13 +433,11 @@ fn rtc_config(config: &Config) -> RtcConfig {
         ..Default::default()
     };
     codecs.add_config(111.into(), None, Codec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2), opus);
-    for video in &config.video {
-        match video {
-            // Constrained baseline, level 3.1, packetization mode 1: what SFU and browsers all take; nobody holds the
-            // stream to the level.
-            EncodedVideo::H264 => codecs.add_h264(125.into(), Some(107.into()), true, 0x42_e01f),
-            EncodedVideo::Vp8 => codecs.enable_vp8(true),
-        }
+    for format in &config.video {
+        let Some(codec) = codec_name(format.codec) else { continue };
+        let (pt, rtx) = payload_types(format.codec);
+        let parameters = FormatParams::parse_line(&format.parameters);
+        codecs.add_config(pt.into(), Some(rtx.into()), codec, Frequency::NINETY_KHZ, None, parameters);
     }
     rtc
 }
@@ -429,10 +449,26 @@ fn local_candidate(transport: Transport, address: SocketAddr) -> Result<Candidat
     }
 }
 
-fn codec(video: EncodedVideo) -> Codec {
-    match video {
-        EncodedVideo::H264 => Codec::H264,
-        EncodedVideo::Vp8 => Codec::Vp8,
+/// The engine's name of a codec; `None` for those that RTP does not carry.
+pub(crate) fn codec_name(codec: VideoCodec) -> Option<Codec> {
+    Some(match codec {
+        VideoCodec::H264 => Codec::H264,
+        VideoCodec::H265 => Codec::H265,
+        VideoCodec::Vp8 => Codec::Vp8,
+        VideoCodec::Vp9 => Codec::Vp9,
+        VideoCodec::Av1 => Codec::Av1,
+        _ => return None,
+    })
+}
+
+/// The payload types that a codec and its retransmissions are offered with: those that browsers use too.
+fn payload_types(codec: VideoCodec) -> (u8, u8) {
+    match codec {
+        VideoCodec::H264 => (125, 107),
+        VideoCodec::Vp9 => (98, 99),
+        VideoCodec::Av1 => (45, 46),
+        VideoCodec::H265 => (102, 103),
+        _ => (96, 97),
     }
 }
 

@@ -18,6 +18,19 @@ pub enum Error {
     /// The other side took none of the codecs offered for a track.
     #[error("the other side takes no {0} of ours")]
     NoCommonCodec(&'static str),
+    /// A port for received media can't be opened.
+    #[error("cannot open {protocol} port {address} for media: {source}")]
+    Port {
+        /// "UDP" or "TCP".
+        protocol: &'static str,
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No address is left to receive media at.
+    #[error("no address of this machine is left for media: {0}")]
+    NoAddress(String),
     /// No socket could be opened.
     #[error("cannot open a socket for media on {address}: {source}")]
     Socket {

@@ -12,13 +12,20 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod clock;
 mod endpoint;
 mod engine;
 mod error;
+mod fragment;
 mod framing;
 mod incoming;
+pub mod inspect;
+mod layers;
+mod offer;
 pub mod payload;
 mod peer;
+mod receiver;
+mod rewrite;
 mod stream;
 mod tcp;
 mod udp;
@@ -26,7 +33,9 @@ mod udp;
 pub use endpoint::{Accept, Answer, Delivery, Endpoint, EndpointConfig, Only, UdpPorts};
 pub use engine::{AudioLine, Config, Engine, Event, Frame, Lines, Transport, VideoLine};
 pub use error::{Error, Refusal};
+pub use fragment::{Fragment, MAX_FRAGMENT};
 pub use incoming::{Control, Incoming, Received, Restarted};
+pub use offer::{MAX_OFFER, Offer};
 pub use peer::Peer;
 
 /// Does what the first connection of a process would otherwise wait for: the crypto library gathers entropy from the

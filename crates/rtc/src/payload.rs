@@ -6,6 +6,7 @@ mod vp8;
 use std::time::Duration;
 
 pub use h264::H264;
+pub(crate) use h264::nal_units;
 pub use vp8::Vp8;
 
 /// Bytes of RTP payload in one packet at the most. 1200 is what fits every path on the internet (and what the Go ingress

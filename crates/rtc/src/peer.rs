@@ -4,7 +4,7 @@ use crate::engine::{Config, Engine, Event, Frame, Lines, Transport};
 use crate::tcp::{self, Tcp};
 use crate::udp::Udp;
 use crate::{Error, address};
-use model::Kind;
+use model::{Kind, Packet};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -146,6 +146,18 @@ impl Peer {
     pub fn write(&mut self, kind: Kind, layer: usize, frame: &Frame<'_>) -> Result<(), Error> {
         let now = Instant::now();
         self.engine.write(kind, layer, frame, now);
+        self.engine.tick(now)?;
+        self.flush()
+    }
+
+    /// Queues packets that are passed on, each with whether others were left out before it, and sends them; see
+    /// [`Engine::forward`].
+    pub fn forward<'a>(&mut self, packets: impl Iterator<Item = (&'a Packet, bool)>) -> Result<(), Error> {
+        let now = Instant::now();
+        for (packet, fresh) in packets {
+            self.engine.forward(packet, fresh, now);
+            // The engine sends what is queued as time passes; a burst is one step of it.
+        }
         self.engine.tick(now)?;
         self.flush()
     }

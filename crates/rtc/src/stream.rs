@@ -2,10 +2,11 @@
 
 use crate::Frame;
 use crate::payload::{H264, Payloader, Vp8, at_least};
-use model::{EncodedVideo, MediaTime};
+use crate::rewrite::Rewriter;
+use model::{MediaTime, Packet, VideoCodec};
 use std::time::{Duration, Instant};
 use str0m::media::{Pt, Rid};
-use str0m::rtp::{ExtensionValues, RtpWrite, StreamTx};
+use str0m::rtp::{ExtensionValues, RtpWrite, StreamTx, VideoOrientation};
 
 /// Ticks of a video RTP clock in a second (RFC 6184 §8.2.1, RFC 7741 §6.1).
 const VIDEO_RATE: u32 = 90_000;
@@ -15,25 +16,31 @@ const AUDIO_RATE: u32 = 48_000;
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) rid: Option<Rid>,
-    payloader: Payloader,
+    /// `None` for codecs that are passed on only.
+    payloader: Option<Payloader>,
     rate: u32,
-    /// Of the next packet. Starts below 65 536, as a receiver of SRTP takes its rollover counter to be 0 (RFC 3711 §3.3.1).
-    sequence: u64,
+    numbers: Rewriter,
     /// When the last frame is to be shown.
     last: Option<MediaTime>,
 }
 
 impl Stream {
-    pub(crate) fn video(codec: EncodedVideo, rid: Option<&str>) -> Self {
+    pub(crate) fn video(codec: VideoCodec, rid: Option<&str>) -> Self {
         let payloader = match codec {
-            EncodedVideo::H264 => Payloader::H264(H264::default()),
-            EncodedVideo::Vp8 => Payloader::Vp8(Vp8::new(rand::random())),
+            VideoCodec::H264 => Some(Payloader::H264(H264::default())),
+            VideoCodec::Vp8 => Some(Payloader::Vp8(Vp8::new(rand::random()))),
+            _ => None,
         };
-        Self { rid: rid.map(Rid::from), payloader, rate: VIDEO_RATE, sequence: first_sequence(), last: None }
+        Self::new(rid.map(Rid::from), payloader, VIDEO_RATE)
     }
 
     pub(crate) fn audio() -> Self {
-        Self { rid: None, payloader: Payloader::Opus, rate: AUDIO_RATE, sequence: first_sequence(), last: None }
+        Self::new(None, Some(Payloader::Opus), AUDIO_RATE)
+    }
+
+    fn new(rid: Option<Rid>, payloader: Option<Payloader>, rate: u32) -> Self {
+        // Starts below 65 536, as a receiver of SRTP takes its rollover counter to be 0 (RFC 3711 §3.3.1).
+        Self { rid, payloader, rate, numbers: Rewriter::new(rate, first_sequence()), last: None }
     }
 
     /// Queues a frame's packets. The RTP timestamp comes from media time, so all streams of a session share one timebase,
@@ -44,16 +51,29 @@ impl Stream {
         let nackable = self.rate == VIDEO_RATE;
         let interval = self.last.replace(frame.pts).and_then(|last| frame.pts.since(last));
         let packets = at_least(interval.unwrap_or(Duration::ZERO));
-        let sequence = &mut self.sequence;
-        self.payloader.payloads(frame.data, packets, |payload, last| {
+        let Self { payloader, numbers, .. } = self;
+        let Some(payloader) = payloader else { return };
+        payloader.payloads(frame.data, packets, |payload, last| {
+            let sequence = numbers.own();
             let mut packet =
-                RtpWrite::new(pt, (*sequence).into(), timestamp, wallclock, payload).marker(last).nackable(nackable);
+                RtpWrite::new(pt, sequence.into(), timestamp, wallclock, payload).marker(last).nackable(nackable);
             if let Some(level) = frame.level {
                 packet = packet.ext_vals(audio_level(level));
             }
             tx.write_rtp(packet);
-            *sequence += 1;
         });
+    }
+
+    /// Queues a packet that is passed on. `fresh`: packets were left out before it, which shall leave no gap.
+    pub(crate) fn forward(&mut self, tx: &mut StreamTx, pt: Pt, wallclock: Instant, packet: &Packet, fresh: bool) {
+        let Some(numbers) = self.numbers.numbers(packet, fresh) else { return };
+        let mut extensions = packet.level.map(audio_level).unwrap_or_default();
+        extensions.video_orientation = packet.orientation.map(VideoOrientation::from);
+        let write = RtpWrite::new(pt, numbers.sequence.into(), numbers.timestamp, wallclock, packet.payload.clone())
+            .marker(packet.marker)
+            .nackable(true)
+            .ext_vals(extensions);
+        tx.write_rtp(write);
     }
 }
 

@@ -20,17 +20,29 @@ pub(crate) struct Udp {
 impl Udp {
     /// Opens a socket at a port that the kernel chooses. Needs a tokio runtime.
     pub(crate) fn bind(ip: IpAddr) -> Result<Self, Error> {
-        let open = || -> io::Result<Self> {
-            let socket = Socket::new(Domain::for_address(SocketAddr::new(ip, 0)), Type::DGRAM, Some(Protocol::UDP))?;
-            // Best effort: net.core.rmem_max and wmem_max may be lower, and smaller buffers still work.
-            let _ = socket.set_recv_buffer_size(BUFFER);
-            let _ = socket.set_send_buffer_size(BUFFER);
-            socket.set_nonblocking(true)?;
-            socket.bind(&SocketAddr::new(ip, 0).into())?;
-            let socket = UdpSocket::from_std(socket.into())?;
-            Ok(Self { address: socket.local_addr()?, socket })
-        };
-        open().map_err(|source| Error::Socket { address: ip, source })
+        Self::open(SocketAddr::new(ip, 0)).map_err(|source| Error::Socket { address: ip, source })
+    }
+
+    /// Opens a socket at this port. Needs a tokio runtime.
+    pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        // Best effort: net.core.rmem_max and wmem_max may be lower, and smaller buffers still work.
+        let _ = socket.set_recv_buffer_size(BUFFER);
+        let _ = socket.set_send_buffer_size(BUFFER);
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        let socket = UdpSocket::from_std(socket.into())?;
+        Ok(Self { address: socket.local_addr()?, socket })
+    }
+
+    /// Reads a datagram into the spare room of `buffer`.
+    pub(crate) async fn recv_into(&self, buffer: &mut bytes::BytesMut) -> io::Result<(usize, SocketAddr)> {
+        self.socket.recv_buf_from(buffer).await
+    }
+
+    /// Reads one if one waits.
+    pub(crate) fn try_recv_into(&self, buffer: &mut bytes::BytesMut) -> io::Result<(usize, SocketAddr)> {
+        self.socket.try_recv_buf_from(buffer)
     }
 
     /// Sends a datagram, or loses it: the socket is full only when this process floods it, and routes come and go.

@@ -51,8 +51,8 @@ async fn take(mut source: Source) -> Taken {
             SourceEvent::Media(Media::VideoConfig(config)) => taken.video_configs.push(config),
             SourceEvent::Media(Media::AudioConfig(config)) => taken.audio_configs.push(config),
             SourceEvent::Media(Media::Frame(frame)) => taken.frames.push(frame),
-            SourceEvent::Splice(_) => {}
             SourceEvent::Media(Media::Unusable(kind, why)) => panic!("{kind:?}: {why}"),
+            SourceEvent::Passed(_) | SourceEvent::Splice(_) => {}
             SourceEvent::Ended(end) => taken.end = Some(end),
         }
     }

@@ -1,6 +1,8 @@
 //! Carries a session out: one task that moves media from the source through the transcoder into the room, and does what
 //! [`state`](crate::state) decides.
 
+mod passed;
+
 use crate::facts::Facts;
 use crate::gop::Gop;
 use crate::registry::{Command, Place};
@@ -12,8 +14,8 @@ use crate::transcoder::{FromChild, Transcoder, Transcoders};
 use crate::{Report, Source, SourceEnd, SourceEvent, Status};
 use link::{Job, ToChild, ToParent};
 use model::{
-    AudioConfig, Blame, Fault, Frame, IngressSpec, Kind, Layer, Media, MediaTime, Quality, Secret, SourceTracks,
-    VideoConfig, fit_layers,
+    AudioConfig, Blame, Fault, Frame, IngressSpec, InputKind, Kind, Layer, Media, MediaTime, Quality, Secret,
+    SourceTracks, VideoConfig, fit_layers,
 };
 use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
 use std::sync::Arc;
@@ -103,6 +105,8 @@ struct Driver {
     /// What was last sent as [`ToChild::ShowFrom`].
     show_from: Option<MediaTime>,
     sampled: [Option<Instant>; 4],
+    /// What is passed on as it comes, where that is so.
+    passed: Option<passed::State>,
 }
 
 /// One thing that happened, from any side.
@@ -121,6 +125,7 @@ impl Driver {
         let session = session.with_patience(start.source.patience);
         let mut place = start.place;
         let commands = Some(place.commands());
+        let passed = (start.spec.input == InputKind::Whip && !start.spec.transcode).then(passed::State::default);
         Self {
             session,
             pending,
@@ -152,11 +157,14 @@ impl Driver {
             still: Still::default(),
             show_from: None,
             sampled: [None; 4],
+            passed,
         }
     }
 
     async fn run(mut self) {
-        self.start_transcoder();
+        if self.passed.is_none() {
+            self.start_transcoder();
+        }
         loop {
             self.carry_out().await;
             if self.session.ended() {
@@ -336,6 +344,7 @@ impl Driver {
                 self.audio_config = Some(config);
             }
             Some(SourceEvent::Media(Media::Frame(frame))) => self.on_frame(frame),
+            Some(SourceEvent::Passed(passed)) => self.on_passed(passed),
             Some(SourceEvent::Splice(event)) => self.on_splice(event),
             Some(SourceEvent::Media(Media::Unusable(kind, reason))) => self.step(Input::Unusable(kind, reason)),
             Some(SourceEvent::Ended(end)) => {
@@ -571,24 +580,25 @@ impl Driver {
         self.room_events = Some(events);
     }
 
-    fn video_track(&self) -> VideoTrack {
+    fn video_track(&mut self) -> VideoTrack {
         VideoTrack {
             // The Go ingress names its video track so; LiveKit only wants it unique within the participant.
             cid: self.spec.ingress_id.to_string(),
             name: self.spec.video.name.clone(),
             source: self.spec.video.source,
-            codec: self.spec.video.encoding.codec,
+            format: self.video_format(),
             layers: self.layers.clone(),
         }
     }
 
     fn audio_track(&self) -> AudioTrack {
+        let (stereo, dtx) = self.opus_format();
         AudioTrack {
             cid: format!("TR_{}", self.place.entry.resource_id),
             name: self.spec.audio.name.clone(),
             source: self.spec.audio.source,
-            stereo: self.spec.audio.encoding.channels > 1,
-            dtx: self.spec.audio.encoding.dtx,
+            stereo,
+            dtx,
         }
     }
 
@@ -602,7 +612,7 @@ impl Driver {
             }
             Some(Event::Published { kind, track_sid }) => info!(kind = kind.as_str(), track_sid, "published"),
             Some(Event::Connected) => self.connected = true,
-            Some(Event::KeyFrameWanted { layer }) => self.tell_child(ToChild::KeyFrame { layer: layer as u8 }),
+            Some(Event::KeyFrameWanted { layer }) => self.want_key_frame(layer),
             Some(Event::LayersWanted(wanted)) => self.on_wanted(&wanted),
             Some(Event::Muted { kind, muted }) => info!(kind = kind.as_str(), muted, "the room mutes"),
             Some(Event::Reconnecting) => warn!("the room is lost, reconnecting"),

@@ -42,6 +42,14 @@ impl Facts {
         self.audio.get_or_insert_default().mime = codec.mime().to_owned();
     }
 
+    /// Media that is passed on is called as in session descriptions, as in the Go ingress.
+    pub(crate) fn passed_codec(&mut self, kind: Kind, name: &str) {
+        match kind {
+            Kind::Video => self.video.get_or_insert_default().mime = format!("video/{name}"),
+            Kind::Audio => self.audio.get_or_insert_default().mime = format!("audio/{name}"),
+        }
+    }
+
     /// Whether this was news.
     pub(crate) fn video_format(&mut self, width: u32, height: u32, frame_rate: Option<f64>) -> bool {
         let video = self.video.get_or_insert_default();

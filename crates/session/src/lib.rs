@@ -20,4 +20,4 @@ pub mod transcoder;
 
 pub use driver::{Observer, Start, run};
 pub use report::{AudioFacts, Report, Status, VideoFacts};
-pub use source::{SOURCE_QUEUE, Source, SourceEnd, SourceEvent, SourceFeed, source};
+pub use source::{SOURCE_QUEUE, Source, SourceEnd, SourceEvent, SourceFeed, Wish, source};

@@ -40,7 +40,7 @@ struct Puller {
 
 impl Puller {
     async fn run(mut self, feed: SourceFeed) {
-        let SourceFeed { events, mut stopped } = feed;
+        let SourceFeed { events, mut stopped, .. } = feed;
         loop {
             let message = tokio::select! {
                 message = self.child.recv() => message,

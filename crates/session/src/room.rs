@@ -1,7 +1,7 @@
 //! What a session needs of a room: the narrow side of [`publish`], so that sessions can be tested without one.
 
 use bytes::Bytes;
-use model::MediaTime;
+use model::{MediaTime, Packet};
 use publish::{AudioTrack, Config, Event, Out, Publisher, Tracks, VideoTrack};
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +20,8 @@ pub trait Room: Send {
     fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool;
     /// See [`Publisher::set_attributes`].
     fn set_attributes(&self, attributes: Vec<(String, String)>);
+    /// See [`Publisher::packets`].
+    fn packets(&self, packets: Vec<Packet>) -> bool;
     /// See [`Publisher::leave`].
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
@@ -43,6 +45,10 @@ impl Room for Publisher {
 
     fn set_attributes(&self, attributes: Vec<(String, String)>) {
         Publisher::set_attributes(self, attributes);
+    }
+
+    fn packets(&self, packets: Vec<Packet>) -> bool {
+        Publisher::packets(self, packets)
     }
 
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {

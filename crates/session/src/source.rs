@@ -1,7 +1,7 @@
 //! Where a session's media comes from: the contract between a server (RTMP, later WHIP and SRT) and a session.
 
 use crate::state::START_DEADLINE;
-use model::{Fault, Media};
+use model::{Fault, Media, Passed};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -9,11 +9,16 @@ use tokio::sync::{mpsc, oneshot};
 /// it fills only while the machine is stalled; the server then stops reading its socket, and the encoder feels it.
 pub const SOURCE_QUEUE: usize = 64;
 
+/// Wishes that may wait: one for each layer, and again.
+const WISHES: usize = 8;
+
 /// What a source says.
 #[derive(Debug)]
 pub enum SourceEvent {
     /// Media.
     Media(Media),
+    /// Media that is passed on as it comes.
+    Passed(Passed),
     /// A splice point (SCTE-35): out of its network with this event from now on, or (`None`) back in it.
     Splice(Option<u32>),
     /// Nothing more comes. Always the last event. A channel that closes without it is a fault of ours.
@@ -38,6 +43,15 @@ pub struct Source {
     pub stop: oneshot::Sender<Option<Fault>>,
     /// How long it may take to bring its first media.
     pub patience: Duration,
+    /// Takes what the room wishes of it. Wishes that find no taker are lost; they come again.
+    pub wishes: mpsc::Sender<Wish>,
+}
+
+/// What the room wishes of a source whose media is passed on as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// A picture to start decoding this layer from; lowest is 0.
+    KeyFrame(usize),
 }
 
 /// The server's ends of a [`Source`].
@@ -47,14 +61,17 @@ pub struct SourceFeed {
     pub events: mpsc::Sender<SourceEvent>,
     /// Resolves when the session lets go (an error if it was dropped without words).
     pub stopped: oneshot::Receiver<Option<Fault>>,
+    /// What the room wishes; may be left unread.
+    pub wishes: mpsc::Receiver<Wish>,
 }
 
 /// Makes the two ends.
 pub fn source() -> (SourceFeed, Source) {
     let (events_tx, events_rx) = mpsc::channel(SOURCE_QUEUE);
     let (stop_tx, stop_rx) = oneshot::channel();
+    let (wishes_tx, wishes_rx) = mpsc::channel(WISHES);
     (
-        SourceFeed { events: events_tx, stopped: stop_rx },
-        Source { events: events_rx, stop: stop_tx, patience: START_DEADLINE },
+        SourceFeed { events: events_tx, stopped: stop_rx, wishes: wishes_rx },
+        Source { events: events_rx, stop: stop_tx, patience: START_DEADLINE, wishes: wishes_tx },
     )
 }

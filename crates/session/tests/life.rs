@@ -37,6 +37,7 @@ struct ChildEnd {
 enum Sent {
     Video { layer: usize, key: bool },
     Audio,
+    Packets(usize),
     AddAudio,
     AddVideo,
     Left,
@@ -76,6 +77,10 @@ impl Room for FakeRoom {
         self.0.send(Sent::Audio).is_ok()
     }
     fn set_attributes(&self, _: Vec<(String, String)>) {}
+    fn packets(&self, packets: Vec<model::Packet>) -> bool {
+        self.0.send(Sent::Packets(packets.len())).is_ok()
+    }
+
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let _ = self.0.send(Sent::Left);

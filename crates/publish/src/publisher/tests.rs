@@ -14,8 +14,8 @@ const WITHIN: Duration = Duration::from_secs(20);
 
 fn tracks() -> Tracks {
     let layers = vec![Layer { quality: Quality::High, width: 320, height: 180, bitrate: 100_000 }];
-    let codec = model::EncodedVideo::H264;
-    let video = VideoTrack { cid: "v".into(), name: String::new(), source: TrackSource::Camera, codec, layers };
+    let format = model::EncodedVideo::H264.into();
+    let video = VideoTrack { cid: "v".into(), name: String::new(), source: TrackSource::Camera, format, layers };
     Tracks { video: Some(video), audio: None }
 }
 

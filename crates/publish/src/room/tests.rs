@@ -13,7 +13,7 @@ fn video_track() -> VideoTrack {
         cid: "IN_v".into(),
         name: "picture".into(),
         source: TrackSource::Camera,
-        codec: EncodedVideo::H264,
+        format: EncodedVideo::H264.into(),
         layers: vec![layer(Quality::Low, 320, 180, 237_500), layer(Quality::High, 1280, 720, 1_900_000)],
     }
 }

@@ -1,6 +1,7 @@
 //! Two engines on virtual time: ours sends, a receiver of frames stands in for the SFU. The wire delays and loses by seed.
 
 use super::*;
+use model::EncodedVideo;
 use proptest::prelude::*;
 use str0m::change::SdpOffer;
 use str0m::media::{KeyframeRequestKind, MediaData, Rid};
@@ -153,11 +154,11 @@ impl Pair {
 }
 
 fn config() -> Config {
-    Config { video: vec![EncodedVideo::H264], stereo: true, dtx: false }
+    Config { video: vec![EncodedVideo::H264.into()], stereo: true, dtx: false }
 }
 
 fn video(rids: &[&'static str]) -> Option<VideoLine> {
-    Some(VideoLine { track_id: "picture".into(), codec: EncodedVideo::H264, rids: rids.to_vec() })
+    Some(VideoLine { track_id: "picture".into(), format: EncodedVideo::H264.into(), rids: rids.to_vec() })
 }
 
 fn audio() -> Option<AudioLine> {

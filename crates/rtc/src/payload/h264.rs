@@ -128,7 +128,7 @@ fn aggregate_len(units: &[&[u8]], max: usize) -> usize {
 }
 
 /// The NAL units of an Annex B byte stream (ITU-T H.264 annex B), without start codes and trailing zeros. Never empty ones.
-fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = after_start_code(stream);
     std::iter::from_fn(move || {
         loop {

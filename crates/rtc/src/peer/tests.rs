@@ -116,10 +116,10 @@ impl Drop for Running {
 
 /// Connects to a server at `local`, whose candidates are told as they are given here; then sends until both kinds arrive.
 async fn media_arrives(ip: IpAddr, local: Candidate, socket: Socket, told: &[String]) -> Running {
-    let config = Config { video: vec![EncodedVideo::H264], ..Default::default() };
+    let config = Config { video: vec![EncodedVideo::H264.into()], ..Default::default() };
     let mut peer = Peer::new(&config, &[SocketAddr::new(ip, 9)], true).unwrap();
     let lines = Lines {
-        video: Some(VideoLine { track_id: "v".into(), codec: EncodedVideo::H264, rids: vec!["q", "f"] }),
+        video: Some(VideoLine { track_id: "v".into(), format: EncodedVideo::H264.into(), rids: vec!["q", "f"] }),
         audio: Some(AudioLine { track_id: "a".into() }),
     };
     let offer = peer.offer(&lines, false).unwrap().unwrap();
@@ -187,7 +187,7 @@ async fn media_arrives_over_tcp_where_udp_gets_no_answer() {
 
 #[tokio::test]
 async fn loopback_stays_out_unless_asked_for() {
-    let config = Config { video: vec![EncodedVideo::H264], ..Default::default() };
+    let config = Config { video: vec![EncodedVideo::H264.into()], ..Default::default() };
     let mut peer = Peer::new(&config, &["127.0.0.1:9".parse().unwrap()], false).unwrap();
     let lines = Lines { video: None, audio: Some(AudioLine { track_id: "a".into() }) };
     let offer = peer.offer(&lines, false).unwrap().unwrap();
@@ -200,7 +200,7 @@ async fn a_tcp_connection_that_breaks_takes_media_down() {
     let listener = TcpListener::bind((ip, 0)).await.unwrap();
     let local = passive(listener.local_addr().unwrap());
     let told = local.to_sdp_string();
-    let config = Config { video: vec![EncodedVideo::H264], ..Default::default() };
+    let config = Config { video: vec![EncodedVideo::H264.into()], ..Default::default() };
     let mut peer = Peer::new(&config, &[SocketAddr::new(ip, 9)], true).unwrap();
     let lines = Lines { video: None, audio: Some(AudioLine { track_id: "a".into() }) };
     let offer = peer.offer(&lines, false).unwrap().unwrap();

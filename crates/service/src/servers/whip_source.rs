@@ -1,35 +1,54 @@
-//! Carries what a WHIP client sends from `rtc` into a session: the media side of the WHIP server.
+//! Carries what a WHIP client sends from `rtc` into a session, and what the room wishes back: the media side of the WHIP
+//! server.
 
+use model::{Blame, Fault};
 use rtc::{Incoming, Received};
-use session::{Source, SourceEnd, SourceEvent, SourceFeed};
+use session::{Source, SourceEnd, SourceEvent, SourceFeed, Wish};
 use std::any::Any;
+use std::time::Duration;
+use tracing::{Instrument, debug};
+
+/// How long the last event may wait for a session that does not take it.
+const HAND_OVER: Duration = Duration::from_secs(30);
 
 /// Makes a session's source of a received one. Spawns the task that drives it on the current tokio runtime; it ends with the
 /// session or with the sender, whichever is first, and drops `keep` then.
 pub(crate) fn whip_source(incoming: Incoming, keep: Box<dyn Any + Send>) -> Source {
     let (feed, source) = session::source();
-    tokio::spawn(async move {
+    let carrying = async move {
         carry(incoming, feed).await;
         drop(keep);
-    });
+    };
+    tokio::spawn(carrying.in_current_span());
     source
 }
 
 async fn carry(mut incoming: Incoming, mut feed: SourceFeed) {
-    loop {
-        let received = tokio::select! {
+    let control = incoming.control();
+    let end = loop {
+        tokio::select! {
+            biased;
             _ = &mut feed.stopped => return,
-            received = incoming.next() => received,
-        };
-        let event = match received {
-            Some(Received::Media(media)) => SourceEvent::Media(media),
-            Some(Received::Finished) => SourceEvent::Ended(SourceEnd::Finished),
-            Some(Received::Lost(fault)) => SourceEvent::Ended(SourceEnd::Lost(fault)),
-            Some(_) => continue,
-            None => return,
-        };
-        if feed.events.send(event).await.is_err() {
-            return;
+            Some(Wish::KeyFrame(layer)) = feed.wishes.recv() => control.request_key_frame(layer),
+            received = incoming.next() => match received {
+                Some(Received::Connected) => debug!("media connection with the WHIP client is up"),
+                Some(Received::Media(media)) => if !hand_on(&mut feed, SourceEvent::Media(media)).await { return },
+                Some(Received::Passed(passed)) => if !hand_on(&mut feed, SourceEvent::Passed(passed)).await { return },
+                Some(Received::Finished) => break SourceEnd::Finished,
+                Some(Received::Lost(fault)) => break SourceEnd::Lost(fault),
+                Some(_) => {}
+                None => break SourceEnd::Lost(Fault::passing(Blame::Us, "the WHIP session ended unexpectedly")),
+            },
         }
+    };
+    // A session that is gone needs no words.
+    let _ = feed.events.send_timeout(SourceEvent::Ended(end), HAND_OVER).await;
+}
+
+/// False if the session lets go. While it stalls, the client's packets wait in its inbox, and beyond that are lost.
+async fn hand_on(feed: &mut SourceFeed, event: SourceEvent) -> bool {
+    tokio::select! {
+        sent = feed.events.send(event) => sent.is_ok(),
+        _ = &mut feed.stopped => false,
     }
 }

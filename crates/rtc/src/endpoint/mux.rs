@@ -1,0 +1,220 @@
+//! Which session a datagram belongs to: many sessions behind one port. Pure but for the queues it fills.
+//!
+//! A STUN request names the session by its ICE user fragment (RFC 8445 §7.2.2). All else is assigned by its sender's address,
+//! once the session has found a request from there to be genuine; what nobody has vouched for is dropped after one look.
+
+use crate::engine::Transport;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// Datagrams that may wait for a session: a second of 8 Mbit/s. A session takes them at once; what comes on top is lost as
+/// on a busy network, so one that is flooded or stalls costs nobody else anything.
+pub(crate) const INBOX: usize = 1024;
+/// Addresses remembered for one session: its candidates' and those they had before a change of network.
+const MAX_ADDRESSES: usize = 16;
+
+/// A datagram on its way to a session.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub(crate) transport: Transport,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) data: Bytes,
+    /// Where answers go, over TCP.
+    pub(crate) back: Option<mpsc::Sender<Bytes>>,
+}
+
+type Inbox = mpsc::Sender<Datagram>;
+
+#[derive(Debug, Default)]
+struct Table {
+    fragments: HashMap<String, Inbox>,
+    addresses: HashMap<(Transport, SocketAddr), Inbox>,
+}
+
+/// See the [module](self). Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mux(Arc<Mutex<Table>>);
+
+impl Mux {
+    /// Hands a datagram to its session; false if it has none.
+    pub(crate) fn dispatch(&self, datagram: Datagram) -> bool {
+        let inbox = {
+            let table = self.lock();
+            match local_fragment(&datagram.data) {
+                Some(fragment) => table.fragments.get(fragment).cloned(),
+                None => table.addresses.get(&(datagram.transport, datagram.from)).cloned(),
+            }
+        };
+        // A full inbox loses the datagram; that it had a session is still true.
+        inbox.is_some_and(|inbox| !matches!(inbox.try_send(datagram), Err(mpsc::error::TrySendError::Closed(_))))
+    }
+
+    /// Whether a session waits for requests with this datagram's user fragment.
+    pub(crate) fn knows(&self, data: &[u8]) -> bool {
+        local_fragment(data).is_some_and(|f| self.lock().fragments.contains_key(f))
+    }
+
+    /// Opens a session's inbox for a user fragment.
+    pub(crate) fn register(&self, fragment: String) -> (Registration, Inbox, mpsc::Receiver<Datagram>) {
+        let (inbox, receiver) = mpsc::channel(INBOX);
+        self.lock().fragments.insert(fragment.clone(), inbox.clone());
+        let registration = Registration { mux: self.clone(), inbox: inbox.clone(), fragment, addresses: Vec::new() };
+        (registration, inbox, receiver)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Held for single map operations only, which cannot leave it half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session's place; dropping it gives the place up.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    mux: Mux,
+    inbox: Inbox,
+    fragment: String,
+    addresses: Vec<(Transport, SocketAddr)>,
+}
+
+impl Registration {
+    /// From here on this address's datagrams are the session's: a genuine request came from it.
+    pub(crate) fn vouch(&mut self, transport: Transport, from: SocketAddr) {
+        let key = (transport, from);
+        if self.addresses.last() == Some(&key) {
+            return;
+        }
+        if let Some(known) = self.addresses.iter().position(|a| *a == key) {
+            // The newest last, so that the one in use is not the first to be forgotten.
+            self.addresses.remove(known);
+        } else if self.addresses.len() == MAX_ADDRESSES {
+            let oldest = self.addresses.remove(0);
+            self.forget(oldest);
+        }
+        self.mux.lock().addresses.insert(key, self.inbox.clone());
+        self.addresses.push(key);
+    }
+
+    /// ICE restarts under another user fragment.
+    pub(crate) fn rename(&mut self, fragment: String) {
+        let mut table = self.mux.lock();
+        table.fragments.remove(&self.fragment);
+        table.fragments.insert(fragment.clone(), self.inbox.clone());
+        drop(table);
+        self.fragment = fragment;
+    }
+
+    fn forget(&self, key: (Transport, SocketAddr)) {
+        let mut table = self.mux.lock();
+        // Another session may have taken it over, behind a NAT that gave it away again.
+        if table.addresses.get(&key).is_some_and(|i| i.same_channel(&self.inbox)) {
+            table.addresses.remove(&key);
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.mux.lock().fragments.remove(&self.fragment);
+        for key in std::mem::take(&mut self.addresses) {
+            self.forget(key);
+        }
+    }
+}
+
+/// The receiver's user fragment in a STUN binding request (RFC 8489 §5 and §14.3; RFC 8445 §7.2.2); `None` for all else.
+pub(crate) fn local_fragment(data: &[u8]) -> Option<&str> {
+    const REQUEST: [u8; 2] = [0, 1];
+    const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+    const USERNAME: u16 = 6;
+    let (head, mut rest) = data.split_first_chunk::<20>()?;
+    if head[..2] != REQUEST || head[4..8] != COOKIE {
+        return None;
+    }
+    while let Some((&[t0, t1, l0, l1], after)) = rest.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        let value = after.get(..length)?;
+        if u16::from_be_bytes([t0, t1]) == USERNAME {
+            return std::str::from_utf8(value).ok()?.split(':').next();
+        }
+        rest = after.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn request(user: &str) -> Bytes {
+        let mut data = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+        data.extend([0; 12]);
+        data.extend([0x80, 0x22, 0, 1, 9, 0, 0, 0]);
+        data.extend([0, 6, 0, user.len() as u8]);
+        data.extend(user.as_bytes());
+        data.resize(data.len().next_multiple_of(4), 0);
+        data.into()
+    }
+
+    fn datagram(from: &str, data: Bytes) -> Datagram {
+        let to = "127.0.0.1:1".parse().unwrap();
+        Datagram { transport: Transport::Udp, from: from.parse().unwrap(), to, data, back: None }
+    }
+
+    const MEDIA: Bytes = Bytes::from_static(&[0x80, 96]);
+
+    #[test]
+    fn requests_go_by_name_and_the_rest_by_address() {
+        let mux = Mux::default();
+        let (mut a, _, mut a_inbox) = mux.register("aaaa".into());
+        let (_b, _, mut b_inbox) = mux.register("bbbb".into());
+        assert!(mux.dispatch(datagram("127.0.0.1:1000", request("bbbb:x"))));
+        assert!(b_inbox.try_recv().is_ok() && a_inbox.try_recv().is_err());
+        assert!(!mux.dispatch(datagram("127.0.0.1:1000", MEDIA)), "nobody vouches for it");
+        assert!(!mux.dispatch(datagram("127.0.0.1:1000", request("cccc:x"))));
+        a.vouch(Transport::Udp, "127.0.0.1:1000".parse().unwrap());
+        assert!(mux.dispatch(datagram("127.0.0.1:1000", MEDIA)) && a_inbox.try_recv().is_ok());
+    }
+
+    #[test]
+    fn a_session_that_is_gone_leaves_nothing_behind() {
+        let mux = Mux::default();
+        let (mut a, _, _inbox) = mux.register("aaaa".into());
+        for port in 1..=100u16 {
+            a.vouch(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], port)));
+        }
+        assert_eq!(mux.lock().addresses.len(), MAX_ADDRESSES);
+        let (mut b, _, mut b_inbox) = mux.register("bbbb".into());
+        b.vouch(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], 100)));
+        a.rename("cccc".into());
+        assert!(!mux.knows(&request("aaaa:x")) && mux.knows(&request("cccc:x")));
+        drop(a);
+        assert_eq!(mux.lock().addresses.len(), 1);
+        assert_eq!(mux.lock().fragments.len(), 1);
+        assert!(mux.dispatch(datagram("127.0.0.1:100", MEDIA)) && b_inbox.try_recv().is_ok());
+    }
+
+    #[test]
+    fn a_flood_for_one_session_is_bounded() {
+        let mux = Mux::default();
+        let (_a, _, _inbox) = mux.register("aaaa".into());
+        for _ in 0..INBOX * 2 {
+            assert!(mux.dispatch(datagram("127.0.0.1:1000", request("aaaa:x"))));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_looked_at(mut data in proptest::collection::vec(any::<u8>(), 0..80), stun: bool) {
+            if stun && data.len() >= 8 {
+                data[..8].copy_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+            }
+            let _ = local_fragment(&data);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Both forms, and what is none.

@@ -1,0 +1,1 @@
+//! Offers of real programs, and what is wrong with others.

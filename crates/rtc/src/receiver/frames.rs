@@ -1,0 +1,251 @@
+//! Pictures to be decoded: of a simulcast source the best layer, each as the transcoder takes it, and none that builds on
+//! what was lost.
+
+use crate::offer::Offer;
+use crate::payload::nal_units;
+use bytes::Bytes;
+use model::{
+    AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Turn, VideoCodec, VideoConfig, picture,
+};
+use std::time::{Duration, Instant};
+use str0m::media::MediaData;
+use str0m::rtp::VideoOrientation;
+
+/// A layer that has brought nothing for so long is paused: the next best one takes its place.
+const PAUSED: Duration = Duration::from_millis(700);
+/// Bytes of a parameter set that is believed; real ones are below 200.
+const MAX_PARAMETER_SET: usize = 4096;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Frames {
+    codec: Option<VideoCodec>,
+    origin: Instant,
+    layers: Vec<LayerState>,
+    /// The layer that is decoded.
+    current: Option<usize>,
+    /// Pictures are of no use before the next key picture.
+    broken: bool,
+    config: Option<VideoConfig>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LayerState {
+    area: u64,
+    last: Option<Instant>,
+}
+
+/// What became of a picture.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) media: Vec<Media>,
+    /// Its layer needs a key picture.
+    pub(super) key_wanted: bool,
+}
+
+impl Frames {
+    pub(super) fn new(offer: &Offer, now: Instant) -> Self {
+        let count = offer.video.as_ref().map_or(0, |v| v.rids.len().max(1));
+        Self {
+            codec: offer.video.as_ref().map(|v| v.format.codec),
+            origin: now,
+            layers: vec![LayerState::default(); count],
+            current: None,
+            broken: true,
+            config: None,
+        }
+    }
+
+    pub(super) fn audio_config(&self, format: OpusFormat) -> AudioConfig {
+        let channels = if format.stereo { 2 } else { 1 };
+        AudioConfig {
+            codec: AudioCodec::Opus,
+            record: Bytes::new(),
+            sample_rate: Some(48_000),
+            channels: Some(channels),
+        }
+    }
+
+    pub(super) fn sound(&self, data: &MediaData, at: Instant) -> Frame {
+        let at = self.time(at);
+        Frame { kind: Kind::Audio, pts: at, dts: at, key: true, data: Bytes::copy_from_slice(&data.data) }
+    }
+
+    /// A picture of the layer at this place in the offer, taken at `at`.
+    pub(super) fn picture(&mut self, index: usize, data: &MediaData, at: Instant) -> Outcome {
+        let mut outcome = Outcome::default();
+        let (Some(codec), true) = (self.codec, index < self.layers.len()) else { return outcome };
+        let key = data.is_keyframe();
+        self.layers[index].last = Some(data.network_time);
+        let unit = Unit::new(codec, &data.data);
+        if let (true, Some((w, h))) = (key, unit.size) {
+            self.layers[index].area = u64::from(w) * u64::from(h);
+        }
+        if !self.takes(index, key, data.network_time) {
+            // A better layer than the current one begins with its next key picture.
+            outcome.key_wanted = !key && self.is_better(index);
+            return outcome;
+        }
+        if !data.contiguous {
+            self.broken = true;
+        }
+        if self.broken && !key {
+            outcome.key_wanted = true;
+            return outcome;
+        }
+        self.broken = false;
+        if key
+            && let Some(config) = unit.config(turn(data.ext_vals.video_orientation))
+            && self.config.as_ref() != Some(&config)
+        {
+            self.config = Some(config.clone());
+            outcome.media.push(Media::VideoConfig(config));
+        }
+        let at = self.time(at);
+        outcome.media.push(Media::Frame(Frame { kind: Kind::Video, pts: at, dts: at, key, data: unit.data }));
+        outcome
+    }
+
+    /// Whether this layer is, or becomes, the one to decode.
+    fn takes(&mut self, index: usize, key: bool, now: Instant) -> bool {
+        if self.current == Some(index) {
+            return true;
+        }
+        let take = match self.current {
+            None => key,
+            Some(current) => {
+                key && (self.layers[index].area > self.layers[current].area || self.is_paused(current, now))
+            }
+        };
+        if take {
+            self.current = Some(index);
+            self.broken = true;
+        }
+        take
+    }
+
+    fn is_better(&self, index: usize) -> bool {
+        self.current.is_none_or(|c| self.layers[index].area == 0 || self.layers[index].area > self.layers[c].area)
+    }
+
+    fn is_paused(&self, index: usize, now: Instant) -> bool {
+        self.layers[index].last.is_none_or(|at| now >= at + PAUSED)
+    }
+
+    /// The layer to ask for a key picture because the current one is paused.
+    pub(super) fn wants_key(&mut self, now: Instant) -> Option<usize> {
+        let current = self.current.filter(|&c| self.is_paused(c, now))?;
+        let others = (0..self.layers.len()).filter(|&i| i != current && !self.is_paused(i, now));
+        others.max_by_key(|&i| self.layers[i].area)
+    }
+
+    /// When the current layer counts as paused.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let current = self.current.filter(|_| self.layers.len() > 1)?;
+        let at = self.layers[current].last? + PAUSED;
+        // Once it is, the other layers' pictures are what wakes us.
+        self.layers.iter().all(|l| l.last.is_none_or(|l| l <= at)).then_some(at)
+    }
+
+    fn time(&self, at: Instant) -> MediaTime {
+        MediaTime::from(at.saturating_duration_since(self.origin))
+    }
+}
+
+/// How a picture that was taken so is to be turned.
+fn turn(orientation: Option<VideoOrientation>) -> Turn {
+    match orientation {
+        Some(VideoOrientation::Deg90) => Turn::Quarter,
+        Some(VideoOrientation::Deg180) => Turn::Half,
+        Some(VideoOrientation::Deg270) => Turn::ThreeQuarters,
+        _ => Turn::Upright,
+    }
+}
+
+/// A picture in the shape that the transcoder takes, with what it says of its coding.
+struct Unit {
+    codec: VideoCodec,
+    data: Bytes,
+    size: Option<(u32, u32)>,
+    sets: Vec<Vec<u8>>,
+}
+
+impl Unit {
+    fn new(codec: VideoCodec, data: &[u8]) -> Self {
+        let plain = |size| Self { codec, data: Bytes::copy_from_slice(data), size, sets: Vec::new() };
+        match codec {
+            VideoCodec::H264 => Self::of_nals(codec, data, |n| matches!(n[0] & 0x1f, 7 | 8), |n| n[0] & 0x1f == 9),
+            VideoCodec::H265 => {
+                Self::of_nals(codec, data, |n| matches!(n[0] >> 1 & 0x3f, 32..=34), |n| n[0] >> 1 & 0x3f == 35)
+            }
+            VideoCodec::Vp8 => plain(picture::vp8_size(data)),
+            VideoCodec::Vp9 => plain(picture::vp9_size(data)),
+            // A temporal delimiter may stand before the sequence header.
+            _ => plain(picture::av1_size(data.strip_prefix(&[0x12, 0]).unwrap_or(data))),
+        }
+    }
+
+    /// Units behind start codes become units behind their length in four bytes; delimiters are left out.
+    fn of_nals(codec: VideoCodec, data: &[u8], is_set: fn(&[u8]) -> bool, is_delimiter: fn(&[u8]) -> bool) -> Self {
+        let mut out = Vec::with_capacity(data.len() + 16);
+        let (mut sets, mut size) = (Vec::new(), None);
+        for nal in nal_units(data).filter(|n| !is_delimiter(n)) {
+            out.extend_from_slice(&u32::try_from(nal.len()).unwrap_or(0).to_be_bytes());
+            out.extend_from_slice(nal);
+            if is_set(nal) && nal.len() <= MAX_PARAMETER_SET && sets.len() < 8 {
+                sets.push(nal.to_vec());
+                size = size.or_else(|| match codec {
+                    VideoCodec::H264 if nal[0] & 0x1f == 7 => picture::h264_size(nal),
+                    VideoCodec::H265 if nal[0] >> 1 & 0x3f == 33 => picture::h265_size(nal),
+                    _ => None,
+                });
+            }
+        }
+        Self { codec, data: out.into(), size, sets }
+    }
+
+    /// The configuration that a key picture brings; `None` if it lacks its parameter sets.
+    fn config(&self, turn: Turn) -> Option<VideoConfig> {
+        let record = match self.codec {
+            VideoCodec::H264 => avcc(&self.sets)?,
+            VideoCodec::H265 => hvcc(&self.sets)?,
+            _ => Vec::new(),
+        };
+        Some(VideoConfig { codec: self.codec, record: record.into(), size: self.size, turn })
+    }
+}
+
+fn put(record: &mut Vec<u8>, set: &[u8]) {
+    // No longer than MAX_PARAMETER_SET.
+    record.extend_from_slice(&(set.len() as u16).to_be_bytes());
+    record.extend_from_slice(set);
+}
+
+/// The avcC record of these parameter sets (ISO 14496-15 §5.3.3.1).
+fn avcc(sets: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let of = |kind: u8| sets.iter().filter(move |s| s[0] & 0x1f == kind);
+    let first = of(7).next().filter(|s| s.len() >= 4)?;
+    of(8).next()?;
+    let mut record = vec![1, first[1], first[2], first[3], 0xff, 0xe0 | of(7).count() as u8];
+    of(7).for_each(|s| put(&mut record, s));
+    record.push(of(8).count() as u8);
+    of(8).for_each(|s| put(&mut record, s));
+    Some(record)
+}
+
+/// The hvcC record of these parameter sets (ISO 14496-15 §8.3.3.1). Profile and level are copied; chroma and depth, which
+/// decoders read from the parameter set itself, are told as the usual ones.
+fn hvcc(sets: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let of = |kind: u8| sets.iter().filter(move |s| s[0] >> 1 & 0x3f == kind);
+    let sps = picture::bits::unescape(of(33).next()?.get(2..)?, 32);
+    let mut record = vec![1];
+    record.extend_from_slice(sps.get(1..13)?);
+    record.extend_from_slice(&[0xf0, 0, 0xfc, 0xfc | 1, 0xf8, 0xf8, 0, 0, 0x0f]);
+    let kinds: Vec<u8> = [32, 33, 34].into_iter().filter(|&k| of(k).next().is_some()).collect();
+    record.push(kinds.len() as u8);
+    for kind in kinds {
+        record.extend_from_slice(&[0x80 | kind, 0, of(kind).count() as u8]);
+        of(kind).for_each(|s| put(&mut record, s));
+    }
+    Some(record)
+}

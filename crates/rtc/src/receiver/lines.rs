@@ -1,0 +1,173 @@
+//! The media lines of a received session and their streams, and the engine's settings for them.
+
+use crate::Delivery;
+use crate::clock::Ticks;
+use crate::engine::codec_name;
+use crate::inspect::Inspector;
+use crate::offer::{Common, Offer};
+use model::Kind;
+use std::time::{Duration, Instant};
+use str0m::RtcConfig;
+use str0m::format::{Codec, FormatParams};
+use str0m::media::{Frequency, Mid, Rid};
+use str0m::rtp::{Extension, Ssrc};
+
+/// Ticks of a video RTP clock in a second, and of Opus'.
+const VIDEO_RATE: u32 = 90_000;
+const AUDIO_RATE: u32 = 48_000;
+/// How long sound waits for a packet that is missing: two retransmissions over 60 ms, and a viewer's jitter buffer hides less.
+const SOUND_WAIT: Duration = Duration::from_millis(150);
+/// Unanswered checks before a path counts as lost, as when publishing.
+const ICE_RETRANSMITS: usize = 7;
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) index: usize,
+    pub(super) rid: Option<Rid>,
+    pub(super) ticks: Ticks,
+    pub(super) inspector: Option<Inspector>,
+    pub(super) ssrc: Option<Ssrc>,
+    pub(super) key_wanted: bool,
+    pub(super) asked: Option<Instant>,
+}
+
+impl Stream {
+    pub(super) fn may_ask(&self, now: Instant, every: Duration) -> bool {
+        self.asked.is_none_or(|at| now >= at + every)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) mid: Mid,
+    pub(super) nack: bool,
+    pub(super) fir_only: bool,
+    pub(super) streams: Vec<Stream>,
+}
+
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub(super) audio: Option<Line>,
+    pub(super) video: Option<Line>,
+}
+
+impl Lines {
+    pub(super) fn new(offer: &Offer) -> Self {
+        let line = |common: &Common, rids: Vec<Option<&str>>, rate: u32, inspector: Option<Inspector>| Line {
+            mid: Mid::from(common.mid.as_str()),
+            nack: common.nack,
+            fir_only: false,
+            streams: rids
+                .into_iter()
+                .enumerate()
+                .map(|(index, rid)| Stream {
+                    index,
+                    rid: rid.map(Rid::from),
+                    ticks: Ticks::new(rate),
+                    inspector,
+                    ssrc: None,
+                    // A stream may begin anywhere.
+                    key_wanted: inspector.is_some(),
+                    asked: None,
+                })
+                .collect(),
+        };
+        Self {
+            audio: offer.audio.as_ref().map(|a| line(&a.common, vec![None], AUDIO_RATE, None)),
+            video: offer.video.as_ref().map(|v| {
+                let rids = match v.rids.as_slice() {
+                    [] => vec![None],
+                    rids => rids.iter().map(|r| Some(r.as_str())).collect(),
+                };
+                let line = line(&v.common, rids, VIDEO_RATE, Some(Inspector::new(v.format.codec)));
+                Line { fir_only: v.fir && !v.pli, ..line }
+            }),
+        }
+    }
+
+    pub(super) fn of(&mut self, kind: Kind) -> Option<&mut Line> {
+        match kind {
+            Kind::Audio => self.audio.as_mut(),
+            Kind::Video => self.video.as_mut(),
+        }
+    }
+
+    pub(super) fn stream(&mut self, mid: Mid, rid: Option<Rid>) -> Option<&mut Stream> {
+        let line = [&mut self.audio, &mut self.video].into_iter().flatten().find(|l| l.mid == mid)?;
+        line.streams.iter_mut().find(|s| s.rid == rid)
+    }
+
+    pub(super) fn by_ssrc(&self, ssrc: Ssrc) -> Option<(Kind, usize)> {
+        let of = |line: &Option<Line>, kind| {
+            let found = line.as_ref()?.streams.iter().find(|s| s.ssrc == Some(ssrc))?;
+            Some((kind, found.index))
+        };
+        of(&self.video, Kind::Video).or_else(|| of(&self.audio, Kind::Audio))
+    }
+
+    /// A stream shows itself under this SSRC.
+    pub(super) fn begins(&mut self, ssrc: Ssrc, mid: Mid, rid: Option<Rid>) -> Option<(Kind, usize)> {
+        let kind = if self.video.as_ref().is_some_and(|l| l.mid == mid) { Kind::Video } else { Kind::Audio };
+        let stream = self.stream(mid, rid)?;
+        if stream.ssrc.replace(ssrc).is_some() {
+            stream.ticks.restart();
+            stream.key_wanted = stream.inspector.is_some();
+        }
+        Some((kind, stream.index))
+    }
+
+    /// When the next request for a key picture may go out, if one is wanted.
+    pub(super) fn key_deadline(&self, every: Duration) -> Option<Instant> {
+        // Streams that never showed themselves can't be asked.
+        let wanted = self.video.iter().flat_map(|l| &l.streams).filter(|s| s.key_wanted);
+        wanted.filter_map(|s| s.asked.map(|at| at + every)).min()
+    }
+}
+
+/// The engine's settings: exactly what was chosen of the offer, by the offer's own numbers.
+pub(super) fn config(offer: &Offer, delivery: Delivery, ice_lite: bool) -> RtcConfig {
+    let mut rtc = RtcConfig::new()
+        .set_rtp_mode(delivery == Delivery::Packets)
+        .set_ice_lite(ice_lite)
+        .clear_codecs()
+        .clear_extension_map()
+        .set_reordering_timeout_audio(Some(SOUND_WAIT));
+    rtc.set_max_stun_retransmits(ICE_RETRANSMITS);
+    let commons = [offer.audio.as_ref().map(|a| &a.common), offer.video.as_ref().map(|v| &v.common)];
+    for (id, uri) in commons.into_iter().flatten().flat_map(|c| &c.extensions) {
+        if rtc.extension_map().lookup(*id).is_none() {
+            rtc = rtc.set_extension(*id, extension(uri));
+        }
+    }
+    let codecs = rtc.codec_config();
+    if let Some(audio) = &offer.audio {
+        let parameters = FormatParams {
+            min_p_time: Some(10),
+            use_inband_fec: Some(true),
+            stereo: audio.stereo.then_some(true),
+            sprop_stereo: audio.stereo.then_some(true),
+            use_dtx: audio.dtx.then_some(true),
+            ..Default::default()
+        };
+        codecs.add_config(audio.common.pt.into(), None, Codec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2), parameters);
+    }
+    if let Some(video) = &offer.video
+        && let Some(codec) = codec_name(video.format.codec)
+    {
+        let parameters = FormatParams::parse_line(&video.format.parameters);
+        let rtx = video.rtx.map(Into::into);
+        codecs.add_config(video.common.pt.into(), rtx, codec, Frequency::NINETY_KHZ, None, parameters);
+    }
+    rtc
+}
+
+fn extension(uri: &str) -> Extension {
+    match uri {
+        "urn:ietf:params:rtp-hdrext:sdes:mid" => Extension::RtpMid,
+        "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" => Extension::RtpStreamId,
+        "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" => Extension::RepairedRtpStreamId,
+        "urn:ietf:params:rtp-hdrext:ssrc-audio-level" => Extension::AudioLevel,
+        "urn:3gpp:video-orientation" => Extension::VideoOrientation,
+        _ => Extension::TransportSequenceNumber,
+    }
+}

@@ -1,0 +1,1 @@
+//! A sender and a receiver back to back, on virtual time.

@@ -1,0 +1,163 @@
+//! The numbers of packets that are passed on: one stream towards the room, whoever sends and whatever was left out. Pure.
+//!
+//! Gaps of the source stay gaps, as what is missing may still come and the room must know what does not. What we leave out
+//! ourselves (a layer that nobody watches) leaves no gap, or the room would ask for it for ever.
+
+use model::Packet;
+use std::time::{Duration, Instant};
+
+/// The most that a sequence number may jump within one stream; more is another numbering (RFC 3550 appendix A.1).
+const MAX_JUMP: u64 = 3_000;
+/// Time between two sources at the least, as one picture of the next must be after the last one of the one before.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
+
+/// Sequence number and timestamp to send a packet with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub(crate) sequence: u64,
+    pub(crate) timestamp: u32,
+}
+
+/// Rewrites one outgoing stream.
+#[derive(Debug)]
+pub(crate) struct Rewriter {
+    rate: u32,
+    /// Of the packet after the newest.
+    next: u64,
+    source: Option<Source>,
+    /// The newest timestamp sent, and when what had it was taken.
+    last: Option<(u32, Instant)>,
+}
+
+#[derive(Debug)]
+struct Source {
+    stream: u64,
+    /// What is added to its timestamps.
+    shift: u32,
+    /// Its packet that became `at_out`; earlier ones are not sent any more.
+    from: u64,
+    at_out: u64,
+    newest: u64,
+}
+
+impl Rewriter {
+    /// Of a clock with `rate` ticks a second, with this first sequence number.
+    pub(crate) fn new(rate: u32, first: u64) -> Self {
+        Self { rate, next: first, source: None, last: None }
+    }
+
+    /// The next number, for a packet that is made here.
+    pub(crate) fn own(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// The numbers for a packet; `None` for one that comes too late. `fresh`: packets were left out before it.
+    pub(crate) fn numbers(&mut self, packet: &Packet, fresh: bool) -> Option<Numbers> {
+        let known = self.source.as_ref().filter(|s| s.stream == packet.stream);
+        let shift = match known {
+            Some(source) => source.shift,
+            None => self.shift(packet),
+        };
+        let jumped = known.is_some_and(|s| packet.sequence > s.newest + MAX_JUMP);
+        if known.is_none() || fresh || jumped {
+            let (from, at_out) = (packet.sequence, self.next);
+            self.source = Some(Source { stream: packet.stream, shift, from, at_out, newest: from });
+        }
+        let source = self.source.as_mut()?;
+        let sequence = source.at_out + packet.sequence.checked_sub(source.from)?;
+        source.newest = source.newest.max(packet.sequence);
+        let timestamp = packet.timestamp.wrapping_add(shift);
+        if sequence >= self.next {
+            self.next = sequence + 1;
+            self.last = Some((timestamp, packet.at));
+        }
+        Some(Numbers { sequence, timestamp })
+    }
+
+    /// How a new source's timestamps go on from the last one's: by the time that passed between.
+    fn shift(&self, packet: &Packet) -> u32 {
+        let Some((timestamp, at)) = self.last else { return 0 };
+        let passed = packet.at.saturating_duration_since(at).max(LEAST_PAUSE);
+        // Wraps as RTP timestamps do.
+        let ticks = (passed.as_nanos() * u128::from(self.rate) / 1_000_000_000) as u32;
+        timestamp.wrapping_add(ticks).wrapping_sub(packet.timestamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Kind;
+    use proptest::prelude::*;
+
+    fn packet(stream: u64, sequence: u64, timestamp: u32, at: Instant) -> Packet {
+        Packet {
+            kind: Kind::Video,
+            layer: 0,
+            stream,
+            sequence,
+            timestamp,
+            at,
+            marker: false,
+            key: false,
+            level: None,
+            orientation: None,
+            payload: [1][..].into(),
+        }
+    }
+
+    #[test]
+    fn gaps_and_late_packets_keep_their_place() {
+        let t0 = Instant::now();
+        let mut r = Rewriter::new(90_000, 100);
+        let mut at = |sequence| r.numbers(&packet(1, sequence, 7, t0), false).map(|n| n.sequence);
+        assert_eq!([at(5000), at(5001), at(5003), at(5002)], [Some(100), Some(101), Some(103), Some(102)]);
+        assert_eq!(at(4999), None, "from before the start");
+    }
+
+    #[test]
+    fn a_pause_leaves_no_gap() {
+        let t0 = Instant::now();
+        let mut r = Rewriter::new(90_000, 100);
+        r.numbers(&packet(1, 1, 0, t0), false);
+        let on = r.numbers(&packet(1, 900, 3000, t0), true).unwrap();
+        assert_eq!(on, Numbers { sequence: 101, timestamp: 3000 });
+        assert_eq!(r.numbers(&packet(1, 899, 3000, t0), false), None, "was left out");
+        assert_eq!(r.numbers(&packet(1, 901, 3000, t0), false).unwrap().sequence, 102);
+    }
+
+    #[test]
+    fn another_source_goes_on_where_the_last_one_stopped() {
+        let t0 = Instant::now();
+        let mut r = Rewriter::new(90_000, 100);
+        r.numbers(&packet(1, 1, u32::MAX, t0), false);
+        let on = r.numbers(&packet(2, 77, 12345, t0 + Duration::from_secs(1)), false).unwrap();
+        assert_eq!(on, Numbers { sequence: 101, timestamp: 89_999 });
+        let on = r.numbers(&packet(2, 78, 12345 + 90, t0), false).unwrap();
+        assert_eq!(on, Numbers { sequence: 102, timestamp: 90_089 });
+    }
+
+    proptest! {
+        /// No number is given twice, and the stream never jumps by more than one numbering may.
+        #[test]
+        fn numbers_are_never_given_twice(steps in proptest::collection::vec((0u64..3, 0u64..10_000, any::<bool>()), 1..200)) {
+            let t0 = Instant::now();
+            let mut r = Rewriter::new(90_000, 0);
+            let mut sent = std::collections::HashSet::new();
+            let mut taken = std::collections::HashSet::new();
+            let mut newest = 0;
+            for (stream, sequence, fresh) in steps {
+                // The engine below us hands each packet out once.
+                if !taken.insert((stream, sequence)) {
+                    continue;
+                }
+                if let Some(n) = r.numbers(&packet(stream, sequence, 0, t0), fresh) {
+                    prop_assert!(sent.insert(n.sequence), "{n:?}");
+                    prop_assert!(n.sequence <= newest + MAX_JUMP + 1);
+                    newest = newest.max(n.sequence);
+                }
+            }
+        }
+    }
+}
