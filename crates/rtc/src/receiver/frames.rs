@@ -9,6 +9,7 @@ use model::{
 };
 use std::time::{Duration, Instant};
 use str0m::media::MediaData;
+use str0m::rtp::VideoOrientation;
 
 /// A layer that has brought nothing for so long is paused: the next best one takes its place.
 const PAUSED: Duration = Duration::from_millis(700);
@@ -94,7 +95,7 @@ impl Frames {
         }
         self.broken = false;
         if key
-            && let Some(config) = unit.config()
+            && let Some(config) = unit.config(turn(data.ext_vals.video_orientation))
             && self.config.as_ref() != Some(&config)
         {
             self.config = Some(config.clone());
@@ -151,6 +152,16 @@ impl Frames {
     }
 }
 
+/// How a picture that was taken so is to be turned.
+fn turn(orientation: Option<VideoOrientation>) -> Turn {
+    match orientation {
+        Some(VideoOrientation::Deg90) => Turn::Quarter,
+        Some(VideoOrientation::Deg180) => Turn::Half,
+        Some(VideoOrientation::Deg270) => Turn::ThreeQuarters,
+        _ => Turn::Upright,
+    }
+}
+
 /// A picture in the shape that the transcoder takes, with what it says of its coding.
 struct Unit {
     codec: VideoCodec,
@@ -194,13 +205,13 @@ impl Unit {
     }
 
     /// The configuration that a key picture brings; `None` if it lacks its parameter sets.
-    fn config(&self) -> Option<VideoConfig> {
+    fn config(&self, turn: Turn) -> Option<VideoConfig> {
         let record = match self.codec {
             VideoCodec::H264 => avcc(&self.sets)?,
             VideoCodec::H265 => hvcc(&self.sets)?,
             _ => Vec::new(),
         };
-        Some(VideoConfig { codec: self.codec, record: record.into(), size: self.size, turn: Turn::default() })
+        Some(VideoConfig { codec: self.codec, record: record.into(), size: self.size, turn })
     }
 }
 
