@@ -97,6 +97,19 @@ fn main() {
     configurations();
     messages();
     machines();
+    headers();
+}
+
+/// Requests of WHIP clients: a path, `Authorization`, `If-Match`, `Content-Type`.
+fn headers() {
+    for (name, lines) in [
+        ("offer", ["/w", "Bearer KEY", "", "application/sdp"]),
+        ("offer-in-path", ["/live/eu/KEY", "", "", "application/sdp; charset=utf-8"]),
+        ("trickle", ["/w/KEY/WH_abcDEF123456", "KEY", "\"tag\", W/\"other\"", "application/trickle-ice-sdpfrag"]),
+        ("restart", ["/w/KEY/WH_abcDEF123456", "Basic eDp5", "*", "application/trickle-ice-sdpfrag"]),
+    ] {
+        write("whip_headers", name, lines.join("\n").as_bytes());
+    }
 }
 
 fn machines() {

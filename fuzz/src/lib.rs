@@ -17,17 +17,19 @@ mod engine;
 mod machines;
 mod parsers;
 mod pulled;
+mod whip;
 
 pub use engine::{op, rtmp_chunks, rtmp_connection};
 pub use machines::{psrpc_envelope, session_life, timeline};
 pub use parsers::{amf, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, link_messages, sound_configs};
 pub use pulled::{playlists, pulled_bytes};
+pub use whip::whip_headers;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by name; `seeds/` has a directory for each.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("rtmp_connection", rtmp_connection),
     ("rtmp_chunks", rtmp_chunks),
     ("amf", amf),
@@ -43,4 +45,5 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("timeline", timeline),
     ("playlists", playlists),
     ("pulled_bytes", pulled_bytes),
+    ("whip_headers", whip_headers),
 ];
