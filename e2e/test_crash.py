@@ -59,7 +59,7 @@ async def test_a_failing_transcoder_is_a_short_freeze(stack, reports, how):
             await viewer.wait("sound", lambda v: len(v.levels) > heard + 50 and v.levels[-1][1] > 300)
             after = await stack.participant(room, f"{room}-pub")
             assert after.sid == before.sid
-            assert [t.sid for t in after.tracks] == [t.sid for t in before.tracks]
+            assert {t.sid for t in after.tracks} == {t.sid for t in before.tracks}, "livekit-server lists them in any order"
             assert source.running()
             # Far above the second that is promised: machines that run tests stumble.
             assert longest_gap(viewer, last.at) < 5

@@ -32,7 +32,7 @@ async def test_a_takeover_keeps_the_participant(stack, reports):
             await asyncio.to_thread(old.process.wait, 15)
             assert "another encoder has connected" in old.log.read_text()
             after = await stack.participant("takeover", "takeover-pub")
-            assert (after.sid, [t.sid for t in after.tracks]) == (before.sid, [t.sid for t in before.tracks])
+            assert (after.sid, {t.sid for t in after.tracks}) == (before.sid, {t.sid for t in before.tracks})
             assert new.running()
             assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING"]
             assert len({r.state.resource_id for r in reports.of(info.ingress_id)}) == 1
