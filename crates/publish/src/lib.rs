@@ -3,8 +3,8 @@
 //! A session calls [`connect`] and hands frames to the [`Publisher`]; what the room says comes as [`Event`]s. Media goes
 //! through `rtc`; nothing here knows the WebRTC engine, and nothing here knows where frames come from.
 //!
-//! Inside, `room` decides (a state machine without IO), `gate` says which frames go out, `signal` owns the WebSocket, and
-//! `task` carries out.
+//! Inside, `room` decides (a state machine without IO), `gate` says which pictures go out and `steady` when sound does, `signal`
+//! owns the WebSocket, and `task` carries out.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -15,6 +15,7 @@ mod message;
 mod publisher;
 mod room;
 mod signal;
+mod steady;
 mod task;
 mod track;
 

@@ -5,16 +5,18 @@ use crate::gate::{Gate, Unit, Verdict};
 use crate::publisher::{Control, LAST_WORDS, MAX_LAYERS, Media, Overflow};
 use crate::room::{Action, Room};
 use crate::signal::{self, Signal};
+use crate::steady::{Beside, Steady};
 use crate::{Config, Error, Event, Out, Tracks};
+use bytes::Bytes;
 use livekit_protocol::signal_response::Message as Incoming;
-use model::{Kind, Packet};
+use model::{Kind, MediaTime, Packet};
 use rtc::{Frame, Peer};
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use url::Url;
 
@@ -42,6 +44,15 @@ enum Heard {
     Lost,
 }
 
+/// A packet of sound.
+#[derive(Debug)]
+struct Sound {
+    pts: MediaTime,
+    at: Instant,
+    data: Bytes,
+    level: Option<i8>,
+}
+
 pub(crate) struct Task {
     base: Url,
     loopback: bool,
@@ -51,6 +62,8 @@ pub(crate) struct Task {
     muted_audio: bool,
     /// Packets of sound were left out since the last one that went out.
     audio_gap: bool,
+    sound: Steady<Sound>,
+    pictures: Beside<(usize, Out)>,
     peer: Option<Peer>,
     line: Line,
     events: VecDeque<Event>,
@@ -75,6 +88,8 @@ impl Task {
             gate: Gate::new(layers),
             muted_audio: false,
             audio_gap: false,
+            sound: Steady::new(),
+            pictures: Beside::new(),
             peer: None,
             line: Line::Idle,
             events: VecDeque::new(),
@@ -90,6 +105,7 @@ impl Task {
                 break;
             }
             let deadline = self.room.deadline();
+            let media_due = [self.sound.deadline(), self.pictures.deadline()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 event = peer_event(&mut self.peer) => self.peer_event(event),
@@ -104,6 +120,8 @@ impl Task {
                     // Nobody listens any more; the handle may still be held, so it is not over.
                     _ => self.events.clear(),
                 },
+                // Before what comes, so that a flood of pictures makes no packet of sound late.
+                () = sleep_until(media_due) => self.send_due(Instant::now()),
                 _ = ends.media.recv_many(&mut frames, FRAMES), if held => {
                     frames.drain(..).for_each(|media| self.media(media));
                     self.wish_after_overflow(&ends.overflow);
@@ -285,6 +303,8 @@ impl Task {
     fn control(&mut self, control: &Control, held: bool) {
         let now = Instant::now();
         if control.leave || !held {
+            // What was held for a moment goes out before the goodbye.
+            self.send_due(now + Duration::from_secs(1));
             self.room.leave(now);
             return;
         }
@@ -297,17 +317,27 @@ impl Task {
     }
 
     fn media(&mut self, media: Media) {
+        let now = Instant::now();
         match media {
-            Media::Video(layer, frame) => {
-                if let Verdict::Send(Unit::Frame(frame), _) = self.gate.unit(layer, Unit::Frame(frame)) {
-                    self.write_video(layer, &frame);
-                }
-            }
-            Media::Audio { pts, at, data, level } if !self.muted_audio => {
+            Media::Video(layer, frame) => self.pictures.push(frame.at, self.sound.hold(), now, (layer, frame)),
+            Media::Audio { pts, at, data, level } => self.sound.push(at, now, Sound { pts, at, data, level }),
+            // Their source has its own pace, and a jitter buffer of its own would delay more than it saves.
+            Media::Packets(packets) => return self.packets(packets),
+        }
+        self.send_due(now);
+    }
+
+    /// Sends what is due of sound and pictures.
+    fn send_due(&mut self, now: Instant) {
+        while let Some(Sound { pts, at, data, level }) = self.sound.pop(now) {
+            if !self.muted_audio {
                 self.with_peer(|peer| peer.write(Kind::Audio, 0, &Frame { pts, at, data: &data, level }));
             }
-            Media::Audio { .. } => {}
-            Media::Packets(packets) => self.packets(packets),
+        }
+        while let Some((layer, frame)) = self.pictures.pop(now) {
+            if let Verdict::Send(Unit::Frame(frame), _) = self.gate.unit(layer, Unit::Frame(frame)) {
+                self.write_video(layer, &frame);
+            }
         }
     }
 
