@@ -127,6 +127,8 @@ async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> R
     }));
     let starts = control.start_requests(bids(&sessions, &admission));
     let whip_addresses = whip.as_ref().map(WhipServer::addresses).unwrap_or_default();
+    // In the background: the first encoder seldom comes within a tenth of a second, and then it waits no longer than it would.
+    drop(tokio::task::spawn_blocking(publish::warm_up));
     info!(version = env!("CARGO_PKG_VERSION"), rtmp = ?rtmp.addresses(), whip = ?whip_addresses, "ready");
 
     let pulls = Arc::new(config.url.clone());
