@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -75,11 +75,11 @@ impl Tls {
     }
 
     /// The handshake with one peer, with the certificate that is valid now.
-    pub(crate) fn accept(
+    pub(crate) fn accept<S: AsyncRead + AsyncWrite + Send + Unpin>(
         &self,
-        stream: TcpStream,
+        stream: S,
         deadline: Duration,
-    ) -> impl Future<Output = io::Result<TlsStream<TcpStream>>> + Send + use<> {
+    ) -> impl Future<Output = io::Result<TlsStream<S>>> + Send + use<S> {
         let accept = self.acceptor(Instant::now()).accept(stream);
         async move {
             let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake did not end in time");

@@ -6,6 +6,7 @@
 
 mod connection;
 mod counters;
+mod prompt;
 
 use super::admission::{Admission, Place, Refusal};
 use crate::tls::{Error as TlsError, Files as TlsFiles, Tls};
@@ -244,6 +245,7 @@ fn spawn(stream: TcpStream, peer: SocketAddr, place: Place, tls: Option<&Tls>, s
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY not set");
     }
+    let stream = prompt::Prompt(stream);
     let shared = Arc::clone(shared);
     match tls {
         None => {
