@@ -3,6 +3,7 @@
 
 mod passed;
 
+use crate::doze::Doze;
 use crate::facts::Facts;
 use crate::gop::Gop;
 use crate::registry::{Command, Place};
@@ -94,6 +95,9 @@ struct Driver {
     transcoder: Option<Transcoder>,
     timeline: Timeline,
     gop: Gop,
+    doze: Doze,
+    /// When the newest sound that the transcoder was given is to be heard.
+    sound_until: Option<MediaTime>,
     video_config: Option<VideoConfig>,
     audio_config: Option<AudioConfig>,
     layers: Vec<Layer>,
@@ -148,6 +152,8 @@ impl Driver {
             transcoder: None,
             timeline: Timeline::new(),
             gop: Gop::default(),
+            doze: Doze::default(),
+            sound_until: None,
             video_config: None,
             audio_config: None,
             layers: Vec::new(),
@@ -315,6 +321,7 @@ impl Driver {
                 }
                 self.timeline.restart();
                 self.gop.clear();
+                self.doze.restart(&[], now());
                 self.skipping = true;
             }
             // Dropping the source makes its server tell the encoder to try again.
@@ -333,6 +340,7 @@ impl Driver {
                 self.step(Input::Configured(Kind::Video));
                 self.facts.video_codec(config.codec);
                 self.gop.clear();
+                self.doze.restart(&[], now());
                 self.tell_child(ToChild::VideoConfig(config.clone()));
                 self.video_config = Some(config);
             }
@@ -386,10 +394,16 @@ impl Driver {
         if kind == Kind::Video && !self.skipping && placed.late <= LATE {
             self.still.picture(frame.pts, now);
         }
-        if kind == Kind::Audio || !self.skipping {
-            self.tell_child(ToChild::Frame(frame));
-        } else {
-            self.count_dropped();
+        match kind {
+            Kind::Audio => {
+                self.sound_until = Some(frame.pts);
+                self.tell_child(ToChild::Frame(frame));
+            }
+            Kind::Video if self.skipping => self.count_dropped(),
+            Kind::Video => {
+                self.doze.push(frame);
+                self.feed_pictures();
+            }
         }
         self.step(Input::SourceFrame(kind));
     }
@@ -408,6 +422,29 @@ impl Driver {
         {
             self.tell_child(ToChild::Repeat(at));
         }
+    }
+
+    /// Gives the transcoder the pictures whose time it is.
+    fn feed_pictures(&mut self) {
+        let now = now();
+        while !self.skipping {
+            let full = self.transcoder.as_ref().is_some_and(Transcoder::is_full);
+            if full && self.doze.may_wait() {
+                break;
+            }
+            let Some(frame) = self.doze.next(now) else { break };
+            self.tell_child(ToChild::Frame(frame));
+        }
+    }
+
+    /// Somebody watches, or nobody any more: then pictures wait instead of being decoded.
+    fn watch(&mut self) {
+        let watched = self.wanted.is_empty() || self.wanted.contains(&true);
+        if let Some(latest) = self.doze.watched(watched, now()) {
+            // Only the newest picture is worth showing; sound has gone on meanwhile, and must not lose what is on its way.
+            self.tell_child(ToChild::ShowFrom(self.sound_until.map_or(latest, |until| until.min(latest))));
+        }
+        self.feed_pictures();
     }
 
     /// What comes is late, and `due` is what should come now: what lies before is decoded, as later pictures build on it,
@@ -455,12 +492,13 @@ impl Driver {
                 self.tell_child(ToChild::Wanted { layer: layer as u8, wanted });
             }
         }
+        self.doze.restart(self.gop.frames(), now());
         match self.gop.latest() {
             Some(latest) => {
                 self.tell_child(ToChild::ShowFrom(self.still.repeated().map_or(latest, |shown| shown.max(latest))));
-                for frame in self.gop.frames().to_vec() {
-                    self.tell_child(ToChild::Frame(frame));
-                }
+                // What was dropped on the way to the one before is among these.
+                self.skipping = false;
+                self.feed_pictures();
             }
             None => self.skipping = true,
         }
@@ -637,6 +675,7 @@ impl Driver {
                 self.tell_child(ToChild::Wanted { layer: layer as u8, wanted: now });
             }
         }
+        self.watch();
     }
 
     fn leave_room(&mut self) {

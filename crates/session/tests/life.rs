@@ -290,6 +290,30 @@ async fn sound_that_comes_late_is_added() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_decoded_that_nobody_watches() {
+    let mut stage = Stage::new();
+    let (mut child, room) = stage.publish().await;
+    room.says.send(Event::LayersWanted(vec![false; 3])).await.unwrap();
+    child.expect(|m| *m == ToChild::Wanted { layer: 2, wanted: false }).await;
+    tokio::time::advance(Duration::from_secs(3)).await;
+    for n in 0..5 {
+        stage.frame(3_000 + n * 40, n == 1).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    room.says.send(Event::LayersWanted(vec![true, false, false])).await.unwrap();
+    let next = child.told.recv().await;
+    assert_eq!(next, Some(ToChild::Wanted { layer: 0, wanted: true }), "no picture before somebody watches");
+    let newest = child.expect(|m| matches!(m, ToChild::ShowFrom(_))).await;
+    let mut pictures = Vec::new();
+    for _ in 0..4 {
+        let ToChild::Frame(frame) = child.told.recv().await.unwrap() else { panic!("a picture") };
+        pictures.push(frame);
+    }
+    assert!(pictures[0].key && pictures[1..].iter().all(|f| !f.key));
+    assert_eq!(newest, ToChild::ShowFrom(pictures[3].pts), "only the newest is shown");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_keeps_the_room_and_the_encoder() {
     let mut stage = Stage::new();
     let (mut first, room) = stage.publish().await;
