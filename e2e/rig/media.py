@@ -88,14 +88,15 @@ def numbered_clip(path, seconds, size=(320, 180), fps=30, first=0, coding=None, 
 class Source:
     """ffmpeg pushing a test picture with a strip of numbered frames; `sent` tells when each number was handed to it.
 
-    `program` is another ffmpeg, `coding` and `sound` are its options for pictures and sound, `extra` those of the connection."""
+    `program` is another ffmpeg, `coding` and `sound` are its options for pictures and sound, `extra` those of the connection,
+    `tone` another input than the usual tone."""
 
-    def __init__(self, target, log, size=(1280, 720), fps=30, coding=None, sound=AAC, program="ffmpeg", extra=()):
+    def __init__(self, target, log, size=(1280, 720), fps=30, coding=None, sound=AAC, program="ffmpeg", extra=(), tone=None):
         width, height = size
         self.size, self.fps, self.sent, self.log = size, fps, {}, log
         inputs, overlay = numbered_input(width, height, fps)
         command = [
-            program, "-hide_banner", "-loglevel", "warning", *inputs, *sound_input(),
+            program, "-hide_banner", "-loglevel", "warning", *inputs, *(tone or sound_input()),
             "-filter_complex", overlay, "-map", "[v]", "-map", "2:a",
             *(coding or h264(fps)), *sound, "-flush_packets", "1", *extra, "-f", "flv", target,
         ]

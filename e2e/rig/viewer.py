@@ -61,13 +61,18 @@ class Viewer:
         stream = rtc.AudioStream(track)
         try:
             async for event in stream:
+                now = time.monotonic()
                 samples = np.frombuffer(event.frame.data, np.int16).astype(np.float32)
                 self.sound = np.concatenate([self.sound, samples])[-len(self.sound) :]
                 if self.first_sound is None:
-                    self.first_sound = time.monotonic()
-                self.levels.append((time.monotonic(), float(np.sqrt((samples * samples).mean()))))
+                    self.first_sound = now
+                self.levels.append((now, float(np.sqrt((samples * samples).mean()))))
+                self.heard(now, event.frame)
         finally:
             await stream.aclose()
+
+    def heard(self, at, frame):
+        """A piece of sound that begins to be heard at `at`; for those who want more than its level."""
 
     async def wait(self, what, condition, seconds=30):
         """Waits until `condition(self)` is true."""
