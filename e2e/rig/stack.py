@@ -68,6 +68,7 @@ class Stack:
         wanted = [(ports or {}).get(name) for name in PORT_NAMES]
         self.port = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES), wanted)))
         self.ingress_yaml, self.webhook, self.patient, self.wrap = ingress_yaml, webhook, patient, wrap
+        self.tcp_only = False  # a livekit-server that takes media over TCP alone
         self.programs = []
         self.redis = self.livekit = self.ingress = None
         self.http_url = f"http://127.0.0.1:{self.port['livekit']}"
@@ -117,6 +118,7 @@ rtc:
   node_ip: 127.0.0.1
   interfaces: {{includes: [lo]}}
 {PATIENCE_RTC if self.patient else ""}
+{"  force_tcp: true" if self.tcp_only else ""}
 ingress:
   rtmp_base_url: {self.rtmp_url}
   whip_base_url: http://127.0.0.1:{p["whip"]}/w
