@@ -1,9 +1,5 @@
 """Live sources that are pulled: SRT called and waited for, RTSP over TCP and UDP, by address and by alias."""
 
-import asyncio
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +25,12 @@ def stack(ports):
     """A stack that knows an alias, and that gives lost sources two seconds."""
     yaml = f"""
 url: {{reconnect: 3s, timeout: 3s, deny: [denied.example, 127.0.0.66]}}
-url_aliases: {{lobby: "rtsp://{LOGIN[0]}:{LOGIN[1]}@127.0.0.1:{ports["login"]}/live"}}
+url_aliases:
+  lobby: "rtsp://{LOGIN[0]}:{LOGIN[1]}@127.0.0.1:{ports["login"]}/live"
+  wrong: "rtsp://{LOGIN[0]}:other@127.0.0.1:{ports["login"]}/live"
+  tcp: "rtsp://127.0.0.1:{ports["rtsp"]}/live"
+  udp: "rtspu://127.0.0.1:{ports["rtsp"]}/live"
+  none: "rtsp://127.0.0.1:{ports["rtsp"]}/none"
 """
     for s in run(Stack(ingress_yaml=yaml)):
         yield s.start()
@@ -136,3 +137,35 @@ async def test_a_camera_by_its_alias(stack, rtsp):
             await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
         await stack.wait_participant("lobby", "lobby-pub", here=False)
     assert LOGIN[1] not in stack.ingress.text()
+
+
+async def test_a_camera_over_udp(stack, rtsp, ports):
+    """livekit-server refuses rtsp, so this goes by the alias that asks for UDP."""
+    async with Viewer(stack, "udp") as viewer:
+        info = await stack.create("udp", input_type=URL, url="https://alias.invalid/udp")
+        await shown(viewer)
+        async with stack.api() as lk:
+            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+
+
+async def test_a_camera_that_restarts_is_connected_to_again(stack, rtsp, ports):
+    python = "/usr/bin/python3"
+    async with Viewer(stack, "restarts") as viewer:
+        info = await stack.create("restarts", input_type=URL, url="https://alias.invalid/tcp")
+        await shown(viewer)
+        participant = await stack.participant("restarts", "restarts-pub")
+        rtsp[0].kill()
+        again = Program("rtsp-again", [python, SERVER, str(ports["rtsp"])], stack.dir / "rtsp-again.log")
+        stack.programs.append(again)
+        seen = len(viewer.frames)
+        await viewer.wait("picture after the restart", lambda v: len(v.frames) > seen + 60)
+        assert (await stack.participant("restarts", "restarts-pub")).sid == participant.sid
+        async with stack.api() as lk:
+            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+
+
+@pytest.mark.parametrize("alias, words", [("wrong", "login is missing or wrong"), ("none", "no such stream")])
+async def test_cameras_that_do_not_let_in(stack, rtsp, alias, words):
+    info = await stack.create(f"camera-{alias}", input_type=URL, url=f"https://alias.invalid/{alias}")
+    error = (await stack.wait_state(info.ingress_id, "ERROR", 30)).error
+    assert words in error, error

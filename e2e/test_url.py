@@ -1,19 +1,22 @@
 """URLs that are pulled: files of all kinds over HTTP, and what servers do to them; HLS; what must not be pulled from."""
 
 import asyncio
+import os
 import shutil
+import signal
 import ssl
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from livekit import api
 from livekit.protocol import ingress as pb
 
-from rig import Stack, Viewer
+from rig import Viewer
 from rig.media import QUIET
-from rig.processes import Program
+from rig.processes import Program, descendants
 from rig.web import Web
 
 URL = pb.IngressInput.URL_INPUT
@@ -284,6 +287,22 @@ async def test_deleting_while_it_runs(stack, web, reports):
     assert await stack.info(info.ingress_id) is None
 
 
+async def test_a_killed_child_goes_on_where_it_was(stack, web):
+    """Whichever of the two it is, that pulls or that decodes: both are killed here."""
+    make(stack, "twelve.mp4", *BFRAMES, *AAC, *FAST, seconds=12)
+    async with Viewer(stack, "killed-url") as viewer:
+        info = await pull(stack, "killed-url", f"{web.url}/file/twelve.mp4")
+        await viewer.wait("seven seconds of it", lambda v: len(v.frames) > 200)
+        for pid in descendants(stack.ingress.pid)[1:]:
+            if b"transcode" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        seen = len(viewer.frames)
+        await viewer.wait("picture after it", lambda v: len(v.frames) > seen + 60)
+        state = await stack.wait_state(info.ingress_id, "COMPLETE", 30)
+    # From its start again it would be 18 s and more.
+    assert (state.ended_at - state.started_at) / 1e9 < 17
+
+
 async def test_updating_is_refused_and_changes_nothing(stack, web):
     """livekit-server updates only ingresses that can be used again."""
     make(stack, "minute.mp4", *H264, *AAC, *FAST, seconds=60)
@@ -311,3 +330,55 @@ async def test_what_a_phone_filmed_stands_upright(stack, web):
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 180 << 16, 0, 1 << 30)
     (stack.dir / "turned.mp4").write_bytes(data)
     await plays(stack, "turned", f"{web.url}/file/turned.mp4", size=(180, 320))
+
+
+# splice points ----------------------------------------------------------------------------------------------------------
+
+
+def crc(data):
+    """CRC-32/MPEG-2."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ 0x04C11DB7 if value & 0x80000000 else value << 1) & 0xFFFFFFFF
+    return struct.pack(">I", value)
+
+
+def ts_packet(pid, section, count):
+    return (bytes([0x47, 0x40 | pid >> 8, pid & 255, 0x10 | count & 15, 0]) + section).ljust(188, b"\xff")
+
+
+def with_splices(data, pid=0x1F0):
+    """The same MPEG-TS with an event 4711 that is out of the network from a third of it on, and back from two thirds."""
+    packets = [data[i : i + 188] for i in range(0, len(data), 188)]
+    out = []
+    for i, packet in enumerate(packets):
+        at = (packet[1] & 0x1F) << 8 | packet[2]
+        if at == 0x1000 and packet[1] & 0x40:  # ffmpeg's programme map
+            section = packet[5 : 5 + 3 + ((packet[6] & 15) << 8 | packet[7])]
+            section = bytearray(section[:-4] + bytes([0x86, 0xE0 | pid >> 8, pid & 255, 0xF0, 0]))
+            section[1:3] = struct.pack(">H", 0xB000 | len(section) + 4 - 3)
+            packet = ts_packet(0x1000, bytes(section) + crc(section), packet[3])
+        out.append(packet)
+        if i in (len(packets) // 3, 2 * len(packets) // 3):
+            outside = i == len(packets) // 3
+            command = struct.pack(">IB", 4711, 0x7F) + bytes([0xDF if outside else 0x5F, 0, 1, 0, 0])
+            body = bytes([0xFC, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xF0, len(command), 5]) + command + b"\0\0"
+            body = bytearray(body)
+            body[2] = len(body) + 4 - 3
+            out.append(ts_packet(pid, bytes(body) + crc(body), 0 if outside else 1))
+    return b"".join(out)
+
+
+async def test_splice_points_become_attributes(stack, web):
+    make(stack, "plain.ts", *H264, *AAC, seconds=9)
+    (stack.dir / "splices.ts").write_bytes(with_splices((stack.dir / "plain.ts").read_bytes()))
+    seen = []
+    async with Viewer(stack, "splices") as viewer:
+        key = "ingress.outOfNetwork.eventID"
+        viewer.room.on("participant_attributes_changed", lambda changed, _: seen.append(changed[key]) if key in changed else None)
+        info = await pull(stack, "splices", f"{web.url}/file/splices.ts")
+        await viewer.wait_size(320, 180)
+        await stack.wait_state(info.ingress_id, "COMPLETE", 30)
+    assert seen == ["4711", ""], seen

@@ -134,12 +134,18 @@ class Handler(BaseHTTPRequestHandler):
                 sent += len(piece)
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """Clients that hang up are no news."""
+
+
 class Web:
     """Serves `root`. `requests` are those it saw: path and headers."""
 
     def __init__(self, root, tls=None):
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.root, self.server.requests, self.server.stall = Path(root), [], 3.0
         scheme = "http"
         if tls:

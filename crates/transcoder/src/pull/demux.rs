@@ -176,6 +176,15 @@ impl Demux {
         self.head.push(gst::Buffer::from_mut_slice(bytes)).is_ok()
     }
 
+    /// Goes on from the key frame before `to`; false if what this is does not let itself be jumped in.
+    pub(crate) fn jump(&self, to: MediaTime) -> bool {
+        let Some(demux) = lock(&self.context.elements).first().cloned() else { return false };
+        let to = gst::ClockTime::from_nseconds(u64::try_from(to.as_nanos()).unwrap_or(0));
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE;
+        let none = gst::ClockTime::NONE;
+        demux.send_event(gst::event::Seek::new(1.0, flags, gst::SeekType::Set, to, gst::SeekType::None, none))
+    }
+
     /// Nothing more comes: what is inside comes out.
     pub(crate) fn end(&self) {
         self.head.push_event(gst::event::Eos::new());
@@ -416,6 +425,8 @@ fn tail(context: &Arc<Context>, track: usize, accepts: &str) -> Result<gst::Pad,
                     }
                 }
                 gst::EventView::Segment(s) => lock(&events).segment = s.segment().downcast_ref().cloned(),
+                gst::EventView::FlushStart(_) => told.jump_begins(),
+                gst::EventView::FlushStop(_) => told.jump_ends(track),
                 gst::EventView::Eos(_) if last => told.end(track),
                 _ => {}
             }

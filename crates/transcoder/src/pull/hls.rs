@@ -54,7 +54,7 @@ pub(super) fn open(job: &PullJob, client: Client, mut response: Response, head: 
         let work = move || feeder.run(stream);
         std::thread::Builder::new().name("feed".into()).spawn(work).map_err(|e| e.to_string())?;
     }
-    Ok(Source { stage, live: false, _parts: Vec::new() })
+    Ok(Source { stage, live: false, file: None })
 }
 
 struct Feeder {

@@ -72,7 +72,7 @@ pub(super) fn source(limits: &PullLimits, connect: impl Fn(Run) -> End + Send + 
         tracks.end();
     };
     std::thread::Builder::new().name("line".into()).spawn(work).map_err(|e| e.to_string())?;
-    Ok(Source { stage, live: true, _parts: Vec::new() })
+    Ok(Source { stage, live: true, file: None })
 }
 
 fn keep(patience: Duration, tracks: &Tracks, connect: impl Fn(Run) -> End) -> Result<(), String> {

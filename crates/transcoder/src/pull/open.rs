@@ -16,8 +16,8 @@ pub(crate) struct Source {
     pub(crate) stage: Stage,
     /// Whether it comes in real time, so that it must not be held up.
     pub(crate) live: bool,
-    /// What must live as long.
-    pub(crate) _parts: Vec<Box<dyn Send>>,
+    /// What reads a file at any place, and can jump in it.
+    pub(crate) file: Option<Demux>,
 }
 
 /// Opens the job's address.
@@ -152,7 +152,7 @@ fn seekable(
 ) -> Result<Source, String> {
     let stage = Stage::new(false);
     let demux = Demux::pull(&Tracks::new(&stage), kind, length, Box::new(reader))?;
-    Ok(Source { stage, live: false, _parts: vec![Box::new(demux)] })
+    Ok(Source { stage, live: false, file: Some(demux) })
 }
 
 /// Plays what `more` gives, piece by piece until `None`.
@@ -180,7 +180,7 @@ fn streamed(
         tracks.end();
     };
     std::thread::Builder::new().name("feed".into()).spawn(feed).map_err(|e| e.to_string())?;
-    Ok(Source { stage, live: false, _parts: Vec::new() })
+    Ok(Source { stage, live: false, file: None })
 }
 
 #[cfg(test)]

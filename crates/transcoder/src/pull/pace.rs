@@ -54,6 +54,12 @@ pub(crate) fn play(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<()
     };
     let tracks = SourceTracks { video: kinds.contains(&Kind::Video), audio: kinds.contains(&Kind::Audio) };
     send(outbox, Media::Announced(tracks));
+    // A child in the place of one that crashed goes on where that was, if what it plays lets it.
+    if let (Some(from), Some(file)) = (job.from, &source.file)
+        && !file.jump(from)
+    {
+        eprintln!("the source does not let itself be jumped in: it begins anew");
+    }
     let played = run(source, job, outbox);
     source.stage.close();
     played

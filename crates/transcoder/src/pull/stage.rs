@@ -60,6 +60,8 @@ struct State {
     /// The latest time of a frame.
     newest: i64,
     live: bool,
+    /// A jump is under way: nothing that comes counts.
+    jumping: bool,
 }
 
 /// See the [module](self).
@@ -146,7 +148,7 @@ impl Stage {
         state.first.get_or_insert_with(Instant::now);
         state.newest = state.newest.max(unit.pts);
         loop {
-            if state.fault.is_some() || state.finished {
+            if state.fault.is_some() || state.finished || state.jumping {
                 return false;
             }
             if state.chosen.as_ref().is_some_and(|c| !c.contains(&track)) {
@@ -173,6 +175,27 @@ impl Stage {
         }
         self.changed();
         true
+    }
+
+    /// A jump begins: whoever waits to hand something over is let go.
+    pub(crate) fn jump_begins(&self) {
+        self.lock().jumping = true;
+        self.changed();
+    }
+
+    /// A jump has been made: what this track held is from before it.
+    pub(crate) fn jump_ends(&self, track: usize) {
+        let mut state = self.lock();
+        state.jumping = false;
+        if let Some(t) = state.tracks.get_mut(track) {
+            let held = t.reorder.flush();
+            drop(held);
+            let bytes: usize = t.items.iter().map(|x| if let Item::Unit(u) = x { u.data.len() } else { 0 }).sum();
+            t.items.retain(|item| matches!(item, Item::Config(_)));
+            t.ended = false;
+            state.bytes = state.bytes.saturating_sub(bytes);
+        }
+        self.changed();
     }
 
     /// This track has come to its end.
