@@ -187,9 +187,9 @@ impl Stage {
     pub(crate) fn jump_ends(&self, track: usize) {
         let mut state = self.lock();
         state.jumping = false;
+        let live = state.live;
         if let Some(t) = state.tracks.get_mut(track) {
-            let held = t.reorder.flush();
-            drop(held);
+            t.reorder = Reorder::new(t.kept.reorders, live);
             let bytes: usize = t.items.iter().map(|x| if let Item::Unit(u) = x { u.data.len() } else { 0 }).sum();
             t.items.retain(|item| matches!(item, Item::Config(_)));
             t.ended = false;
