@@ -17,19 +17,21 @@ mod engine;
 mod machines;
 mod parsers;
 mod pulled;
+mod received;
 mod whip;
 
 pub use engine::{op, rtmp_chunks, rtmp_connection};
 pub use machines::{psrpc_envelope, session_life, timeline};
 pub use parsers::{amf, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, link_messages, sound_configs};
 pub use pulled::{playlists, pulled_bytes};
+pub use received::{rtp_payloads, sdp_fragments, whip_offers};
 pub use whip::whip_headers;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by name; `seeds/` has a directory for each.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("rtmp_connection", rtmp_connection),
     ("rtmp_chunks", rtmp_chunks),
     ("amf", amf),
@@ -45,5 +47,8 @@ pub const TARGETS: [(&str, Target); 16] = [
     ("timeline", timeline),
     ("playlists", playlists),
     ("pulled_bytes", pulled_bytes),
+    ("whip_offers", whip_offers),
+    ("sdp_fragments", sdp_fragments),
+    ("rtp_payloads", rtp_payloads),
     ("whip_headers", whip_headers),
 ];

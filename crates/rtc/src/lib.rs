@@ -38,6 +38,16 @@ pub use incoming::{Control, Incoming, Received, Restarted};
 pub use offer::{MAX_OFFER, Offer};
 pub use peer::Peer;
 
+/// The answer to an offer by somebody who can't be reached: for tests and fuzzing of what strangers send, down to the engine.
+///
+/// # Errors
+/// As [`Endpoint::accept`].
+pub fn answer_unreachable(offer: &str, accept: &Accept, now: std::time::Instant) -> Result<String, Refusal> {
+    let offer = Offer::read(offer, accept)?;
+    let (receiver, answer) = receiver::Receiver::new(offer, accept, false, &[], now)?;
+    Ok(receiver.offer().finish(&answer, &[]))
+}
+
 /// Does what the first connection of a process would otherwise wait for: the crypto library gathers entropy from the
 /// processor's jitter, once (90 ms, measured). Blocks; call it while the process starts.
 pub fn warm_up() {

@@ -1,1 +1,117 @@
 //! Offers of real programs, and what is wrong with others.
+
+use super::*;
+use crate::answer_unreachable;
+use proptest::prelude::*;
+use std::time::Instant;
+
+const OBS: &str = include_str!("../../../../e2e/data/obs-offer.sdp");
+/// Shaped as Chromium's: many codecs, header extensions, three layers, a data channel.
+const CHROMIUM: &str = include_str!("../../../../fuzz/seeds/whip_offers/chromium");
+
+fn read(sdp: &str) -> Result<Offer, Refusal> {
+    Offer::read(sdp, &Accept::passed_on())
+}
+
+fn answered(sdp: &str) -> Result<String, Refusal> {
+    answer_unreachable(sdp, &Accept::passed_on(), Instant::now())
+}
+
+#[test]
+fn obs_is_taken_as_it_is() {
+    let offer = read(OBS).unwrap();
+    let (audio, video) = (offer.audio.clone().unwrap(), offer.video.clone().unwrap());
+    assert!(audio.stereo && audio.fec && !audio.dtx);
+    assert_eq!((audio.common.pt, audio.common.ssrc), (111, Some(1_122_334_455)));
+    assert_eq!(video.format.parameters, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f");
+    assert!(video.common.nack && video.pli && video.remb && !video.common.transport_cc && video.rtx.is_none());
+    assert_eq!((offer.ufrag.as_str(), offer.candidates.len()), ("kQ7d", 2));
+    let answer = answered(OBS).unwrap();
+    assert!(answer.contains("a=setup:passive") && answer.matches("a=recvonly").count() == 2, "{answer}");
+    assert!(answer.contains("stereo=1"), "{answer}");
+}
+
+#[test]
+fn chromium_gets_the_format_that_can_be_passed_on_best() {
+    let offer = read(CHROMIUM).unwrap();
+    let video = offer.video.clone().unwrap();
+    assert_eq!((video.common.pt, video.rtx), (127, Some(121)), "packetization mode 1");
+    assert_eq!(video.rids, ["q", "h", "f"]);
+    assert_eq!(video.common.extensions.len(), 5, "abs-send-time is read by nobody");
+    assert!(offer.audio.as_ref().unwrap().dtx);
+    let answer = answered(CHROMIUM).unwrap();
+    let media: Vec<_> = answer.lines().filter(|l| l.starts_with("m=")).collect();
+    let wanted = [
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+        "m=video 9 UDP/TLS/RTP/SAVPF 127 121",
+        "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
+    ];
+    assert_eq!(media, wanted);
+    assert!(answer.contains("a=simulcast:recv q;h;f") && answer.contains("a=group:BUNDLE 0 1\r\n"), "{answer}");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let unreadable = |sdp: &str, words: &str| match answered(sdp) {
+        Err(Refusal::Unreadable(why)) => assert!(why.contains(words), "{why}"),
+        other => panic!("{words}: {other:?}"),
+    };
+    let unacceptable = |sdp: &str, words: &str| match answered(sdp) {
+        Err(Refusal::Unacceptable(why)) => assert!(why.contains(words), "{why}"),
+        other => panic!("{words}: {other:?}"),
+    };
+    unreadable("", "v=0");
+    unreadable("v=0\r\ns=-\r\n", "no media line");
+    unreadable(&"v=0\r\n".repeat(20_000), "too long");
+    unreadable(&OBS.replace("a=ice-pwd:", "a=ice-pwd:!"), "credentials");
+    unreadable(&OBS.replace("a=ice-ufrag", "a=x"), "credentials");
+    unreadable(&OBS.replace("sha-256 10:", "sha-256 1:"), "fingerprint");
+    unreadable(&OBS.replace("a=fingerprint", "a=x"), "fingerprint");
+    unreadable(&OBS.replace("a=mid:1", "a=mid:0"), "same mid");
+    unreadable(&format!("{OBS}{}", "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n".repeat(40)), "too many media lines");
+    unacceptable(&OBS.replace("opus/48000/2", "PCMU/8000"), "unsupported audio codec: offered PCMU; use Opus");
+    unacceptable(&OBS.replace("H264/90000", "THEORA/90000"), "unsupported video codec: offered THEORA; use H264");
+    unacceptable(&OBS.replace("a=sendonly", "a=recvonly"), "neither audio nor video");
+    unacceptable(&OBS.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"), "only UDP/TLS/RTP/SAVPF");
+    unacceptable(&CHROMIUM.replace("q;~h;f,x", "a;b;c;d"), "invalid simulcast configuration");
+    unacceptable(&CHROMIUM.replace("q;~h;f,x", "q;q"), "invalid simulcast configuration");
+    let twice = format!("{OBS}{}", OBS[OBS.find("m=video").unwrap()..].replace("a=mid:1", "a=mid:2"));
+    unacceptable(&twice, "more than 1 track");
+}
+
+#[test]
+fn candidates_that_lead_nowhere_are_left_out() {
+    let with = |line: &str| read(&OBS.replace("a=end-of-candidates", line)).unwrap().candidates.len();
+    for line in [
+        "a=candidate:9 1 udp 1 0f4e2c3a-0000.local 5000 typ host",
+        "a=candidate:9 2 udp 1 10.0.0.1 5000 typ host",
+        "a=candidate:9 1 tcp 1 10.0.0.1 9 typ host tcptype active",
+        "a=candidate:9 1 udp 1 0.0.0.0 5000 typ host",
+        "a=candidate:9 1 udp 1 10.0.0.1 70000 typ host",
+        "a=candidate:",
+    ] {
+        assert_eq!(with(line), 2, "{line}");
+    }
+    assert_eq!(with(&"a=candidate:9 1 udp 1 10.0.0.1 5000 typ host\r\n".repeat(500)), MAX_CANDIDATES);
+}
+
+proptest! {
+    /// Whatever a line becomes, an offer is answered or refused.
+    #[test]
+    fn damaged_offers_are_answered_or_refused(
+        chromium: bool,
+        at in any::<prop::sample::Index>(),
+        what in prop_oneof!["[ -~]{0,40}", "a=[a-z-]{1,10}:[ -~]{0,30}"],
+    ) {
+        let sdp = if chromium { CHROMIUM } else { OBS };
+        let mut lines: Vec<_> = sdp.lines().collect();
+        let at = at.index(lines.len());
+        lines[at] = &what;
+        let _ = answered(&lines.join("\r\n"));
+    }
+
+    #[test]
+    fn noise_is_refused(noise in "\\PC{0,300}") {
+        prop_assert!(read(&noise).is_err());
+    }
+}
