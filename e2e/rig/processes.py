@@ -156,6 +156,12 @@ def descendants(pid):
     return found
 
 
+def own_pss(pid):
+    """PSS in MiB of one process."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+
+
 def usage(pid):
     """CPU seconds so far, PSS in MiB, processes and threads of `pid` and all below it."""
     cpu = pss = threads = 0
@@ -165,9 +171,7 @@ def usage(pid):
             fields = Path(f"/proc/{p}/stat").read_text().rsplit(")", 1)[1].split()
             cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             threads += int(fields[17])
-            for line in Path(f"/proc/{p}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    pss += int(line.split()[1]) / 1024
+            pss += own_pss(p)
         except OSError:
             pass
     return dict(cpu=cpu, pss=pss, processes=len(pids), threads=threads)
