@@ -313,10 +313,7 @@ impl Room {
         }
         self.link = Link::default();
         self.attributes_sent = false;
-        if self.layers.contains(&false) {
-            self.layers = all_wanted(&self.tracks);
-            self.act(Action::Emit(Event::LayersWanted(self.layers.clone())));
-        }
+        self.want_all_layers();
         self.act(Action::HangUp);
         self.act(Action::ClosePeer);
         self.phase = Phase::Opening { purpose, by: now + self.timeout };
@@ -329,6 +326,14 @@ impl Room {
             dtx: audio.is_some_and(|a| a.dtx),
         };
         self.act(Action::MakePeer { config, lines });
+    }
+
+    /// Until the server says otherwise.
+    fn want_all_layers(&mut self) {
+        if self.layers.contains(&false) {
+            self.layers = all_wanted(&self.tracks);
+            self.act(Action::Emit(Event::LayersWanted(self.layers.clone())));
+        }
     }
 
     /// The tracks that are wanted and not offered yet; marks them as offered.

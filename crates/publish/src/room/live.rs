@@ -145,6 +145,9 @@ impl Room {
         // Not settled before the media connection has found its way anew.
         self.link.up = false;
         self.link.awaiting_answer = true;
+        // The server tells of layers when that changes, once: what it said while nobody could hear it is lost, and a layer that
+        // is wanted again would stand still for ever. One too many costs until the next change.
+        self.want_all_layers();
         self.act(Action::Offer { lines: rtc::Lines::default(), restart: true });
         self.catch_up(now);
     }

@@ -450,6 +450,13 @@ fn layers_are_wanted_by_their_declared_quality() {
         "a new track starts with all: {:?}",
         stay.events
     );
+
+    let mut stay = Stay::live();
+    stay.hear(update([false; 3]));
+    stay.signal_lost();
+    stay.events.clear();
+    stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
+    assert_eq!(stay.events, [Event::LayersWanted(vec![true; 2])], "what was said meanwhile is lost");
 }
 
 #[test]
