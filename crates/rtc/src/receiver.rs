@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use str0m::change::SdpOffer;
-use str0m::media::{KeyframeRequestKind, MediaData};
+use str0m::media::{KeyframeRequestKind, MediaData, Mid, Rid};
 use str0m::net::{Protocol, Receive, TcpType, Transmit};
 use str0m::rtp::{RtpPacket, Ssrc};
 use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
@@ -350,10 +350,22 @@ impl Receiver {
         let (mid, rid) = (rx.mid(), rx.rid());
         let found = self.lines.begins(ssrc, mid, rid)?;
         if self.lines.of(found.0).is_some_and(|l| l.nack) {
-            // The engine asks only senders with a retransmission stream for what is lost; others send it again as it was.
             rx.suppress_nack(false);
         }
         Some(found)
+    }
+
+    /// Lets a stream's losses be asked for. The engine asks only senders with a retransmission stream for what is lost; others
+    /// send it again as it was.
+    fn ask_for_losses(&mut self, mid: Mid, rid: Option<Rid>) {
+        let Some(stream) = self.lines.stream(mid, rid).filter(|s| s.ssrc.is_none()) else { return };
+        let Some(rx) = self.rtc.direct_api().stream_rx_by_mid(mid, rid).map(|rx| {
+            rx.suppress_nack(false);
+            rx.ssrc()
+        }) else {
+            return;
+        };
+        stream.ssrc = Some(rx);
     }
 
     fn settle(&mut self, now: Instant) {
@@ -368,6 +380,9 @@ impl Receiver {
     }
 
     fn on_data(&mut self, data: MediaData) {
+        if self.lines.asks(data.mid) {
+            self.ask_for_losses(data.mid, data.rid);
+        }
         let Some(frames) = &mut self.frames else { return };
         let Some(stream) = self.lines.stream(data.mid, data.rid) else { return };
         let at = self.clock.at(&mut stream.ticks, data.time.numer() as u32, data.network_time);

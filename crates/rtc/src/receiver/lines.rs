@@ -97,6 +97,11 @@ impl Lines {
         line.streams.iter_mut().find(|s| s.rid == rid)
     }
 
+    /// Whether the sender of this line sends again what is lost.
+    pub(super) fn asks(&self, mid: Mid) -> bool {
+        [&self.audio, &self.video].into_iter().flatten().any(|l| l.mid == mid && l.nack)
+    }
+
     pub(super) fn by_ssrc(&self, ssrc: Ssrc) -> Option<(Kind, usize)> {
         let of = |line: &Option<Line>, kind| {
             let found = line.as_ref()?.streams.iter().find(|s| s.ssrc == Some(ssrc))?;
