@@ -106,6 +106,7 @@ fn headers() {
         ("offer", ["/w", "Bearer KEY", "", "application/sdp"]),
         ("offer-in-path", ["/live/eu/KEY", "", "", "application/sdp; charset=utf-8"]),
         ("trickle", ["/w/KEY/WH_abcDEF123456", "KEY", "\"tag\", W/\"other\"", "application/trickle-ice-sdpfrag"]),
+        ("slashes", ["/live//eu/KEY//", "Bearer\tKEY", "*", "application/sdp"]),
         ("restart", ["/w/KEY/WH_abcDEF123456", "Basic eDp5", "*", "application/trickle-ice-sdpfrag"]),
     ] {
         write("whip_headers", name, lines.join("\n").as_bytes());
