@@ -245,8 +245,8 @@ async def test_a_download_that_stalls_only_pauses(stack, web):
 
 async def test_an_index_at_the_end_without_ranges(stack, web):
     """Only playable once all of it is here: it waits on the disk."""
-    make(stack, "end.mp4", *BFRAMES, *AAC)
-    await plays(stack, "spooled", f"{web.url}/plain/end.mp4")
+    make(stack, "spooled.mp4", *BFRAMES, *AAC)
+    await plays(stack, "spooled", f"{web.url}/plain/spooled.mp4")
 
 
 async def test_a_certificate_that_nobody_trusts(stack):

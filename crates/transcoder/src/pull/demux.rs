@@ -162,7 +162,9 @@ impl Demux {
     /// Takes a pad of another element's, whose caps may come later.
     pub(crate) fn pad(tracks: &Tracks, shift: Shift, pad: &gst::Pad) -> Self {
         let context = Context::new(tracks, shift, false);
-        later(&context, pad, 1);
+        // Other pads may be there already, and be known before this one.
+        tracks.stage.open();
+        later(&context, pad, 1, Then::OneMore);
         Self { context, head: pad.clone(), splices: None }
     }
 
@@ -299,7 +301,7 @@ fn open(context: &Arc<Context>, pad: &gst::Pad, factory: &str, depth: usize) -> 
     demux.connect_pad_added(move |_, pad| {
         let Some(context) = added.upgrade() else { return };
         if pad.direction() == gst::PadDirection::Src {
-            later(&context, pad, depth + 1);
+            later(&context, pad, depth + 1, Then::Nothing);
         }
     });
     let complete = Arc::downgrade(context);
@@ -309,16 +311,32 @@ fn open(context: &Arc<Context>, pad: &gst::Pad, factory: &str, depth: usize) -> 
         }
     });
     if let Some(only) = demux.static_pad("src") {
-        later(context, &only, depth + 1);
+        later(context, &only, depth + 1, Then::AllKnown);
     }
     start(pad, &demux)
 }
 
+/// What it means that a pad was plugged.
+#[derive(Clone, Copy)]
+enum Then {
+    /// Nothing: its demultiplexer says when it has no more.
+    Nothing,
+    /// Its element has no other.
+    AllKnown,
+    /// One of those that were waited for.
+    OneMore,
+}
+
 /// Plugs a pad as soon as its caps are known.
-fn later(context: &Arc<Context>, pad: &gst::Pad, depth: usize) {
-    let tell = |context: &Arc<Context>, fault: Result<(), String>| {
+fn later(context: &Arc<Context>, pad: &gst::Pad, depth: usize, then: Then) {
+    let tell = move |context: &Arc<Context>, fault: Result<(), String>| {
         if let Err(fault) = fault {
             context.stage.add_unknown(fault);
+        }
+        match then {
+            Then::Nothing => {}
+            Then::AllKnown => context.tracks.complete(),
+            Then::OneMore => context.stage.complete(),
         }
     };
     if let Some(caps) = pad.current_caps() {
@@ -329,10 +347,6 @@ fn later(context: &Arc<Context>, pad: &gst::Pad, depth: usize) {
         let Some(gst::EventView::Caps(caps)) = info.event().map(|e| e.view()) else { return gst::PadProbeReturn::Ok };
         if let Some(context) = context.upgrade() {
             tell(&context, plug(&context, pad, caps.caps(), depth));
-            // Such elements have this one pad.
-            if context.pulls || depth > 1 {
-                context.tracks.complete();
-            }
         }
         gst::PadProbeReturn::Remove
     });

@@ -139,6 +139,7 @@ impl Stage {
             t.items.extend(held.into_iter().map(Item::Unit));
             t.items.push_back(Item::Config(config));
         }
+        state.join(track);
         self.changed();
     }
 
@@ -368,6 +369,15 @@ impl State {
         self.chosen = Some(chosen);
     }
 
+    /// A track that is known only after the choice is played if there is none of its kind.
+    fn join(&mut self, track: usize) {
+        let kind = |t: usize| self.tracks.get(t).map(|t| t.kept.kind);
+        let missing = self.chosen.as_ref().is_some_and(|c| c.iter().all(|t| kind(*t) != kind(track)));
+        if let Some(chosen) = self.chosen.as_mut().filter(|_| missing) {
+            chosen.push(track);
+        }
+    }
+
     fn earliest(&self) -> Option<(usize, i64)> {
         let chosen = self.chosen.as_ref()?;
         chosen.iter().filter_map(|t| Some((*t, self.tracks[*t].head()?))).min_by_key(|(_, dts)| *dts)
@@ -438,6 +448,23 @@ mod tests {
             }
         }
         assert_eq!(seen, [(Kind::Audio, 5), (Kind::Video, 10), (Kind::Audio, 15), (Kind::Video, 20)]);
+    }
+
+    #[test]
+    fn sound_that_comes_late_joins() {
+        let stage = stage_with(&[(Kind::Video, 1)]);
+        stage.push(0, unit(0, 1));
+        assert_eq!(stage.chosen(soon()), Ok(Some(vec![Kind::Video])));
+        for rank in [1, 9] {
+            let track = stage.add(Kept { kind: Kind::Audio, rank: 0, reorders: false });
+            stage.config(track, config(), rank);
+            stage.push(track, unit(5, 1));
+        }
+        let mut sounds = 0;
+        while let Next::Item(kind, item) = stage.next(i64::MAX) {
+            sounds += usize::from(kind == Kind::Audio && matches!(item, Item::Unit(_)));
+        }
+        assert_eq!(sounds, 1);
     }
 
     #[test]
