@@ -21,8 +21,10 @@ pub enum Blame {
     Room,
     /// The control plane (Redis, livekit-server's RPC) did not answer.
     Control,
-    /// This machine is full or draining.
+    /// This machine is full.
     Capacity,
+    /// This machine takes nobody new, as it is about to end.
+    Draining,
     /// Ourselves: a crash, a bug.
     Us,
 }

@@ -70,10 +70,11 @@ impl Code {
         self.row().2
     }
 
-    /// Whether the same request may succeed a little later: the codes on which livekit-server's own clients try again, and
-    /// the one that says a server is full.
+    /// Whether the same request may succeed a little later: the codes on which livekit-server's own clients try again (errors
+    /// without a code among them, which is how a server passes its own Redis' troubles on), and the one that says a server is
+    /// full.
     pub fn retryable(self) -> bool {
-        matches!(self, Self::DeadlineExceeded | Self::Unavailable | Self::ResourceExhausted)
+        matches!(self, Self::DeadlineExceeded | Self::Unavailable | Self::ResourceExhausted | Self::Unknown)
     }
 
     fn row(self) -> (Self, &'static str, u16) {

@@ -13,6 +13,8 @@ use std::time::Instant;
 /// Bytes after which a peer that set no window gets an acknowledgement. Half of what nginx-rtmp uses as its window.
 const DEFAULT_ACK_WINDOW: u32 = 2_500_000;
 
+/// Bytes of a stream key: livekit-server's have 12. Longer ones are not worth asking anybody about.
+const MAX_KEY: usize = 256;
 /// Letters of a peer's texts that are kept for people to read.
 const MAX_SHOWN: usize = 128;
 
@@ -392,7 +394,7 @@ fn stream_key<'a>(app: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> {
     let (path, key) =
         if name.is_empty() { app.rsplit_once('/')? } else { (app, name.rsplit('/').next().unwrap_or_default()) };
     let path = path.split('/').next().filter(|p| shown(p) != shown(key)).unwrap_or_default();
-    (!key.is_empty()).then_some((path, key))
+    (!key.is_empty() && key.len() <= MAX_KEY).then_some((path, key))
 }
 
 /// A peer's text for a log: cut, and without control characters.

@@ -98,6 +98,9 @@ struct Audio {
     channels: Option<u8>,
 }
 
+/// Tags in one aggregate message: each becomes an event, which is far larger than the 15 bytes that a tag takes at least.
+const MAX_AGGREGATED: usize = 1_200;
+
 impl Tracks {
     /// Takes an audio, video or aggregate message.
     pub(crate) fn message(
@@ -120,16 +123,19 @@ impl Tracks {
         }
     }
 
-    /// An aggregate message is FLV tags in a row (RTMP §7.1.6). Their times are relative to the first one's.
+    /// An aggregate message is FLV tags in a row (RTMP §7.1.6). Their times are relative to the first one's. Servers that
+    /// relay streams pack a second or less into one; [`MAX_AGGREGATED`] is more than ten seconds of 60 pictures and sound.
     fn aggregate(&mut self, timestamp: u32, mut body: Bytes, events: &mut VecDeque<Event>) -> Result<(), Error> {
         const HEADER: usize = 11;
         const BACK_POINTER: usize = 4;
         let mut first = None;
+        let mut tags = 0;
         while let Some(&[kind, s0, s1, s2, t0, t1, t2, t3, ..]) = body.first_chunk::<HEADER>() {
             let size = u32::from_be_bytes([0, s0, s1, s2]) as usize;
             let time = u32::from_be_bytes([t3, t0, t1, t2]);
             let offset = time.wrapping_sub(*first.get_or_insert(time));
-            if size > body.len() - HEADER {
+            tags += 1;
+            if size > body.len() - HEADER || tags > MAX_AGGREGATED {
                 return Err(Error::Tag("aggregate"));
             }
             body.advance(HEADER);

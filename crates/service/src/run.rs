@@ -19,7 +19,6 @@ use crate::tls;
 use crate::watch::{Reachable, Watcher};
 use model::{Blame, Fault, IngressId, InputKind, ResourceId};
 use session::transcoder::Pool;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,9 @@ use tracing::{debug, error, info, warn};
 const STOP: Duration = Duration::from_secs(5);
 /// The same after a second signal.
 const STOP_NOW: Duration = Duration::from_secs(2);
+
+/// How long threads that wait for the system may take after everything else has ended.
+const LAST_THREADS: Duration = Duration::from_millis(500);
 
 /// How transcoder children are started.
 pub struct Children {
@@ -62,7 +64,10 @@ pub fn run(config: Config, warnings: &[Warning], children: Children) -> Result<(
         .enable_all()
         .build()
         .map_err(|e| Fault::new(Blame::Us, format!("no threads can be started: {e}")))?;
-    runtime.block_on(serve(config, children, cpu, &node_id))
+    let served = runtime.block_on(serve(config, children, cpu, &node_id));
+    // A look-up of a name that nobody answers blocks its thread for half a minute.
+    runtime.shutdown_timeout(LAST_THREADS);
+    served
 }
 
 struct Signals {
@@ -136,11 +141,12 @@ async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> R
     let wish = serve_until_signal(&sessions, &metrics, &mut servers, (starts, pulls), &mut signals).await;
     sessions.drain();
     pool.close();
+    let mut patience = STOP;
     if wish == Wish::Drain {
         info!(sessions = sessions.registry().list().len(), "draining: running sessions go on, nobody new is let in");
-        drain(&sessions, &metrics, &mut servers, &mut signals, config.drain_timeout).await;
+        patience = drain(&sessions, &metrics, &mut servers, &mut signals, config.drain_timeout).await;
     }
-    stop(&sessions, servers, &mut signals, if wish == Wish::Stop { STOP } else { STOP_NOW }).await;
+    stop(&sessions, servers, &mut signals, patience).await;
     info!("stopped");
     Ok(())
 }
@@ -183,24 +189,25 @@ async fn serve_until_signal(
     }
 }
 
-/// Waits until the sessions that run have ended, but no longer than `patience`, and not beyond another signal.
+/// Waits until the sessions that run have ended, but no longer than `patience`, and not beyond another signal. Gives how long
+/// those left may take to end.
 async fn drain(
     sessions: &Arc<Sessions>,
     metrics: &Metrics,
     servers: &mut Servers,
     signals: &mut Signals,
     patience: Duration,
-) {
+) -> Duration {
     let deadline = tokio::time::sleep(patience);
     tokio::pin!(deadline);
     loop {
         tokio::select! {
-            () = sessions.idle() => return,
+            () = sessions.idle() => return STOP,
             () = &mut deadline => {
                 warn!("drained long enough: the sessions still running are ended");
-                return;
+                return STOP;
             }
-            _ = signals.next() => return,
+            _ = signals.next() => return STOP_NOW,
             // Their refusal tells them to connect again, elsewhere.
             () = servers.serve_one(sessions, metrics) => {}
         }
@@ -280,15 +287,14 @@ async fn open_rtmp(config: &Config, metrics: &Metrics) -> Result<rtmp::Server, F
     let counters = rtmp::Counters::register(metrics.registry().sub_registry_with_prefix("ingress"));
     let mut server = rtmp::Server::new(settings, counters);
     if let Some(port) = config.rtmp.port {
-        let address = SocketAddr::new(config.bind_address, port);
-        let taken = |e| Fault::new(Blame::Us, format!("rtmp_port: {address} can't be listened on: {e}"));
-        server.listen(address).await.map_err(taken)?;
+        let listener = http::listen(config.bind_address, port, "rtmp_port").await?;
+        server.listen(listener).map_err(|e| Fault::new(Blame::Us, format!("rtmp_port: port {port}: {e}")))?;
     }
     if let Some(rtmps) = &config.rtmp.tls {
-        let address = SocketAddr::new(config.bind_address, rtmps.port);
+        let listener = http::listen(config.bind_address, rtmps.port, "rtmps_port").await?;
         let files = tls::Files { certificate: rtmps.cert_file.clone(), key: rtmps.key_file.clone() };
-        let taken = |e| Fault::new(Blame::Us, format!("rtmps_port: {address} can't be used: {e}"));
-        server.listen_tls(address, files).await.map_err(taken)?;
+        let unusable = |e| Fault::new(Blame::Us, format!("rtmps_port: {e}"));
+        server.listen_tls(listener, files).map_err(unusable)?;
     }
     Ok(server)
 }

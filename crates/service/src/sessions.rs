@@ -3,10 +3,13 @@
 //! Servers ask [`Sessions::admit`] and start what it gives. Each session has a clerk: one task that carries its reports out
 //! and commands in, one after the other, so that nothing is reported once a deletion was answered.
 
+mod clerk;
+
 use crate::config::OnDuplicate;
-use crate::control::{ControlPlane, ReportError, Resolved, SessionCommand, SessionCommands, StartRequest};
+use crate::control::{ControlPlane, Resolved, SessionCommands, StartRequest};
 use crate::load::{Admission, Permit};
 use crate::telemetry::session_span;
+use clerk::Clerk;
 use model::{Blame, Fault, IngressId, InputKind, PullJob, ResourceId, Secret};
 use session::registry::{Command, Entry, Place, Registry};
 use session::room::Rooms;
@@ -16,7 +19,6 @@ use session::{Observer, Report, Source, Status};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc;
 use tracing::{Instrument, info, warn};
 
 /// How long a new publisher waits for the session before it to end. Ending takes 2.5 s at the most.
@@ -25,9 +27,6 @@ const ENDING: Duration = Duration::from_secs(3);
 const PULL_ANSWER: Duration = Duration::from_millis(2_500);
 /// How often to look whether sessions have ended, where somebody waits for it.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long a last report is tried again while the control plane is away. Its own clients (Redis and livekit-server restarts)
-/// are back within seconds; an operator who mends something needs minutes.
-const LAST_REPORT_TRIES: Duration = Duration::from_secs(120);
 
 /// What sessions are made with.
 pub struct Parts {
@@ -152,12 +151,15 @@ impl Sessions {
     /// Words for the publisher and the log.
     pub async fn admit(&self, key: &Secret, input: InputKind) -> Result<Admitted, Fault> {
         if self.draining() {
-            return Err(Fault::passing(Blame::Capacity, "server shutting down: connect again to reach another one"));
+            return Err(Fault::passing(Blame::Draining, "server shutting down: connect again to reach another one"));
         }
         let resolved = self.parts.control.lookup(key).await?;
-        resolved.spec.expect_input(input)?;
         let started_at = SystemTime::now();
         let resource = resource_id(input);
+        if let Err(fault) = resolved.spec.expect_input(input) {
+            self.store_refusal(&resolved, &resource, started_at, &fault).await;
+            return Err(fault);
+        }
         let place = match self.enter(&resolved, &resource, input).await? {
             Ok(place) => place,
             Err(running) => return Ok(Admitted::TakesOver(running)),
@@ -180,7 +182,7 @@ impl Sessions {
     /// Words for who asked.
     pub async fn admit_pull(&self, request: &StartRequest) -> Result<(Report, Option<Box<NewSession>>), Fault> {
         if self.draining() {
-            return Err(Fault::passing(Blame::Capacity, "server shutting down"));
+            return Err(Fault::passing(Blame::Draining, "server shutting down"));
         }
         let (spec, input) = (&request.resolved.spec, InputKind::Url);
         let started_at = SystemTime::now();
@@ -188,6 +190,9 @@ impl Sessions {
         let entered = self.registry.enter(spec.ingress_id.clone(), resource.clone(), input, spec.transcode);
         let place = match entered {
             Ok(place) => place,
+            Err(running) if running.is_ending() => {
+                return Err(Fault::passing(Blame::Us, "the last session of this ingress is still ending"));
+            }
             Err(running) => return Ok((buffering(&running.resource_id, started_at), None)),
         };
         let permit = self.parts.admission.try_admit(input, spec.transcode)?;
@@ -244,7 +249,7 @@ impl Sessions {
     }
 
     async fn wait_for_place(&self, ingress: &IngressId) {
-        while self.registry.list().iter().any(|e| e.ingress_id == *ingress) {
+        while self.registry.get(ingress).is_some() {
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -272,7 +277,8 @@ impl Sessions {
             audio: None,
             room_id: String::new(),
             started_at: now,
-            ended_at: now,
+            // It has not begun.
+            ended_at: 0,
             updated_at: now,
         };
         if let Err(e) = self.parts.control.report(&resolved.spec.ingress_id, &report).await {
@@ -286,8 +292,7 @@ impl Sessions {
             Admitted::New(new) => *new,
             Admitted::TakesOver(running) => {
                 if let Err(Command::TakeOver(source)) = running.tell(Command::TakeOver(source)) {
-                    let text = "the session with this stream key has just ended; connect again";
-                    let _ = source.stop.send(Some(Fault::passing(Blame::Us, text)));
+                    source.too_late();
                 }
                 return;
             }
@@ -310,115 +315,25 @@ impl Sessions {
             transcoders: self.parts.transcoders.clone(),
             observer,
         });
-        let clerk = Clerk { control: self.parts.control.clone(), entry, commands, deleted: false, last: None };
+        let clerk = Clerk::new(self.parts.control.clone(), self.registry.clone(), entry, commands);
         self.active.fetch_add(1, Ordering::Acquire);
         let sessions = self.clone();
         let work = async move {
             // On a task of its own: a panic ends this session only, and its place is given up all the same.
-            let running = tokio::spawn(running.in_current_span());
+            let session = async move {
+                running.await;
+                // The machine is free again before the last word about the session has reached anybody.
+                drop(permit);
+            };
+            let running = tokio::spawn(session.in_current_span());
             clerk.run(reports).await;
             if running.await.is_err() {
                 tracing::error!("the session's task panicked");
             }
-            drop(permit);
             info!("session ended");
             sessions.active.fetch_sub(1, Ordering::Release);
         };
         tokio::spawn(work.instrument(span));
-    }
-}
-
-struct Clerk {
-    control: Arc<dyn ControlPlane>,
-    entry: Entry,
-    commands: SessionCommands,
-    deleted: bool,
-    last: Option<Report>,
-}
-
-impl Clerk {
-    async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
-        let mut commanded = true;
-        loop {
-            tokio::select! {
-                biased;
-                command = self.commands.recv(), if commanded => match command {
-                    Some(command) => self.command(command),
-                    None => commanded = false,
-                },
-                report = reports.recv() => match report {
-                    Some(report) => self.report(report).await,
-                    None => return self.check_end().await,
-                },
-            }
-        }
-    }
-
-    fn command(&mut self, command: SessionCommand) {
-        let (stop, reply) = match command {
-            SessionCommand::Update { reply } => (Stop::Updated, reply),
-            SessionCommand::Delete { reply } => (Stop::Deleted, reply),
-        };
-        info!(?stop, "told to end");
-        self.deleted |= stop == Stop::Deleted;
-        if self.entry.tell(Command::Stop(stop)).is_err() {
-            warn!("the session is ending already, or too busy to be told");
-        }
-        if let Some(last) = &self.last {
-            reply.send(Report { status: Status::Inactive, error: String::new(), ..last.clone() });
-        }
-    }
-
-    async fn report(&mut self, report: Report) {
-        let is_final = report.status.is_final();
-        self.last = Some(report);
-        if is_final {
-            self.report_last().await;
-        } else {
-            self.try_report().await;
-        }
-    }
-
-    /// Whether it has arrived, or never will.
-    async fn try_report(&mut self) -> bool {
-        let Some(report) = self.last.as_ref().filter(|_| !self.deleted) else { return true };
-        match self.control.report(&self.entry.ingress_id, report).await {
-            Ok(()) => true,
-            Err(ReportError::Deleted) => {
-                info!("the ingress was deleted: the session ends and reports no more");
-                self.deleted = true;
-                let _ = self.entry.tell(Command::Stop(Stop::Deleted));
-                true
-            }
-            Err(e @ ReportError::Older) => {
-                warn!(error = %e, "this session's state is not stored");
-                true
-            }
-            Err(ReportError::Unreachable(fault)) => {
-                warn!(status = ?report.status, error = %fault, "a state could not be stored");
-                !fault.retry
-            }
-        }
-    }
-
-    /// The last state is what stands in the store for good: it is worth trying for a while, unless a deletion comes.
-    async fn report_last(&mut self) {
-        let until = tokio::time::Instant::now() + LAST_REPORT_TRIES;
-        let mut wait = Duration::from_millis(500);
-        while !self.try_report().await && tokio::time::Instant::now() + wait < until {
-            tokio::select! {
-                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(10)),
-                command = self.commands.recv() => if let Some(command) = command { self.command(command) },
-            }
-        }
-    }
-
-    /// A session that ended without a last report (its task panicked) is an error, and must not stand as PUBLISHING.
-    async fn check_end(&mut self) {
-        let Some(last) = self.last.clone().filter(|last| !self.deleted && !last.status.is_final()) else { return };
-        let error = "the session ended by a fault of this server; connect again, and please report this".to_owned();
-        let at = last.updated_at + 1;
-        self.report(Report { status: Status::Error, error, ended_at: at, updated_at: at, ..last }).await;
     }
 }
 

@@ -245,7 +245,7 @@ async fn ffmpeg_over_tls() {
     let scratch = Scratch::new("rtmps");
     let mut server = Server::new(Config::default(), Counters::default());
     let files = certificate(&scratch.0).await;
-    let address = server.listen_tls("127.0.0.1:0".parse().unwrap(), files).await.unwrap();
+    let address = server.listen_tls(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), files).unwrap();
     let input = "-f lavfi -i testsrc2=s=320x180:r=25:d=2 -c:v libx264 -preset ultrafast -g 25";
     let command = ffmpeg(input, &format!("rtmps://{address}/live/KEY"));
     let (taken, output) = publish(&mut server, command).await;

@@ -184,7 +184,7 @@ async fn a_closed_connection_ends_it_in_order() {
 #[tokio::test]
 async fn a_reset_connection_ends_it_like_a_closed_one() {
     let mut server = server();
-    let address = server.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = server.listen(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
     let mut encoder = Encoder { stream: tokio::net::TcpStream::connect(address).await.unwrap(), served: None };
     encoder.publish().await;
     let mut source = server.next().await.accept();

@@ -6,7 +6,7 @@ mod passed;
 use crate::doze::Doze;
 use crate::facts::Facts;
 use crate::gop::Gop;
-use crate::registry::{Command, Place};
+use crate::registry::{Command, Commands, Place};
 use crate::room::{Room, Rooms};
 use crate::state::{Action, Input, Session, Stop};
 use crate::still::Still;
@@ -82,7 +82,7 @@ struct Driver {
     token: Secret,
     loopback: bool,
     place: Place,
-    commands: Option<mpsc::Receiver<Command>>,
+    commands: Option<Commands>,
     source: Option<Source>,
     rooms: Arc<dyn Rooms>,
     transcoders: Arc<dyn Transcoders>,
@@ -324,8 +324,7 @@ impl Driver {
                 self.doze.restart(&[], now());
                 self.skipping = true;
             }
-            // Dropping the source makes its server tell the encoder to try again.
-            Some(Command::TakeOver(_)) => {}
+            Some(Command::TakeOver(source)) => source.too_late(),
             None => self.step(Input::Stop(Stop::Shutdown)),
         }
     }

@@ -4,6 +4,8 @@ use model::{Frame, MediaTime};
 
 /// At the most this many bytes are kept: ten seconds (the longest key frame distance encoders use by default) at 6 Mbit/s.
 const MAX_BYTES: usize = 8 << 20;
+/// And this many pictures, as each costs more than its bytes: ten seconds at 240 a second.
+const MAX_FRAMES: usize = 2_400;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -21,7 +23,7 @@ impl Gop {
             return;
         }
         self.bytes += frame.data.len();
-        if self.bytes > MAX_BYTES {
+        if self.bytes > MAX_BYTES || self.frames.len() == MAX_FRAMES {
             self.clear();
             return;
         }
@@ -69,5 +71,10 @@ mod tests {
         gop.push(&frame(160, false, MAX_BYTES));
         gop.push(&frame(200, false, 10));
         assert!(gop.frames().is_empty(), "too much: of no use until the next key frame");
+        gop.push(&frame(240, true, 1));
+        (1..MAX_FRAMES as i64).for_each(|n| gop.push(&frame(240 + n, false, 1)));
+        assert_eq!(gop.frames().len(), MAX_FRAMES);
+        gop.push(&frame(3_000, false, 1));
+        assert!(gop.frames().is_empty(), "too many small ones");
     }
 }

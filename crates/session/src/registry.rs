@@ -61,14 +61,36 @@ pub struct Place {
     registry: Registry,
     /// What stands in the registry.
     pub entry: Entry,
-    commands: Option<mpsc::Receiver<Command>>,
+    commands: Option<Commands>,
 }
 
 impl Place {
     /// The commands for this session. Taken once.
-    pub(crate) fn commands(&mut self) -> mpsc::Receiver<Command> {
+    pub(crate) fn commands(&mut self) -> Commands {
         // A second taker gets a closed queue: it is told nothing.
-        self.commands.take().unwrap_or_else(|| mpsc::channel(1).1)
+        self.commands.take().unwrap_or_else(|| Commands(mpsc::channel(1).1))
+    }
+}
+
+/// The commands for a session. Dropped, it takes no more, and tells encoders that wanted to take over to come again.
+#[derive(Debug)]
+pub(crate) struct Commands(mpsc::Receiver<Command>);
+
+impl Commands {
+    /// The next command. Cancel safe.
+    pub(crate) async fn recv(&mut self) -> Option<Command> {
+        self.0.recv().await
+    }
+}
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        self.0.close();
+        while let Ok(command) = self.0.try_recv() {
+            if let Command::TakeOver(source) = command {
+                source.too_late();
+            }
+        }
     }
 }
 
@@ -97,7 +119,12 @@ impl Registry {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let entry = Entry { ingress_id: ingress_id.clone(), resource_id, input, transcode, commands };
         sessions.insert(ingress_id, entry.clone());
-        Ok(Place { registry: self.clone(), entry, commands: Some(receiver) })
+        Ok(Place { registry: self.clone(), entry, commands: Some(Commands(receiver)) })
+    }
+
+    /// The session of this ingress, if there is one.
+    pub fn get(&self, ingress_id: &IngressId) -> Option<Entry> {
+        self.lock().get(ingress_id).cloned()
     }
 
     /// All sessions.
@@ -132,7 +159,10 @@ mod tests {
         running.tell(Command::Stop(Stop::Shutdown)).unwrap();
         let mut commands = place.commands();
         assert!(matches!(commands.recv().await, Some(Command::Stop(Stop::Shutdown))));
+        let (feed, source) = crate::source();
+        running.tell(Command::TakeOver(source)).unwrap();
         drop(commands);
+        assert!(feed.stopped.await.unwrap().unwrap().retry, "who came too late is told to come again");
         assert!(running.is_ending());
         assert!(running.tell(Command::Stop(Stop::Shutdown)).is_err());
         assert!(!registry.is_empty());

@@ -1,7 +1,7 @@
 //! Where a session's media comes from: the contract between a server (RTMP, later WHIP and SRT) and a session.
 
 use crate::state::START_DEADLINE;
-use model::{Fault, Media, Passed};
+use model::{Blame, Fault, Media, Passed};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -52,6 +52,15 @@ pub struct Source {
 pub enum Wish {
     /// A picture to start decoding this layer from; lowest is 0.
     KeyFrame(usize),
+}
+
+impl Source {
+    /// Sends a publisher away that wanted to take over a session which ends.
+    pub fn too_late(self) {
+        let text = "the session with this stream key has just ended; connect again";
+        // Who has gone needs no words.
+        let _ = self.stop.send(Some(Fault::passing(Blame::Us, text)));
+    }
 }
 
 /// The server's ends of a [`Source`].

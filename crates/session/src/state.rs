@@ -392,7 +392,7 @@ impl Session {
                 Some(Fault::passing(Blame::Spec, "the ingress was changed; connect again to use its new settings"))
             }
             Cause::Stopped(Stop::Deleted) => Some(Fault::new(Blame::Access, "the ingress was deleted")),
-            Cause::Stopped(Stop::Shutdown) => Some(Fault::passing(Blame::Capacity, "the server is shutting down")),
+            Cause::Stopped(Stop::Shutdown) => Some(Fault::passing(Blame::Draining, "the server is shutting down")),
             Cause::Failed(fault) => Some(fault.clone()),
         };
         actions.push(Action::StopSource(told));

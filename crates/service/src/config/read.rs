@@ -149,6 +149,9 @@ fn ports(section: &mut Section<'_, '_>, config: &mut Config, known: &mut Vec<Kno
     if let Some(at) = relay.at {
         section.warn(at, "http_relay_port", "has no effect: media does not pass over HTTP inside this program");
     }
+    if let (Some(at), Some(_)) = (debug.at, debug.port) {
+        section.warn(at, "debug_handler_port", "has no effect: there is nothing behind it yet");
+    }
     config.rtc = rtc;
     config.rtmp = RtmpConfig {
         port: rtmp.port,
@@ -230,7 +233,14 @@ fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
     config.drain_timeout = section.duration("drain_timeout").map_or(DEFAULT_DRAIN_TIMEOUT, |d| d.value);
     config.whip_proxy_enabled = proxy(section);
     config.enable_stream_latency_reduction = section.flag("enable_stream_latency_reduction");
+    if let Some(at) = section.at_set("enable_stream_latency_reduction") {
+        let why = "has no effect and is not needed: latency is always kept low";
+        section.warn(at, "enable_stream_latency_reduction", why);
+    }
     config.development = section.flag("development");
+    if let Some(at) = section.at_set("development") {
+        section.warn(at, "development", "has no effect: rtc_config is the same everywhere");
+    }
     if let Some(name) = section.text("service_name") {
         config.service_name = name.value;
     }

@@ -128,9 +128,13 @@ pub(super) fn read(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> Opti
     let dial_timeout = section.milliseconds("dial_timeout");
     let read_timeout = section.milliseconds("read_timeout");
     let write_timeout = section.milliseconds("write_timeout");
-    // Checked, but without effect: there is no pool of connections here.
     section.go_duration("pool_timeout");
     section.int("pool_size", 0..=i64::from(u32::MAX));
+    for key in ["pool_timeout", "pool_size"] {
+        if let Some(at) = section.at_set(key) {
+            section.warn(at, key, "has no effect: there is no pool of connections");
+        }
+    }
     known.push(section.finish());
     let topology = topology?;
     Some(RedisConfig { topology, username, password, db, tls, dial_timeout, read_timeout, write_timeout })

@@ -267,6 +267,7 @@ pub(super) fn refusal(refusal: Refusal) -> Failure {
         Blame::InUse => Code::AlreadyExists,
         Blame::Mismatch | Blame::Spec => Code::InvalidArgument,
         Blame::Capacity => Code::ResourceExhausted,
+        Blame::Draining => Code::Unavailable,
         Blame::Source | Blame::Room | Blame::Control if fault.retry => Code::Unavailable,
         Blame::Source | Blame::Room | Blame::Control => Code::FailedPrecondition,
         Blame::Us => Code::Internal,

@@ -33,6 +33,7 @@ pub struct Admission {
 pub struct Permit {
     admission: Admission,
     slot: usize,
+    number: u64,
 }
 
 /// How many sessions of a kind there are.
@@ -49,8 +50,15 @@ pub struct Active {
 impl Admission {
     /// A machine of `capacity` CPUs, taken to be idle until the first sample.
     pub fn new(capacity: f64, costs: CpuCost) -> Self {
-        let state =
-            State { capacity, costs, idle: capacity, pending: VecDeque::new(), active: [None; SLOTS], draining: false };
+        let state = State {
+            capacity,
+            costs,
+            idle: capacity,
+            pending: VecDeque::new(),
+            active: [None; SLOTS],
+            admitted: 0,
+            draining: false,
+        };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -75,8 +83,8 @@ impl Admission {
     /// A fault with public words if it doesn't fit, or if this machine is draining. Both may pass.
     pub fn try_admit(&self, input: InputKind, transcoding: bool) -> Result<Permit, Fault> {
         let slot = slot(input, transcoding);
-        self.state().try_admit(slot, Instant::now())?;
-        Ok(Permit { admission: self.clone(), slot })
+        let number = self.state().try_admit(slot, Instant::now())?;
+        Ok(Permit { admission: self.clone(), slot, number })
     }
 
     /// Whether a session of any kind would fit: what `/availability` answers.
@@ -146,6 +154,7 @@ impl Drop for Permit {
         if let Some(sessions) = &mut state.active[self.slot] {
             *sessions = sessions.saturating_sub(1);
         }
+        state.pending.retain(|p| p.number != self.number);
     }
 }
 
@@ -170,13 +179,23 @@ fn slot(input: InputKind, transcoding: bool) -> usize {
     kind + usize::from(!transcoding)
 }
 
+/// A session that was admitted a moment ago: what it costs does not show in the machine's load yet.
+#[derive(Debug)]
+struct Pending {
+    until: Instant,
+    number: u64,
+    cost: f64,
+}
+
 #[derive(Debug)]
 struct State {
     capacity: f64,
     costs: CpuCost,
     idle: f64,
     /// What was admitted lately, and until when it is counted. Grows by what is admitted within a second.
-    pending: VecDeque<(Instant, f64)>,
+    pending: VecDeque<Pending>,
+    /// Admitted so far.
+    admitted: u64,
     /// Sessions by kind; `None` if there never was one.
     active: [Option<u32>; SLOTS],
     draining: bool,
@@ -194,10 +213,10 @@ impl State {
 
     /// CPUs free beyond a reserve; may be less than 0.
     fn free(&mut self, reserve: f64, now: Instant) -> f64 {
-        while self.pending.front().is_some_and(|(until, _)| *until <= now) {
+        while self.pending.front().is_some_and(|p| p.until <= now) {
             self.pending.pop_front();
         }
-        let pending: f64 = self.pending.iter().map(|(_, cost)| cost).sum();
+        let pending: f64 = self.pending.iter().map(|p| p.cost).sum();
         self.idle - pending - reserve * self.capacity
     }
 
@@ -205,9 +224,9 @@ impl State {
         self.active.iter().flatten().all(|sessions| *sessions == 0)
     }
 
-    fn try_admit(&mut self, slot: usize, now: Instant) -> Result<(), Fault> {
+    fn try_admit(&mut self, slot: usize, now: Instant) -> Result<u64, Fault> {
         if self.draining {
-            return Err(Fault::passing(Blame::Capacity, "this machine is shutting down and takes no new session"));
+            return Err(Fault::passing(Blame::Draining, "this machine is shutting down and takes no new session"));
         }
         let cost = self.cost(slot);
         let reserve = self.costs.min_idle_ratio / 2.0;
@@ -215,10 +234,11 @@ impl State {
         if cost > 0.0 && free <= cost && !(self.alone() && free > 0.0) {
             return Err(self.full(slot, free, reserve));
         }
-        self.pending.push_back((now + PENDING, cost));
+        self.admitted += 1;
+        self.pending.push_back(Pending { until: now + PENDING, number: self.admitted, cost });
         let sessions = self.active[slot].get_or_insert(0);
         *sessions = sessions.saturating_add(1);
-        Ok(())
+        Ok(self.admitted)
     }
 
     fn full(&self, slot: usize, free: f64, reserve: f64) -> Fault {

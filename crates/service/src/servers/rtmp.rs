@@ -143,25 +143,25 @@ impl Server {
     /// The port cannot be had.
     pub async fn bind(address: SocketAddr, config: Config, counters: Counters) -> io::Result<Self> {
         let mut server = Self::new(config, counters);
-        server.listen(address).await?;
+        server.listen(TcpListener::bind(address).await?)?;
         Ok(server)
     }
 
-    /// Opens a port for RTMP; gives its address, with the port that was chosen if it was 0.
+    /// Serves RTMP on a port; gives its address.
     ///
     /// # Errors
-    /// The port cannot be had.
-    pub async fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
-        self.open(TcpListener::bind(address).await?, None)
+    /// The system does not tell the address.
+    pub fn listen(&mut self, listener: TcpListener) -> io::Result<SocketAddr> {
+        self.open(listener, None)
     }
 
-    /// Opens a port for RTMPS. The files are read again when they change.
+    /// Serves RTMPS on a port. The files are read again when they change.
     ///
     /// # Errors
-    /// The files are no certificate and key, or the port cannot be had.
-    pub async fn listen_tls(&mut self, address: SocketAddr, files: TlsFiles) -> Result<SocketAddr, TlsError> {
+    /// The files are no certificate and key.
+    pub fn listen_tls(&mut self, listener: TcpListener, files: TlsFiles) -> Result<SocketAddr, TlsError> {
         let tls = Tls::new(files, "RTMPS")?;
-        Ok(self.open(TcpListener::bind(address).await?, Some(tls))?)
+        Ok(self.open(listener, Some(tls))?)
     }
 
     /// The addresses of all ports, in the order they were opened.

@@ -62,7 +62,7 @@ impl From<&Fault> for PublishStatus {
         match fault.blame {
             Blame::Source | Blame::Access | Blame::Unknown | Blame::Mismatch | Blame::InUse => Self::Refused,
             Blame::Spec | Blame::Capacity => Self::Refused,
-            Blame::Room | Blame::Control | Blame::Us => Self::Internal,
+            Blame::Room | Blame::Control | Blame::Us | Blame::Draining => Self::Internal,
         }
     }
 }

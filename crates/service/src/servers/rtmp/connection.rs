@@ -179,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             }
             Wake::Answer(Some(Answer::Reject(fault))) => Some(End::Refused(fault)),
             Wake::Answer(None) => Some(End::Refused(Fault::passing(Blame::Us, "the publish was not answered"))),
-            Wake::ServerGone => Some(End::Refused(Fault::passing(Blame::Capacity, "the server is shutting down"))),
+            Wake::ServerGone => Some(End::Refused(Fault::passing(Blame::Draining, "the server is shutting down"))),
             Wake::Room(false) => Some(End::Stopped(None)),
             Wake::Written(Ok(count)) => self.written(count),
             Wake::Answer(Some(Answer::Accept(feed))) => self.accepted(feed),
@@ -445,6 +445,8 @@ async fn room(events: Option<&mpsc::Sender<SourceEvent>>) -> bool {
 fn weight(media: &Media) -> usize {
     match media {
         Media::Frame(frame) => frame.data.len(),
+        Media::VideoConfig(config) => config.record.len(),
+        Media::AudioConfig(config) => config.record.len(),
         _ => 0,
     }
 }

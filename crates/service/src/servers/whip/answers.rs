@@ -135,11 +135,11 @@ pub(super) fn fault(fault: &Fault) -> Response {
         Blame::Mismatch | Blame::Spec => StatusCode::BAD_REQUEST,
         Blame::InUse => StatusCode::CONFLICT,
         Blame::Source => StatusCode::NOT_ACCEPTABLE,
-        Blame::Capacity => StatusCode::SERVICE_UNAVAILABLE,
+        Blame::Capacity | Blame::Draining => StatusCode::SERVICE_UNAVAILABLE,
         Blame::Room | Blame::Control | Blame::Us if fault.retry => StatusCode::SERVICE_UNAVAILABLE,
         Blame::Room | Blame::Control | Blame::Us => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let mut response = words(status, &fault.text);
+    let mut response = words(status, fault.public());
     if status == StatusCode::SERVICE_UNAVAILABLE {
         let after = if fault.blame == Blame::Capacity { RETRY_FULL } else { RETRY_PASSING };
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(after));
