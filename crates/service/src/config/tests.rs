@@ -185,8 +185,8 @@ fn every_kind_of_redis() {
 fn every_key_is_read() {
     let config = good(
         "rtmp_max_connections: 5\nrtmp_max_connections_per_address: 2\non_duplicate: refuse\ndrain_timeout: 90s\n\
-         bind_address: 127.0.0.1\nwhip_max_connections: 7\nwhip_max_connections_per_address: 3\nenable_stream_latency_reduction: true\ndevelopment: on\n\
-         service_name: edge\ndebug_handler_port: 6060\n\
+         bind_address: 127.0.0.1\nwhip_max_connections: 7\nwhip_max_connections_per_address: 3\n\
+         service_name: edge\n\
          cpu_cost: {rtmp_cpu_cost: 0.5, whip_cpu_cost: 1, whip_bypass_transcoding_cpu_cost: .05, url_cpu_cost: 3, min_idle_ratio: 0.1}\n\
          logging: {json: true, level: WARN, component_levels: {rtmp: debug, service.control: trace}}",
     );
@@ -194,13 +194,23 @@ fn every_key_is_read() {
     assert_eq!((config.on_duplicate, config.drain_timeout), (OnDuplicate::Refuse, Duration::from_secs(90)));
     assert_eq!(config.bind_address, IpAddr::V4(Ipv4Addr::LOCALHOST));
     assert_eq!((config.whip.max_connections, config.whip.max_connections_per_address), (7, 3));
-    assert!(config.enable_stream_latency_reduction && config.development);
-    assert_eq!((config.service_name.as_str(), config.debug_handler_port), ("edge", Some(6060)));
+    assert_eq!(config.service_name, "edge");
     let costs = CpuCost { rtmp: 0.5, whip: 1.0, whip_bypass_transcoding: 0.05, url: 3.0, min_idle_ratio: 0.1 };
     assert_eq!(config.cpu_cost, costs);
     assert_eq!((config.logging.json, config.logging.level), (true, LogLevel::Warn));
     let levels: Vec<_> = config.logging.component_levels.iter().map(|(k, v)| (k.as_str(), *v)).collect();
     assert_eq!(levels, [("rtmp", LogLevel::Debug), ("service.control", LogLevel::Trace)]);
+}
+
+#[test]
+fn keys_without_effect_are_read_and_say_so() {
+    let lines = "enable_stream_latency_reduction: true\ndevelopment: on\ndebug_handler_port: 6060";
+    let (config, warnings) = with(lines).unwrap();
+    assert!(config.enable_stream_latency_reduction && config.development);
+    assert_eq!(config.debug_handler_port, Some(6060));
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(warnings.iter().all(|w| w.to_string().contains("has no effect")), "{warnings:?}");
+    good("enable_stream_latency_reduction: false\ndevelopment: false\ndebug_handler_port: 0");
 }
 
 #[test]
