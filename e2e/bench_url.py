@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What pulling a URL costs and how soon it shows: first picture, length, sound against picture, delay, memory. Prints one line for each.
+"""What pulling a URL costs and how soon it shows: first picture, length, sound against picture, memory. Prints one line for each.
 
-    INGRESS_BIN=… LIVEKIT_SERVER=… python e2e/bench_url.py [first] [length] [delay] [memory]
+    INGRESS_BIN=… LIVEKIT_SERVER=… python e2e/bench_url.py [first] [length] [memory]
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from livekit import rtc
 from livekit.protocol import ingress as pb
 
 from rig import Stack, Viewer, free_ports
-from rig.media import QUIET, Source
+from rig.media import QUIET
 from rig.processes import Program, usage
 from rig.web import Web
 
@@ -107,22 +107,6 @@ async def length(stack, web):
     print(f"60 s: {(state.ended_at - state.started_at) / 1e9:.2f} s from admission to COMPLETE, {shown:.2f} s shown, {viewer.skew()}", flush=True)
 
 
-async def delay(stack, web):
-    """From the hand-over of each numbered picture to its sight, over SRT with a latency of its own of 120 ms."""
-    [port] = free_ports(1)
-    source = Source(f"srt://127.0.0.1:{port}?mode=listener&latency=120000", stack.dir / "source.log", container="mpegts").start()
-    await asyncio.sleep(1)
-    async with Viewer(stack, "delay") as viewer:
-        await stack.create("delay", input_type=URL, url=f"srt://127.0.0.1:{port}?latency=120")
-        await viewer.wait("picture", lambda v: v.frames)
-        begun = time.monotonic()
-        await asyncio.sleep(10)
-        seen = sorted(viewer.latencies(source.sent, since=begun + 2))
-    await source.stop()
-    if seen:
-        print(f"srt delay: {seen[len(seen) // 2]:.0f} ms at the median, {seen[int(len(seen) * 0.95)]:.0f} ms at 95 %, of {len(seen)} pictures", flush=True)
-
-
 async def memory(stack, web):
     media(stack, "flash.mp4", 15, "-movflags", "+faststart")
     large = stack.dir / "large.mkv"
@@ -152,7 +136,7 @@ async def main():
     stack = Stack().start()
     web = Web(stack.dir)
     try:
-        for part in sys.argv[1:] or ["first", "length", "delay", "memory"]:
+        for part in sys.argv[1:] or ["first", "length", "memory"]:
             await globals()[part](stack, web)
     finally:
         web.close()
