@@ -23,7 +23,7 @@ mod whip;
 pub use engine::{op, rtmp_chunks, rtmp_connection};
 pub use machines::{psrpc_envelope, session_life, timeline};
 pub use parsers::{amf, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, link_messages, sound_configs};
-pub use pulled::{playlists, pulled_bytes};
+pub use pulled::{playlists, pulled_bytes, rtsp_answers};
 pub use received::{rtp_payloads, sdp_fragments, whip_offers};
 pub use whip::whip_headers;
 
@@ -31,7 +31,7 @@ pub use whip::whip_headers;
 pub type Target = fn(&[u8]);
 
 /// All targets by name; `seeds/` has a directory for each.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("rtmp_connection", rtmp_connection),
     ("rtmp_chunks", rtmp_chunks),
     ("amf", amf),
@@ -47,6 +47,7 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("timeline", timeline),
     ("playlists", playlists),
     ("pulled_bytes", pulled_bytes),
+    ("rtsp_answers", rtsp_answers),
     ("whip_offers", whip_offers),
     ("sdp_fragments", sdp_fragments),
     ("rtp_payloads", rtp_payloads),

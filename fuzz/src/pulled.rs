@@ -1,6 +1,7 @@
-//! What servers send to who pulls from them: playlists, heads of answers, chunks, splice points.
+//! What servers send to who pulls from them: playlists, heads of answers, chunks, splice points, RTSP.
 
 use fetch::playlist::{Playlist, parse};
+use fetch::rtsp::Answers;
 use fetch::splice::Finder;
 use fetch::{Address, Chunks, hls, reads_head};
 
@@ -39,5 +40,29 @@ pub fn pulled_bytes(data: &[u8]) {
             assert!(used > 0 && body.end <= used);
             rest = &rest[used..];
         }
+    }
+}
+
+/// What an RTSP server says; the first byte cuts the rest into pieces. Promise: the pieces make no difference, and what is passed
+/// on names no server but the one that was connected to.
+pub fn rtsp_answers(data: &[u8]) {
+    let Some((&cut, data)) = data.split_first() else { return };
+    let server = std::net::IpAddr::from([192, 0, 2, 7]);
+    let pass = |size: usize| {
+        let (mut answers, mut out) = (Answers::of(server), Vec::new());
+        for piece in data.chunks(size.max(1)) {
+            match answers.push(piece, &mut out) {
+                Ok(None) => {}
+                end => return (out, end),
+            }
+        }
+        (out, Ok(None))
+    };
+    let (out, end) = pass(usize::from(cut));
+    assert_eq!((&out, &end), (&pass(data.len()).0, &pass(data.len()).1));
+    // What was passed on is passed on again as it is.
+    if end == Ok(None) {
+        let (mut answers, mut again) = (Answers::of(server), Vec::new());
+        assert!(answers.push(&out, &mut again).is_ok_and(|moved| moved.is_none()));
     }
 }

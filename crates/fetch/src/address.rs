@@ -64,6 +64,19 @@ impl Address {
         Self::from_url(url)
     }
 
+    /// Where a redirect to `reference` leads. A login is for the server it was given for, and stays with it.
+    ///
+    /// # Errors
+    /// [`Error::Scheme`], also for another protocol; [`Error::Address`].
+    pub fn redirected(&self, reference: &str) -> Result<Self, Error> {
+        let next = self.join(reference)?;
+        let web = |scheme| matches!(scheme, Scheme::Http | Scheme::Https);
+        if web(next.scheme) != web(self.scheme) || next.scheme == Scheme::Srt {
+            return Err(Error::Scheme("a redirect to another protocol".into()));
+        }
+        Ok(if next.login().is_none() && next.same_origin(self) { next.with_login_of(self) } else { next })
+    }
+
     /// The host without brackets; empty if there is none.
     pub fn host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
@@ -117,33 +130,6 @@ impl Address {
         let _ = self.url.set_username(other.url.username());
         let _ = self.url.set_password(other.url.password());
         self
-    }
-
-    /// The whole address but for its login.
-    pub fn without_login(&self) -> String {
-        format!("{}://{}{}", self.url.scheme(), self.authority(), self.path_and_query())
-    }
-
-    /// The same with an IP address in the place of the host and without login: for libraries that would look the name up again.
-    ///
-    /// # Errors
-    /// [`Error::Address`] if there is no host to replace.
-    pub fn at(&self, ip: std::net::IpAddr) -> Result<String, Error> {
-        let mut url = self.url.clone();
-        let set = url.set_ip_host(ip).and_then(|()| url.set_username("")).and_then(|()| url.set_password(None));
-        // Schemes that the URL standard does not know can't have their host set to an address.
-        if set.is_ok() {
-            return Ok(url.to_string());
-        }
-        let host = match ip {
-            std::net::IpAddr::V4(ip) => ip.to_string(),
-            std::net::IpAddr::V6(ip) => format!("[{ip}]"),
-        };
-        let port = self.url.port().map_or_else(String::new, |p| format!(":{p}"));
-        if self.host().is_empty() {
-            return Err(Error::Address("it names no host"));
-        }
-        Ok(format!("{}://{host}{port}{}", self.url.scheme(), self.path_and_query()))
     }
 }
 
@@ -199,12 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn names_give_way_to_addresses() {
-        let ip = "10.1.2.3".parse().unwrap();
-        let a = Address::parse("rtsp://u:p@cam.example:8554/live?x=1").unwrap();
-        assert_eq!(a.at(ip).unwrap(), "rtsp://10.1.2.3:8554/live?x=1");
-        let a = Address::parse("srt://cam.example:9000?mode=caller").unwrap();
-        assert_eq!(a.at("::1".parse().unwrap()).unwrap(), "srt://[::1]:9000?mode=caller");
+    fn a_login_stays_with_its_server() {
+        let a = Address::parse("rtsp://u:p@cam.example:8554/live").unwrap();
+        let to = |text: &str| a.redirected(text).unwrap().login();
+        assert_eq!(to("rtsp://cam.example:8554/other"), Some(("u".into(), "p".into())));
+        assert_eq!(to("rtsp://CAM.example:8554/other"), Some(("u".into(), "p".into())));
+        for other in ["rtsp://cam.example/live", "rtsp://evil.example:8554/live", "rtsps://cam.example:8554/live"] {
+            assert_eq!(to(other), None, "{other}");
+        }
+        for text in ["http://cam.example:8554/", "srt://cam.example:1", "file:///etc/passwd"] {
+            assert!(matches!(a.redirected(text), Err(Error::Scheme(_))), "{text}");
+        }
         assert!(Address::parse("srt://:9000?mode=listener").is_ok());
     }
 }

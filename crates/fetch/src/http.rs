@@ -2,7 +2,7 @@
 
 use crate::body::{Chunks, Framing};
 use crate::socket::{Socket, connect, timed_out};
-use crate::{Address, Error, Scheme};
+use crate::{Address, Error};
 use base64::Engine as _;
 use model::{PullGuard, PullLimits};
 use std::io::{Read, Write};
@@ -113,14 +113,7 @@ impl Client {
         for _ in 0..=REDIRECTS {
             match self.once(&at, range)? {
                 Answer::Body(response) => return Ok(*response),
-                Answer::Moved(to) => {
-                    let next = at.join(&to)?;
-                    if !matches!(next.scheme, Scheme::Http | Scheme::Https) {
-                        return Err(Error::Scheme("a redirect to something else than http".into()));
-                    }
-                    // A login is for the server it was given for.
-                    at = if next.login().is_none() && next.same_origin(&at) { next.with_login_of(&at) } else { next };
-                }
+                Answer::Moved(to) => at = at.redirected(&to)?,
             }
         }
         Err(Error::Redirects(REDIRECTS))

@@ -1,5 +1,5 @@
 //! Fetching for pulled sources: HTTP and HTTPS where every address is checked before it is connected to, on every redirect and
-//! every entry of a playlist; files by ranges; HLS.
+//! every entry of a playlist; files by ranges; HLS; and for RTSP, which a library speaks, a relay under the same rules.
 //!
 //! All of it blocks: it runs in a child process that has nothing else to do and that is killed to stop it. Bytes are not
 //! understood here beyond HTTP, playlists and the splice points of an MPEG-TS.
@@ -14,6 +14,8 @@ mod guard;
 pub mod hls;
 mod http;
 pub mod playlist;
+mod relay;
+pub mod rtsp;
 mod socket;
 pub mod splice;
 
@@ -23,3 +25,4 @@ pub use error::Error;
 pub use file::RangeFile;
 pub use guard::{Verdict, check_host, guard_listener, judge, resolve};
 pub use http::{Client, Response, reads_head};
+pub use relay::Relay;

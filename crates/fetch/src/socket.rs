@@ -5,8 +5,8 @@ use model::PullGuard;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::sync::{Arc, OnceLock};
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A connection.
@@ -38,6 +38,124 @@ impl Write for Socket {
             Self::Plain(s) => s.flush(),
             Self::Tls(s) => s.flush(),
         }
+    }
+}
+
+impl Socket {
+    /// What lies below TLS, if that is there.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        match self {
+            Self::Plain(s) => s,
+            Self::Tls(s) => &s.sock,
+        }
+    }
+
+    /// The address at the other end.
+    pub(crate) fn peer(&self) -> io::Result<IpAddr> {
+        self.stream().peer_addr().map(|a| a.ip().to_canonical())
+    }
+
+    /// Two halves for two threads. Reading waits without end from here on: who needs a deadline shuts the stream down.
+    pub(crate) fn split(self) -> io::Result<(Reading, Writing)> {
+        self.stream().set_read_timeout(None)?;
+        let stream = self.stream().try_clone()?;
+        // What was decrypted with the handshake comes out first.
+        let mut there = Vec::new();
+        let tls = match self {
+            Self::Plain(_) => None,
+            Self::Tls(mut tls) => {
+                let waiting = tls.conn.process_new_packets().map_err(io::Error::other)?.plaintext_bytes_to_read();
+                there.resize(waiting, 0);
+                tls.conn.reader().read_exact(&mut there)?;
+                Some(Arc::new(Mutex::new(tls.conn)))
+            }
+        };
+        let reading = Reading { stream: stream.try_clone()?, tls: tls.clone(), there, at: 0 };
+        Ok((reading, Writing { stream, tls }))
+    }
+}
+
+type Tls = Arc<Mutex<ClientConnection>>;
+
+fn lock(tls: &Tls) -> MutexGuard<'_, ClientConnection> {
+    tls.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The half of a connection that is read from.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    stream: TcpStream,
+    tls: Option<Tls>,
+    /// What was decrypted and not yet taken.
+    there: Vec<u8>,
+    at: usize,
+}
+
+impl Reading {
+    /// Decrypts what came; more than its buffer holds comes out in between.
+    fn decrypt(&mut self, mut came: &[u8]) -> io::Result<()> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let mut tls = lock(tls);
+        while !came.is_empty() {
+            tls.read_tls(&mut came)?;
+            let there = tls.process_new_packets().map_err(io::Error::other)?.plaintext_bytes_to_read();
+            let before = self.there.len();
+            self.there.resize(before + there, 0);
+            tls.reader().read_exact(&mut self.there[before..])?;
+        }
+        // An answer to a change of keys.
+        while tls.wants_write() {
+            tls.write_tls(&mut &self.stream)?;
+        }
+        Ok(())
+    }
+}
+
+impl Read for Reading {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.tls.is_none() {
+            return self.stream.read(buf);
+        }
+        while self.at == self.there.len() {
+            (self.there, self.at) = (Vec::new(), 0);
+            let mut came = vec![0; 16 << 10];
+            match self.stream.read(&mut came)? {
+                0 => return Ok(0),
+                n => self.decrypt(&came[..n])?,
+            }
+        }
+        let n = buf.len().min(self.there.len() - self.at);
+        buf[..n].copy_from_slice(&self.there[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+/// The half that is written to.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    stream: TcpStream,
+    tls: Option<Tls>,
+}
+
+impl Writing {
+    /// Sends all of it.
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(tls) = &self.tls else { return self.stream.write_all(bytes) };
+        let mut tls = lock(tls);
+        // Less than its buffer holds (64 KiB).
+        for piece in bytes.chunks(16 << 10) {
+            tls.writer().write_all(piece)?;
+            while tls.wants_write() {
+                tls.write_tls(&mut self.stream)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes both halves.
+    pub(crate) fn end(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
@@ -75,7 +193,7 @@ fn finish(stream: TcpStream, to: &Address, within: Duration) -> Result<Socket, E
         .and_then(|()| stream.set_read_timeout(Some(within)))
         .and_then(|()| stream.set_write_timeout(Some(within)));
     prepared.map_err(|e| Error::Unreachable(to.authority(), e))?;
-    if to.scheme != Scheme::Https {
+    if !matches!(to.scheme, Scheme::Https | Scheme::Rtsps) {
         return Ok(Socket::Plain(stream));
     }
     let fault = |why: String| Error::Tls { host: to.authority(), why };

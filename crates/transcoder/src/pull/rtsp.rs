@@ -1,10 +1,10 @@
-//! RTSP: cameras. GStreamer's client does the talking, behind the guard's choice of an address.
+//! RTSP: cameras. GStreamer's client does the talking, through a relay that goes where the guard lets it, and nowhere else.
 
 use super::demux::{Demux, lock};
 use super::live::{self, End, Run};
 use super::open::Source;
 use crate::strand::{element, set_known};
-use fetch::{Address, Scheme, check_host, resolve};
+use fetch::{Address, Relay, check_host};
 use gstreamer::{self as gst, prelude::*};
 use model::{PullGuard, PullJob};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// What packets that come out of order are waited for, in milliseconds: part of the promise of 300 ms.
 const LATENCY: &str = "100";
+/// Redirects to follow: a balancer in front of servers needs one.
+const REDIRECTS: usize = 4;
 /// How often a connection is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -39,21 +41,29 @@ pub(super) fn open(job: &PullJob, address: Address) -> Result<Source, String> {
 }
 
 fn connect(address: &Address, guard: &PullGuard, timeout: Duration, protocol: &str, run: &Run) -> End {
-    let found = match resolve(guard, &address.host(), address.port(), timeout) {
-        Ok(found) => found,
-        Err(e @ fetch::Error::Denied { .. }) => return End::Hopeless(e.to_string()),
-        Err(e) => return End::Lost(e.to_string()),
-    };
+    let mut at = address.clone();
+    for _ in 0..=REDIRECTS {
+        let relay = match Relay::open(guard, &at, timeout) {
+            Ok(relay) => relay,
+            Err(e @ (fetch::Error::Denied { .. } | fetch::Error::Tls { .. })) => return End::Hopeless(e.to_string()),
+            Err(e) => return End::Lost(e.to_string()),
+        };
+        let end = once(&at, &relay, timeout, protocol, run);
+        let Some(to) = relay.moved() else { return end };
+        match at.redirected(&to) {
+            Ok(next) => at = next,
+            Err(e) => return End::Hopeless(e.to_string()),
+        }
+    }
+    End::Hopeless(fetch::Error::Redirects(REDIRECTS).to_string())
+}
+
+fn once(address: &Address, relay: &Relay, timeout: Duration, protocol: &str, run: &Run) -> End {
     let source = match element("rtspsrc") {
         Ok(source) => source,
         Err(e) => return End::Hopeless(e.to_string()),
     };
-    // A certificate is for a name: over TLS the name is kept, and looked up once more.
-    let location = match (address.scheme, found.first()) {
-        (Scheme::Rtsps, _) | (_, None) => address.without_login(),
-        (_, Some(at)) => address.at(at.ip()).unwrap_or_default(),
-    };
-    source.set_property("location", location);
+    source.set_property("location", relay.location());
     if let Some((user, password)) = address.login() {
         source.set_property("user-id", user);
         source.set_property("user-pw", password);
