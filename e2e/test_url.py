@@ -17,9 +17,9 @@ from livekit.protocol import ingress as pb
 from rig import Viewer
 from rig.media import QUIET
 from rig.processes import Program, descendants
+from rig.pulls import AAC, BFRAMES, FAST, H264, fails, make, plays, pull
 from rig.web import Web
 
-URL = pb.IngressInput.URL_INPUT
 TERMINAL = {"INACTIVE", "ERROR", "COMPLETE"}
 
 
@@ -30,94 +30,12 @@ def web(stack):
     server.close()
 
 
-def make(stack, name, *coding, seconds=4, size="320x180", rate=30, video=True, audio=True):
-    """A file of so many seconds with a test picture and a tone; made once."""
-    path = stack.dir / name
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        inputs = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate={rate}:duration={seconds}"] if video else []
-        inputs += ["-f", "lavfi", "-i", f"sine=frequency=330:sample_rate=48000:duration={seconds},volume=4"] if audio else []
-        subprocess.run([*QUIET, "-y", *inputs, *coding, "-shortest", str(path)], check=True, timeout=60)
-    return name
-
-
-H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "30"]
-BFRAMES = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "30", "-bf", "2"]
-AAC = ["-c:a", "aac", "-ac", "2"]
-FAST = ["-movflags", "+faststart"]
-
-
-async def pull(stack, room, url, **fields):
-    return await stack.create(room, input_type=URL, url=url, **fields)
-
-
-async def plays(stack, room, url, video="video/H264", audio="audio/aac", size=(320, 180), seconds=25):
-    """Pulls `url` into `room` and sees and hears it to its end."""
-    async with Viewer(stack, room) as viewer:
-        info = await pull(stack, room, url)
-        if video:
-            await viewer.wait_size(*size)
-        if audio:
-            await viewer.wait_sound()
-        state = await stack.wait_state(info.ingress_id, "COMPLETE", seconds)
-    assert (state.error, state.video.mime_type, state.audio.mime_type) == ("", video or "", audio or "")
-    return info, state, viewer
-
-
-async def fails(stack, room, url, seconds=25, **fields):
-    """Pulls `url`; gives the words that it ends with."""
-    info = await pull(stack, room, url, **fields)
-    return (await stack.wait_state(info.ingress_id, "ERROR", seconds)).error
-
-
 async def test_a_file_plays_from_its_first_to_its_last_picture(stack, web, reports):
     make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
     info, state, _ = await plays(stack, "mp4", f"{web.url}/file/fast.mp4")
     assert state.resource_id.startswith("UR_")
     assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING", "COMPLETE"]
     assert 4 <= (state.ended_at - state.started_at) / 1e9 < 12
-
-
-FILES = {
-    "end.mp4": ([*BFRAMES, *AAC], "video/H264", "audio/aac"),
-    "fragments.mp4": ([*H264, *AAC, "-movflags", "frag_keyframe+empty_moov"], "video/H264", "audio/aac"),
-    "a.mov": ([*H264, "-c:a", "pcm_s16be"], "video/H264", "audio/x-raw"),
-    "a.mkv": ([*BFRAMES, "-c:a", "flac"], "video/H264", "audio/x-flac"),
-    "hevc.mkv": (["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=1", "-c:a", "ac3"], "video/x-h265", "audio/x-ac3"),
-    "a.webm": (["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"], "video/x-vp9", "audio/opus"),
-    "vp8.webm": (["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libvorbis"], "video/x-vp8", "audio/x-vorbis"),
-    "a.ts": (["-c:v", "mpeg2video", "-b:v", "1M", "-c:a", "mp2"], "video/mpeg", "audio/mpeg"),
-    "h264.ts": ([*BFRAMES, *AAC], "video/H264", "audio/aac"),
-    "part2.mp4": (["-c:v", "mpeg4", "-b:v", "1M", "-c:a", "aac"], "video/mpeg", "audio/aac"),
-    "av1.mp4": (["-c:v", "libsvtav1", "-preset", "12", "-c:a", "libopus"], "video/x-av1", "audio/opus"),
-    "a.flv": ([*H264, "-c:a", "libmp3lame"], "video/H264", "audio/mpeg"),
-    "a.ogg": (["-c:a", "libvorbis"], None, "audio/x-vorbis"),
-    "opus.ogg": (["-c:a", "libopus"], None, "audio/opus"),
-    "a.mp3": (["-c:a", "libmp3lame", "-id3v2_version", "3", "-metadata", "title=x"], None, "audio/mpeg"),
-    "a.m4a": (["-c:a", "aac"], None, "audio/aac"),
-    "a.wav": (["-c:a", "pcm_s24le"], None, "audio/x-raw"),
-    "a.flac": (["-c:a", "flac"], None, "audio/x-flac"),
-}
-
-
-@pytest.mark.parametrize("names", [list(FILES)[i::3] for i in range(3)], ids=["first", "second", "third"])
-async def test_files_by_what_they_are(stack, web, names):
-    """Whatever they are called: each with a name that says nothing, half of them without ranges."""
-    for name in names:
-        coding, video, _ = FILES[name]
-        make(stack, name, *coding, video=video is not None, seconds=3, size="160x90")
-        shutil.copyfile(stack.dir / name, stack.dir / f"{name}.bin")
-
-    async def one(i, name):
-        _, video, audio = FILES[name]
-        how = "plain" if i % 2 and name != "end.mp4" else "file"
-        try:
-            await plays(stack, f"f-{name}", f"{web.url}/{how}/{name}.bin", video, audio, size=(160, 90), seconds=40)
-        except AssertionError as e:
-            raise AssertionError(f"{name} by {how}: {e}") from None
-
-    results = await asyncio.gather(*(one(i, name) for i, name in enumerate(names)), return_exceptions=True)
-    assert not [r for r in results if r], "\n".join(str(r) for r in results if r)
 
 
 async def test_servers_that_do_it_differently(stack, web):

@@ -54,6 +54,7 @@ class Viewer:
                 frame, now = event.frame, time.monotonic()
                 luma = np.frombuffer(frame.data, np.uint8, frame.width * frame.height).reshape(frame.height, frame.width)
                 self.frames.append(Seen(now, read(luma), frame.width, frame.height))
+                self.saw(frame)
         finally:
             await stream.aclose()
 
@@ -70,6 +71,9 @@ class Viewer:
                 self.heard(now, event.frame)
         finally:
             await stream.aclose()
+
+    def saw(self, frame):
+        """A picture, as I420; for those who want more than its number."""
 
     def heard(self, at, frame):
         """A piece of sound that begins to be heard at `at`; for those who want more than its level."""

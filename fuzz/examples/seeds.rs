@@ -248,6 +248,8 @@ fn messages() {
         record: Bytes::from_static(&[1, 66]),
         size: Some((64, 48)),
         turn: Default::default(),
+        colours: Default::default(),
+        pixel_aspect: None,
     };
     let mut down = vec![5];
     for message in [

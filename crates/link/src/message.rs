@@ -5,7 +5,7 @@ use model::{AudioConfig, AudioEncoding, EncodedVideo, Frame, Kind, Layer, Media,
 use serde::{Deserialize, Serialize};
 
 /// Raised by one whenever a message changes its shape.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The first message of each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

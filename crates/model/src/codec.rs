@@ -82,6 +82,8 @@ impl VideoCodec {
 #[non_exhaustive]
 pub enum AudioCodec {
     Aac,
+    /// AAC in LOAS and LATM (ISO 14496-3 §1.7), which carry its configuration.
+    AacLatm,
     Mp3,
     Opus,
     Ac3,
@@ -105,7 +107,7 @@ impl AudioCodec {
     /// The `mime_type` of `livekit.InputAudioState`, as the Go ingress reports it.
     pub fn mime(self) -> &'static str {
         match self {
-            Self::Aac => "audio/aac",
+            Self::Aac | Self::AacLatm => "audio/aac",
             Self::Mp3 | Self::Mp2 => "audio/mpeg",
             Self::Opus => "audio/opus",
             Self::Ac3 => "audio/x-ac3",

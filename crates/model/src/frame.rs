@@ -31,6 +31,24 @@ pub struct VideoConfig {
     pub size: Option<(u32, u32)>,
     /// How decoded pictures are to be turned to stand upright.
     pub turn: Turn,
+    /// How the container says that colours are coded, for streams that don't say it themselves (VP9).
+    pub colours: Colours,
+    /// How much wider than high a pixel is shown, as a fraction, if the container says so.
+    pub pixel_aspect: Option<(u32, u32)>,
+}
+
+/// Colours of more than BT.709 has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Colours {
+    /// Nothing is said of such.
+    #[default]
+    Unsaid,
+    /// BT.2020.
+    Wide,
+    /// BT.2100 with the perceptual quantizer (SMPTE ST 2084).
+    Pq,
+    /// BT.2100 with hybrid log-gamma (ARIB STD-B67).
+    Hlg,
 }
 
 /// A turn, clockwise: phones film lying on their side and say so.

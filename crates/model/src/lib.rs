@@ -20,7 +20,7 @@ pub use encoding::{
     AudioEncoding, AudioPreset, EncodedVideo, Layer, Quality, VideoEncoding, VideoPreset, default_bitrate, fit_layers,
 };
 pub use fault::{Blame, Fault};
-pub use frame::{AudioConfig, Frame, Media, SourceTracks, Turn, VideoConfig};
+pub use frame::{AudioConfig, Colours, Frame, Media, SourceTracks, Turn, VideoConfig};
 pub use id::{IngressId, ResourceId, Secret};
 pub use packet::{OpusFormat, Packet, Passed, VideoFormat};
 pub use pull::{HostRule, PullGuard, PullJob, PullLimits};

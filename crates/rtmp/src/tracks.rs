@@ -253,7 +253,17 @@ impl Video {
             }
             _ => return Ok(()),
         };
-        self.tell(VideoConfig { codec, record, size: size.or(self.size_hint), turn: Default::default() }, events);
+        self.tell(
+            VideoConfig {
+                codec,
+                record,
+                size: size.or(self.size_hint),
+                turn: Default::default(),
+                colours: Default::default(),
+                pixel_aspect: None,
+            },
+            events,
+        );
         Ok(())
     }
 
@@ -326,7 +336,17 @@ impl Video {
                 VideoCodec::Flv1 => codec::flv1::size(&data),
                 _ => None,
             };
-            self.tell(VideoConfig { codec, record, size: size.or(self.size_hint), turn: Default::default() }, events);
+            self.tell(
+                VideoConfig {
+                    codec,
+                    record,
+                    size: size.or(self.size_hint),
+                    turn: Default::default(),
+                    colours: Default::default(),
+                    pixel_aspect: None,
+                },
+                events,
+            );
         } else if self.config.as_ref().is_none_or(|c| c.codec != codec) {
             return None;
         }

@@ -241,7 +241,14 @@ impl ChildEnd {
 }
 
 fn video_config() -> VideoConfig {
-    VideoConfig { codec: VideoCodec::H264, record: Bytes::from_static(b"avcC"), size: None, turn: Default::default() }
+    VideoConfig {
+        codec: VideoCodec::H264,
+        record: Bytes::from_static(b"avcC"),
+        size: None,
+        turn: Default::default(),
+        colours: Default::default(),
+        pixel_aspect: None,
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ mod encode;
 mod rate;
 mod scale;
 mod shape;
+mod tone;
 
 use crate::branch::Branches;
 use crate::error::Error;
@@ -300,6 +301,8 @@ pub(crate) fn preload() -> Result<(), Error> {
         record: bytes::Bytes::new(),
         size: None,
         turn: Default::default(),
+        colours: Default::default(),
+        pixel_aspect: None,
     });
     encode::preload()
 }

@@ -211,7 +211,14 @@ impl Unit {
             VideoCodec::H265 => hvcc(&self.sets)?,
             _ => Vec::new(),
         };
-        Some(VideoConfig { codec: self.codec, record: record.into(), size: self.size, turn })
+        Some(VideoConfig {
+            codec: self.codec,
+            record: record.into(),
+            size: self.size,
+            turn,
+            colours: Default::default(),
+            pixel_aspect: None,
+        })
     }
 }
 

@@ -352,6 +352,8 @@ fn media_comes_out_with_configurations_first() {
             record: Bytes::from_static(AVCC),
             size: Some((64, 48)),
             turn: Default::default(),
+            colours: Default::default(),
+            pixel_aspect: None,
         }),
         frame(Kind::Video, 100, 20, true, &nal(&[0x65, 2])),
         frame(Kind::Video, 40, 60, false, &nal(&[0x41, 3])),

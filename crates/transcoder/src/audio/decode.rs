@@ -152,7 +152,7 @@ impl Converter {
 /// The codec's name for people.
 pub(crate) fn name(codec: AudioCodec) -> &'static str {
     match codec {
-        AudioCodec::Aac => "AAC",
+        AudioCodec::Aac | AudioCodec::AacLatm => "AAC",
         AudioCodec::Mp3 => "MP3",
         AudioCodec::Opus => "Opus",
         AudioCodec::Ac3 => "AC-3",
@@ -186,6 +186,7 @@ fn factories(codec: AudioCodec) -> &'static [&'static str] {
         AudioCodec::PcmU8 | AudioCodec::PcmS16Le => &[],
         AudioCodec::PcmAlaw => &["alawdec"],
         AudioCodec::PcmMulaw => &["mulawdec"],
+        AudioCodec::AacLatm => &["avdec_aac_latm"],
         // faad knows no more than the most usual profiles.
         _ => &["avdec_aac", "faad"],
     }
@@ -198,7 +199,11 @@ fn caps(config: &AudioConfig) -> gst::Caps {
             .field("layer", if config.codec == AudioCodec::Mp3 { 3i32 } else { 2 })
             .field("parsed", true),
         AudioCodec::Vorbis => gst::Caps::builder("audio/x-vorbis").field("streamheader", vorbis_headers(config)),
-        AudioCodec::Opus => gst::Caps::builder("audio/x-opus").field("channel-mapping-family", 0i32),
+        AudioCodec::AacLatm => gst::Caps::builder("audio/mpeg")
+            .field("mpegversion", 4i32)
+            .field("stream-format", "loas")
+            .field("framed", true),
+        AudioCodec::Opus => opus_caps(&config.record),
         AudioCodec::Ac3 => gst::Caps::builder("audio/x-ac3").field("framed", true).field("alignment", "frame"),
         AudioCodec::Eac3 => gst::Caps::builder("audio/x-eac3").field("framed", true).field("alignment", "frame"),
         AudioCodec::Flac => gst::Caps::builder("audio/x-flac").field("framed", true),
@@ -223,6 +228,21 @@ fn caps(config: &AudioConfig) -> gst::Caps {
     match with_record {
         true => builder.field("codec_data", gst::Buffer::from_slice(config.record.clone())).build(),
         false => builder.build(),
+    }
+}
+
+/// More than two channels are several streams in each packet, and only the header knows which is which (RFC 7845 §5.1).
+fn opus_caps(head: &[u8]) -> gst::caps::Builder<gst::caps::NoFeature> {
+    let caps = gst::Caps::builder("audio/x-opus");
+    let head = head.strip_prefix(b"OpusHead").unwrap_or_default();
+    // Version, channels, pre-skip, rate and gain come before.
+    match head.get(10..) {
+        Some([family, streams, coupled, mapping @ ..]) if *family > 0 => caps
+            .field("channel-mapping-family", i32::from(*family))
+            .field("stream-count", i32::from(*streams))
+            .field("coupled-count", i32::from(*coupled))
+            .field("channel-mapping", gst::Array::new(mapping.iter().map(|c| i32::from(*c)))),
+        _ => caps.field("channel-mapping-family", 0i32),
     }
 }
 

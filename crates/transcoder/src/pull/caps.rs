@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use gstreamer as gst;
-use model::{AudioCodec, AudioConfig, Kind, Media, Turn, VideoCodec, VideoConfig};
+use gstreamer_video as gst_video;
+use model::{AudioCodec, AudioConfig, Colours, Kind, Media, Turn, VideoCodec, VideoConfig};
+use std::str::FromStr;
 
 /// How one elementary stream is brought to access units.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,32 @@ pub(super) enum Stream {
     Ignored,
     /// Media that can't be played; its name.
     Unknown(String),
+}
+
+/// What people call it; GStreamer's name for it where they hardly speak of it.
+fn called(name: &str) -> &str {
+    match name {
+        "video/x-prores" => "Apple ProRes video",
+        "image/jpeg" => "Motion JPEG video",
+        "video/x-theora" => "Theora video",
+        "video/x-h263" => "H.263 video",
+        "video/x-h266" => "H.266 video",
+        "video/x-dv" => "DV video",
+        "video/x-dnxhd" => "DNxHD video",
+        "video/x-wmv" => "Windows Media video",
+        "video/x-raw" => "uncompressed video",
+        "audio/x-wma" => "Windows Media audio",
+        "audio/x-dts" => "DTS audio",
+        "audio/x-true-hd" => "Dolby TrueHD audio",
+        "audio/x-alac" => "Apple Lossless audio",
+        "audio/x-speex" => "Speex audio",
+        "audio/x-adpcm" => "ADPCM audio",
+        "audio/AMR" | "audio/AMR-WB" => "AMR audio",
+        "video/x-ms-asf" => "a Windows Media file",
+        "application/vnd.rn-realmedia" | "audio/x-pn-realaudio" => "a RealMedia file",
+        "application/mxf" => "an MXF file",
+        name => name,
+    }
 }
 
 const fn video(elements: &'static [&'static str], accepts: &'static str, reorders: bool) -> Stream {
@@ -69,6 +97,10 @@ pub(super) fn stream(caps: &gst::CapsRef) -> Stream {
         "video/x-flash-video" => video(&[], "video/x-flash-video", false),
         "video/x-vp6-flash" => video(&[], "video/x-vp6-flash", false),
         "audio/mpeg" if int("mpegversion") == 1 => audio(&["mpegaudioparse"], "audio/mpeg,mpegversion=1"),
+        // LATM, as broadcasters send it, stays in its own layers: nothing but its decoder takes it out of them.
+        "audio/mpeg" if s.get::<&str>("stream-format") == Ok("loas") => {
+            audio(&["aacparse"], "audio/mpeg,stream-format=loas")
+        }
         "audio/mpeg" => audio(&["aacparse"], "audio/mpeg,stream-format=raw"),
         "audio/x-opus" => audio(&["opusparse"], "audio/x-opus"),
         "audio/x-vorbis" => audio(&["vorbisparse"], "audio/x-vorbis"),
@@ -78,7 +110,9 @@ pub(super) fn stream(caps: &gst::CapsRef) -> Stream {
         "audio/x-raw" => audio(&["audioconvert"], "audio/x-raw,format=S16LE,layout=interleaved,channels=[1,2]"),
         "audio/x-alaw" => audio(&[], "audio/x-alaw"),
         "audio/x-mulaw" => audio(&[], "audio/x-mulaw"),
-        name if name.starts_with("video/") || name.starts_with("audio/") => Stream::Unknown(name.to_owned()),
+        name if ["video/", "audio/", "image/"].iter().any(|kind| name.starts_with(kind)) => {
+            Stream::Unknown(called(name).to_owned())
+        }
         _ => Stream::Ignored,
     }
 }
@@ -105,7 +139,22 @@ pub(super) fn config(caps: &gst::CapsRef, turn: Turn) -> Option<(Media, u64)> {
     let rank = size.map_or(0, |(w, h)| u64::from(w) * u64::from(h));
     // What GStreamer 1.22 has of av1C is cut wrongly; sequence headers come with the key frames.
     let record = if codec == VideoCodec::Av1 { Bytes::new() } else { record() };
-    Some((Media::VideoConfig(VideoConfig { codec, record, size, turn }), rank))
+    let aspect = s.get::<gst::Fraction>("pixel-aspect-ratio").ok().map(|f| (f.numer(), f.denom()));
+    let sides = |(n, d): (i32, i32)| Some((u32::try_from(n).ok()?, u32::try_from(d).ok()?));
+    // Square is what they say who say nothing; the stream itself may know better.
+    let pixel_aspect = aspect.and_then(sides).filter(|(n, d)| n != d);
+    Some((Media::VideoConfig(VideoConfig { codec, record, size, turn, colours: colours(s), pixel_aspect }), rank))
+}
+
+/// What the container says of the colours.
+fn colours(s: &gst::StructureRef) -> Colours {
+    let said = s.get::<&str>("colorimetry").ok().and_then(|c| gst_video::VideoColorimetry::from_str(c).ok());
+    match said.map(|c| (c.transfer(), c.primaries())) {
+        Some((gst_video::VideoTransferFunction::Smpte2084, _)) => Colours::Pq,
+        Some((gst_video::VideoTransferFunction::AribStdB67, _)) => Colours::Hlg,
+        Some((_, gst_video::VideoColorPrimaries::Bt2020)) => Colours::Wide,
+        _ => Colours::Unsaid,
+    }
 }
 
 /// How pictures with these tags are to be turned; `None` if they don't say. Mirrored ones are left as they are.
@@ -134,6 +183,7 @@ fn sound(
         "audio/mpeg" if s.get::<i32>("mpegversion") == Ok(1) => {
             (if s.get::<i32>("layer") == Ok(3) { AudioCodec::Mp3 } else { AudioCodec::Mp2 }, Bytes::new())
         }
+        "audio/mpeg" if s.get::<&str>("stream-format") == Ok("loas") => (AudioCodec::AacLatm, Bytes::new()),
         "audio/mpeg" => (AudioCodec::Aac, record()),
         "audio/x-opus" => (AudioCodec::Opus, headers().first().cloned().unwrap_or_default()),
         "audio/x-vorbis" => (AudioCodec::Vorbis, laced(&headers())),
@@ -180,7 +230,6 @@ fn stream_info(headers: &[Bytes]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::str::FromStr;
 
     #[test]
     fn streams_by_what_they_are() {
@@ -193,7 +242,11 @@ mod tests {
         );
         assert!(matches!(of("audio/mpeg,mpegversion=4"), Stream::Media(p) if p.elements == ["aacparse"]));
         assert_eq!(of("text/x-raw"), Stream::Ignored);
-        assert_eq!(of("video/x-prores"), Stream::Unknown("video/x-prores".into()));
+        assert_eq!(of("video/x-prores"), Stream::Unknown("Apple ProRes video".into()));
+        assert_eq!(of("video/x-nobody-knows"), Stream::Unknown("video/x-nobody-knows".into()));
+        assert!(
+            matches!(of("audio/mpeg,mpegversion=4,stream-format=loas"), Stream::Media(p) if p.accepts.contains("loas"))
+        );
     }
 
     #[test]

@@ -270,6 +270,9 @@ fn plug(context: &Arc<Context>, pad: &gst::Pad, kind: &gst::CapsRef, depth: usiz
     match caps::stream(kind) {
         Stream::Container(factory) => open(context, pad, factory, depth).map_err(told),
         Stream::Media(plan) => finish(context, pad, &plan).map_err(told),
+        Stream::Unknown(_) if depth == 0 && kind.structure(0).is_some_and(|s| s.name().starts_with("image/")) => {
+            Err("this is a still picture, and no media that can be played".into())
+        }
         Stream::Unknown(name) if depth == 0 => Err(format!("{name} can't be opened here")),
         Stream::Unknown(name) => {
             context.stage.add_unknown(name);

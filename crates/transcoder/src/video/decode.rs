@@ -6,9 +6,9 @@
 use super::Picture;
 use crate::error::Error;
 use crate::strand::{Output, Strand, element, first_element, from_clock, set_known, to_clock};
-use gstreamer as gst;
+use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{VideoInfo, VideoInterlaceMode};
-use model::{Frame, Turn, VideoCodec, VideoConfig};
+use model::{Colours, Frame, Turn, VideoCodec, VideoConfig};
 
 /// Frames that are skipped at most while waiting for a key frame: ten seconds at 30 pictures a second. A source that never
 /// sends one (it may refresh its pictures bit by bit) is decoded from anywhere after that.
@@ -150,7 +150,15 @@ impl Decoder {
 /// and what the other adds: no waiting for later fields.
 fn after(caps: &gst::Caps, interlaced: bool, turn: Turn) -> Result<Option<Strand>, Error> {
     let mut elements = Vec::new();
+    if interlaced || turn != Turn::Upright {
+        // Neither takes every kind of picture; where nothing has to be changed, nothing is.
+        elements.push(element("videoconvert")?);
+    }
     if interlaced {
+        // What it does not take it lets pass with its fields woven.
+        let taken = element("capsfilter")?;
+        taken.set_property("caps", gst::Caps::builder("video/x-raw").field("format", "I420").build());
+        elements.push(taken);
         let deinterlace = element("deinterlace")?;
         set_known(&deinterlace, &[("fields", "top"), ("method", "linear"), ("mode", "auto"), ("locking", "none")]);
         elements.push(deinterlace);
@@ -243,11 +251,24 @@ fn caps(config: &VideoConfig) -> gst::Caps {
     };
     let with_record =
         matches!(config.codec, VideoCodec::H264 | VideoCodec::H265 | VideoCodec::Mpeg4) && !config.record.is_empty();
+    let colours = match config.colours {
+        Colours::Unsaid => None,
+        Colours::Wide => Some("bt2020"),
+        Colours::Pq => Some("bt2100-pq"),
+        Colours::Hlg => Some("bt2100-hlg"),
+    };
     let builder = builder
+        .field_if_some("colorimetry", colours)
+        .field_if_some("pixel-aspect-ratio", config.pixel_aspect.and_then(fraction))
         .field_if_some("width", config.size.and_then(|(w, _)| i32::try_from(w).ok()))
         .field_if_some("height", config.size.and_then(|(_, h)| i32::try_from(h).ok()));
     match with_record {
         true => builder.field("codec_data", gst::Buffer::from_slice(config.record.clone())).build(),
         false => builder.build(),
     }
+}
+
+fn fraction((numer, denom): (u32, u32)) -> Option<gst::Fraction> {
+    let (numer, denom) = (i32::try_from(numer).ok()?, i32::try_from(denom).ok()?);
+    (numer > 0 && denom > 0).then(|| gst::Fraction::new(numer, denom))
 }

@@ -5,10 +5,12 @@
 
 use super::Picture;
 use super::shape::{Rect, Size};
+use super::tone::{self, Mapper, Plane};
 use crate::error::Error;
 use gstreamer::{self as gst, prelude::*};
-use gstreamer_video::{self as gst_video, VideoFormat, VideoInfo};
+use gstreamer_video::{self as gst_video, VideoFormat, VideoInfo, prelude::*};
 use model::Layer;
+use std::sync::Arc;
 
 /// Pictures of one size that may be in use at once: those in the encoder's queue, one in the encoder, one being made, and one
 /// from which the next smaller is being made. Memory is taken only as it is needed.
@@ -19,6 +21,8 @@ const POOL: u32 = super::encode::QUEUE as u32 + 3;
 pub(crate) struct Cascade {
     layers: Vec<Size>,
     scalers: Vec<Option<Scaler>>,
+    /// For wide-gamut and high-dynamic-range pictures, once there was one.
+    mapper: Option<Arc<Mapper>>,
 }
 
 impl Cascade {
@@ -27,6 +31,7 @@ impl Cascade {
         Self {
             layers: layers.iter().map(|l| Size { width: l.width, height: l.height }).collect(),
             scalers: layers.iter().map(|_| None).collect(),
+            mapper: None,
         }
     }
 
@@ -44,9 +49,10 @@ impl Cascade {
         let mut current = picture;
         for (i, &size) in self.layers.iter().enumerate().rev().filter(|(i, _)| wanted(*i)) {
             if !is_final(&current.info, size) {
+                let mapper = mapper(&mut self.mapper, &current.info);
                 let scaler = match &mut self.scalers[i] {
                     Some(s) if s.input == current.info => s,
-                    slot => slot.insert(Scaler::new(&current.info, size)?),
+                    slot => slot.insert(Scaler::new(&current.info, size, mapper)?),
                 };
                 current = scaler.scale(&current)?;
             } else {
@@ -73,10 +79,32 @@ fn is_final(info: &VideoInfo, size: Size) -> bool {
         && !needs_new_colours(info)
 }
 
-/// Whether browsers could not show such colours as they are meant: wide-gamut and high-dynamic-range pictures.
+/// Whether browsers could not show such colours as they are meant.
 fn needs_new_colours(info: &VideoInfo) -> bool {
     use gst_video::VideoColorMatrix::{Bt601, Bt709, Unknown};
-    !matches!(info.colorimetry().matrix(), Bt601 | Bt709 | Unknown)
+    tone::light(info).is_some() || !matches!(info.colorimetry().matrix(), Bt601 | Bt709 | Unknown)
+}
+
+/// What maps the colours of such pictures, if anything has to; kept in `known`, as it takes time to make.
+fn mapper(known: &mut Option<Arc<Mapper>>, info: &VideoInfo) -> Option<Arc<Mapper>> {
+    let light = tone::light(info)?;
+    if known.as_ref().is_none_or(|m| m.light != light) {
+        *known = Some(Arc::new(Mapper::new(light)));
+    }
+    known.clone()
+}
+
+/// What a mapper takes: the source's own colours, as BT.2020 with ten bits.
+fn wide(input: &VideoInfo, size: Size) -> Result<VideoInfo, Error> {
+    let colours = input.colorimetry();
+    let colours = gst_video::VideoColorimetry::new(
+        gst_video::VideoColorRange::Range16_235,
+        gst_video::VideoColorMatrix::Bt2020,
+        colours.transfer(),
+        colours.primaries(),
+    );
+    let builder = VideoInfo::builder(VideoFormat::I42010le, size.width, size.height);
+    Ok(builder.colorimetry(&colours).chroma_site(input.chroma_site()).build()?)
 }
 
 /// The colours of the pictures that come out: those of the source where a browser knows them, else BT.709.
@@ -98,26 +126,44 @@ struct Scaler {
     output: VideoInfo,
     converter: gst_video::VideoConverter,
     pool: gst::BufferPool,
+    /// What comes between the converter and the output: a picture of its own.
+    mapped: Option<Mapped>,
+}
+
+#[derive(Debug)]
+struct Mapped {
+    mapper: Arc<Mapper>,
+    info: VideoInfo,
+    buffer: gst::Buffer,
 }
 
 impl Scaler {
-    fn new(input: &VideoInfo, size: Size) -> Result<Self, Error> {
+    fn new(input: &VideoInfo, size: Size, mapper: Option<Arc<Mapper>>) -> Result<Self, Error> {
         let output = VideoInfo::builder(VideoFormat::I420, size.width, size.height)
             .colorimetry(&colours(input))
             .chroma_site(input.chroma_site())
             .build()?;
-        let converter =
-            gst_video::VideoConverter::new(&plain(input)?, &output, Some(config(Size::shown(input).inside(size))))?;
+        let mapped = match mapper {
+            Some(mapper) => {
+                let info = wide(input, size)?;
+                let buffer = gst::Buffer::with_size(info.size())?;
+                Some(Mapped { mapper, info, buffer })
+            }
+            None => None,
+        };
+        let converted = mapped.as_ref().map_or(&output, |m| &m.info);
+        let place = config(Size::shown(input).inside(size));
+        let converter = gst_video::VideoConverter::new(&plain(input)?, converted, Some(place))?;
         let pool = gst::BufferPool::new();
         let mut pool_config = pool.config();
         // The cast holds: three bytes for two pixels of at most 16 bits a side, and caps bound both.
         pool_config.set_params(Some(&output.to_caps()?), output.size() as u32, 0, POOL);
         pool.set_config(pool_config)?;
         pool.set_active(true)?;
-        Ok(Self { input: input.clone(), output, converter, pool })
+        Ok(Self { input: input.clone(), output, converter, pool, mapped })
     }
 
-    fn scale(&self, picture: &Picture) -> Result<Picture, Error> {
+    fn scale(&mut self, picture: &Picture) -> Result<Picture, Error> {
         let flow = |flow| Error::Flow { flow, words: None };
         let mut buffer = self.pool.acquire_buffer(None).map_err(flow)?;
         {
@@ -128,10 +174,37 @@ impl Scaler {
             to.set_pts(picture.buffer.pts());
             to.set_duration(picture.buffer.duration());
             let mut to = gst_video::VideoFrameRef::from_buffer_ref_writable(to, &self.output).map_err(unmapped)?;
-            self.converter.frame_ref(&from, &mut to);
+            match &mut self.mapped {
+                None => self.converter.frame_ref(&from, &mut to),
+                Some(Mapped { mapper, info, buffer }) => {
+                    let between = buffer.get_mut().ok_or(flow(gst::FlowError::Error))?;
+                    let mut between =
+                        gst_video::VideoFrameRef::from_buffer_ref_writable(between, info).map_err(unmapped)?;
+                    self.converter.frame_ref(&from, &mut between);
+                    map(mapper, &between, &mut to).map_err(unmapped)?;
+                }
+            }
         }
         Ok(Picture { buffer, info: self.output.clone(), pts: picture.pts })
     }
+}
+
+/// Maps the colours of a whole picture.
+fn map(
+    mapper: &Mapper,
+    from: &gst_video::VideoFrameRef<&mut gst::BufferRef>,
+    to: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
+) -> Result<(), gst::glib::BoolError> {
+    // The casts hold: strides of our own pictures are lengths in bytes.
+    let source = |i: u32| -> Result<_, gst::glib::BoolError> {
+        Ok(Plane { bytes: from.plane_data(i)?, stride: from.plane_stride()[i as usize] as usize })
+    };
+    let size = (to.width() as usize, to.height() as usize);
+    let strides: Vec<usize> = to.plane_stride().iter().map(|s| *s as usize).collect();
+    let [y, cb, cr, _] = to.planes_data_mut();
+    let target = |bytes, i: usize| Plane { bytes, stride: strides[i] };
+    mapper.run([source(0)?, source(1)?, source(2)?], [target(y, 0), target(cb, 1), target(cr, 2)], size);
+    Ok(())
 }
 
 impl Drop for Scaler {

@@ -106,6 +106,8 @@ fn a_broken_configuration_is_survived() {
             record,
             size: None,
             turn: Default::default(),
+            colours: Default::default(),
+            pixel_aspect: None,
         }));
         child.feed(&media[1..]);
         // The next configuration is right, and all is well.

@@ -23,8 +23,16 @@ pub fn read(file: &[u8]) -> Vec<Media> {
 
 fn video(media: &mut Vec<Media>, body: &[u8], dts: i64) {
     let key = body[0] >> 4 == 1;
-    let config =
-        |codec| Media::VideoConfig(VideoConfig { codec, record: Bytes::new(), size: None, turn: Default::default() });
+    let config = |codec| {
+        Media::VideoConfig(VideoConfig {
+            codec,
+            record: Bytes::new(),
+            size: None,
+            turn: Default::default(),
+            colours: Default::default(),
+            pixel_aspect: None,
+        })
+    };
     let codec = match body[0] & 15 {
         2 => VideoCodec::Flv1,
         3 => VideoCodec::ScreenVideo,
@@ -37,6 +45,8 @@ fn video(media: &mut Vec<Media>, body: &[u8], dts: i64) {
                     record,
                     size: None,
                     turn: Default::default(),
+                    colours: Default::default(),
+                    pixel_aspect: None,
                 })),
                 1 => {
                     let cts = i64::from(i32::from_be_bytes([body[2], body[3], body[4], 0]) >> 8);
