@@ -64,6 +64,10 @@ class Handler(BaseHTTPRequestHandler):
         """Somewhere else."""
         self.answer(302, {"Location": f"/file/{name}?token=secret"})
 
+    def how_to(self, address):
+        """To this address."""
+        self.answer(302, {"Location": address})
+
     def how_loop(self, name):
         self.answer(302, {"Location": f"/loop/{name}"})
 

@@ -48,6 +48,8 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
         [0, 0, 0, 0, 0, 0xffff, a, b] | [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0, 0, 0, 0, 0xffff, 0, a, b] => {
             Some(v4(a, b))
         }
+        // A network's own NAT64 (RFC 8215), as its usual prefix length of 96 bits puts it.
+        [0x64, 0xff9b, 1, .., a, b] => Some(v4(a, b)),
         [0, 0, 0, 0, 0, 0, a, b] if a != 0 => Some(v4(a, b)),
         [0x2002, a, b, ..] => Some(v4(a, b)),
         _ => None,
@@ -78,9 +80,11 @@ pub fn judge(guard: &PullGuard, ip: IpAddr) -> Verdict {
 fn by_kind(ip: IpAddr, refuse_private: bool) -> Verdict {
     let (link_local, multicast, private) = match ip {
         IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            // 0.0.0.0/8 reaches this very machine; 100.64/10 is a carrier's private range (RFC 6598).
-            let private = v4.is_private() || v4.is_loopback() || a == 0 || (a == 100 && b & 0xc0 == 64);
+            let [a, b, c, _] = v4.octets();
+            // 0.0.0.0/8 reaches this very machine; 100.64/10 is a carrier's private range (RFC 6598), 198.18/15 a laboratory's
+            // (RFC 2544), 192.0.0/24 for protocols between neighbours (RFC 6890).
+            let special = matches!((a, b, c), (0, ..) | (100, 64..128, _) | (198, 18 | 19, _) | (192, 0, 0));
+            let private = v4.is_private() || v4.is_loopback() || special;
             (v4.is_link_local(), v4.is_multicast() || v4.is_broadcast() || a >= 240, private)
         }
         IpAddr::V6(v6) => {
@@ -169,6 +173,12 @@ pub fn resolve(guard: &PullGuard, host: &str, port: u16, within: Duration) -> Re
         Ok(ip) => vec![SocketAddr::new(ip, port)],
         Err(_) => look_up(host, port, within)?,
     };
+    judge_all(guard, host, found, trusted)
+}
+
+/// The addresses of a host, if all may be connected to. Callers connect to these and look nothing up again: what a name leads to a
+/// moment later is no matter.
+fn judge_all(guard: &PullGuard, host: &str, found: Vec<SocketAddr>, trusted: bool) -> Result<Vec<SocketAddr>, Error> {
     for address in found.iter().filter(|_| !trusted) {
         if let Verdict::Refused(why) = judge(guard, address.ip()) {
             let host =
@@ -256,6 +266,9 @@ mod tests {
             "::ffff:10.0.0.1",
             "100.64.0.1",
             "64:ff9b::7f00:1",
+            "64:ff9b:1::a00:1",
+            "198.19.0.1",
+            "192.0.0.8",
         ] {
             assert!(refused(&guard, text), "{text}");
         }
@@ -279,6 +292,29 @@ mod tests {
         assert!(check_host(&guard, "10.9.9.9").is_err());
         assert!(matches!(resolve(&guard, "127.0.0.1", 80, Duration::from_secs(5)), Err(Error::Denied { .. })));
         assert!(matches!(resolve(&guard, "localhost", 80, Duration::from_secs(5)), Err(Error::Denied { .. })));
+    }
+
+    #[test]
+    fn a_name_is_refused_with_the_worst_of_its_addresses() {
+        let guard = PullGuard { refuse_private: true, ..PullGuard::default() };
+        let of = |ips: &[&str], trusted| {
+            judge_all(
+                &guard,
+                "name.example",
+                ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect(),
+                trusted,
+            )
+        };
+        assert_eq!(of(&["1.1.1.1", "2606:4700::1"], false).unwrap().len(), 2);
+        for ips in [["1.1.1.1", "127.0.0.1"], ["::ffff:10.0.0.1", "1.1.1.1"], ["2606:4700::1", "169.254.169.254"]] {
+            let refused = of(&ips, false);
+            assert!(
+                matches!(&refused, Err(Error::Denied { host, .. }) if host.contains("name.example (")),
+                "{refused:?}"
+            );
+            assert!(of(&ips, true).is_ok(), "a name that is on the list of what is allowed");
+        }
+        assert!(matches!(of(&[], false), Err(Error::Unresolved(_))));
     }
 
     proptest! {
