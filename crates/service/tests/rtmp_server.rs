@@ -378,6 +378,22 @@ async fn a_stalled_session_does_not_make_the_encoder_look_silent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_publishes_and_falls_silent_is_asked_and_let_go() {
+    let mut server = server();
+    let mut encoder = Encoder::connect(&server);
+    encoder.publish().await;
+    let source = server.next().await.accept();
+    encoder.send(8, 0, &speex(200)).await;
+    let begun = tokio::time::Instant::now();
+    let said = encoder.hear_out().await;
+    let lasted = begun.elapsed();
+    assert!((Duration::from_secs(60)..Duration::from_secs(65)).contains(&lasted), "{lasted:?}");
+    assert!(said.contains("NetStream.Failed"), "the encoder is told why");
+    let fault = lost(rest(source).await.1);
+    assert!(fault.text.contains("silent") || fault.text.contains("60 s"), "{}", fault.text);
+}
+
+#[tokio::test(start_paused = true)]
 async fn peers_that_do_not_read_or_do_not_speak_are_let_go() {
     let mut server = server();
     let mut encoder = Encoder::with_pipe(&server, 4096, PEER);

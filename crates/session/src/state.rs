@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 /// How long a session waits for the first media to reach the room. The Go ingress gives its pipeline and its track
 /// announcement ten seconds each; a source that brought nothing usable in fifteen won't.
 pub const START_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a publisher that was let in may take to send anything at all, as each of them gets an answer within ten seconds.
+pub const MEDIA_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a source may be silent once it has published. The Go ingress ends it after 60 to 120 s.
 pub const SILENCE_DEADLINE: Duration = Duration::from_secs(60);
 /// How long after the first frame to wait for the other kind of media, where the source does not say what it will send.
@@ -195,7 +197,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Buffering => {
-                let start = self.began + self.patience;
+                let start = self.began + self.start_patience();
                 let hopeless = self.nothing_usable().map(|(_, at)| at);
                 [self.tracks_deadline(), hopeless].into_iter().flatten().chain([start]).min()
             }
@@ -281,7 +283,7 @@ impl Session {
         if self.give_up_hopeless(now, actions) {
             return;
         }
-        if self.phase == Phase::Buffering && now >= self.began + self.patience {
+        if self.phase == Phase::Buffering && now >= self.began + self.start_patience() {
             let fault = Fault::new(Blame::Source, self.why_not_started());
             self.drain(Cause::Failed(fault), now, actions);
         } else if self.phase == Phase::Publishing && now >= self.last_frame + self.silence() {
@@ -301,7 +303,13 @@ impl Session {
             (Some(_), false) => "media came but nothing in it could be decoded; use H.264 with AAC",
             (Some(_), true) => "the room took no media; is its UDP or TCP media port reachable from here?",
         };
-        format!("source encoder not ready: after {} s {what}", self.patience.as_secs())
+        format!("source encoder not ready: after {} s {what}", self.start_patience().as_secs())
+    }
+
+    /// How long the start may take, by what is known so far. Who is pulled may keep a puller waiting.
+    fn start_patience(&self) -> Duration {
+        let mute = self.reusable && self.first_media.is_none();
+        if mute { self.patience.min(MEDIA_DEADLINE) } else { self.patience }
     }
 
     /// When the tracks known by then are published without those still missing; `None` if nothing is waited for.

@@ -102,6 +102,25 @@ fn the_room_going_away_is_an_error_in_its_words() {
 }
 
 #[test]
+fn who_sends_nothing_at_all_is_told_within_ten_seconds() {
+    let mut life = Life::new();
+    life.at(0, Input::Announced(BOTH));
+    assert_eq!(life.session.deadline(), Some(life.t0 + MEDIA_DEADLINE));
+    assert_eq!(life.at(9_999, Input::Tick), []);
+    let told = life.at(10_000, Input::Tick);
+    assert!(matches!(&told[0], Action::StopSource(Some(fault)) if fault.text.contains("after 10 s")), "{told:?}");
+    // What has begun may take longer to become something.
+    let mut life = Life::new();
+    life.at(9_000, Input::SourceFrame(Kind::Video));
+    assert_eq!(life.at(14_999, Input::Tick), []);
+    assert_ne!(life.at(15_000, Input::Tick), []);
+    // Who pulls waits for as long as it was told.
+    let (session, _) = Session::new(false, life.t0);
+    let session = session.with_patience(Duration::from_secs(40));
+    assert_eq!(session.deadline(), Some(life.t0 + Duration::from_secs(40)));
+}
+
+#[test]
 fn only_video_is_published_within_two_seconds_even_if_sound_was_promised() {
     for (announced, by) in [(None, 1_100), (Some(BOTH), 1_600), (Some(VIDEO), 110)] {
         let mut life = Life::new();
