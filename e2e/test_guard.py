@@ -210,19 +210,19 @@ async def test_servers_that_can_not_be_reached_or_trusted(stack, web, ports, tal
     untrusted = Web(stack.dir, server_tls(talkers["other"]))
     web.server.stall = 4.0
     urls = {
-        "u-tls": (f"{untrusted.url}/file/fast.mp4", "TLS with 127.0.0.1"),
-        "u-no-tls": (f"{web.url.replace('http:', 'https:')}/file/fast.mp4", "TLS with 127.0.0.1"),
+        "u-tls": (f"{untrusted.url}/file/fast.mp4", "its certificate is from nobody"),
+        "u-no-tls": (f"{web.url.replace('http:', 'https:')}/file/fast.mp4", "it does not speak TLS there"),
         "u-silent": (f"{web.url}/silent/x", "did not answer within 2s"),
         "u-deaf": (f"https://127.0.0.1:{talkers['deaf-tls'].port}/x", "did not finish TLS within 2s"),
         "u-closed": (f"http://127.0.0.1:{ports['closed']}/x", "refused the connection"),
         "u-name": ("http://no-such-name.invalid/x", "the name no-such-name.invalid has no address"),
         "u-words": (f"http://127.0.0.1:{talkers['moved'].port}/x", "does not speak HTTP"),
-        "c-stranger": ("https://alias.invalid/stranger", "TLS with 127.0.0.1"),
+        "c-stranger": ("https://alias.invalid/stranger", "its certificate is from nobody"),
         "c-deaf": ("https://alias.invalid/deaf", "did not finish TLS within 2s"),
         "c-closed": ("https://alias.invalid/closed", "refused the connection"),
         "c-name": ("https://alias.invalid/nobody", "the name no-such-name.invalid has no address"),
-        "c-silent": ("https://alias.invalid/silent", "RTSP"),
-        "c-words": ("https://alias.invalid/words", "RTSP"),
+        "c-silent": ("https://alias.invalid/silent", "RTSP: nothing came for 2s"),
+        "c-words": ("https://alias.invalid/words", "does not speak RTSP"),
     }
     try:
         await all_fail(stack, {name: url for name, (url, _) in urls.items()}, {name: words for name, (_, words) in urls.items()})

@@ -207,10 +207,27 @@ fn finish(stream: TcpStream, to: &Address, within: Duration) -> Result<Socket, E
                 return Err(Error::Timeout { host: to.authority(), what: "finish TLS", after: within });
             }
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(fault("it hung up".into())),
-            Err(e) => return Err(fault(e.to_string())),
+            Err(e) => return Err(fault(tls_words(&e))),
         }
     }
     Ok(Socket::Tls(Box::new(stream)))
+}
+
+/// What is wrong with a server's TLS, for people.
+fn tls_words(error: &io::Error) -> String {
+    use rustls::CertificateError as Bad;
+    let Some(error) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) else { return error.to_string() };
+    match error {
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS there".into(),
+        rustls::Error::InvalidCertificate(bad) => match bad {
+            Bad::UnknownIssuer | Bad::BadSignature => "its certificate is from nobody that this system trusts".into(),
+            Bad::Expired | Bad::ExpiredContext { .. } => "its certificate has expired".into(),
+            Bad::NotValidYet | Bad::NotValidYetContext { .. } => "its certificate is not valid yet".into(),
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => "its certificate is for another name".into(),
+            other => format!("its certificate is refused ({other})"),
+        },
+        other => other.to_string(),
+    }
 }
 
 /// TLS with the roots that this system trusts. They are read once: it takes some milliseconds.

@@ -212,6 +212,9 @@ fn words(error: &gst::glib::Error, debug: Option<&str>) -> End {
         Some(gst::ResourceError::OpenRead | gst::ResourceError::OpenReadWrite) => {
             End::Lost("RTSP: the server can't be reached".into())
         }
+        Some(gst::ResourceError::Read | gst::ResourceError::Write) => {
+            End::Lost("RTSP: the server hung up, or does not speak RTSP".into())
+        }
         _ => End::Lost(format!("RTSP: {}", error.message())),
     }
 }
