@@ -48,8 +48,8 @@ impl Address {
             "rtsps" => Scheme::Rtsps,
             other => return Err(Error::Scheme(other.chars().take(20).collect())),
         };
-        // SRT may leave its host out: then it listens.
-        if scheme != Scheme::Srt && url.host_str().is_none_or(str::is_empty) {
+        // Without one, what stands in its place would be shown as a path, and it may be a login.
+        if url.host_str().is_none_or(str::is_empty) {
             return Err(Error::Address("it names no host"));
         }
         Ok(Self { url, scheme })
@@ -176,7 +176,8 @@ mod tests {
         for text in ["file:///etc/passwd", "ftp://h/a", "gopher://h", "data:,x", "javascript:1", "rtmp://h/a"] {
             assert!(matches!(Address::parse(text), Err(Error::Scheme(_))), "{text}");
         }
-        for text in ["", "a.mp4", "/a.mp4", "http://", "http://user@"] {
+        for text in ["", "a.mp4", "/a.mp4", "http://", "http://user@", "srt:user:word@host:9000", "srt:/user:word@host"]
+        {
             assert!(matches!(Address::parse(text), Err(Error::Address(_))), "{text}");
         }
         let a = Address::parse("http://h/list.m3u8").unwrap();

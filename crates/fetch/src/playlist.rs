@@ -164,7 +164,10 @@ impl Reader {
                 let seconds = value.trim().parse::<f64>().ok().filter(|s| (0.0..=MAX_SECONDS).contains(s));
                 self.media.target = Duration::from_secs_f64(seconds.unwrap_or(0.0));
             }
-            "EXT-X-MEDIA-SEQUENCE" => self.sequence = value.trim().parse().unwrap_or(0),
+            // Behind a segment it has no meaning (RFC 8216 §4.3.3.2), and would give numbers twice.
+            "EXT-X-MEDIA-SEQUENCE" if self.media.segments.is_empty() => {
+                self.sequence = value.trim().parse().unwrap_or(0);
+            }
             "EXT-X-ENDLIST" => self.media.ended = true,
             "EXT-X-DISCONTINUITY" => self.discontinuity = true,
             "EXT-X-BYTERANGE" => self.range = byte_range(value),
@@ -324,6 +327,12 @@ mod tests {
         let key = s[2].key.as_ref().unwrap();
         assert_eq!((key.uri.as_str(), key.iv.unwrap()[15]), ("k?a=1,b", 15));
         assert_eq!(s[3].key, None);
+    }
+
+    #[test]
+    fn numbers_rise_whatever_is_said_later() {
+        let list = media("#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:9\n#EXTINF:3,\na\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:3,\nb\n");
+        assert_eq!(list.segments.iter().map(|s| s.sequence).collect::<Vec<_>>(), [9, 10]);
     }
 
     #[test]
