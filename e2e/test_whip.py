@@ -12,7 +12,7 @@ from livekit.protocol import ingress as pb
 from conftest import run
 from rig import Stack, Viewer
 from rig.browser import Browser, chromium
-from rig.whip import FRAGMENT, SDP, FfmpegWhip, Whip, ask
+from rig.whip import FRAGMENT, SDP, FfmpegWhip, GstWhip, Whip, ask
 
 WHIP = pb.IngressInput.WHIP_INPUT
 HERE = Path(__file__).parent
@@ -80,6 +80,20 @@ async def test_ffmpegs_muxer(stack, ended):
         await viewer.wait_size(320, 180)
         await viewer.wait_sound()
         await stack.wait_state(info.ingress_id, "PUBLISHING")
+        client.signal(2)
+        await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+@pytest.mark.parametrize("codec,transport", [("H264", "udp"), ("VP8", "tcp")])
+async def test_gstreamers_webrtcbin(stack, ended, codec, transport):
+    """It has an RSA certificate and sends its handshake in small pieces; and it is a foreign client of ICE over TCP."""
+    info = await create(stack, f"gst-{transport}")
+    async with Viewer(stack, f"gst-{transport}") as viewer:
+        client = ended(GstWhip(stack, stack.whip_url, info.stream_key, codec, transport, name=f"gst-{transport}"))
+        await viewer.wait_size(320, 240)
+        await viewer.wait_sound()
+        state = await stack.wait_state(info.ingress_id, "PUBLISHING")
+        assert codec.lower() in state.video.mime_type.lower()
         client.signal(2)
         await stack.wait_state(info.ingress_id, "INACTIVE")
 

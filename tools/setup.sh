@@ -53,6 +53,7 @@ missing_packages() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || printf '%s\n' python3 python3-venv
   pkg-config --exists "gstreamer-1.0 >= $GST_MIN" 2>/dev/null || echo libgstreamer1.0-dev
   pkg-config --exists "gstreamer-app-1.0 >= $GST_MIN" 2>/dev/null || echo libgstreamer-plugins-base1.0-dev
+  pkg-config --exists "openssl >= 3.0" 2>/dev/null || echo libssl-dev # DTLS of those who push over WHIP
   have gst-inspect-1.0 || echo gstreamer1.0-tools
   { gst_element opusenc && gst_element videoscale; } || echo gstreamer1.0-plugins-base
   { gst_element vp8enc && gst_element flvdemux && gst_element rtspsrc; } || echo gstreamer1.0-plugins-good
@@ -63,6 +64,10 @@ missing_packages() {
   # An RTSP server for the tests, by the system's own Python.
   /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
     printf '%s\n' python3-gi gir1.2-gst-rtsp-server-1.0
+  # And a WHIP client on its webrtcbin.
+  /usr/bin/python3 -c 'import gi; gi.require_version("GstWebRTC", "1.0")' 2>/dev/null ||
+    printf '%s\n' python3-gi gir1.2-gst-plugins-bad-1.0
+  gst_element nicesrc || echo gstreamer1.0-nice
 }
 
 setup_system() {

@@ -33,6 +33,7 @@ OUTSIDE = {"fuzz", "e2e"}
 # Libraries that are the business of one room alone; a trailing * stands for any ending.
 ALONE = {
     "str0m*": "rtc",
+    "openssl*": "rtc",
     "redis": "psrpc",
     "gstreamer*": "transcoder",
     "tokio-tungstenite": "publish",

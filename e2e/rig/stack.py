@@ -143,6 +143,7 @@ prometheus_port: {p["prometheus"]}
 logging: {{level: info, json: true}}
 rtc_config:
   udp_port: {p["whip_udp"]}
+  tcp_port: {p["whip_udp"]}
   use_external_ip: false
   enable_loopback_candidate: true
   node_ip: 127.0.0.1

@@ -5,6 +5,7 @@ import fractions
 import http.client
 import time
 from collections import namedtuple
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aioice.ice
@@ -139,5 +140,15 @@ class FfmpegWhip(Program):
     def __init__(self, stack, url, key, name="ffmpeg-whip", size=(320, 180), fps=15):
         media = [*picture_input(*size, fps), *sound_input(), *h264(fps, "500k"), "-profile:v", "baseline", "-c:a", "libopus"]
         command = [ffmpeg9(), *QUIET[1:], *media, "-f", "whip", "-authorization", key, url]
+        super().__init__(name, command, stack.dir / f"{name}.log")
+        stack.programs.append(self)
+
+
+class GstWhip(Program):
+    """GStreamer's webrtcbin pushing a picture of 320x240 and a tone until it is ended; see gst_whip.py."""
+
+    def __init__(self, stack, url, key, codec="H264", transport="udp", name="gst-whip"):
+        script = Path(__file__).with_name("gst_whip.py")
+        command = ["/usr/bin/python3", script, url, key, codec, transport]
         super().__init__(name, command, stack.dir / f"{name}.log")
         stack.programs.append(self)

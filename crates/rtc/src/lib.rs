@@ -13,6 +13,7 @@
 
 mod address;
 mod clock;
+mod dtls;
 mod endpoint;
 mod engine;
 mod error;

@@ -32,6 +32,8 @@ const SILENCE: Duration = Duration::from_secs(8);
 const CONNECT: Duration = Duration::from_secs(10);
 /// Between two requests for the same key picture: a round trip around the world, and time to encode it.
 const KEY_EVERY: Duration = Duration::from_millis(300);
+/// Datagrams of a handshake kept until ICE is done: a first flight in small pieces.
+const MAX_EARLY: usize = 8;
 /// Events kept for whoever polls: media is taken at once, so more means that nobody does.
 const MAX_EVENTS: usize = 512;
 
@@ -49,6 +51,9 @@ pub(crate) struct Receiver {
     began: Instant,
     heard: Instant,
     connected: bool,
+    /// ICE has found a way since anybody looked.
+    ice_up: bool,
+    early: Vec<(Transport, SocketAddr, SocketAddr, Vec<u8>)>,
     over: bool,
     /// Streams are named by it and their SSRC.
     name: u32,
@@ -95,6 +100,8 @@ impl Receiver {
             began: now,
             heard: now,
             connected: false,
+            ice_up: false,
+            early: Vec::new(),
             over: false,
             name: rand::random(),
             offer,
@@ -192,13 +199,34 @@ impl Receiver {
         let Ok(receive) = Receive::new(proto, from, to, data) else { return false };
         let input = Input::Receive(now, receive);
         if !self.rtc.accepts(&input) {
+            self.keep_early(transport, from, to, data);
             return false;
         }
         self.heard = now;
         if let Err(e) = self.rtc.handle_input(input) {
             tracing::debug!(%from, error = %e, "a datagram that the engine refuses");
+            if !self.connected && is_dtls(data) {
+                self.end(Received::Lost(no_keys()));
+            }
         }
         true
+    }
+
+    /// Keeps what begins the handshake before ICE has come to an end on our side: its sender would wait a second before it says
+    /// it again.
+    fn keep_early(&mut self, transport: Transport, from: SocketAddr, to: SocketAddr, data: &[u8]) {
+        if !self.connected && is_dtls(data) && self.early.len() < MAX_EARLY {
+            self.early.push((transport, from, to, data.to_vec()));
+        }
+    }
+
+    /// Takes what came early, now that ICE knows where it comes from.
+    fn take_early(&mut self, now: Instant) {
+        if std::mem::take(&mut self.ice_up) {
+            for (transport, from, to, data) in std::mem::take(&mut self.early) {
+                self.receive(transport, from, to, &data, now);
+            }
+        }
     }
 
     /// Lets time pass. Call it once [`Receiver::deadline`] is reached.
@@ -212,6 +240,7 @@ impl Receiver {
             self.end(Received::Lost(vanished()));
         }
         self.settle(now);
+        self.take_early(now);
         self.ask_for_keys(now);
         self.rtc.handle_input(Input::Timeout(now)).map_err(|e| Error::Engine(e.into()))
     }
@@ -284,6 +313,9 @@ impl Receiver {
             str0m::Event::Connected => {
                 self.connected = true;
                 self.events.push_back(Received::Connected);
+            }
+            str0m::Event::IceConnectionStateChange(IceConnectionState::Connected | IceConnectionState::Completed) => {
+                self.ice_up = true;
             }
             str0m::Event::IceConnectionStateChange(IceConnectionState::Disconnected) if !self.connected => {
                 tracing::debug!("no way to the sender so far");
@@ -447,6 +479,17 @@ fn no_way() -> Fault {
         CONNECT.as_secs()
     );
     Fault::passing(Blame::Source, text)
+}
+
+fn no_keys() -> Fault {
+    let text =
+        "the WHIP client and this server found no encryption in common (DTLS); its certificate may not be the offer's";
+    Fault::passing(Blame::Source, text)
+}
+
+/// RFC 7983 §7.
+fn is_dtls(data: &[u8]) -> bool {
+    data.first().is_some_and(|b| (20..=63).contains(b))
 }
 
 fn vanished() -> Fault {

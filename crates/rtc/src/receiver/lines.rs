@@ -2,6 +2,7 @@
 
 use crate::Delivery;
 use crate::clock::Ticks;
+use crate::dtls;
 use crate::engine::codec_name;
 use crate::inspect::Inspector;
 use crate::offer::{Common, Offer};
@@ -132,6 +133,7 @@ impl Lines {
 /// The engine's settings: exactly what was chosen of the offer, by the offer's own numbers.
 pub(super) fn config(offer: &Offer, delivery: Delivery, ice_lite: bool) -> RtcConfig {
     let mut rtc = RtcConfig::new()
+        .set_crypto_provider(dtls::provider())
         .set_rtp_mode(delivery == Delivery::Packets)
         .set_ice_lite(ice_lite)
         .clear_codecs()

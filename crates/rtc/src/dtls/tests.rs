@@ -1,0 +1,180 @@
+//! Handshakes of two of these, over a wire that a test owns.
+
+use super::*;
+
+/// Two ends, client and server, and what came out of each.
+struct Pair {
+    ends: [Box<dyn DtlsInstance>; 2],
+    now: Instant,
+    seen: [Vec<String>; 2],
+    keys: [Option<Vec<u8>>; 2],
+}
+
+impl Pair {
+    fn new(mtu: usize) -> Self {
+        let now = Instant::now();
+        let end = |active| {
+            let cert = OpenSsl.generate_certificate().unwrap();
+            let mut end = OpenSsl.new_dtls(&cert, now, DtlsVersion::Dtls12, Some(mtu)).unwrap();
+            end.set_active(active);
+            end.handle_timeout(now).unwrap();
+            end
+        };
+        let mut ends = [end(true), end(false)];
+        ends[0].handle_packet(&[]).unwrap();
+        Self { ends, now, seen: Default::default(), keys: Default::default() }
+    }
+
+    /// What this end has to say; events are noted.
+    fn poll(&mut self, side: usize) -> Vec<Vec<u8>> {
+        let (mut packets, mut buffer) = (Vec::new(), vec![0; 2000]);
+        loop {
+            match self.ends[side].poll_output(&mut buffer) {
+                DtlsOutput::Packet(p) => packets.push(p.to_vec()),
+                DtlsOutput::Timeout(_) => return packets,
+                DtlsOutput::KeyingMaterial(keys, _) => self.keys[side] = Some(keys.to_vec()),
+                DtlsOutput::Connected => self.seen[side].push("connected".into()),
+                DtlsOutput::CloseNotify => self.seen[side].push("closed".into()),
+                DtlsOutput::PeerCert(_) => self.seen[side].push("certificate".into()),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Carries everything back and forth until nobody says any more; `lost` tells which datagrams don't arrive.
+    fn carry(&mut self, mut lost: impl FnMut(usize, &[u8]) -> bool) {
+        loop {
+            let mut quiet = true;
+            for side in [0, 1] {
+                for packet in self.poll(side) {
+                    quiet = false;
+                    if !lost(side, &packet) {
+                        self.ends[1 - side].handle_packet(&packet).unwrap();
+                    }
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.ends.iter_mut().for_each(|e| e.handle_timeout(self.now).unwrap());
+    }
+
+    fn assert_up(&self) {
+        assert!(self.keys[0].is_some() && self.keys[0] == self.keys[1], "both have the same keys");
+        assert_eq!(self.seen, [["connected", "certificate"]; 2]);
+    }
+}
+
+#[test]
+fn a_handshake_gives_both_sides_the_same_keys_and_ends_with_a_goodbye() {
+    let mut pair = Pair::new(1150);
+    pair.carry(|_, _| false);
+    pair.assert_up();
+    pair.ends[1].close().unwrap();
+    pair.carry(|_, _| false);
+    assert_eq!(pair.seen[0].last().unwrap(), "closed");
+    assert!(pair.ends.iter().all(|e| e.is_closed()));
+}
+
+#[test]
+fn small_pieces_are_put_together() {
+    let mut pair = Pair::new(256);
+    let mut longest = 0;
+    pair.carry(|_, p| {
+        longest = longest.max(p.len());
+        false
+    });
+    pair.assert_up();
+    assert!(longest <= 256, "{longest}");
+}
+
+#[test]
+fn what_is_lost_comes_again() {
+    // Whichever datagram is the one that gets lost.
+    for victim in 0..12 {
+        let (mut pair, mut count) = (Pair::new(600), 0);
+        for _ in 0..5 {
+            pair.carry(|_, _| {
+                count += 1;
+                count == victim + 1
+            });
+            pair.pass(RESEND * 4);
+        }
+        pair.assert_up();
+    }
+}
+
+#[test]
+fn a_hello_that_comes_again_is_answered_at_once() {
+    let mut pair = Pair::new(1150);
+    let hello = pair.poll(0);
+    pair.ends[1].handle_packet(&hello[0]).unwrap();
+    let answer = pair.poll(1);
+    assert!(!answer.is_empty());
+    assert!(begins_hello(&hello[0]) && !begins_hello(&answer[0]));
+    pair.ends[1].handle_packet(&hello[0]).unwrap();
+    assert_eq!(pair.poll(1), answer, "the whole flight, no time has passed");
+}
+
+#[test]
+fn junk_neither_panics_nor_ends_an_open_session() {
+    let mut pair = Pair::new(1150);
+    let junk: [&[u8]; 6] = [
+        &[22],
+        &[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 9, 255, 255],
+        &[20, 254, 253, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 1],
+        &[21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40],
+        &[23, 254, 253, 0, 1, 0, 0, 0, 0, 0, 9, 0, 3, 1, 2, 3],
+        &[63; 1400],
+    ];
+    pair.carry(|_, _| false);
+    for data in junk {
+        assert_eq!(pair.ends[1].handle_packet(data), Ok(()), "{data:?}");
+        pair.poll(1);
+    }
+    pair.ends[0].close().unwrap();
+    pair.carry(|_, _| false);
+    assert_eq!(pair.seen[1].last().unwrap(), "closed", "it still reads what is genuine");
+    // During a handshake it may cost the handshake, no more.
+    for data in junk {
+        let mut pair = Pair::new(1150);
+        let hello = pair.poll(0);
+        pair.ends[1].handle_packet(&hello[0]).unwrap();
+        let _ = pair.ends[1].handle_packet(data);
+        pair.poll(1);
+    }
+}
+
+proptest::proptest! {
+    /// Any records, in a handshake and after it: no panic, and once it is up no end.
+    #[test]
+    fn any_records_are_looked_at(
+        kind in 20u8..26, epoch in 0u8..3, number: u8, body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80), up: bool,
+    ) {
+        let mut pair = Pair::new(1150);
+        if up {
+            pair.carry(|_, _| false);
+        }
+        let mut packet = vec![kind, 254, 253, 0, epoch, 0, 0, 0, 0, 0, number, 0, body.len() as u8];
+        packet.extend(body);
+        let outcome = pair.ends[1].handle_packet(&packet);
+        proptest::prop_assert!(!up || outcome.is_ok());
+        pair.poll(1);
+    }
+}
+
+#[test]
+fn it_gives_up_sending_again() {
+    let mut pair = Pair::new(1150);
+    let mut sent = 0;
+    for _ in 0..40 {
+        sent += pair.poll(0).len();
+        pair.pass(Duration::from_secs(1));
+    }
+    assert_eq!(sent, 1 + MAX_RESENDS as usize);
+}
