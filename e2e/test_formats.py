@@ -153,6 +153,18 @@ async def test_ten_bits_and_high_dynamic_range(stack, web, names):
     await at_once(*(one(name) for name in names))
 
 
+async def test_a_phone_held_upright_films_in_hlg(stack, web):
+    """Ten bits, HLG and lying on its side: turned first, then mapped."""
+    f = FLAT["hlg.mov"]
+    flat(stack, "lying-hlg.mov", f.codes, *f.coding)
+    turn = ["-i", str(stack.dir / "lying-hlg.mov"), "-c", "copy", "-metadata:s:v:0", "rotate=90", str(stack.dir / "upright-hlg.mov")]
+    subprocess.run([*QUIET, "-y", *turn], check=True, timeout=60)
+    url = f"{web.url}/file/upright-hlg.mov"
+    _, _, viewer = await plays(stack, "upright-hlg", url, f.video, None, size=(180, 320), viewer=Looker)
+    seen = {viewer.colour(0.5, 0.25), viewer.colour(0.5, 0.75)}
+    assert all(any(near(s, wanted) for s in seen) for wanted in (f.left, f.right)), seen
+
+
 def combing(luma):
     """How much more a row differs from the next than from the one after that: far above 1 where fields of two moments are woven."""
     next_row = np.abs(luma[:-2] - luma[1:-1]).mean()
