@@ -20,6 +20,7 @@ import zipfile
 from fractions import Fraction
 from pathlib import Path
 
+import bench_url
 from rig import Push, Source, Stack, Viewer
 from rig.lips import Ears, flashing
 from rig.processes import own_pss, usage
@@ -229,6 +230,24 @@ async def crowd(count, seconds):
         stack.stop()
 
 
+def pulled(show, a, parts):
+    """What is measured of URLs: all but the longest, or the `parts` that are named."""
+    sources = parts - {"lips", "length", "cpu", "memory", "life"}
+    if not parts or sources or "lips" in parts:
+        asyncio.run(bench_url.lips(show, round(a.seconds), sources))
+    if not parts or "length" in parts:
+        asyncio.run(bench_url.length(show, 60))
+    if not parts or "cpu" in parts:
+        clip = a.clip or film()
+        show("codec floor", floor(clip))
+        show("density", asyncio.run(density(clip, 1, 1, a.seconds, 0)))
+        show("url density", asyncio.run(bench_url.cpu(clip, a.seconds, WARM_UP)))
+    if not parts or "memory" in parts:
+        asyncio.run(bench_url.memory(show, 12))
+    if "life" in parts:
+        asyncio.run(bench_url.life(show, 180))
+
+
 def main():
     p = argparse.ArgumentParser(prog="./x bench", description=__doc__.splitlines()[0])
     p.add_argument("--seconds", type=float, default=20, help="how long each figure is measured (default 20)")
@@ -236,6 +255,9 @@ def main():
     p.add_argument("--long", type=float, default=0, metavar="MINUTES",
                    help="nothing but flash and beep at 29.97 fps and 44.1 kHz for so long")
     p.add_argument("--crowd", type=int, default=0, metavar="CONNECTIONS", help="nothing but what so many idle RTMP connections cost")
+    p.add_argument("--url", nargs="*", metavar="PART",
+                   help="only URLs that are pulled, or of these only: lips, length, cpu, memory, life (3 minutes), or names of sources "
+                   "(mp4, mkv, ts, webm, hls, hls4, srt, rtsp, live-hls)")
     p.add_argument("--clip", type=Path, help="a film of your own instead of the one that is fetched")
     a = p.parse_args()
 
@@ -247,6 +269,8 @@ def main():
         return
     if a.crowd:
         show("crowd", asyncio.run(crowd(a.crowd, a.seconds)))
+    if a.url is not None:
+        pulled(show, a, set(a.url))
         return
     clip = a.clip or film()
 
@@ -259,6 +283,7 @@ def main():
     for sessions, viewers in ((1, 0), (1, 1), (a.sessions, 1)):
         show("density", asyncio.run(density(clip, sessions, viewers, a.seconds, nothing["pss_mib"])))
     show("crowd", asyncio.run(crowd(CROWD, a.seconds)))
+    pulled(show, a, {"lips"})
 
 
 if __name__ == "__main__":

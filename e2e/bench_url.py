@@ -1,146 +1,226 @@
-#!/usr/bin/env python3
-"""What pulling a URL costs and how soon it shows: first picture, length, sound against picture, memory. Prints one line for each.
-
-    INGRESS_BIN=… LIVEKIT_SERVER=… python e2e/bench_url.py [first] [length] [memory]
-"""
+"""What `./x bench --url` measures of URLs that are pulled: first picture, sound against picture, delay, length, CPU and memory."""
 
 import asyncio
 import statistics
 import subprocess
-import sys
 import time
+from contextlib import asynccontextmanager, contextmanager
+from fractions import Fraction
+from pathlib import Path
 
-import numpy as np
-from livekit import rtc
 from livekit.protocol import ingress as pb
 
-from rig import Stack, Viewer, free_ports
-from rig.media import QUIET
-from rig.processes import Program, usage
+from rig import Source, Stack, free_ports
+from rig.lips import PERIOD, Ears, beeps, flashing_clip
+from rig.media import QUIET, h264
+from rig.picture import BITS
+from rig.processes import Program, usage, wait_for
 from rig.web import Web
 
 URL = pb.IngressInput.URL_INPUT
-# White for a tenth of a second at each full second, and a beep with it.
-FLASH = "color=black:size=1280x720:rate=30,drawbox=color=white:t=fill:enable='lt(mod(t,1),0.1)'"
-BEEP = "sine=frequency=1000:sample_rate=48000,volume=4,volume='if(lt(mod(t,1),0.1),1,0)':eval=frame"
+FPS = Fraction(30)
+SERVER = Path(__file__).parent / "rig" / "rtsp_server.py"
+PYTHON = "/usr/bin/python3"  # the one that GStreamer's bindings are for
+B_FRAMES = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "60", "-bf", "2", "-b:v", "3M"]
+VP9 = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "60", "-b:v", "3M"]
+AAC, OPUS = ["-c:a", "aac", "-b:a", "128k"], ["-c:a", "libopus", "-b:a", "96k"]
+# Files by what they are called here: pictures, sound and container.
+FILES = {
+    "flash.mp4": (B_FRAMES, AAC, ["-movflags", "+faststart", "-f", "mp4"]),
+    "flash.mkv": (B_FRAMES, AAC, ["-f", "matroska"]),
+    "flash.ts": (B_FRAMES, AAC, ["-f", "mpegts"]),
+    "flash.webm": (VP9, OPUS, ["-f", "webm"]),
+    "hls/list.m3u8": (B_FRAMES, AAC, ["-f", "hls", "-hls_time", "2", "-hls_list_size", "0"]),
+    "hls4/list.m3u8": (B_FRAMES, AAC, ["-f", "hls", "-hls_time", "2", "-hls_list_size", "0", "-hls_segment_type", "fmp4"]),
+}
+SIZE = (1280, 720)
+# Seconds of segments of live HLS, and the time from a picture to a viewer: three of them, and what it takes to write one.
+SEGMENT = 1
 
 
-class Flashes(Viewer):
-    """Notes when flashes and beeps begin."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.flashes, self.beeps = [], []
-
-    async def _watch(self, track):
-        before = True
-        async for event in rtc.VideoStream(track, format=rtc.VideoBufferType.I420):
-            frame, now = event.frame, time.monotonic()
-            bright = float(np.frombuffer(frame.data, np.uint8, frame.width * frame.height).mean()) > 128
-            self.frames.append((now, None, frame.width, frame.height))
-            if bright and not before:
-                self.flashes.append(now)
-            before = bright
-
-    async def _listen(self, track):
-        before = True
-        async for event in rtc.AudioStream(track):
-            samples = np.frombuffer(event.frame.data, np.int16).astype(np.float32)
-            loud = float(np.sqrt((samples * samples).mean())) > 500
-            self.levels.append((time.monotonic(), 0.0))
-            if loud and not before:
-                self.beeps.append(time.monotonic())
-            before = loud
-
-    def skew(self):
-        """Milliseconds by which beeps come after their flashes: the median and the largest distance from it."""
-        pairs = [1000 * (min(self.beeps, key=lambda b: abs(b - f)) - f) for f in self.flashes] if self.beeps else []
-        pairs = [p for p in pairs if abs(p) < 450]
-        if not pairs:
-            return "no pairs"
-        middle = statistics.median(pairs)
-        return f"sound {middle:+.0f} ms after the picture (of {len(pairs)}, within {max(abs(p - middle) for p in pairs):.0f} ms of that)"
-
-
-def media(stack, name, seconds, *options):
+def clip(stack, name, seconds):
+    """A file of numbered pictures with a beep each second; made once."""
     path = stack.dir / name
-    path.parent.mkdir(exist_ok=True)
-    command = [*QUIET, "-y", "-f", "lavfi", "-i", FLASH, "-f", "lavfi", "-i", BEEP]
-    command += ["-t", str(seconds), "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "60", "-bf", "2", "-c:a", "aac", *options, str(path)]
-    subprocess.run(command, check=True)
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        coding, sound, muxer = FILES[name]
+        flashing_clip(path, seconds, size=SIZE, coding=coding, sound=sound, muxer=muxer)
     return name
 
 
-async def once(stack, room, url, seconds):
-    async with Flashes(stack, room) as viewer:
-        begun = time.monotonic()
-        await stack.create(room, input_type=URL, url=url)
-        answered = time.monotonic() - begun
-        await viewer.wait("picture", lambda v: v.frames)
-        first = viewer.frames[0][0] - begun
-        await asyncio.sleep(seconds)
-        return f"answered {answered:.2f} s, first picture {first:.2f} s, {viewer.skew()}"
+class Clock:
+    """When each number of the RTSP server's was made."""
+
+    def get(self, number):
+        modulus = (1 << BITS) / FPS
+        now = time.monotonic()
+        return float(number / FPS + int((now - float(number / FPS)) // float(modulus)) * modulus)
 
 
-async def first(stack, web):
-    media(stack, "flash.mp4", 15, "-movflags", "+faststart")
-    media(stack, "flash/list.m3u8", 20, "-f", "hls", "-hls_time", "2", "-hls_list_size", "0")
-    for attempt in range(3):
-        print("mp4 ", await once(stack, f"mp4-{attempt}", f"{web.url}/file/flash.mp4", 8), flush=True)
-        print("hls ", await once(stack, f"hls-{attempt}", f"{web.url}/file/flash/list.m3u8", 8), flush=True)
-        [port] = free_ports(1)
-        sender = Program("srt", [
-            *QUIET, "-re", "-f", "lavfi", "-i", FLASH, "-re", "-f", "lavfi", "-i", BEEP, "-c:v", "libx264", "-preset", "ultrafast",
-            "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "30", "-c:a", "aac", "-f", "mpegts", f"srt://127.0.0.1:{port}?mode=listener",
-        ], stack.dir / "srt.log")
-        await asyncio.sleep(1)
-        print("srt ", await once(stack, f"srt-{attempt}", f"srt://127.0.0.1:{port}?latency=120", 8), flush=True)
-        sender.kill()
+@asynccontextmanager
+async def srt(stack, *options):
+    """`options` are those of the container. As it comes, ffmpeg lets sound wait until 3 kB or 350 ms of it fill a packet."""
+    [port] = free_ports(1)
+    # Its own latency (microseconds to ffmpeg) is the smaller part of what is agreed on.
+    source = Source(
+        f"srt://127.0.0.1:{port}?mode=listener&latency=20000", stack.dir / "srt.log", size=SIZE, fps=FPS,
+        tone=beeps(FPS, 48000), muxer=[*options, "-f", "mpegts"], coding=h264(FPS),
+    ).start()
+    await asyncio.sleep(1)
+    yield f"srt://127.0.0.1:{port}?latency=120", source.sent
+    await source.stop()
 
 
-async def length(stack, web):
-    media(stack, "minute.mp4", 60, "-movflags", "+faststart")
-    async with Flashes(stack, "minute") as viewer:
-        info = await stack.create("minute", input_type=URL, url=f"{web.url}/file/minute.mp4")
-        state = await stack.wait_state(info.ingress_id, "COMPLETE", 90)
-        shown = viewer.frames[-1][0] - viewer.frames[0][0]
-    print(f"60 s: {(state.ended_at - state.started_at) / 1e9:.2f} s from admission to COMPLETE, {shown:.2f} s shown, {viewer.skew()}", flush=True)
+@asynccontextmanager
+async def rtsp(stack):
+    yield "https://alias.invalid/timed", Clock()
 
 
-async def memory(stack, web):
-    media(stack, "flash.mp4", 15, "-movflags", "+faststart")
-    large = stack.dir / "large.mkv"
-    noise = ["-f", "lavfi", "-i", "nullsrc=size=640x360:rate=30,geq=random(1)*255:128:128", "-t", "4", "-c:v", "rawvideo", "-pix_fmt", "yuv420p"]
-    subprocess.run([*QUIET, "-y", *noise, "-f", "rawvideo", str(stack.dir / "noise.yuv")], check=True)
-    encode = ["-c:v", "libx264", "-preset", "ultrafast", "-b:v", "40M", "-minrate", "40M", "-maxrate", "40M", "-bufsize", "10M", "-g", "30"]
-    loop = ["-stream_loop", "-1", "-f", "rawvideo", "-s", "640x360", "-r", "30", "-pix_fmt", "yuv420p", "-i", str(stack.dir / "noise.yuv")]
-    part = stack.dir / "part.mkv"
-    subprocess.run([*QUIET, "-y", *loop, *encode, "-t", "8", str(part)], check=True)
-    subprocess.run([*QUIET, "-y", "-stream_loop", str((2 << 30) // part.stat().st_size + 1), "-i", str(part), "-c", "copy", str(large)], check=True)
-    for name, url in [("idle", None), ("small", "flash.mp4"), (f"{large.stat().st_size >> 20} MiB", "large.mkv")]:
-        seen = []
-        async with Viewer(stack, f"m-{name}") as viewer:
-            if url:
-                info = await stack.create(f"m-{name}", input_type=URL, url=f"{web.url}/file/{url}")
-                await viewer.wait("picture", lambda v: v.frames)
-            for _ in range(12):
-                await asyncio.sleep(1)
-                seen.append(usage(stack.ingress.pid)["pss"])
-        if url:
-            async with stack.api() as lk:
-                await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
-        print(f"memory, {name}: {seen[2]:.0f} MiB after 3 s, {seen[-1]:.0f} MiB after 12 s, {max(seen):.0f} MiB at the most", flush=True)
+@asynccontextmanager
+async def live_hls(stack, web):
+    directory = stack.dir / f"live{time.monotonic_ns()}"
+    directory.mkdir()
+    # A key frame in each segment.
+    coding = [*h264(FPS)]
+    coding[coding.index("-g") + 1] = str(int(FPS * SEGMENT))
+    source = Source(
+        str(directory / "list.m3u8"), stack.dir / "hls.log", size=SIZE, fps=FPS, tone=beeps(FPS, 48000), coding=coding,
+        muxer=["-f", "hls", "-hls_time", str(SEGMENT), "-hls_list_size", "6", "-hls_flags", "delete_segments"],
+    ).start()
+    listed = directory / "list.m3u8"
+    await asyncio.to_thread(wait_for, "a playlist of six", 30, lambda: listed.exists() and listed.read_text().count("#EXTINF") >= 6)
+    yield f"{web.url}/file/{directory.name}/list.m3u8", source.sent
+    await source.stop()
 
 
-async def main():
-    stack = Stack().start()
+@asynccontextmanager
+async def rtmp(stack):
+    yield None, {}
+
+
+@contextmanager
+def running():
+    [port] = free_ports(1)
+    stack = Stack(ingress_yaml=f'url_aliases: {{timed: "rtsp://127.0.0.1:{port}/timed"}}\n', patient=False)
     web = Web(stack.dir)
     try:
-        for part in sys.argv[1:] or ["first", "length", "memory"]:
-            await globals()[part](stack, web)
+        stack.start()
+        stack.program("rtsp", [PYTHON, SERVER, port]).wait_port(port)
+        yield stack, web
     finally:
         web.close()
         stack.stop()
 
 
-asyncio.run(main())
+def spread(values):
+    """Least, median, 95th percentile and most of some milliseconds."""
+    if not values:
+        return None
+    values = sorted(values)
+    return dict(least=round(values[0]), p50=round(statistics.median(values)), p95=round(values[len(values) * 95 // 100]), most=round(values[-1]))
+
+
+async def watched(stack, name, url, sent, seconds, warm_up):
+    """Pulls `url` and watches it for so long, after `warm_up`."""
+    async with Ears(stack, name) as viewer:
+        begin = time.monotonic()
+        info = await stack.create(name, input_type=URL, url=url)
+        answered = time.monotonic() - begin
+        await viewer.wait("picture", lambda v: v.frames)
+        first = viewer.frames[0].at - begin
+        await asyncio.sleep(warm_up)
+        since = time.monotonic()
+        await asyncio.sleep(seconds)
+        apart = [o.sound_after_picture_ms for o in viewer.offsets(FPS, since)]
+        late = [1000 * (f.at - made) for f in viewer.frames if f.at >= since and f.number is not None and (made := sent.get(f.number))]
+        frames = [f for f in viewer.frames if f.at > since]
+        gap = max((1000 * (b.at - a.at) for a, b in zip(frames, frames[1:])), default=0)
+        async with stack.api() as lk:
+            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+    found = dict(answered_s=round(answered, 2), first_picture_s=round(first, 2), beeps=len(apart), sound_after_picture_ms=spread(apart), longest_gap_ms=round(gap))
+    if late:
+        found["delay_ms"] = spread(late)
+    return found
+
+
+async def lips(show, seconds, kinds=()):
+    """Each kind of source: first picture, sound against picture and, of those that are live, delay."""
+    warm_up = 8
+    with running() as (stack, web):
+        for name in FILES:
+            if not kinds or name.split("/")[0].removeprefix("flash.") in kinds:
+                clip(stack, name, seconds + warm_up + 2)
+                show(f"url {name}", await watched(stack, name.split("/")[0], f"{web.url}/file/{name}", {}, seconds, warm_up))
+        lines = {"srt": srt(stack, "-pes_payload_size", "0"), "srt-clumps": srt(stack), "rtsp": rtsp(stack), "live-hls": live_hls(stack, web)}
+        for name, line in lines.items():
+            if not kinds or name in kinds:
+                async with line as (url, sent):
+                    show(f"url {name}", await watched(stack, name, url, sent, seconds, warm_up))
+
+
+async def length(show, seconds):
+    """A minute's file, from admission to its end."""
+    with running() as (stack, web):
+        clip(stack, "flash.mp4", 60)
+        async with Ears(stack, "minute") as viewer:
+            info = await stack.create("minute", input_type=URL, url=f"{web.url}/file/flash.mp4")
+            state = await stack.wait_state(info.ingress_id, "COMPLETE", 90)
+            shown = viewer.frames[-1].at - viewer.frames[0].at
+    show("url length", dict(file_s=60, complete_after_s=round((state.ended_at - state.started_at) / 1e9, 2), shown_s=round(shown, 2)))
+
+
+def large(stack):
+    """More than 2 GiB that play: eight seconds of noise, over and over."""
+    noise = ["-f", "lavfi", "-i", "nullsrc=size=640x360:rate=30,geq=random(1)*255:128:128", "-t", "4"]
+    part, whole, raw = stack.dir / "part.mkv", stack.dir / "large.mkv", stack.dir / "noise.yuv"
+    subprocess.run([*QUIET, "-y", *noise, "-pix_fmt", "yuv420p", "-f", "rawvideo", str(raw)], check=True)
+    encode = ["-c:v", "libx264", "-preset", "ultrafast", "-b:v", "40M", "-minrate", "40M", "-maxrate", "40M", "-bufsize", "10M", "-g", "30"]
+    loop = ["-stream_loop", "-1", "-f", "rawvideo", "-s", "640x360", "-r", "30", "-pix_fmt", "yuv420p", "-i", str(raw)]
+    subprocess.run([*QUIET, "-y", *loop, *encode, "-t", "8", str(part)], check=True)
+    subprocess.run([*QUIET, "-y", "-stream_loop", str((2 << 30) // part.stat().st_size + 1), "-i", str(part), "-c", "copy", str(whole)], check=True)
+    return whole
+
+
+async def memory(show, seconds):
+    """A small file and one of 2 GiB, each watched for so long."""
+    with running() as (stack, web):
+        clip(stack, "flash.mp4", 15)
+        show("url memory, idle", dict(pss_mib=round(usage(stack.ingress.pid)["pss"])))
+        for name in ("flash.mp4", large(stack).name):
+            seen = await grows(stack, name.replace(".", "-"), f"{web.url}/file/{name}", 12)
+            show(f"url memory, {(stack.dir / name).stat().st_size >> 20} MiB", seen)
+
+
+async def life(show, seconds):
+    """Memory and lips of a pull that lasts for so long, by tenths."""
+    with running() as (stack, web):
+        clip(stack, "flash.mp4", seconds + 5)
+        show("url life", await grows(stack, "life", f"{web.url}/file/flash.mp4", seconds))
+
+
+async def grows(stack, name, url, seconds):
+    async with Ears(stack, name) as viewer:
+        info = await stack.create(name, input_type=URL, url=url)
+        await viewer.wait("picture", lambda v: v.frames)
+        start, seen = time.monotonic(), []
+        while time.monotonic() < start + seconds:
+            await asyncio.sleep(min(10.0, seconds / 10))
+            seen.append(round(usage(stack.ingress.pid)["pss"]))
+        apart = [o.sound_after_picture_ms for o in viewer.offsets(FPS, start + seconds / 10)]
+        async with stack.api() as lk:
+            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+    return dict(seconds=seconds, pss_mib=seen, sound_after_picture_ms=spread(apart))
+
+
+async def cpu(film, seconds, warm_up):
+    """Cores of a pulled film with one viewer, as `density` in bench.py has them for RTMP."""
+    with running() as (stack, web):
+        (stack.dir / "film.mp4").symlink_to(film)
+        async with Ears(stack, "film") as viewer:
+            await stack.create("film", input_type=URL, url=f"{web.url}/file/film.mp4")
+            await viewer.wait("picture", lambda v: v.frames)
+            await asyncio.sleep(warm_up)
+            before, begin = usage(stack.ingress.pid), time.monotonic()
+            await asyncio.sleep(seconds)
+            after, took = usage(stack.ingress.pid), time.monotonic() - begin
+    return dict(viewers=1, cores_per_session=round((after["cpu"] - before["cpu"]) / took, 3), pss_mib=round(after["pss"]), processes=after["processes"])

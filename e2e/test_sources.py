@@ -247,7 +247,7 @@ async def test_a_change_in_the_middle(stack, clips, change):
         sound = ["-ac", "1", "-ar", "44100", "-c:a", "aac"]
         second = dict(second, coding=x264("high", 30, "-bf", "2"), sound=sound)
     before = clips(f"{change}-before", 2.5, **first)
-    after = clips(f"{change}-after", 4, first=1000, tone="sine=frequency=700:sample_rate=48000", **second)
+    after = clips(f"{change}-after", 4, first=1000, tone="sine=frequency=700:sample_rate=48000,volume=4", **second)
     after = [flv.Tag(t.kind, t.time + 2_500, t.body) for t in after if t.kind != flv.DATA]
 
     async def feed(feeder):

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from livekit import rtc
 
-from .media import Source
+from .media import Source, numbered_clip
 from .picture import BLACK, strip, strip_height
 from .viewer import Viewer
 
@@ -26,17 +26,27 @@ QUIET = 0.3  # seconds without anything loud before an onset counts
 Offset = namedtuple("Offset", "at sound_after_picture_ms")
 
 
-def beeps(fps, rate):
-    """An ffmpeg sound that beeps with each PERIOD-th picture of a stream of `fps` (a Fraction)."""
+def beep_filter(fps, rate):
+    """The ffmpeg source of a sound that beeps with each PERIOD-th picture of a stream of `fps` (a Fraction)."""
     period = Fraction(PERIOD) / fps
     loud, hum = "0.5*sin(2*PI*1000*t)", "0.01*sin(2*PI*200*t)"
     beep = f"if(lt(mod(t\\,{period.numerator}/{period.denominator})\\,{BEEP})\\,{loud}\\,{hum})"
-    return ["-re", "-f", "lavfi", "-i", f"aevalsrc={beep}|{beep}:s={rate}"]
+    return f"aevalsrc={beep}|{beep}:s={rate}"
+
+
+def beeps(fps, rate):
+    """The same as an input that is read at its pace."""
+    return ["-re", "-f", "lavfi", "-i", beep_filter(fps, rate)]
 
 
 def flashing(target, log, fps=Fraction(30), rate=48000, **options):
     """A source for an ingress: numbered pictures, and beeps."""
     return Source(target, log, fps=fps, tone=beeps(fps, rate), **options)
+
+
+def flashing_clip(path, seconds, fps=Fraction(30), rate=48000, **options):
+    """Writes a file of the same."""
+    return numbered_clip(path, seconds, fps=fps, tone=beep_filter(fps, rate), **options)
 
 
 class Onsets:

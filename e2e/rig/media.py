@@ -68,15 +68,21 @@ def numbered_input(width, height, fps):
     return inputs, f"[1:v][0:v]overlay=0:{(height - rows) // 2 // 2 * 2}:shortest=1[v]"
 
 
-def numbered_clip(path, seconds, size=(320, 180), fps=30, first=0, coding=None, sound=AAC, tone="sine=frequency=330:sample_rate=48000"):
-    """Writes an FLV file of pictures numbered from `first` and a tone, for a Feeder; no sound with `sound` empty."""
+FLV = ("-flvflags", "no_duration_filesize", "-f", "flv")
+
+
+def numbered_clip(
+    path, seconds, size=(320, 180), fps=30, first=0, coding=None, sound=AAC, tone="sine=frequency=330:sample_rate=48000,volume=4", muxer=FLV
+):
+    """Writes a file of pictures numbered from `first` and a tone; no sound with `sound` empty. It is FLV, as a Feeder takes it,
+    unless the options of another `muxer` are given."""
     inputs, overlay = numbered_input(*size, fps)
     if sound:
-        inputs += ["-f", "lavfi", "-t", str(seconds), "-i", tone + ",volume=4"]
+        inputs += ["-f", "lavfi", "-t", str(seconds), "-i", tone]
         sound = ["-map", "2:a", *sound]
     command = [
         "ffmpeg", "-hide_banner", "-loglevel", "error", "-y", *inputs, "-filter_complex", overlay, "-map", "[v]",
-        *(coding or h264(fps)), *sound, "-flvflags", "no_duration_filesize", "-f", "flv", str(path),
+        *(coding or h264(fps)), *sound, *muxer, str(path),
     ]
     strips = b"".join(strip(n, *size).tobytes() for n in range(first, first + round(seconds * Fraction(fps))))
     done = subprocess.run(command, input=strips, capture_output=True)
@@ -89,16 +95,18 @@ class Source:
     """ffmpeg pushing a test picture with a strip of numbered frames; `sent` tells when each number was handed to it.
 
     `program` is another ffmpeg, `coding` and `sound` are its options for pictures and sound, `extra` those of the connection,
-    `tone` another input than the usual tone."""
+    `tone` another input than the usual tone, `muxer` those of another container than FLV."""
 
-    def __init__(self, target, log, size=(1280, 720), fps=30, coding=None, sound=AAC, program="ffmpeg", extra=(), tone=None):
+    def __init__(
+        self, target, log, size=(1280, 720), fps=30, coding=None, sound=AAC, program="ffmpeg", extra=(), tone=None, muxer=("-f", "flv")
+    ):
         width, height = size
         self.size, self.fps, self.sent, self.log = size, fps, {}, log
         inputs, overlay = numbered_input(width, height, fps)
         command = [
             program, "-hide_banner", "-loglevel", "warning", *inputs, *(tone or sound_input()),
             "-filter_complex", overlay, "-map", "[v]", "-map", "2:a",
-            *(coding or h264(fps)), *sound, "-flush_packets", "1", *extra, "-f", "flv", target,
+            *(coding or h264(fps)), *sound, "-flush_packets", "1", *extra, *muxer, target,
         ]
         with open(log, "ab") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
@@ -118,6 +126,10 @@ class Source:
                 await loop.run_in_executor(None, self._write, frame)
             except (BrokenPipeError, ValueError):  # ffmpeg ended, or `stop` closed the pipe
                 return
+            if number < 2:
+                # Time begins when ffmpeg is connected and reads, as that of its sound does; what waited would make it hold back
+                # all that comes after.
+                start = time.monotonic() - number / self.fps
             number += 1
 
     def _write(self, frame):

@@ -1,12 +1,19 @@
 #!/usr/bin/python3
-"""An RTSP server with a test picture and a tone, for the tests: GStreamer's own, by the system's Python.
+"""An RTSP server for the tests: GStreamer's own, by the system's Python. /live is a test picture and a tone.
+
+/timed has pictures that carry their numbers (as in picture.py) and beeps (as in lips.py): number n is made, by the machine's
+monotonic clock, at n / TIMED_FPS seconds (modulo the strip's 20 bits).
 
     rtsp_server.py PORT [USER PASSWORD]
 
 With a login it asks for it by digest.
 """
 
+import math
+import struct
 import sys
+import threading
+import time
 
 import gi
 
@@ -21,6 +28,59 @@ LAUNCH = (
     "audiotestsrc is-live=true wave=sine freq=330 volume=0.5 ! audio/x-raw,rate=48000,channels=1 ! audioconvert "
     "! avenc_aac ! aacparse ! rtpmp4gpay name=pay1 pt=97 )"
 )
+
+# 640x360, of which the strip's rows are made as in picture.py, without numpy, which the system's Python may lack.
+WIDTH, HEIGHT, TIMED_FPS, RATE = 640, 360, 30, 48000
+BITS = 20
+TIMED = (
+    f"( appsrc name=pictures is-live=true format=time caps=video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={TIMED_FPS}/1 "
+    "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 bitrate=2000 ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 "
+    f"appsrc name=sound is-live=true format=time caps=audio/x-raw,format=S16LE,rate={RATE},channels=1,layout=interleaved "
+    "! audioconvert ! opusenc ! rtpopuspay name=pay1 pt=97 )"
+)
+
+
+def picture(number):
+    """An I420 picture with this number, black around its strip."""
+    edges = [round(k * WIDTH / (BITS + 4)) for k in range(BITS + 4)]
+    levels = [16, 235, *(235 if number >> i & 1 else 16 for i in range(BITS)), 16, 16]
+    row = b"".join(bytes([level]) * (end - start) for level, start, end in zip(levels, edges, [*edges[1:], WIDTH]))
+    rows = HEIGHT // 6 // 2 * 2
+    above = (HEIGHT - rows) // 2
+    black = bytes([16]) * WIDTH
+    return black * above + row * rows + black * (HEIGHT - rows - above) + bytes([128]) * (WIDTH * HEIGHT // 2)
+
+
+def feed(media):
+    """Makes pictures and sound for as long as they are taken."""
+    top = media.get_element()
+    pictures, sound = top.get_by_name("pictures"), top.get_by_name("sound")
+    loud, hum = (
+        struct.pack(f"<{RATE}h", *(int(v * 32767 * math.sin(2 * math.pi * f * i / RATE)) for i in range(RATE))) for v, f in ((0.5, 1000), (0.01, 200))
+    )
+    second = loud[: RATE // 10 * 2] + hum[RATE // 10 * 2 :]
+
+    def push(source, data, made):
+        at = int(made * Gst.SECOND) - top.get_base_time()
+        buffer = Gst.Buffer.new_wrapped(data)
+        buffer.pts = max(0, at)
+        return source.emit("push-buffer", buffer) == Gst.FlowReturn.OK
+
+    def pace(source, per_second, make, after):
+        n = int(time.monotonic() * per_second) + 1
+        while True:
+            time.sleep(max(0.0, (n + after) / per_second - time.monotonic()))
+            if top.get_base_time() and not push(source, make(n), n / per_second):
+                return
+            n += 1
+
+    def piece(n):
+        at = n % 50 * (RATE // 50) * 2
+        return second[at : at + RATE // 50 * 2]
+
+    # A piece of sound is there when its last sample has been.
+    for job in ((pictures, TIMED_FPS, lambda n: picture(n % (1 << BITS)), 0), (sound, 50, piece, 1)):
+        threading.Thread(target=pace, args=job, daemon=True).start()
 
 
 def main():
@@ -44,6 +104,11 @@ def main():
         permissions.add_role_from_structure(allowed)
         factory.set_permissions(permissions)
     server.get_mount_points().add_factory("/live", factory)
+    timed = GstRtspServer.RTSPMediaFactory()
+    timed.set_launch(TIMED)
+    timed.set_shared(True)
+    timed.connect("media-configure", lambda _, media: feed(media))
+    server.get_mount_points().add_factory("/timed", timed)
     server.attach(None)
     GLib.MainLoop().run()
 

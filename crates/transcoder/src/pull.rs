@@ -3,6 +3,7 @@
 
 mod caps;
 mod demux;
+mod even;
 mod hls;
 mod live;
 mod open;

@@ -1,5 +1,6 @@
 //! The pace: what was demultiplexed goes up when it is due, whatever the download does. If the next frame is not there when it
-//! is due, time stands still until it comes: the source's own timeline stretches, nothing is skipped.
+//! is due, time stands still until it comes: the source's own timeline stretches, nothing is skipped. What comes live is due as
+//! [`super::even`] says.
 
 use super::demux::media_time;
 use super::open::Source;
@@ -30,11 +31,6 @@ impl Clock {
     fn due(&self, now: Instant) -> i64 {
         let passed = i64::try_from(now.saturating_duration_since(self.start).as_nanos()).unwrap_or(i64::MAX);
         self.base.saturating_add(passed).saturating_sub(self.stalled)
-    }
-
-    fn at(&self, time: i64) -> Instant {
-        let wait = time.saturating_sub(self.base).saturating_add(self.stalled);
-        self.start + Duration::from_nanos(u64::try_from(wait).unwrap_or(0))
     }
 
     fn out(&self, time: i64) -> MediaTime {
@@ -73,14 +69,14 @@ fn run(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
     let mut idle_since: Option<Instant> = None;
     loop {
         let now = Instant::now();
-        let due = clock.due(now);
-        if play_time.is_some_and(|most| due.saturating_add(clock.stalled) - base > most) {
+        let due = if source.live { stage.due(now) } else { clock.due(now) };
+        if play_time.is_some_and(|most| clock.due(now).saturating_add(clock.stalled) - base > most) {
             return Ok(());
         }
         for event in stage.splices(due) {
             outbox.fact(ToParent::Splice(event));
         }
-        match stage.next(if source.live { i64::MAX } else { due }) {
+        match stage.next(due) {
             Next::Item(_, Item::Config(config)) => send(outbox, config),
             Next::Item(kind, Item::Unit(unit)) => {
                 let late = due - unit.dts.unwrap_or(unit.pts);
@@ -96,7 +92,8 @@ fn run(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
                 if head.is_none() {
                     idle_since.get_or_insert(now);
                 }
-                let wake = head.map_or(now + LOOK, |h| clock.at(h).min(now + LOOK));
+                let wait = head.map_or(LOOK, |h| Duration::from_nanos(h.saturating_sub(due).max(0).unsigned_abs()));
+                let wake = now + wait.min(LOOK);
                 stage.wait(wake.max(now + Duration::from_micros(100)));
             }
             Next::End => {

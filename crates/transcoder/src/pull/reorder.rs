@@ -1,7 +1,8 @@
 //! Decoding times for tracks that come without (Matroska, RTP): a session orders frames by them.
 //!
-//! Where frames can be looked at ahead, a frame is decoded when the earliest frame from it on is shown: that never lies behind
-//! its own time, and never goes back. Live, nothing can be waited for: how far frames go back is learnt as they do.
+//! They are the frames' own times in rising order, moved back until none is decoded after it is shown: a decoder lets a picture
+//! out only when those that may have to be shown before it have come, and would be behind the sound otherwise. How far that is
+//! is looked up in the frames ahead; live, where nothing can be waited for, it is learnt as they come.
 
 use std::collections::VecDeque;
 
@@ -23,6 +24,8 @@ pub(crate) struct Reorder {
     /// How many frames may be looked at ahead.
     depth: usize,
     window: VecDeque<Unit>,
+    /// As many times as there are frames in the window, in rising order: those that are not given out as decoding times yet.
+    rising: VecDeque<i64>,
     latest: Option<i64>,
     last: Option<i64>,
     back: i64,
@@ -32,7 +35,7 @@ impl Reorder {
     /// For pictures that are shown in another order than they come (`reorders`), of a source that must not wait (`live`).
     pub(crate) fn new(reorders: bool, live: bool) -> Self {
         let depth = if reorders && !live { DEPTH } else { 0 };
-        Self { depth, window: VecDeque::new(), latest: None, last: None, back: 0 }
+        Self { depth, window: VecDeque::new(), rising: VecDeque::new(), latest: None, last: None, back: 0 }
     }
 
     /// Takes a frame; gives those that are ready.
@@ -41,6 +44,8 @@ impl Reorder {
         if unit.dts.is_some() && self.window.is_empty() {
             return vec![unit];
         }
+        let place = self.rising.partition_point(|pts| *pts <= unit.pts);
+        self.rising.insert(place, unit.pts);
         self.window.push_back(unit);
         let mut ready = Vec::new();
         while self.window.len() > self.depth {
@@ -55,14 +60,13 @@ impl Reorder {
     }
 
     fn pop(&mut self) -> Option<Unit> {
-        let ahead = self.window.iter().map(|u| u.pts).min()?;
+        let moved = self.rising.iter().zip(&self.window).map(|(rising, unit)| rising - unit.pts).max().unwrap_or(0);
         let mut unit = self.window.pop_front()?;
+        let first = self.rising.pop_front()?;
         let latest = self.latest.map_or(unit.pts, |l| l.max(unit.pts));
         self.latest = Some(latest);
-        if self.depth == 0 {
-            self.back = self.back.max(latest - unit.pts);
-        }
-        let dts = ahead - self.back;
+        self.back = self.back.max(if self.depth == 0 { latest - unit.pts } else { moved });
+        let dts = first - self.back;
         let dts = self.last.map_or(dts, |last| dts.max(last));
         self.last = Some(dts);
         unit.dts.get_or_insert(dts.min(unit.pts));
@@ -88,7 +92,7 @@ mod tests {
     #[test]
     fn pictures_that_are_reordered() {
         let out = run(&mut Reorder::new(true, false), &[0, 120, 40, 80, 240, 160, 200]);
-        assert_eq!(out, [(0, 0), (40, 120), (40, 40), (80, 80), (160, 240), (160, 160), (200, 200)]);
+        assert_eq!(out, [(-40, 0), (0, 120), (40, 40), (80, 80), (120, 240), (160, 160), (200, 200)]);
         assert_eq!(run(&mut Reorder::new(false, false), &[0, 40, 80]), [(0, 0), (40, 40), (80, 80)]);
         let live = run(&mut Reorder::new(true, true), &[0, 120, 40, 80, 240, 160]);
         assert!(live.iter().skip(3).all(|(dts, pts)| dts <= pts), "{live:?}");

@@ -2,6 +2,7 @@
 //!
 //! The side that fills waits when it is far enough ahead, so that a large file takes no more memory than a small one.
 
+use super::even::Even;
 use super::reorder::{Reorder, Unit};
 use model::{Kind, Media};
 use std::collections::VecDeque;
@@ -60,6 +61,9 @@ struct State {
     /// The latest time of a frame.
     newest: i64,
     live: bool,
+    /// When what comes live is due, by the time since `opened`.
+    even: Even,
+    opened: Option<Instant>,
     /// A jump is under way: nothing that comes counts.
     jumping: bool,
 }
@@ -89,7 +93,7 @@ impl Stage {
         let stage = Self::default();
         {
             let mut state = stage.lock();
-            (state.live, state.open) = (live, 1);
+            (state.live, state.open, state.opened) = (live, 1, Some(Instant::now()));
         }
         stage
     }
@@ -168,11 +172,16 @@ impl Stage {
         if state.live && state.bytes >= MAX_BYTES {
             return true;
         }
+        let (now, live) = (state.passed(Instant::now()), state.live);
         if let Some(t) = state.tracks.get_mut(track) {
             let ready = t.reorder.push(unit);
+            let last = ready.last().filter(|_| live).map(|u| u.dts.unwrap_or(u.pts));
             let bytes: usize = ready.iter().map(|u| u.data.len()).sum();
             t.items.extend(ready.into_iter().map(Item::Unit));
             state.bytes += bytes;
+            if let Some(at) = last {
+                state.even.came(at, now);
+            }
         }
         self.changed();
         true
@@ -263,6 +272,13 @@ impl Stage {
         state.earliest().map(|(_, dts)| dts)
     }
 
+    /// The decoding time that is due now, of what comes live.
+    pub(crate) fn due(&self, now: Instant) -> i64 {
+        let state = self.lock();
+        let passed = state.passed(now);
+        passed.saturating_sub(state.even.offset(passed))
+    }
+
     /// What is to be played next if it is due by `due` (a decoding time), or does not need to wait.
     pub(crate) fn next(&self, due: i64) -> Next {
         let mut state = self.lock();
@@ -326,6 +342,12 @@ impl Track {
 }
 
 impl State {
+    /// Nanoseconds since it was made.
+    fn passed(&self, now: Instant) -> i64 {
+        let passed = self.opened.map_or(Duration::ZERO, |opened| now.saturating_duration_since(opened));
+        i64::try_from(passed.as_nanos()).unwrap_or(i64::MAX)
+    }
+
     fn played(&self) -> Vec<&Track> {
         match &self.chosen {
             Some(chosen) => chosen.iter().map(|t| &self.tracks[*t]).collect(),

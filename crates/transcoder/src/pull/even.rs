@@ -1,0 +1,150 @@
+//! When what comes live goes up: all tracks by one clock, so late that nearly nothing that comes is later.
+//!
+//! What sends MPEG-TS gathers sound: FFmpeg (and with it OBS) until a packet holds 3 kB or 350 ms of it, while pictures leave one by
+//! one. A viewer gets the sound of a moment that much later than its picture, and libwebrtc leaves them apart (measured: 350 ms).
+//! So pictures wait for as long as sound is gathered, and sound then leaves evenly; a source that is even is hardly held. Pure:
+//! times go in, and when something is due comes out.
+
+/// The longest that anything is held, in nanoseconds: the longest that sound was seen to be gathered, and half as much for the
+/// line's own unevenness. What is later than this is behind a stall.
+const MOST: i64 = 500_000_000;
+/// How long lateness is remembered, once or twice this: several turns of whatever gathers.
+const WINDOW: i64 = 2_000_000_000;
+/// How much of the time that passes the hold may shrink by: viewers' jitter buffers play that much faster without being heard.
+const SLEW: i64 = 10;
+/// So far from all that came before is another clock.
+const JUMP: i64 = 2_000_000_000;
+
+/// See the [module](self). All times are nanoseconds; those of arrival by any clock that goes on evenly.
+#[derive(Debug, Default)]
+pub(super) struct Even {
+    /// What is added to a media time to get when it is due, and when that was so.
+    offset: Option<(i64, i64)>,
+    window: i64,
+    current: Option<Range>,
+    previous: Option<Range>,
+}
+
+/// The least and the most that arrivals lay behind their media times.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    least: i64,
+    most: i64,
+}
+
+impl Range {
+    fn with(self, other: Self) -> Self {
+        Self { least: self.least.min(other.least), most: self.most.max(other.most) }
+    }
+}
+
+impl Even {
+    /// Media of the time `media` comes at `now`.
+    pub(super) fn came(&mut self, media: i64, now: i64) {
+        let behind = now.saturating_sub(media);
+        let this = Range { least: behind, most: behind };
+        let jumped = |r: Range| behind > r.most.saturating_add(JUMP) || behind < r.least.saturating_sub(JUMP);
+        if self.seen().is_some_and(jumped) {
+            *self = Self::default();
+        }
+        if self.current.is_none() || now - self.window >= WINDOW {
+            (self.previous, self.window) = (self.current.take(), now);
+        }
+        self.current = Some(self.current.map_or(this, |c| c.with(this)));
+        self.offset = self.offset_at(now).map(|offset| (offset, now));
+    }
+
+    /// What is added to a media time to get when it is due.
+    pub(super) fn offset(&self, now: i64) -> i64 {
+        self.offset_at(now).unwrap_or(0)
+    }
+
+    fn seen(&self) -> Option<Range> {
+        match (self.current, self.previous) {
+            (Some(c), Some(p)) => Some(c.with(p)),
+            (c, p) => c.or(p),
+        }
+    }
+
+    fn offset_at(&self, now: i64) -> Option<i64> {
+        let seen = self.seen()?;
+        let most = seen.least.saturating_add(MOST);
+        let wanted = seen.most.min(most);
+        let Some((before, at)) = self.offset else { return Some(wanted) };
+        Some(wanted.max(before.saturating_sub(now.saturating_sub(at).max(0) / SLEW)).min(most))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: i64 = 1_000_000;
+
+    /// Lets media come, each (media time, arrival) in ms; gives how long after its arrival each is due, in ms.
+    fn run(even: &mut Even, coming: impl IntoIterator<Item = (i64, i64)>) -> Vec<i64> {
+        coming
+            .into_iter()
+            .map(|(media, came)| {
+                even.came(media * MS, came * MS);
+                (media * MS + even.offset(came * MS) - came * MS) / MS
+            })
+            .collect()
+    }
+
+    #[test]
+    fn pictures_wait_for_sound_that_is_gathered() {
+        let mut even = Even::default();
+        // Sound in clumps of 350 ms, pictures every 40.
+        let coming = (0..100).flat_map(|i| {
+            let at = i * 40;
+            let clump = (at % 360 == 320).then_some((at - 320, at + 30));
+            [Some((at, at + 30)), clump].into_iter().flatten()
+        });
+        let held = run(&mut even, coming);
+        assert!(held[20..].iter().all(|ms| *ms >= 0));
+        assert_eq!(held[20..].iter().max(), Some(&320));
+    }
+
+    #[test]
+    fn what_is_even_is_not_held() {
+        let held = run(&mut Even::default(), (0..500).map(|i| (i * 20 + 77, i * 20)));
+        assert!(held.iter().all(|ms| *ms == 0), "{held:?}");
+    }
+
+    #[test]
+    fn what_comes_in_one_go_at_first_is_made_up_for() {
+        // A server that begins with what it has: a second at once.
+        let coming = (0..50).map(|i| (i * 20, 1000)).chain((51..900).map(|i| (i * 20, i * 20)));
+        let held = run(&mut Even::default(), coming);
+        assert!(held.iter().all(|ms| *ms <= 500), "{held:?}");
+        assert_eq!(held[600], 0, "{held:?}");
+    }
+
+    #[test]
+    fn a_stall_or_another_clock_holds_nothing_for_long() {
+        let even = &mut Even::default();
+        run(even, (0..100).map(|i| (i * 20, i * 20)));
+        // Three seconds of nothing, then all of it.
+        let held = run(even, (100..250).map(|i| (i * 20, 5000)).chain((250..800).map(|i| (i * 20, i * 20))));
+        assert!(held.iter().all(|ms| *ms <= 500), "{held:?}");
+        assert_eq!(held.last(), Some(&0));
+        let held = run(even, (0..100).map(|i| (i * 20, 20_000 + i * 20)));
+        assert!(held.iter().all(|ms| *ms == 0), "{held:?}");
+        let held = run(even, (0..100).map(|i| (900_000 + i * 20, 30_000 + i * 20)));
+        assert!(held.iter().all(|ms| *ms == 0), "{held:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_held_beyond_the_bound(coming in proptest::collection::vec((0i64..100_000, 0i64..300), 1..300)) {
+            let (mut even, mut now) = (Even::default(), 0);
+            for (media, pause) in coming {
+                now += pause;
+                let [held] = run(&mut even, [(media, now)])[..] else { unreachable!() };
+                prop_assert!(held <= MOST / MS);
+            }
+        }
+    }
+}
