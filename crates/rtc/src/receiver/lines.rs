@@ -18,8 +18,11 @@ const VIDEO_RATE: u32 = 90_000;
 const AUDIO_RATE: u32 = 48_000;
 /// How long sound waits for a packet that is missing: two retransmissions over 60 ms, and a viewer's jitter buffer hides less.
 const SOUND_WAIT: Duration = Duration::from_millis(150);
-/// Unanswered checks before a path counts as lost, as when publishing.
-const ICE_RETRANSMITS: usize = 7;
+/// The first wait for an answer to a check, doubled each time. Our first one always goes unheard: the client has our answer only
+/// after it. ICE's own pace (RFC 8445 §14.2); the engine's 250 ms were what a viewer waited longer for the first picture.
+const ICE_FIRST_WAIT: Duration = Duration::from_millis(50);
+/// Unanswered checks before a path counts as lost: with that wait, 12 s, so longer than a session may take to connect.
+const ICE_RETRANSMITS: usize = 9;
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -140,6 +143,7 @@ pub(super) fn config(offer: &Offer, delivery: Delivery, ice_lite: bool) -> RtcCo
         .clear_extension_map()
         .set_reordering_timeout_audio(Some(SOUND_WAIT));
     rtc.set_max_stun_retransmits(ICE_RETRANSMITS);
+    rtc.set_initial_stun_rto(ICE_FIRST_WAIT);
     let commons = [offer.audio.as_ref().map(|a| &a.common), offer.video.as_ref().map(|v| &v.common)];
     for (id, uri) in commons.into_iter().flatten().flat_map(|c| &c.extensions) {
         if rtc.extension_map().lookup(*id).is_none() {
