@@ -2,7 +2,10 @@
 what becomes of the session."""
 
 import asyncio
+import os
 import re
+import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -96,6 +99,46 @@ async def test_gstreamers_webrtcbin(stack, ended, codec, transport):
         assert codec.lower() in state.video.mime_type.lower()
         client.signal(2)
         await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+def strangers_datagrams(ufrag):
+    """Pieces of STUN, DTLS, RTP and RTCP as somebody sends them who belongs to no session; some name one that runs."""
+    def stun(user):
+        attribute = struct.pack("!HH", 6, len(user)) + user + bytes(-len(user) % 4)
+        return struct.pack("!HHI", 1, len(attribute), 0x2112A442) + os.urandom(12) + attribute
+
+    hello = b"\x01" + bytes(2) + b"\x40" + bytes(5) + b"\x00\x00\x40" + b"\xfe\xfd" + os.urandom(62)
+    dtls = b"\x16\xfe\xfd" + bytes(8) + struct.pack("!H", len(hello)) + hello
+    return [
+        stun(b"nobody:nobody"), stun(ufrag.encode() + b":x"), stun(b"\xff" * 300), stun(ufrag.encode())[:25], dtls, dtls[:20],
+        b"\x80\x60" + os.urandom(1000), b"\x80\xc8\x00\x06" + os.urandom(24), b"", os.urandom(1400), bytes(1400),
+    ]
+
+
+async def test_a_storm_of_strangers_datagrams(stack):
+    """On the port of all sessions, while one plays: it plays on, and the next one gets in."""
+    info = await create(stack, "storm")
+    async with Viewer(stack, "storm") as viewer, Whip(stack.whip_url, info.stream_key) as client:
+        await seen(viewer)
+        junk = strangers_datagrams(re.search(r"a=ice-ufrag:(\S+)", client.answer.body)[1])
+        sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(20)]
+        try:
+            for _ in range(100):
+                for stranger in sockets:
+                    for data in junk:
+                        stranger.sendto(data, ("127.0.0.1", stack.port["whip_udp"]))
+                await asyncio.sleep(0.01)  # the viewer lives in this process too
+            await seen(viewer)
+            async with Whip(stack.whip_url, info.stream_key) as late:
+                assert late.answer.status == 201
+                await seen(viewer)
+                await viewer.wait_sound()
+                assert stack.ingress.running() and "panicked" not in stack.ingress.text()
+                await late.delete()
+        finally:
+            for stranger in sockets:
+                stranger.close()
+    await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
 async def test_a_client_that_vanishes(stack, ended):
