@@ -39,7 +39,7 @@ async def test_a_file_plays_from_its_first_to_its_last_picture(stack, web, repor
 
 
 async def test_servers_that_do_it_differently(stack, web):
-    """Redirects, chunked bodies, connections that break again and again, logins."""
+    """Redirects, chunked bodies, connections that break again and again or once without ranges, logins."""
     make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
     make(stack, "big.mp4", *H264, *AAC, seconds=4, size="640x360")
     login = web.url.replace("//", "//viewer:pa%3Ass@")
@@ -48,6 +48,8 @@ async def test_servers_that_do_it_differently(stack, web):
         plays(stack, "chunked", f"{web.url}/chunked/fast.mp4"),
         plays(stack, "broken", f"{web.url}/broken/big.mp4", size=(640, 360)),
         plays(stack, "login", f"{login}/login/fast.mp4"),
+        plays(stack, "relapse", f"{web.url}/relapse/fast.mp4"),
+        plays(stack, "relapse-spooled", f"{web.url}/relapse/big.mp4", size=(640, 360)),
     )
     assert "pa:ss" not in stack.ingress.text() and "pa%3Ass" not in stack.ingress.text()
 
@@ -78,6 +80,28 @@ async def test_each_fault_has_its_words(stack, web, path, words):
     error = await fails(stack, path.replace("/", "-"), f"{web.url}/{path}?token=secret-query")
     assert words in error, error
     assert "secret-query" not in error
+
+
+async def test_the_end_is_told_soon_after_the_last_picture(stack, web):
+    """Within two seconds, as users wait for it: files by ranges and without, MPEG-TS, HLS, and sound alone."""
+    kinds = {
+        "ends.mp4": ([*BFRAMES, *AAC, *FAST], "file"), "ends.mkv": ([*BFRAMES, *AAC], "plain"), "ends.ts": ([*BFRAMES, *AAC], "file"),
+        "ends/list.m3u8": ([*H264, *AAC, "-f", "hls", "-hls_time", "1", "-hls_list_size", "0"], "file"), "ends.mp3": (["-c:a", "libmp3lame"], "file"),
+    }
+
+    async def one(name, coding, how):
+        video = not name.endswith("mp3")
+        make(stack, name, *coding, video=video, seconds=4, size="160x90")
+        async with Viewer(stack, f"ends-{Path(name).suffix[1:]}") as viewer:
+            info = await pull(stack, viewer.room_name, f"{web.url}/{how}/{name}")
+            await viewer.wait("what it plays", lambda v: v.frames if video else v.levels)
+            state = await stack.wait_state(info.ingress_id, "COMPLETE", 30)
+            # A viewer's clock is this process's; states are told in the time since 1970. Silence goes on after the last sound.
+            shown = [f.at for f in viewer.frames] if video else [at for at, level in viewer.levels if level > 300]
+            return name, round(state.ended_at / 1e9 - (shown[-1] + time.time() - time.monotonic()), 2)
+
+    took = [await one(name, *how) for name, how in kinds.items()]
+    assert all(-1 < seconds < 2 for _, seconds in took), took
 
 
 # HLS --------------------------------------------------------------------------------------------------------------------

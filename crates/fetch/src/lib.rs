@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod again;
 mod body;
 mod crypt;
 mod error;
@@ -20,6 +21,7 @@ mod socket;
 pub mod splice;
 
 pub use address::{Address, Scheme};
+pub use again::Again;
 pub use body::{Chunks, Framing};
 pub use error::Error;
 pub use file::RangeFile;

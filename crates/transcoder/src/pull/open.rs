@@ -3,7 +3,7 @@
 use super::demux::{self, Demux, HEAD, Tracks};
 use super::stage::Stage;
 use super::{hls, rtsp, srt};
-use fetch::{Address, Client, RangeFile, Response, Scheme, playlist};
+use fetch::{Address, Again, Client, RangeFile, Response, Scheme, playlist};
 use gstreamer as gst;
 use model::PullJob;
 use std::fs::File;
@@ -56,6 +56,7 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
         return hls::open(job, client, response, head);
     }
     let kind = kind(&head, &response.content_type)?;
+    let again = (client.clone(), address.clone());
     match RangeFile::open(client, address, response, &head) {
         Ok(mut file) if demux::is_ts(&kind) => {
             let mut at = 0;
@@ -71,12 +72,15 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
             seekable(move |at, most| file.read(at, most).map_err(|e| e.to_string()), length, &kind)
         }
         Err(response) if index_last(&head) => {
-            let (file, length) = spool(*response, head, job.limits.temporary).map_err(|e| e.to_string())?;
+            let length = response.length;
+            let body = Again::new(again.0, again.1, *response, head.len() as u64);
+            let (file, length) = spool(body, length, head, job.limits.temporary).map_err(|e| e.to_string())?;
             seekable(move |at, most| read_at(&file, at, most).map_err(|e| e.to_string()), length, &kind)
         }
-        Err(mut response) => {
+        Err(response) => {
+            let mut body = Again::new(again.0, again.1, *response, head.len() as u64);
             let mut head = Some(head);
-            streamed(move || head.take().map_or_else(|| response.next_piece(HEAD), |head| Ok(Some(head))), &kind)
+            streamed(move || head.take().map_or_else(|| body.next_piece(HEAD), |head| Ok(Some(head))), &kind)
         }
     }
 }
@@ -96,9 +100,9 @@ fn index_last(head: &[u8]) -> bool {
 }
 
 /// Brings a whole file to the disk, where nobody else finds it.
-fn spool(mut response: Response, head: Vec<u8>, most: u64) -> Result<(File, u64), fetch::Error> {
+fn spool(mut body: Again, length: Option<u64>, head: Vec<u8>, most: u64) -> Result<(File, u64), fetch::Error> {
     let too_large = |size| fetch::Error::TooLarge { size, allowed: most };
-    if let Some(size) = response.length.filter(|size| *size > most) {
+    if let Some(size) = length.filter(|size| *size > most) {
         return Err(too_large(size));
     }
     let path = std::env::temp_dir().join(format!("ingress-{}.part", std::process::id()));
@@ -112,7 +116,7 @@ fn spool(mut response: Response, head: Vec<u8>, most: u64) -> Result<(File, u64)
             return Err(too_large(length));
         }
         file.write_all(&bytes).map_err(fetch::Error::Temporary)?;
-        piece = response.next_piece(HEAD)?;
+        piece = body.next_piece(HEAD)?;
     }
     Ok((file, length))
 }
