@@ -248,6 +248,28 @@ async def test_any_machine_serves_a_session(stack, ended):
             assert (await ask("DELETE", there)).status == 404
 
 
+async def test_whole_sdps_as_fragments(stack):
+    """The form that the Go ingress asks for, of which clients are written for it: candidates, then a restart. And a key in
+    the path whose letters are written as escapes, as some clients write them."""
+    info = await create(stack, "whole")
+    escaped = "".join(f"%{ord(letter):02x}" for letter in info.stream_key)
+    async with Whip(f"{stack.whip_url}/{escaped}", "") as client:
+        assert client.answer.status == 201, client.answer
+        await stack.wait_state(info.ingress_id, "PUBLISHING")
+        offer = client.connection.localDescription.sdp
+        headers = {**FRAGMENT, "If-Match": client.answer.headers["etag"]}
+        assert (await ask("PATCH", client.session, offer, headers)).status == 204
+        fresh = re.sub(r"a=ice-pwd:\S+", "a=ice-pwd:" + "p" * 22, re.sub(r"a=ice-ufrag:\S+", "a=ice-ufrag:newer", offer))
+        restarted = await ask("PATCH", client.session, fresh, {**FRAGMENT, "If-Match": "*"})
+        assert restarted.status == 200 and restarted.body.startswith("v=0\r\n"), restarted
+        assert restarted.headers["etag"] != client.answer.headers["etag"]
+        names = re.findall(r"a=ice-ufrag:(\S+)", restarted.body)
+        assert names and not set(names) & set(re.findall(r"a=ice-ufrag:(\S+)", client.answer.body))
+        assert restarted.body.count("m=") == offer.count("m=")
+        assert (await ask("DELETE", client.session)).status == 200
+    await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
 @pytest.mark.parametrize("what", ["update", "delete", "room"])
 async def test_operators_end_a_session(stack, reports, what):
     room = f"operated-{what}"

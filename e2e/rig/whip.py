@@ -99,7 +99,7 @@ class Whip:
 
     @property
     def headers(self):
-        return {"Authorization": f"Bearer {self.key}"}
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     @property
     def session(self):

@@ -35,10 +35,26 @@ impl Target {
         }
         // A session's path has a key even where the application has no name.
         let least = if resource.is_some() { 1 } else { 2 };
-        let key = if parts.len() >= least { parts.pop().filter(|k| k.len() <= LONGEST_KEY) } else { None };
-        let target = Self { app: parts.join("/"), key: key.map(Secret::new), resource };
+        let key = if parts.len() >= least { parts.pop().and_then(unescaped) } else { None };
+        let target =
+            Self { app: parts.join("/"), key: key.filter(|k| k.len() <= LONGEST_KEY).map(Secret::new), resource };
         (!target.app.is_empty() || target.resource.is_some()).then_some(target)
     }
+}
+
+/// A part of a path without the escapes of RFC 3986 §2.1; `None` if one is damaged or stands for what no key has.
+fn unescaped(part: &str) -> Option<String> {
+    let mut bytes = part.bytes();
+    let mut text = String::with_capacity(part.len());
+    while let Some(byte) = bytes.next() {
+        let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
+        let byte = if byte == b'%' { (digit()? << 4 | digit()?) as u8 } else { byte };
+        if !byte.is_ascii_graphic() {
+            return None;
+        }
+        text.push(char::from(byte));
+    }
+    Some(text)
 }
 
 /// Whether it is the id of a WHIP session: `WH_` and twelve letters or digits. No stream key of LiveKit's looks like that.
@@ -168,6 +184,10 @@ mod tests {
         assert_eq!(target("/a/b/KEY/WH_abcDEF123456/"), some("a/b", Some("KEY"), Some("WH_abcDEF123456")));
         assert_eq!(target("/w/WH_abcDEF123456"), some("", Some("w"), Some("WH_abcDEF123456")));
         assert_eq!(target("/w/WH_short"), some("w", Some("WH_short"), None));
+        assert_eq!(target("/w/%4bE%59"), some("w", Some("KEY"), None));
+        for no_key in ["/w/%4", "/w/%", "/w/%zz", "/w/a%0a", "/w/%20", "/w/%ff", "/w/%+4"] {
+            assert_eq!(target(no_key), some("w", None, None), "{no_key}");
+        }
         for nothing in ["", "/", "///"] {
             assert_eq!(target(nothing), None);
         }
