@@ -11,7 +11,7 @@ use crate::room::{Room, Rooms};
 use crate::state::{Action, Input, Session, Stop};
 use crate::still::Still;
 use crate::timeline::{LATE, Timeline};
-use crate::transcoder::{FromChild, Transcoder, Transcoders};
+use crate::transcoder::{FromChild, PATIENCE, Transcoder, Transcoders};
 use crate::{Report, Source, SourceEnd, SourceEvent, Status};
 use link::{Job, ToChild, ToParent};
 use model::{
@@ -95,6 +95,10 @@ struct Driver {
     transcoder: Option<Transcoder>,
     timeline: Timeline,
     gop: Gop,
+    /// The key frame from which pictures were last given to a new transcoder.
+    replayed: Option<MediaTime>,
+    /// Since when the transcoder's queue has been full without a break.
+    full_since: Option<Instant>,
     doze: Doze,
     /// When the newest sound that the transcoder was given is to be heard.
     sound_until: Option<MediaTime>,
@@ -152,6 +156,8 @@ impl Driver {
             transcoder: None,
             timeline: Timeline::new(),
             gop: Gop::default(),
+            replayed: None,
+            full_since: None,
             doze: Doze::default(),
             sound_until: None,
             video_config: None,
@@ -193,11 +199,15 @@ impl Driver {
     /// Waits for the next thing to happen. Wishes and commands go before media, so that a flood of it can't starve them.
     async fn next(&mut self) -> Happened {
         let deadline = [self.session.deadline(), self.repeat_due()].into_iter().flatten().min();
-        let room_for_more = self.transcoder.as_ref().map(Transcoder::room);
+        let full = self.transcoder.as_ref().filter(|t| t.is_full());
+        self.full_since = full.and_then(|_| self.full_since.or_else(|| Some(now())));
+        let room_for_more = full.zip(self.full_since).map(|(t, since)| t.room(since + PATIENCE));
         let source = async {
             // A backlog that comes in one go is not dropped for that: the encoder waits with it while the transcoder works.
-            if let Some(room) = room_for_more {
-                room.await;
+            if let Some(room) = room_for_more
+                && room.await
+            {
+                self.full_since = None;
             }
             match &mut self.source {
                 Some(source) => source.events.recv().await,
@@ -490,6 +500,12 @@ impl Driver {
             for (layer, &wanted) in self.wanted.clone().iter().enumerate().filter(|(_, w)| !**w) {
                 self.tell_child(ToChild::Wanted { layer: layer as u8, wanted });
             }
+        }
+        // Once: a picture that the decoder dies of would be among them, and kill the next one, too.
+        let key = self.gop.frames().first().map(|f| f.dts);
+        if key.is_some() && std::mem::replace(&mut self.replayed, key) == key {
+            warn!("these pictures were given to the transcoder that crashed: waiting for the next key frame");
+            self.gop.clear();
         }
         self.doze.restart(self.gop.frames(), now());
         match self.gop.latest() {

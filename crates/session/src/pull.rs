@@ -3,18 +3,17 @@
 //! One child pulls and another decodes: either may crash without the other, and the one that decodes strangers' pictures has
 //! no network.
 
-use crate::state::START_DEADLINE;
+use crate::state::{CRASH_WINDOW, MAX_CRASHES, START_DEADLINE};
 use crate::transcoder::{FromChild, Transcoder, Transcoders};
 use crate::{Source, SourceEnd, SourceEvent, SourceFeed, source};
 use link::ToParent;
 use model::{Blame, Fault, Media, MediaTime, PullJob};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{Instrument, warn};
-
-/// So many crashes end a pull: what kills each child must not keep the machine busy.
-const MAX_CRASHES: usize = 3;
 
 /// Starts pulling on the current tokio runtime; ends when the source is dropped or told to stop.
 ///
@@ -25,7 +24,9 @@ pub fn start(children: Arc<dyn Transcoders>, job: PullJob) -> io::Result<Source>
     let (feed, mut source) = source();
     // It gives up by itself, with better words; this is for one that does not.
     source.patience = START_DEADLINE + job.limits.timeout * 2 + job.limits.reconnect;
-    tokio::spawn(Puller { children, job, child, crashes: 0, at: MediaTime::ZERO }.run(feed).in_current_span());
+    tokio::spawn(
+        Puller { children, job, child, crashes: VecDeque::new(), at: MediaTime::ZERO }.run(feed).in_current_span(),
+    );
     Ok(source)
 }
 
@@ -33,7 +34,8 @@ struct Puller {
     children: Arc<dyn Transcoders>,
     job: PullJob,
     child: Transcoder,
-    crashes: usize,
+    /// When children crashed in the last minute, as for those that transcode.
+    crashes: VecDeque<Instant>,
     /// How far it has come.
     at: MediaTime,
 }
@@ -82,10 +84,14 @@ impl Puller {
 
     /// Puts another child in the place of one that crashed.
     fn crashed(&mut self, how: &str) -> Result<(), Fault> {
-        self.crashes += 1;
+        let now = Instant::now();
+        self.crashes.push_back(now);
+        self.crashes.retain(|at| now.saturating_duration_since(*at) <= CRASH_WINDOW);
         warn!(how, "the child that pulls is gone");
-        if self.crashes >= MAX_CRASHES {
-            let text = format!("what pulls the source crashed {MAX_CRASHES} times on it ({how}); please report this");
+        if self.crashes.len() >= MAX_CRASHES {
+            let text = format!(
+                "what pulls the source crashed {MAX_CRASHES} times within a minute on it ({how}); please report this"
+            );
             return Err(Fault::new(Blame::Us, text));
         }
         self.job.from = Some(self.job.from.unwrap_or_default() + std::mem::take(&mut self.at));

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -29,7 +29,7 @@ const QUIET: Duration = Duration::from_millis(700);
 /// After a silence of this length it hangs however busy it is.
 const HANG: Duration = Duration::from_secs(5);
 /// How long a full queue is waited for. What is in it is two seconds of media, which a child that works has through in less.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 /// What one event of a source can bring: a configuration, a bound and a frame.
 const SEVERAL: usize = 4;
 /// How long after one child was taken the next is started: the session that took it needs the CPU for its first picture.
@@ -88,15 +88,11 @@ impl Transcoder {
         self.to.capacity() < SEVERAL
     }
 
-    /// Resolves when several messages more can be handed over; or after a while all the same: then it does not keep up, or
+    /// Resolves when several messages more can be handed over (true), or at `until` all the same: then it does not keep up, or
     /// hangs, and frames are to be dropped.
-    pub fn room(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub fn room(&self, until: Instant) -> impl Future<Output = bool> + Send + use<> {
         let to = self.to.clone();
-        async move {
-            if to.capacity() < SEVERAL {
-                let _ = tokio::time::timeout(PATIENCE, to.reserve_many(SEVERAL)).await;
-            }
-        }
+        async move { tokio::time::timeout_at(until.into(), to.reserve_many(SEVERAL)).await.is_ok() }
     }
 
     /// The next message. Cancel safe.
@@ -150,7 +146,17 @@ struct Inner {
     program: PathBuf,
     arguments: Vec<String>,
     keep_warm: bool,
-    warm: Mutex<Option<Transcoder>>,
+    shelf: Mutex<Shelf>,
+}
+
+/// The place of the child that waits.
+#[derive(Debug, Default)]
+struct Shelf {
+    warm: Option<Transcoder>,
+    /// One is on its way here.
+    filling: bool,
+    /// None waits here any more.
+    closed: bool,
 }
 
 impl Pool {
@@ -159,26 +165,37 @@ impl Pool {
     pub fn new(program: impl Into<PathBuf>, arguments: &[&str], keep_warm: bool) -> Self {
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
         let pool =
-            Self { inner: Arc::new(Inner { program: program.into(), arguments, keep_warm, warm: Mutex::new(None) }) };
+            Self { inner: Arc::new(Inner { program: program.into(), arguments, keep_warm, shelf: Mutex::default() }) };
         pool.refill(Duration::ZERO);
         pool
     }
 
     /// Ends the warm child; none is started in its place.
     pub fn close(&self) {
-        self.inner.warm().take();
+        let mut shelf = self.inner.shelf();
+        (shelf.warm, shelf.closed) = (None, true);
     }
 
     fn refill(&self, after: Duration) {
-        if !self.inner.keep_warm {
-            return;
+        {
+            let mut shelf = self.inner.shelf();
+            let waits = shelf.warm.as_ref().is_some_and(|t| !t.is_gone());
+            if !self.inner.keep_warm || shelf.closed || shelf.filling || waits {
+                return;
+            }
+            shelf.filling = true;
         }
         let pool = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
             let Some(pool) = pool.upgrade() else { return };
+            let mut shelf = pool.shelf();
+            shelf.filling = false;
+            if shelf.closed {
+                return;
+            }
             match spawn(&pool.program, &pool.arguments) {
-                Ok(child) => *pool.warm() = Some(child),
+                Ok(child) => shelf.warm = Some(child),
                 Err(e) => warn!(error = %e, "no transcoder could be started to wait warm"),
             }
         });
@@ -186,16 +203,16 @@ impl Pool {
 }
 
 impl Inner {
-    fn warm(&self) -> MutexGuard<'_, Option<Transcoder>> {
-        // The lock is held for a swap only, which cannot leave it half done.
-        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // Each change under the lock is a single assignment, which cannot be left half done.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pool {
     /// A child, warm if there is one, that was told what to do.
     fn child(&self, order: ToChild) -> io::Result<Transcoder> {
-        let warm = self.inner.warm().take().filter(|t| !t.is_gone());
+        let warm = self.inner.shelf().warm.take().filter(|t| !t.is_gone());
         let transcoder = match warm {
             Some(t) => t,
             None => spawn(&self.inner.program, &self.inner.arguments)?,

@@ -67,6 +67,30 @@ async fn a_child_sees_no_secret() {
 }
 
 #[tokio::test]
+async fn one_child_waits_warm_however_many_are_taken_and_none_after_closing() {
+    let dir = std::env::temp_dir().join(format!("pool-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let started = || std::fs::read_dir(&dir).unwrap().count();
+    let script = format!("touch {}/$$; read line; sleep 60", dir.display());
+    let pool = Pool::new("/bin/sh", &["-c", &script], true);
+    let until = async |n: usize| {
+        while started() < n {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), until(1)).await.expect("one waits");
+    let taken: Vec<_> = (0..3).map(|_| pool.take(job()).unwrap()).collect();
+    tokio::time::timeout(Duration::from_secs(20), until(4)).await.expect("another waits");
+    let last = pool.take(job()).unwrap();
+    pool.close();
+    // Longer than the next would take to come.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(started(), 4, "one for each that was taken, the last of which had waited");
+    drop((taken, last));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test]
 async fn a_program_that_is_not_there_is_an_error() {
     let pool = Pool::new("/nonexistent/ingress", &[], false);
     assert!(pool.take(job()).is_err());

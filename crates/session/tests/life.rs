@@ -382,6 +382,45 @@ async fn three_crashes_end_it_with_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_picture_that_kills_decoders_is_not_given_to_a_third() {
+    let mut stage = Stage::new();
+    let (first, _room) = stage.publish().await;
+    stage.frame(40, false).await;
+    first.says.send(FromChild::Gone("signal: 11".into())).await.unwrap();
+    let mut second = stage.child().await;
+    second.expect(|m| matches!(m, ToChild::Frame(f) if f.pts.as_millis() == 1_040)).await;
+    second.says.send(FromChild::Gone("signal: 11".into())).await.unwrap();
+    let mut third = stage.child().await;
+    stage.frame(80, false).await;
+    stage.frame(120, true).await;
+    stage.frame(160, false).await;
+    let next = third.expect(|m| matches!(m, ToChild::Frame(_))).await;
+    assert!(matches!(next, ToChild::Frame(f) if f.key), "it starts with the next key frame");
+    // Which is worth to be given to another again.
+    third.expect(|m| matches!(m, ToChild::Frame(_))).await;
+    assert!(!stage.running.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_lives_and_takes_nothing_holds_the_source_half_a_second_and_no_longer() {
+    let mut stage = Stage::new();
+    let (child, _room) = stage.publish().await;
+    let says = child.says.clone();
+    tokio::spawn(async move {
+        while says.send(FromChild::Message(ToParent::Alive { received: 0, sent: 0 })).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let begin = tokio::time::Instant::now();
+    for i in 1..300 {
+        stage.frame(i * 40, false).await;
+    }
+    let waited = begin.elapsed();
+    assert!((Duration::from_millis(400)..Duration::from_secs(1)).contains(&waited), "{waited:?}");
+    drop(child);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_encoder_that_comes_back_takes_over() {
     let mut stage = Stage::new();
     let (mut child, room) = stage.publish().await;
