@@ -69,10 +69,12 @@ class Stack:
         self.port = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES), wanted)))
         self.ingress_yaml, self.webhook, self.patient, self.wrap = ingress_yaml, webhook, patient, wrap
         self.tcp_only = False  # a livekit-server that takes media over TCP alone
+        self.ice_lite = False  # a livekit-server that looks for no way to the ingress by itself
         self.programs = []
         self.redis = self.livekit = self.ingress = None
         self.http_url = f"http://127.0.0.1:{self.port['livekit']}"
         self.ws_url = f"ws://127.0.0.1:{self.port['livekit']}"
+        self.ingress_ws_url = self.ws_url  # where the ingress finds livekit-server; viewers never go by another way
         self.rtmp_url = f"rtmp://127.0.0.1:{self.port['rtmp']}/live"
         self.whip_url = f"http://127.0.0.1:{self.port['whip']}/w"
 
@@ -119,6 +121,7 @@ rtc:
   interfaces: {{includes: [lo]}}
 {PATIENCE_RTC if self.patient else ""}
 {"  force_tcp: true" if self.tcp_only else ""}
+{"  use_ice_lite: true" if self.ice_lite else ""}
 ingress:
   rtmp_base_url: {self.rtmp_url}
   whip_base_url: http://127.0.0.1:{p["whip"]}/w
@@ -132,7 +135,7 @@ logging: {{level: info, json: true}}
         return f"""
 api_key: {KEY}
 api_secret: {SECRET}
-ws_url: {self.ws_url}
+ws_url: {self.ingress_ws_url}
 redis: {{address: "127.0.0.1:{p["redis"]}"}}
 bind_address: 127.0.0.1
 rtmp_port: {p["rtmp"]}

@@ -24,6 +24,7 @@ class Viewer:
         self.sound = np.zeros(SOUND_RATE // 2, np.float32)  # the last half second
         self.first_sound = None
         self.video = self.audio = None  # publications
+        self.sound_track = None
         self.publishers, self.speakers, self._tasks = set(), set(), []
 
     async def __aenter__(self):
@@ -44,7 +45,7 @@ class Viewer:
             self.video = publication
             self._tasks.append(asyncio.create_task(self._watch(track)))
         else:
-            self.audio = publication
+            self.audio, self.sound_track = publication, track
             self._tasks.append(asyncio.create_task(self._listen(track)))
 
     async def _watch(self, track):
@@ -118,6 +119,11 @@ class Viewer:
     async def ask(self, quality):
         """Asks the server for a layer: "LOW", "MEDIUM" or "HIGH"."""
         self.video.set_video_quality(getattr(rtc.VideoQuality, f"VIDEO_QUALITY_{quality}"))
+
+    async def samples(self):
+        """How many samples of sound were played, and how many of them were made up for what did not come."""
+        stats = [s.inbound_rtp.inbound for s in await self.sound_track.get_stats() if s.WhichOneof("stats") == "inbound_rtp"]
+        return sum(s.total_samples_received for s in stats), sum(s.concealed_samples - s.silent_concealed_samples for s in stats)
 
     def latencies(self, sent, since=0.0):
         """Milliseconds from the hand-over of each numbered frame to its arrival here, for arrivals after `since`."""
