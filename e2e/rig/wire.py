@@ -16,6 +16,7 @@ class Wire:
     def __init__(self, stack, **options):
         self.stack, self.options = stack, options
         self.severed = False
+        self.opened = 0  # connections for signalling so far
         self._connections, self._ready = set(), threading.Event()
 
     def __enter__(self):
@@ -36,8 +37,9 @@ class Wire:
         self._loop.call_soon_threadsafe(self._hang_up)
 
     def mend(self):
-        """Lets new connections through."""
+        """Lets new connections through. Gives how many there have been so far."""
         self.severed = False
+        return self.opened
 
     def block(self, blocked=True):
         """Keeps UDP from passing."""
@@ -61,6 +63,7 @@ class Wire:
         if self.severed:
             writer.transport.abort()
             return
+        self.opened += 1
         there, beyond = await asyncio.open_connection("127.0.0.1", self.stack.port["livekit"])
         self._connections |= {writer, beyond}
         # What a server sends by WebSocket is not masked (RFC 6455 §5.1), and a port of as many digits changes no length.

@@ -48,8 +48,7 @@ pub(crate) fn add_audio(track: &AudioTrack) -> proto::AddTrackRequest {
         source: source(track.source) as i32,
         stereo: track.stereo,
         disable_dtx: !track.dtx,
-        // Redundant packets would have to be made by us; none are offered.
-        disable_red: true,
+        disable_red: false,
         audio_features: features,
         ..Default::default()
     }

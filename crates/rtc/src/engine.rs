@@ -1,13 +1,14 @@
 //! The engine without its sockets: offers and answers, frames in, datagrams in and out, all on the caller's clock.
 
 use crate::Error;
-use crate::stream::Stream;
+use crate::payload::Repeating;
+use crate::stream::{Stream, Types};
 use model::{Kind, MediaTime, Packet, VideoCodec, VideoFormat};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::format::{Codec, FormatParams};
+use str0m::format::{Codec, FormatParams, PayloadParams};
 use str0m::media::{Direction, Frequency, MediaKind, Mid, Pt, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive, TcpType, Transmit};
 use str0m::rtp::Extension;
@@ -23,6 +24,12 @@ const REPAIR_SHARE: f32 = 0.5;
 
 /// Between sender reports. Lips and voice are together from the first report of both on; a viewer who has only one waits.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often to look at what the other side reports of losses: as often as it reports.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the engine offers of Opus when it offers redundancy with it; it takes no other parameters then.
+const OPUS_PARAMETERS: &str = "a=fmtp:111 minptime=10;useinbandfec=1";
 
 /// Unanswered checks before a path counts as lost: 0.25 + 0.5 + 1 + 2 + 3 × 3 s, about as long as pion waits (15 s).
 const ICE_RETRANSMITS: usize = 7;
@@ -110,6 +117,8 @@ struct Line {
     codec: Codec,
     /// The payload type the other side agreed to.
     pt: Option<Pt>,
+    /// The one of redundant packets, if it agreed to that too.
+    red: Option<Pt>,
     streams: Vec<Stream>,
 }
 
@@ -124,6 +133,9 @@ pub struct Engine {
     /// Ways are being checked, at the start or after a restart.
     checking: bool,
     dtls_up: bool,
+    repeating: Repeating,
+    /// Bits of an offer that the engine has no word for.
+    sound: String,
     /// How far frames have been ahead of the clock at most; see [`Engine::wallclock`].
     ahead: Duration,
     deadline: Instant,
@@ -147,6 +159,8 @@ impl Engine {
             ice_up: false,
             checking: false,
             dtls_up: false,
+            repeating: Repeating::default(),
+            sound: sound_parameters(config),
             ahead: Duration::ZERO,
             deadline: now,
             events: VecDeque::new(),
@@ -162,7 +176,7 @@ impl Engine {
         }
         if let Some(line) = add.audio.as_ref().filter(|_| self.audio.is_none()) {
             let mid = api.add_media(MediaKind::Audio, Direction::SendOnly, None, Some(line.track_id.clone()), None);
-            self.audio = Some(Line { mid, codec: Codec::Opus, pt: None, streams: vec![Stream::audio()] });
+            self.audio = Some(Line { mid, codec: Codec::Opus, pt: None, red: None, streams: vec![Stream::audio()] });
         }
         if let Some(line) = add.video.as_ref().filter(|_| self.video.is_none()) {
             let simulcast = simulcast(&line.rids);
@@ -172,11 +186,11 @@ impl Engine {
             let streams =
                 line.rids.iter().map(|rid| Stream::video(line.format.codec, layered.then_some(*rid))).collect();
             let codec = codec_name(line.format.codec)?;
-            self.video = Some(Line { mid, codec, pt: None, streams });
+            self.video = Some(Line { mid, codec, pt: None, red: None, streams });
         }
         let (offer, pending) = api.apply()?;
         self.pending = Some(pending);
-        Some(offer.to_sdp_string())
+        Some(offer.to_sdp_string().replacen(OPUS_PARAMETERS, &self.sound, 1))
     }
 
     /// Takes the answer to the newest offer.
@@ -252,11 +266,12 @@ impl Engine {
             Kind::Video => &mut self.video,
             Kind::Audio => &mut self.audio,
         };
-        let Some(Line { mid, pt: Some(pt), streams, .. }) = line else { return };
+        let Some(Line { mid, pt: Some(pt), red, streams, .. }) = line else { return };
+        let types = Types { plain: *pt, red: red.map(|red| (red, self.repeating.count(now))) };
         let Some(stream) = streams.get_mut(layer) else { return };
         let mut direct = self.rtc.direct_api();
         if let Some(tx) = direct.stream_tx_by_mid(*mid, stream.rid) {
-            stream.write(tx, *pt, wallclock, frame);
+            stream.write(tx, types, wallclock, frame);
         }
     }
 
@@ -271,11 +286,12 @@ impl Engine {
             Kind::Video => &mut self.video,
             Kind::Audio => &mut self.audio,
         };
-        let Some(Line { mid, pt: Some(pt), streams, .. }) = line else { return };
+        let Some(Line { mid, pt: Some(pt), red, streams, .. }) = line else { return };
+        let types = Types { plain: *pt, red: red.map(|red| (red, self.repeating.count(now))) };
         let Some(stream) = streams.get_mut(packet.layer) else { return };
         let mut direct = self.rtc.direct_api();
         if let Some(tx) = direct.stream_tx_by_mid(*mid, stream.rid) {
-            stream.forward(tx, *pt, wallclock, packet, fresh);
+            stream.forward(tx, types, wallclock, packet, fresh);
         }
     }
 
@@ -362,6 +378,11 @@ impl Engine {
                     self.events.push_back(Event::KeyFrameWanted { layer });
                 }
             }
+            str0m::Event::MediaEgressStats(stats) => {
+                if let Some(loss) = stats.loss {
+                    self.repeating.note(loss, stats.timestamp);
+                }
+            }
             str0m::Event::Closed => self.events.push_back(Event::Closed),
             _ => {}
         }
@@ -395,7 +416,9 @@ impl Line {
     fn agreed(&mut self, rtc: &mut Rtc) -> Result<(), Error> {
         let agreed = rtc.media(self.mid).map(|m| m.remote_pts().to_vec()).unwrap_or_default();
         let params = rtc.codec_config().params();
-        self.pt = agreed.into_iter().find(|pt| params.iter().any(|p| p.pt() == *pt && p.spec().codec == self.codec));
+        let found =
+            agreed.into_iter().find_map(|pt| params.iter().find(|p| p.pt() == pt && p.spec().codec == self.codec));
+        (self.pt, self.red) = (found.map(PayloadParams::pt), found.and_then(PayloadParams::red));
         if self.pt.is_none() {
             return Err(Error::NoCommonCodec(if self.codec == Codec::Opus { "audio" } else { "video" }));
         }
@@ -421,18 +444,11 @@ fn rtc_config(config: &Config) -> RtcConfig {
         .set_extension(11, Extension::RepairedRtpStreamId)
         .set_extension(13, Extension::VideoOrientation)
         .set_rtcp_report_interval_audio(REPORT_INTERVAL)
-        .set_rtcp_report_interval_video(REPORT_INTERVAL);
+        .set_rtcp_report_interval_video(REPORT_INTERVAL)
+        .set_stats_interval(Some(STATS_INTERVAL));
     rtc.set_max_stun_retransmits(ICE_RETRANSMITS);
     let codecs = rtc.codec_config();
-    let opus = FormatParams {
-        min_p_time: Some(10),
-        use_inband_fec: Some(true),
-        stereo: config.stereo.then_some(true),
-        sprop_stereo: config.stereo.then_some(true),
-        use_dtx: config.dtx.then_some(true),
-        ..Default::default()
-    };
-    codecs.add_config(111.into(), None, Codec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2), opus);
+    codecs.enable_opus(true, true);
     for format in &config.video {
         let Some(codec) = codec_name(format.codec) else { continue };
         let (pt, rtx) = payload_types(format.codec);
@@ -440,6 +456,13 @@ fn rtc_config(config: &Config) -> RtcConfig {
         codecs.add_config(pt.into(), Some(rtx.into()), codec, Frequency::NINETY_KHZ, None, parameters);
     }
     rtc
+}
+
+/// [`OPUS_PARAMETERS`], and what is to be said of this sound (RFC 7587 §7.1).
+fn sound_parameters(config: &Config) -> String {
+    let stereo = if config.stereo { ";stereo=1;sprop-stereo=1" } else { "" };
+    let dtx = if config.dtx { ";usedtx=1" } else { "" };
+    format!("{OPUS_PARAMETERS}{stereo}{dtx}")
 }
 
 fn local_candidate(transport: Transport, address: SocketAddr) -> Result<Candidate, impl std::fmt::Display> {

@@ -1,12 +1,14 @@
 //! Cutting encoded frames into RTP payloads. Pure: bytes in, payloads out; sequence numbers and timestamps are the stream's.
 
 mod h264;
+mod red;
 mod vp8;
 
 use std::time::Duration;
 
 pub use h264::H264;
 pub(crate) use h264::nal_units;
+pub(crate) use red::{Place, Red, Repeating};
 pub use vp8::Vp8;
 
 /// Bytes of RTP payload in one packet at the most. 1200 is what fits every path on the internet (and what the Go ingress

@@ -1,9 +1,10 @@
 //! One encoded stream on its way out: a layer of a picture, or sound.
 
 use crate::Frame;
-use crate::payload::{H264, Payloader, Vp8, at_least};
+use crate::payload::{H264, MAX_PAYLOAD, Payloader, Place, Red, Vp8, at_least};
 use crate::rewrite::Rewriter;
 use model::{MediaTime, Packet, VideoCodec};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use str0m::media::{Pt, Rid};
 use str0m::rtp::{ExtensionValues, RtpWrite, StreamTx, VideoOrientation};
@@ -13,6 +14,15 @@ const VIDEO_RATE: u32 = 90_000;
 /// Ticks of Opus' RTP clock in a second (RFC 7587 §4.1).
 const AUDIO_RATE: u32 = 48_000;
 
+/// What a stream's packets are sent as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Types {
+    /// The codec's payload type.
+    pub(crate) plain: Pt,
+    /// The one of redundant packets (RFC 2198), if that was agreed on, and how many each of them repeats.
+    pub(crate) red: Option<(Pt, usize)>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) rid: Option<Rid>,
@@ -20,8 +30,20 @@ pub(crate) struct Stream {
     payloader: Option<Payloader>,
     rate: u32,
     numbers: Rewriter,
+    red: Red,
     /// When the last frame is to be shown.
     last: Option<MediaTime>,
+}
+
+impl Types {
+    /// Payload type and payload to send this one with. Where redundancy was agreed on all packets are of its type, as the SFU
+    /// goes by the first.
+    fn wrap(self, red: &mut Red, at: Place, payload: Arc<[u8]>) -> (Pt, Arc<[u8]>) {
+        match self.red {
+            Some((pt, repeat)) => (pt, red.wrap(at, &payload, *self.plain, repeat, MAX_PAYLOAD).into()),
+            None => (self.plain, payload),
+        }
+    }
 }
 
 impl Stream {
@@ -40,21 +62,22 @@ impl Stream {
 
     fn new(rid: Option<Rid>, payloader: Option<Payloader>, rate: u32) -> Self {
         // Starts below 65 536, as a receiver of SRTP takes its rollover counter to be 0 (RFC 3711 §3.3.1).
-        Self { rid, payloader, rate, numbers: Rewriter::new(rate, first_sequence()), last: None }
+        Self { rid, payloader, rate, numbers: Rewriter::new(rate, first_sequence()), red: Red::default(), last: None }
     }
 
     /// Queues a frame's packets. The RTP timestamp comes from media time, so all streams of a session share one timebase,
     /// and a frame left out leaves no trace.
-    pub(crate) fn write(&mut self, tx: &mut StreamTx, pt: Pt, wallclock: Instant, frame: &Frame<'_>) {
+    pub(crate) fn write(&mut self, tx: &mut StreamTx, types: Types, wallclock: Instant, frame: &Frame<'_>) {
         // Wraps as RTP timestamps do (RFC 3550 §5.1).
         let timestamp = frame.pts.as_ticks(self.rate) as u32;
         let nackable = self.rate == VIDEO_RATE;
         let interval = self.last.replace(frame.pts).and_then(|last| frame.pts.since(last));
         let packets = at_least(interval.unwrap_or(Duration::ZERO));
-        let Self { payloader, numbers, .. } = self;
+        let Self { payloader, numbers, red, .. } = self;
         let Some(payloader) = payloader else { return };
         payloader.payloads(frame.data, packets, |payload, last| {
             let sequence = numbers.own();
+            let (pt, payload) = types.wrap(red, Place { sequence, timestamp }, payload.into());
             let mut packet =
                 RtpWrite::new(pt, sequence.into(), timestamp, wallclock, payload).marker(last).nackable(nackable);
             if let Some(level) = frame.level {
@@ -65,11 +88,20 @@ impl Stream {
     }
 
     /// Queues a packet that is passed on. `fresh`: packets were left out before it, which shall leave no gap.
-    pub(crate) fn forward(&mut self, tx: &mut StreamTx, pt: Pt, wallclock: Instant, packet: &Packet, fresh: bool) {
+    pub(crate) fn forward(
+        &mut self,
+        tx: &mut StreamTx,
+        types: Types,
+        wallclock: Instant,
+        packet: &Packet,
+        fresh: bool,
+    ) {
         let Some(numbers) = self.numbers.numbers(packet, fresh) else { return };
         let mut extensions = packet.level.map(audio_level).unwrap_or_default();
         extensions.video_orientation = packet.orientation.map(VideoOrientation::from);
-        let write = RtpWrite::new(pt, numbers.sequence.into(), numbers.timestamp, wallclock, packet.payload.clone())
+        let place = Place { sequence: numbers.sequence, timestamp: numbers.timestamp };
+        let (pt, payload) = types.wrap(&mut self.red, place, packet.payload.clone());
+        let write = RtpWrite::new(pt, numbers.sequence.into(), numbers.timestamp, wallclock, payload)
             .marker(packet.marker)
             .nackable(true)
             .ext_vals(extensions);

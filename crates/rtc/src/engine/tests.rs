@@ -40,7 +40,7 @@ impl Pair {
         let mut engine = Engine::new(config, now);
         assert!(engine.add_local(Transport::Udp, ours()));
         let mut server =
-            RtcConfig::new().clear_codecs().enable_opus(true, false).enable_vp8(true).enable_h264(true).build(now);
+            RtcConfig::new().clear_codecs().enable_opus(true, true).enable_vp8(true).enable_h264(true).build(now);
         server.add_local_candidate(Candidate::host(theirs(), "udp").unwrap());
         let mut pair = Self {
             engine,
@@ -232,6 +232,25 @@ fn what_gets_lost_is_sent_again() {
 }
 
 #[test]
+fn sound_that_gets_lost_is_repeated_by_what_follows() {
+    let mut pair = Pair::connected(&config(), &Lines { video: None, audio: audio() });
+    let mut talk = |from: u64, packets: u64, loss: u32| {
+        pair.loss = loss;
+        pair.got.clear();
+        for n in from..from + packets {
+            pair.send(Kind::Audio, 0, Duration::from_millis(n * 20), pair.now, &[0xfc; 200]);
+            pair.run(Duration::from_millis(20));
+        }
+        pair.run(Duration::from_millis(200));
+        pair.got.len()
+    };
+    assert_eq!(talk(0, 100, 0), 100);
+    // Until the receiver's first report what is lost is lost.
+    talk(100, 400, 50);
+    assert!(talk(500, 1000, 50) >= 995);
+}
+
+#[test]
 fn a_key_frame_is_asked_for_by_layer() {
     let mut pair = Pair::connected(&config(), &Lines { video: video(&["q", "h", "f"]), audio: audio() });
     for layer in 0..3 {
@@ -340,6 +359,10 @@ fn an_offer_says_what_the_sfu_reads() {
         "a=simulcast:send q;h;f",
         "a=rid:q send",
         "a=fmtp:125 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+        "a=rtpmap:111 opus/48000/2",
+        "a=fmtp:111 minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1",
+        "a=rtpmap:63 red/48000/2",
+        "a=fmtp:63 111/111",
         "a=setup:actpass",
         "a=sendonly",
         "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level",
