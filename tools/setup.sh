@@ -67,7 +67,8 @@ missing_packages() {
   # And a WHIP client on its webrtcbin.
   /usr/bin/python3 -c 'import gi; gi.require_version("GstWebRTC", "1.0")' 2>/dev/null ||
     printf '%s\n' python3-gi gir1.2-gst-plugins-bad-1.0
-  gst_element nicesrc || echo gstreamer1.0-nice
+  # Not by gst_element: --exists wants the plugin's version to be GStreamer's own, and this one has its own count.
+  gst-inspect-1.0 nicesrc >/dev/null 2>&1 || echo gstreamer1.0-nice
 }
 
 setup_system() {
