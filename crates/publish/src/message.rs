@@ -142,6 +142,11 @@ pub(crate) fn quality(quality: model::Quality) -> i32 {
     }
 }
 
+/// Whether a track of this source may be published where these are allowed; none named means all.
+pub(crate) fn allowed(track: TrackSource, sources: &[i32]) -> bool {
+    sources.is_empty() || sources.contains(&(source(track) as i32))
+}
+
 fn source(source: TrackSource) -> proto::TrackSource {
     match source {
         TrackSource::Camera => proto::TrackSource::Camera,

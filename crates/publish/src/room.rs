@@ -7,7 +7,7 @@
 //!  ▲  ▲                      │ signal or media lost
 //!  │  └─── resume ───────────┤
 //!  │                         │ that failed
-//!  └── rejoin ── Waiting ◀───┘          n² · 300 ms before the n-th attempt
+//!  └── rejoin ── Waiting ◀───┘          n² · 300 ms, and 2 s at the most, before the n-th attempt
 //! ```
 //! A resume that the server refuses, or without media, becomes a rejoin; while only the signalling can't be reached and
 //! media still flows, it is the resume that is tried again, so that no viewer notices. The first join is not tried again:
@@ -28,9 +28,15 @@ use url::Url;
 /// How long answer, publication and media connection may take together: ten seconds for a track to be published, as in the
 /// Go ingress, and what it takes to fall back to TCP.
 const SETTLE: Duration = Duration::from_secs(15);
-/// Attempts to rejoin after the first, which comes at once: the waits before them, n² · 300 ms, come to 61 s (as in the Go SDK).
-const ATTEMPTS: u32 = 8;
+/// How long to try to come back while no media flows (as long as the Go SDK does).
+const GIVE_UP: Duration = Duration::from_secs(60);
+/// Before the n-th attempt, n² times this, but never longer than the other: a server that was started anew is found soon.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(300);
+const MOST_DELAY: Duration = Duration::from_secs(2);
+/// How long after the server took a track out of the room it is published anew (the reason, a permission that was withdrawn,
+/// comes within that time); twice as long each time, up to so many times twice.
+const PUT_BACK: Duration = Duration::from_secs(1);
+const PUT_BACK_DOUBLINGS: u32 = 6;
 /// How long after the attributes they are told once more. The copies that race each other are written within 20 ms of each
 /// other (measured); a second is long for a busy server too, and short for whoever lists participants.
 const CONFIRM: Duration = Duration::from_secs(1);
@@ -126,6 +132,11 @@ struct Link {
     confirm: Option<Instant>,
     /// The server closed the media connection; until when to wait for words.
     closed_by: Option<Instant>,
+    /// What the server says of us next is newer than what we know: we were away.
+    was_away: bool,
+    /// The server took a track out of the room; and when to publish it anew, if we may.
+    taken_out: bool,
+    put_back: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -158,6 +169,12 @@ pub(crate) struct Room {
     established: bool,
     reconnecting: bool,
     attempt: u32,
+    /// Since when there is no way into the room.
+    away_since: Option<Instant>,
+    /// Whether the server lets us publish all tracks.
+    may_publish: bool,
+    /// How often it has taken a track out of the room.
+    takings: u32,
     why: String,
     actions: VecDeque<Action>,
 }
@@ -183,6 +200,9 @@ impl Room {
             established: false,
             reconnecting: false,
             attempt: 0,
+            away_since: None,
+            may_publish: true,
+            takings: 0,
             why: String::new(),
             actions: VecDeque::new(),
         };
@@ -299,7 +319,8 @@ impl Room {
             Phase::Live { settle_by, .. } => {
                 let ping = self.ping.next.min(self.ping.heard + self.ping.timeout);
                 let burst = self.link.burst.front().copied();
-                [settle_by, burst, self.link.confirm, self.link.closed_by].into_iter().flatten().chain([ping]).min()
+                let others = [settle_by, burst, self.link.confirm, self.link.closed_by, self.link.put_back];
+                others.into_iter().flatten().chain([ping]).min()
             }
             Phase::Ended => None,
         }
@@ -382,7 +403,7 @@ impl Room {
             ));
             return;
         }
-        self.start_reconnecting(why);
+        self.start_reconnecting(why, now);
         let settled = settle_by.is_none();
         if settled && may_resume && !self.link.awaiting_answer && self.link.was_up {
             self.resume(now);
@@ -401,8 +422,9 @@ impl Room {
         self.dial(Some(self.participant.clone()));
     }
 
-    fn start_reconnecting(&mut self, why: String) {
+    fn start_reconnecting(&mut self, why: String, now: Instant) {
         self.why = why;
+        self.away_since.get_or_insert(now);
         self.act(Action::HangUp);
         if !std::mem::replace(&mut self.reconnecting, true) {
             self.act(Action::Emit(Event::Reconnecting));
@@ -414,23 +436,30 @@ impl Room {
         self.why = why;
         self.act(Action::HangUp);
         let may_resume = purpose == Purpose::Resume && passing && self.link.up;
-        if may_resume {
-            // As long as media flows there is no reason to give up.
-            self.attempt = ATTEMPTS.min(self.attempt + 1);
-        } else if purpose == Purpose::Rejoin {
+        if may_resume || purpose == Purpose::Rejoin {
             self.attempt += 1;
+        } else {
+            // The server is there, or media is not: what counts begins now.
+            self.start_over(now);
         }
         self.come_back(may_resume, now);
     }
 
+    fn start_over(&mut self, now: Instant) {
+        self.attempt = 0;
+        self.away_since = Some(now);
+    }
+
     fn come_back(&mut self, may_resume: bool, now: Instant) {
-        if self.attempt > ATTEMPTS {
+        // As long as media flows there is no reason to give up.
+        if !may_resume && self.away_since.is_some_and(|since| now >= since + GIVE_UP) {
             let text = format!("room disconnected unexpectedly: {}", self.why);
             self.end(Fault::passing(Blame::Room, text));
         } else if self.attempt == 0 {
             self.open(Purpose::Rejoin, now);
         } else {
-            self.phase = Phase::Waiting { until: now + ATTEMPT_DELAY * self.attempt * self.attempt, may_resume };
+            let delay = ATTEMPT_DELAY.saturating_mul(self.attempt.saturating_mul(self.attempt)).min(MOST_DELAY);
+            self.phase = Phase::Waiting { until: now + delay, may_resume };
         }
     }
 

@@ -5,6 +5,7 @@ use crate::tcp::{self, Tcp};
 use crate::udp::Udp;
 use crate::{Error, address};
 use model::{Kind, Packet};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -20,8 +21,8 @@ const TCP_DELAY: Duration = Duration::from_secs(1);
 /// remembers that UDP failed us.
 const TCP_ALONE_DELAY: Duration = Duration::from_millis(150);
 /// Nothing at all received for so long means that the way is broken: the other side answers a check of ours every 3 s, and
-/// reports on our media every second. Much sooner than ICE's own verdict.
-const SILENCE: Duration = Duration::from_secs(8);
+/// reports on our media every second. Much sooner than ICE's own verdict, and longer than a check that gets lost.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Addresses of ours at the most. Each server address can bring one more.
 const MAX_SOCKETS: usize = 8;
 /// Ways over TCP remembered at the most.
@@ -40,9 +41,14 @@ pub struct Peer {
     udp: Vec<Udp>,
     tcp: Option<Tcp>,
     opening: Option<Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>>,
-    /// The server's TCP addresses not tried yet, and from when on to try.
-    tcp_remotes: Vec<SocketAddr>,
+    /// The server's TCP addresses; those of them not tried yet, and from when on to try.
+    tcp_known: Vec<SocketAddr>,
+    tcp_remotes: VecDeque<SocketAddr>,
     tcp_at: Option<Instant>,
+    /// New ways were offered, for which every address is to be tried anew once the answer is there.
+    restarting: bool,
+    /// Media goes over TCP, and the server is about to close that connection for the new ways.
+    renew_tcp: bool,
     /// The server has named a UDP address.
     udp_remote: bool,
     heard: Instant,
@@ -69,8 +75,11 @@ impl Peer {
             udp: Vec::new(),
             tcp: None,
             opening: None,
-            tcp_remotes: Vec::new(),
+            tcp_known: Vec::new(),
+            tcp_remotes: VecDeque::new(),
             tcp_at: None,
+            restarting: false,
+            renew_tcp: false,
             udp_remote: false,
             heard: now,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -94,6 +103,7 @@ impl Peer {
     /// See [`Engine::offer`].
     pub fn offer(&mut self, add: &Lines, restart: bool) -> Result<Option<String>, Error> {
         let offer = self.engine.offer(add, restart);
+        self.restarting |= restart;
         self.flush()?;
         Ok(offer)
     }
@@ -102,6 +112,12 @@ impl Peer {
     pub fn answer(&mut self, sdp: &str) -> Result<(), Error> {
         self.engine.answer(sdp)?;
         self.heard = Instant::now();
+        if std::mem::take(&mut self.restarting) && !self.tcp_known.is_empty() {
+            // UDP may be what has failed; and a connection over TCP belongs to the ways before (the server ends it).
+            self.renew_tcp = self.tcp.is_some();
+            self.tcp_remotes = self.tcp_known.iter().copied().collect();
+            self.tcp_at = Some(self.heard + if self.renew_tcp { Duration::ZERO } else { TCP_DELAY });
+        }
         self.hurry()
     }
 
@@ -121,9 +137,9 @@ impl Peer {
                 }
             }
             Transport::Tcp => {
-                let known = self.tcp_remotes.contains(&remote) || self.tcp.as_ref().is_some_and(|t| t.remote == remote);
-                if !known && self.tcp_remotes.len() < MAX_TCP {
-                    self.tcp_remotes.push(remote);
+                if !self.tcp_known.contains(&remote) && self.tcp_known.len() < MAX_TCP {
+                    self.tcp_known.push(remote);
+                    self.tcp_remotes.push_back(remote);
                     let delay = if self.udp_remote { TCP_DELAY } else { TCP_ALONE_DELAY };
                     self.tcp_at.get_or_insert(Instant::now() + delay);
                 }
@@ -213,12 +229,16 @@ impl Peer {
     }
 
     fn poll_tcp(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
-        if let Some(opening) = &mut self.opening {
-            let Poll::Ready(opened) = opening.as_mut().poll(cx) else { return Ok(false) };
+        if let Some(opening) = &mut self.opening
+            && let Poll::Ready(opened) = opening.as_mut().poll(cx)
+        {
             self.opening = None;
             match opened.and_then(Tcp::new) {
                 Ok(tcp) => {
                     tracing::debug!(remote = %tcp.remote, "trying media over TCP");
+                    if let Some(before) = self.tcp.take() {
+                        self.engine.remove_local(Transport::Tcp, before.local);
+                    }
                     self.engine.add_local(Transport::Tcp, tcp.local);
                     self.tcp = Some(tcp);
                     self.hurry()?;
@@ -263,8 +283,13 @@ impl Peer {
         }
         if self.tcp_at.is_some_and(|at| at <= now) {
             self.tcp_at = None;
-            if !self.engine.is_up() && self.opening.is_none() && self.tcp.is_none() && !self.tcp_remotes.is_empty() {
-                self.opening = Some(tcp::open(self.tcp_remotes.remove(0)));
+            let renew = std::mem::take(&mut self.renew_tcp);
+            let needed = renew || (!self.engine.is_up() && self.tcp.is_none());
+            if needed
+                && self.opening.is_none()
+                && let Some(remote) = self.tcp_remotes.pop_front()
+            {
+                self.opening = Some(tcp::open(remote));
                 // The next one, should this fail.
                 self.tcp_at = (!self.tcp_remotes.is_empty()).then(|| now + TCP_DELAY);
                 return Ok(true);

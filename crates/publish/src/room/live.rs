@@ -39,7 +39,7 @@ impl Room {
         self.link.up = false;
         if matches!(self.phase, Phase::Opening { .. } | Phase::Waiting { .. }) {
             // Only now there is something to be lost by not coming back in time.
-            self.attempt = 0;
+            self.start_over(now);
         }
         self.lost("the media connection broke".into(), true, now);
     }
@@ -91,6 +91,13 @@ impl Room {
             self.lost(self.what_is_missing(), false, now);
             return;
         }
+        if self.link.put_back.is_some_and(|at| at <= now) {
+            self.link.put_back = None;
+            if self.may_publish {
+                self.lost("the server took a track out of the room".into(), false, now);
+                return;
+            }
+        }
         if now >= self.ping.heard + self.ping.timeout {
             self.lost("the server is silent".into(), true, now);
             return;
@@ -124,6 +131,7 @@ impl Room {
             ..Ping::new(now)
         };
         self.ping.next = now + self.ping.interval;
+        self.may_publish = self.permitted(join.participant.as_ref());
         self.in_room(join.room, join.participant);
         self.phase = Phase::Live { since: purpose, settle_by: Some(now + SETTLE) };
         if let Some(sdp) = self.link.first_offer.take() {
@@ -145,6 +153,7 @@ impl Room {
         // Not settled before the media connection has found its way anew.
         self.link.up = false;
         self.link.awaiting_answer = true;
+        self.link.was_away = true;
         // The server tells of layers when that changes, once: what it said while nobody could hear it is lost, and a layer that
         // is wanted again would stand still for ever. One too many costs until the next change.
         self.want_all_layers();
@@ -192,9 +201,11 @@ impl Room {
                 }
             }
             Incoming::Mute(mute) => self.muted(&mute.sid, mute.muted),
-            Incoming::TrackUnpublished(gone) => {
-                tracing::warn!(track = gone.track_sid, "the server took a track out of the room");
-                self.muted(&gone.track_sid, true);
+            Incoming::TrackUnpublished(gone) => self.taken_out(&gone.track_sid, now),
+            Incoming::Update(update) => {
+                if let Some(own) = update.participants.iter().find(|p| p.sid == self.participant) {
+                    self.told_of_us(own, now);
+                }
             }
             Incoming::RefreshToken(token) => self.token = Secret::new(token),
             Incoming::RoomMoved(moved) => {
@@ -256,6 +267,47 @@ impl Room {
         if std::mem::replace(&mut sent.muted, muted) != muted {
             self.act(Action::Emit(Event::Muted { kind, muted }));
         }
+    }
+
+    /// Nothing of the track goes out until it is published anew.
+    fn taken_out(&mut self, sid: &str, now: Instant) {
+        if self.kind_of(sid).is_none() {
+            return;
+        }
+        tracing::warn!(track = sid, "the server took a track out of the room");
+        self.muted(sid, true);
+        if !std::mem::replace(&mut self.link.taken_out, true) {
+            self.link.put_back = Some(now + PUT_BACK * (1 << self.takings.min(PUT_BACK_DOUBLINGS)));
+            self.takings = self.takings.saturating_add(1);
+        }
+    }
+
+    /// What the room is told of us: what we may do, and once we were away, what we did not hear of our tracks.
+    fn told_of_us(&mut self, own: &proto::ParticipantInfo, now: Instant) {
+        let may = self.permitted(Some(own));
+        let might = std::mem::replace(&mut self.may_publish, may);
+        if may && !might && self.link.taken_out {
+            self.link.put_back = Some(now + PUT_BACK);
+        }
+        if !std::mem::take(&mut self.link.was_away) {
+            return;
+        }
+        let sids = [self.link.video.sid.clone(), self.link.audio.sid.clone()];
+        for sid in sids.into_iter().flatten() {
+            match own.tracks.iter().find(|t| t.sid == sid) {
+                Some(track) => self.muted(&sid, track.muted),
+                None => self.taken_out(&sid, now),
+            }
+        }
+    }
+
+    /// Whether this is a participant that may publish what we have.
+    fn permitted(&self, own: Option<&proto::ParticipantInfo>) -> bool {
+        let Some(permission) = own.and_then(|p| p.permission.as_ref()) else { return true };
+        let (video, audio) = (self.tracks.video.as_ref(), self.tracks.audio.as_ref());
+        let sources = [video.map(|t| t.source), audio.map(|t| t.source)];
+        permission.can_publish
+            && sources.into_iter().flatten().all(|source| message::allowed(source, &permission.can_publish_sources))
     }
 
     fn response(&mut self, response: &proto::RequestResponse) {
@@ -337,6 +389,7 @@ impl Room {
         *settle_by = None;
         self.established = true;
         self.attempt = 0;
+        self.away_since = None;
         if std::mem::take(&mut self.reconnecting) {
             self.act(Action::Emit(Event::Reconnected));
         }

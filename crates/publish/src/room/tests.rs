@@ -301,7 +301,7 @@ fn as_long_as_media_flows_it_is_the_resume_that_is_tried_again() {
     for n in 0..20 {
         stay.refuse(503);
         assert!(stay.peer_open && stay.dials.is_empty());
-        stay.wait(ATTEMPT_DELAY * (n + 1).min(ATTEMPTS) * (n + 1).min(ATTEMPTS));
+        stay.wait((ATTEMPT_DELAY * (n + 1) * (n + 1)).min(MOST_DELAY));
         assert!(stay.query().starts_with("join_request="), "{}", stay.query());
     }
     assert_eq!(stay.peers, 1);
@@ -324,12 +324,12 @@ fn as_long_as_media_flows_it_is_the_resume_that_is_tried_again() {
             stay.refuse(503);
         }
     }
-    assert_eq!(stay.peers, 1 + 1 + ATTEMPTS);
-    assert!((60..70).contains(&(stay.now - down).as_secs()));
+    assert!(stay.peers > 20, "{}", stay.peers);
+    assert!((60..63).contains(&(stay.now - down).as_secs()));
 }
 
 #[test]
-fn rejoining_waits_longer_each_time_and_gives_up_after_a_minute() {
+fn rejoining_waits_a_little_longer_each_time_and_gives_up_after_a_minute() {
     let mut stay = Stay::live();
     let lost = stay.now;
     stay.signal_lost();
@@ -343,8 +343,9 @@ fn rejoining_waits_longer_each_time_and_gives_up_after_a_minute() {
             stay.refuse(503);
         }
     }
-    // A resume and a rejoin at once, then after 0.3, 1.2, 2.7, 4.8, 7.5, 10.8, 14.7 and 19.2 s more.
-    assert_eq!(dialled, [0, 0, 300, 1_500, 4_200, 9_000, 16_500, 27_300, 42_000, 61_200]);
+    // A resume and a rejoin at once, then after 0.3 and 1.2 s more, then every two.
+    assert_eq!(dialled[..7], [0, 0, 300, 1_500, 3_500, 5_500, 7_500]);
+    assert!((58_000..62_000).contains(dialled.last().unwrap()), "{dialled:?}");
     let text = "room disconnected unexpectedly: LiveKit at ws://h:7880 answered 503: no";
     assert_eq!(stay.closed(), &Fault::passing(Blame::Room, text));
 }
@@ -364,8 +365,118 @@ fn a_rejoin_that_never_settles_counts_as_an_attempt() {
             joins += 1;
         }
     }
-    assert_eq!(joins, 1 + ATTEMPTS);
+    // Each takes as long as settling may.
+    assert_eq!(joins, 4);
     assert!(stay.closed().text.starts_with("room disconnected unexpectedly"), "{:?}", stay.closed());
+}
+
+#[test]
+fn a_server_that_knows_us_no_more_is_joined_at_once() {
+    let mut stay = Stay::live();
+    stay.signal_lost();
+    for _ in 0..3 {
+        stay.refuse_after_waiting();
+    }
+    while stay.dials.is_empty() {
+        stay.wait(Duration::from_millis(100));
+    }
+    let at = stay.now;
+    stay.leave_message(proto::DisconnectReason::StateMismatch, proto::leave_request::Action::Reconnect);
+    assert_eq!((stay.peers, stay.now), (2, at));
+    // From here on there is a minute, however long the resumes took.
+    stay.refuse(503);
+    stay.wait(Duration::from_secs(50));
+    assert!(!stay.room.is_over());
+}
+
+/// What the room is told of us.
+fn own(tracks: &[(&str, bool)], can_publish: bool, sources: &[proto::TrackSource]) -> Incoming {
+    let tracks =
+        tracks.iter().map(|(sid, muted)| proto::TrackInfo { sid: (*sid).into(), muted: *muted, ..Default::default() });
+    let permission = proto::ParticipantPermission {
+        can_publish,
+        can_publish_sources: sources.iter().map(|s| *s as i32).collect(),
+        ..Default::default()
+    };
+    let us = proto::ParticipantInfo {
+        sid: PA.into(),
+        tracks: tracks.collect(),
+        permission: Some(permission),
+        ..Default::default()
+    };
+    let other = proto::ParticipantInfo { sid: "PA_other".into(), ..Default::default() };
+    Incoming::Update(proto::ParticipantUpdate { participants: vec![other, us] })
+}
+
+#[test]
+fn what_was_said_while_we_were_away_is_made_good() {
+    let mut stay = Stay::live();
+    let mute = |sid: &str, muted| Incoming::Mute(proto::MuteTrackRequest { sid: sid.into(), muted });
+    let muted = |kind, muted| Event::Muted { kind, muted };
+    stay.hear(mute("TR_A", true));
+    // Older than what we know.
+    stay.hear(own(&[("TR_V", false), ("TR_A", false)], true, &[]));
+    assert_eq!(std::mem::take(&mut stay.events), [muted(Kind::Audio, true)]);
+    stay.signal_lost();
+    stay.dials.clear();
+    stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
+    stay.hear(own(&[("TR_V", true), ("TR_A", false)], true, &[]));
+    assert_eq!(stay.events, [Event::Reconnecting, muted(Kind::Video, true), muted(Kind::Audio, false)]);
+    stay.events.clear();
+    stay.answer();
+    stay.up();
+    stay.hear(own(&[("TR_V", false), ("TR_A", false)], true, &[]));
+    assert_eq!(stay.events, [Event::Reconnected], "only the first after a resume is news");
+    // A track that went meanwhile.
+    stay.signal_lost();
+    stay.dials.clear();
+    stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
+    stay.hear(own(&[("TR_V", true)], true, &[]));
+    stay.answer();
+    stay.up();
+    assert_eq!(stay.events.iter().filter(|e| **e == muted(Kind::Audio, true)).count(), 1);
+    stay.wait(PUT_BACK);
+    assert_eq!((stay.peers, stay.dials.len()), (2, 1));
+}
+
+#[test]
+fn a_track_that_the_server_took_out_is_published_anew_as_soon_as_it_may_be() {
+    let unpublished = || Incoming::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid: "TR_V".into() });
+    let mut stay = Stay::live();
+    stay.hear(Incoming::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid: "TR_other".into() }));
+    stay.wait(PUT_BACK);
+    assert!(stay.events.is_empty());
+    stay.hear(unpublished());
+    stay.wait(PUT_BACK - Duration::from_millis(1));
+    assert_eq!(stay.events, [Event::Muted { kind: Kind::Video, muted: true }]);
+    stay.wait(Duration::from_millis(1));
+    assert_eq!((stay.peers, stay.dials.len()), (2, 1));
+    stay.accept(PA);
+    assert_eq!(stay.events.last(), Some(&Event::Reconnected));
+    // A server that does it again is waited for longer.
+    stay.hear(unpublished());
+    stay.wait(PUT_BACK * 2 - Duration::from_millis(1));
+    assert!(stay.dials.is_empty());
+
+    for (withdrawn, given) in [
+        (own(&[], false, &[]), own(&[], true, &[])),
+        (
+            own(&[], true, &[proto::TrackSource::Microphone]),
+            own(&[], true, &[proto::TrackSource::Microphone, proto::TrackSource::Camera]),
+        ),
+    ] {
+        let mut stay = Stay::live();
+        stay.hear(unpublished());
+        stay.hear(withdrawn);
+        for _ in 0..60 {
+            stay.wait(Duration::from_secs(1));
+            stay.hear(Incoming::PongResp(proto::Pong::default()));
+        }
+        assert_eq!(stay.peers, 1, "not as long as it may not");
+        stay.hear(given);
+        stay.wait(PUT_BACK);
+        assert_eq!((stay.peers, stay.dials.len()), (2, 1));
+    }
 }
 
 #[test]
@@ -641,6 +752,8 @@ enum Step {
     Refused(u16),
     Leave(i32, i32),
     Mute(bool, bool),
+    Unpublished(bool),
+    Own(bool, bool),
     Want,
     GoAway,
 }
@@ -660,6 +773,8 @@ fn step() -> impl Strategy<Value = Step> {
         prop_oneof![Just(401u16), Just(404), Just(503)].prop_map(Step::Refused),
         (0i32..18, 0i32..4).prop_map(|(r, a)| Step::Leave(r, a)),
         any::<(bool, bool)>().prop_map(|(v, m)| Step::Mute(v, m)),
+        any::<bool>().prop_map(Step::Unpublished),
+        any::<(bool, bool)>().prop_map(|(may, muted)| Step::Own(may, muted)),
         Just(Step::Want),
         Just(Step::GoAway),
     ]
@@ -698,6 +813,11 @@ proptest! {
                     let sid = if video { "TR_V" } else { "TR_A" }.into();
                     stay.hear(Incoming::Mute(proto::MuteTrackRequest { sid, muted }));
                 }
+                Step::Unpublished(video) => {
+                    let track_sid = if video { "TR_V" } else { "TR_A" }.into();
+                    stay.hear(Incoming::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }));
+                }
+                Step::Own(may, muted) => stay.hear(own(&[("TR_V", muted)], may, &[])),
                 Step::Want => stay.room.want(&both(), &BTreeMap::new(), stay.now),
                 Step::GoAway => {
                     stay.room.leave(stay.now);
