@@ -1,9 +1,18 @@
 """Publishing survives what happens to the SFU and on the way to it."""
 
 import asyncio
+import contextlib
 import time
 
+from livekit import api
+from livekit.protocol import models
+
 from rig import Push, Viewer
+from rig.uplink import Uplink
+from rig.viewer import SOUND_RATE
+
+# Seconds without a picture that a viewer calls frozen. Half of it is what a quiet machine stays below (0.16 s measured).
+FROZEN = 1.0
 
 
 async def watched(stack, room, viewer, name="push"):
@@ -60,4 +69,101 @@ async def test_media_goes_over_tcp_where_there_is_no_udp(own_stack):
         _, push = await watched(own_stack, "room", viewer)
         seen = len(viewer.frames)
         await viewer.wait("30 pictures more", lambda v: len(v.frames) >= seen + 30)
+        assert push.running()
+
+
+# on the way to the SFU ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def behind(stack, room="room", **network):
+    """A session whose way to livekit-server is the proxy's, and who watches it: (uplink, viewer, the participant)."""
+    stack.start_redis()
+    stack.start_livekit()
+    async with Uplink(stack, **network) as uplink:
+        stack.start_ingress()
+        async with Viewer(stack, room) as viewer:
+            await watched(stack, room, viewer)
+            yield uplink, viewer, await stack.wait_participant(room, f"{room}-pub", tracks=2)
+
+
+def sids(participant):
+    return participant.sid, sorted(t.sid for t in participant.tracks)
+
+
+def longest_gap(viewer, since):
+    at = [f.at for f in viewer.frames if f.at > since]
+    return max(b - a for a, b in zip(at, at[1:]))
+
+
+async def more(viewer, count=30):
+    """Waits for so many pictures more."""
+    seen = len(viewer.frames)
+    await viewer.wait(f"{count} pictures more", lambda v: len(v.frames) >= seen + count)
+
+
+async def test_one_packet_in_twenty_is_lost_towards_the_sfu(own_stack):
+    """Pictures are asked for again; sound is repeated, without which one sample in twenty would be made up by the viewer."""
+    async with behind(own_stack, loss=0.05, reorder=0.02) as (uplink, viewer, _):
+        # The SFU's reports have told of losses by then.
+        await viewer.wait("losses", lambda _: uplink.dropped > 50, 60)
+        since, (played, made_up) = time.monotonic(), await viewer.samples()
+        await more(viewer, 150)
+        while (now := await viewer.samples())[0] < played + 5 * SOUND_RATE:
+            await asyncio.sleep(0.2)
+        assert longest_gap(viewer, since) < FROZEN
+        share = (now[1] - made_up) / (now[0] - played)
+        assert share < 0.02, f"{share:.1%} of the sound was made up"
+
+
+async def test_signalling_that_breaks_is_taken_up_again_and_no_picture_waits(own_stack):
+    async with behind(own_stack) as (uplink, viewer, before):
+        await more(viewer)
+        since, dialled = time.monotonic(), uplink.dialled
+        uplink.cut()
+        await viewer.wait("another call", lambda _: uplink.dialled > dialled)
+        await more(viewer, 60)
+        assert longest_gap(viewer, since) < FROZEN
+        assert sids(await own_stack.participant("room", "room-pub")) == sids(before)
+
+
+async def test_what_was_said_while_signalling_was_away_is_made_good(own_stack):
+    async with behind(own_stack) as (uplink, viewer, before):
+        [picture] = [t.sid for t in before.tracks if t.type == models.TrackType.VIDEO]
+        async with own_stack.api() as lk:
+            say = lambda muted: lk.room.mute_published_track(
+                api.MuteRoomTrackRequest(room="room", identity="room-pub", track_sid=picture, muted=muted))
+            await say(True)
+            await viewer.wait("an end of pictures", lambda v: time.monotonic() - v.frames[-1].at > 1)
+            uplink.refusing = True
+            uplink.cut()
+            dialled = uplink.dialled
+            await viewer.wait("another call", lambda _: uplink.dialled > dialled)
+            await say(False)
+            uplink.refusing = False
+            await more(viewer)
+        assert sids(await own_stack.participant("room", "room-pub")) == sids(before)
+
+
+async def test_media_moves_to_tcp_when_udp_is_blocked_later(own_stack):
+    async with behind(own_stack) as (uplink, viewer, before):
+        await more(viewer)
+        uplink.blocked = True
+        await viewer.wait("an end of pictures", lambda v: time.monotonic() - v.frames[-1].at > 1)
+        await more(viewer)
+        assert sids(await own_stack.participant("room", "room-pub")) == sids(before)
+
+
+async def test_what_may_not_be_published_comes_back_once_it_may(own_stack):
+    own_stack.start()
+    async with Viewer(own_stack, "room") as viewer:
+        _, push = await watched(own_stack, "room", viewer)
+        async with own_stack.api() as lk:
+            allow = lambda may: lk.room.update_participant(api.UpdateParticipantRequest(
+                room="room", identity="room-pub",
+                permission=models.ParticipantPermission(can_publish=may, can_update_metadata=True)))
+            await allow(False)
+            await viewer.wait("an end of pictures", lambda v: time.monotonic() - v.frames[-1].at > 1)
+            await allow(True)
+            await more(viewer)
         assert push.running()

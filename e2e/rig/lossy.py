@@ -1,4 +1,4 @@
-"""A bad network: a UDP proxy before a port on loopback that drops and delays some of the media, or all of everything."""
+"""A bad network: a UDP proxy before a port on loopback that drops and delays some of the media."""
 
 import asyncio
 import random
@@ -9,12 +9,11 @@ LATE = 0.02
 
 
 class Lossy(asyncio.DatagramProtocol):
-    """Stands in front of a port, for one client at a time. While `blocked` nothing passes, in neither direction."""
+    """Stands in front of a port, for one client at a time."""
 
     def __init__(self, port, loss=0.0, reorder=0.0, seed=1):
         self.server, self.client = ("127.0.0.1", port), None
         self.loss, self.reorder, self.dice = loss, reorder, random.Random(seed)
-        self.blocked = False
         self.media = self.dropped = 0
 
     async def __aenter__(self):
@@ -30,8 +29,6 @@ class Lossy(asyncio.DatagramProtocol):
         if source != self.server:
             self.client = source
         to = self.client if source == self.server else self.server
-        if self.blocked:
-            return
         # RTP and RTCP (RFC 7983 §7): the handshakes are not what is tested.
         if to and data[0] & 0xC0 == 0x80:
             self.media += 1

@@ -69,7 +69,6 @@ class Stack:
         self.port = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES), wanted)))
         self.ingress_yaml, self.webhook, self.patient, self.wrap = ingress_yaml, webhook, patient, wrap
         self.tcp_only = False  # a livekit-server that takes media over TCP alone
-        self.ice_lite = False  # a livekit-server that looks for no way to the ingress by itself
         self.programs = []
         self.redis = self.livekit = self.ingress = None
         self.http_url = f"http://127.0.0.1:{self.port['livekit']}"
@@ -121,7 +120,7 @@ rtc:
   interfaces: {{includes: [lo]}}
 {PATIENCE_RTC if self.patient else ""}
 {"  force_tcp: true" if self.tcp_only else ""}
-{"  use_ice_lite: true" if self.ice_lite else ""}
+room: {{enable_remote_unmute: true}}
 ingress:
   rtmp_base_url: {self.rtmp_url}
   whip_base_url: http://127.0.0.1:{p["whip"]}/w

@@ -1,0 +1,129 @@
+"""The way from the ingress to livekit-server: a proxy that loses, delays, narrows or cuts what goes over it.
+
+The ingress dials the signalling at `url`, on ::1, and is told a media address on ::1 too. So all it can tell the server of itself
+is ::1, where the server, which has IPv4 only, does not look: nothing finds a way past the proxy. Media over TCP is not touched.
+"""
+
+import asyncio
+import random
+import re
+
+# How late a delayed datagram comes, in seconds: behind the next few.
+LATE = 0.02
+# How much waits before a narrow line, in seconds: what routers are built for.
+QUEUE = 0.25
+# As long as "127.0.0.1", so that it can take its place in a message without a change of lengths.
+LOOPBACK6 = b"0:0:0::01"
+
+
+class Uplink:
+    """`async with Uplink(stack) as uplink:` between the start of livekit-server and that of the ingress."""
+
+    def __init__(self, stack, loss=0.0, reorder=0.0, seed=1):
+        self.stack, self.loss, self.reorder, self.dice = stack, loss, reorder, random.Random(seed)
+        self.blocked = False  # UDP gets nowhere
+        self.refusing = False  # signalling is not answered
+        self.bits = 0  # a second, towards the server; 0 for as many as come
+        self.media = self.dropped = self.dialled = 0
+        self.free_at = 0.0
+        self.upstream, self.lines, self._opening = {}, set(), {}
+
+    async def __aenter__(self):
+        loop = asyncio.get_running_loop()
+        self.server = await asyncio.start_server(self._line, "::1", 0)
+        self.url = f"ws://[::1]:{self.server.sockets[0].getsockname()[1]}"
+        self.udp, _ = await loop.create_datagram_endpoint(lambda: _Side(self._out), local_addr=("::1", 0))
+        own, port = self.udp.get_extra_info("sockname")[1], self.stack.port["rtc_udp"]
+        assert len(str(own)) == len(str(port))
+        self.told = re.compile(rb"udp (\d+) 127\.0\.0\.1 %d typ" % port)
+        self.instead = rb"udp \1 %s %d typ" % (LOOPBACK6, own)
+        self.stack.ingress_ws_url = self.url
+        return self
+
+    async def __aexit__(self, *exc):
+        self.server.close()
+        self.cut()
+        for transport in [self.udp, *self.upstream.values()]:
+            transport.close()
+
+    def cut(self):
+        """Breaks the signalling connections; new ones may be opened."""
+        for writer in list(self.lines):
+            writer.transport.abort()
+
+    # signalling -----------------------------------------------------------------------------------------------------------
+
+    async def _line(self, reader, writer):
+        self.dialled += 1
+        if self.refusing:
+            return writer.transport.abort()
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.stack.port["livekit"])
+        except OSError:
+            return writer.transport.abort()
+        ends = {writer, far_writer}
+        self.lines |= ends
+        try:
+            await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer, True))
+        except asyncio.CancelledError:
+            pass  # the test is over; asyncio's streams print what is not caught here
+        finally:
+            self.lines -= ends
+
+    async def _copy(self, reader, writer, rewrite=False):
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(self.told.sub(self.instead, data) if rewrite else data)
+                await writer.drain()
+        except OSError:
+            pass
+        writer.transport.abort()
+
+    # media ----------------------------------------------------------------------------------------------------------------
+
+    def _out(self, data, source):
+        """From the ingress."""
+        if self.blocked:
+            return
+        if source not in self.upstream:
+            if source not in self._opening:
+                self._opening[source] = asyncio.ensure_future(self._open(source))
+            return  # a check that is sent again
+        self._pass(data, self.upstream[source], None, self.bits)
+
+    async def _open(self, source):
+        far = ("127.0.0.1", self.stack.port["rtc_udp"])
+        back = lambda data, _: self.blocked or self._pass(data, self.udp, source, 0)
+        self.upstream[source], _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Side(back), remote_addr=far)
+
+    def _pass(self, data, transport, to, bits):
+        wait = 0.0
+        # RTP and RTCP (RFC 7983 §7): the handshakes are not what is tested.
+        if data[0] & 0xC0 == 0x80:
+            self.media += 1
+            if self.dice.random() < self.loss:
+                self.dropped += 1
+                return
+            if self.dice.random() < self.reorder:
+                wait = LATE
+        loop = asyncio.get_running_loop()
+        if bits:
+            now = loop.time()
+            begin = max(now, self.free_at)
+            if begin - now > QUEUE:
+                self.dropped += 1
+                return
+            self.free_at = begin + len(data) * 8 / bits
+            wait += self.free_at - now
+        if wait:
+            loop.call_later(wait, transport.sendto, data, to)
+        else:
+            transport.sendto(data, to)
+
+
+class _Side(asyncio.DatagramProtocol):
+    def __init__(self, got):
+        self.datagram_received = got
+
+    def error_received(self, error):
+        """A server that is away."""
