@@ -48,11 +48,25 @@ pub struct Timeline {
     head: Option<(MediaTime, Instant)>,
     drift: Drift,
     jumps: u32,
+    jumped: Option<Jump>,
+}
+
+/// The newest jump: the other track may have to follow.
+#[derive(Clone, Copy, Debug)]
+struct Jump {
+    kind: Kind,
+    from: MediaTime,
+    to: MediaTime,
+    at: Instant,
 }
 
 #[derive(Debug, Default)]
 struct Track {
     last: Option<Last>,
+    /// What came before the newest jump or leap: where the next frame goes on from there, that was a stamp gone astray.
+    before: Option<Last>,
+    /// The latest decode time given out, also to the encoder before this one.
+    latest: Option<MediaTime>,
     /// The least lateness seen, in ns: how far the muxer holds this track behind the other. `None` before its first frame.
     usual: Option<i64>,
     behind: Option<Behind>,
@@ -103,19 +117,20 @@ impl Timeline {
             head: None,
             drift: Drift::default(),
             jumps: 0,
+            jumped: None,
         }
     }
 
     /// Places a frame that arrived at `now` with the source's own `dts` and `pts`. Decode times of one track strictly rise.
     pub fn place(&mut self, kind: Kind, dts: MediaTime, pts: MediaTime, now: Instant) -> Placed {
-        let offset = *self.offset.get_or_insert(START - dts);
-        let (offset, floor) = match self.track(kind).last {
-            None => (self.join(dts, offset, now), None),
-            Some(last) => (self.follow(dts, last, now), Some(last.placed + MediaTime::from_nanos(1))),
+        let offset = match self.track(kind).last {
+            None => self.join(dts, now),
+            Some(last) => self.follow(kind, dts, last, now),
         };
+        self.offset = Some(offset);
         let mut placed = dts + offset;
-        if let Some(floor) = floor {
-            placed = placed.max(floor);
+        if let Some(latest) = self.track(kind).latest {
+            placed = placed.max(latest + MediaTime::from_nanos(1));
         }
         placed = placed.max(MediaTime::ZERO);
         let mut late = self.lateness(kind, placed, now);
@@ -127,6 +142,7 @@ impl Timeline {
             late = Duration::ZERO;
         }
         self.track(kind).last = Some(Last { source: dts, placed, at: now, offset });
+        self.track(kind).latest = Some(placed);
         if self.head.is_none_or(|(head, _)| placed > head) {
             self.head = Some((placed, now));
         }
@@ -152,46 +168,71 @@ impl Timeline {
     /// The source was replaced by another encoder: its clock has nothing to do with the one before.
     pub fn restart(&mut self) {
         for track in [&mut self.audio, &mut self.video] {
-            if let Some(last) = &mut track.last {
-                // No source time is close to this one, so the next frame is taken for a jump.
-                last.source = MediaTime::from_nanos(i64::MAX);
-            }
-            (track.usual, track.behind) = (None, None);
+            *track = Track { latest: track.latest, ..Track::default() };
         }
+        (self.offset, self.jumped) = (None, None);
         self.drift = Drift::default();
     }
 
-    /// The offset for a track's first frame: the session's, unless that would put it far from where the session is.
-    fn join(&mut self, dts: MediaTime, offset: MediaTime, now: Instant) -> MediaTime {
-        let Some(expected) = self.expected(now) else { return offset };
-        let off = (dts + offset - expected).as_nanos();
-        if (-AHEAD.as_nanos()..=AHEAD.as_nanos()).contains(&off) { offset } else { self.jump(dts, expected) }
+    /// The offset for an encoder's first frame of a track: that of the other track, unless that would put it far from where the
+    /// session is.
+    fn join(&mut self, dts: MediaTime, now: Instant) -> MediaTime {
+        let Some(expected) = self.expected(now) else { return START - dts };
+        let offset = self.offset.filter(|offset| apart(dts + *offset, expected) <= AHEAD);
+        offset.unwrap_or_else(|| {
+            self.jumps += 1;
+            expected - dts
+        })
     }
 
     /// The offset for a frame of a track that is known.
-    fn follow(&mut self, dts: MediaTime, last: Last, now: Instant) -> MediaTime {
+    fn follow(&mut self, kind: Kind, dts: MediaTime, last: Last, now: Instant) -> MediaTime {
         let step = dts - last.source;
         let passed = MediaTime::from(now.saturating_duration_since(last.at));
         // Behind a stall an encoder skips what it could not send: far from its last frame, yet not ahead of the time it is.
         let ahead = step > passed + AHEAD && dts + last.offset > self.due(now) + AHEAD;
+        let uneven = step < MediaTime::ZERO || dts + last.offset < last.placed || step > passed + JITTER;
+        if uneven && let Some(to) = self.jumped_along(kind, dts, last, now) {
+            return to;
+        }
         if step >= MediaTime::ZERO - JITTER && !ahead {
+            if step > passed + JITTER {
+                self.track(kind).before = Some(last);
+            }
             return last.offset;
         }
-        let expected = self.expected(now).map_or(last.placed, |e| e.max(last.placed));
-        if let Some(newest) = self.offset
-            && newest != last.offset
-            && (dts + newest - expected).as_nanos().unsigned_abs() <= SAME_JUMP.as_nanos().unsigned_abs()
+        if let Some(before) = self.track(kind).before
+            && apart(dts - before.source, MediaTime::from(now.saturating_duration_since(before.at))) <= JITTER
         {
-            return newest;
+            return before.offset;
         }
-        self.jump(dts, expected)
+        let expected = self.expected(now).map_or(last.placed, |e| e.max(last.placed));
+        let other = match kind {
+            Kind::Audio => self.video.last,
+            Kind::Video => self.audio.last,
+        };
+        if let Some(other) = other
+            // A step back has left its own offset.
+            && (ahead || other.offset != last.offset)
+            && apart(dts + other.offset, expected) <= SAME_JUMP
+        {
+            return other.offset;
+        }
+        self.jumps += 1;
+        let to = expected - dts;
+        self.jumped = Some(Jump { kind, from: last.offset, to, at: now });
+        self.track(kind).before = Some(last);
+        to
     }
 
-    fn jump(&mut self, dts: MediaTime, expected: MediaTime) -> MediaTime {
-        self.jumps += 1;
-        let offset = expected - dts;
-        self.offset = Some(offset);
-        offset
+    /// The offset after a jump that the other track has just taken, if this one is better off with it, too. Whether a step is one
+    /// too many depends on the distance of frames: at the limit, one track alone would jump and lips would part.
+    fn jumped_along(&self, kind: Kind, dts: MediaTime, last: Last, now: Instant) -> Option<MediaTime> {
+        let recent = |jump: &Jump| MediaTime::from(now.saturating_duration_since(jump.at)) <= SAME_JUMP;
+        let jump = self.jumped.filter(|jump| jump.kind != kind && jump.from == last.offset && recent(jump))?;
+        let here = last.placed + MediaTime::from(now.saturating_duration_since(last.at));
+        let off = apart(dts + jump.to, here);
+        (off <= SAME_JUMP && off < apart(dts + jump.from, here)).then_some(jump.to)
     }
 
     /// Where the session's media should be at `now`, from its head and the time passed since.
@@ -258,10 +299,13 @@ impl Timeline {
         self.jumps += 1;
         self.offset = self.offset.map(|offset| offset + by);
         for track in [&mut self.audio, &mut self.video] {
-            if let Some(last) = &mut track.last {
+            for last in [&mut track.last, &mut track.before].into_iter().flatten() {
                 last.offset = last.offset + by;
             }
             track.behind = None;
+        }
+        if let Some(jump) = &mut self.jumped {
+            (jump.from, jump.to) = (jump.from + by, jump.to + by);
         }
     }
 
@@ -293,6 +337,11 @@ impl Default for Timeline {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// How far two points in time are apart.
+fn apart(a: MediaTime, b: MediaTime) -> MediaTime {
+    (a - b).max(b - a)
 }
 
 fn signed_nanos(a: Instant, b: Instant) -> i64 {

@@ -161,6 +161,58 @@ fn another_encoder_continues_where_the_first_stopped() {
 }
 
 #[test]
+fn a_stamp_gone_astray_parts_nothing() {
+    for kind in [Kind::Video, Kind::Audio] {
+        for astray in [0, 3_600_000, 503_000] {
+            let mut b = Bench::new();
+            for i in 0..100 {
+                for track in [Kind::Video, Kind::Audio] {
+                    // Arrivals are uneven, as they are.
+                    let arrived = i as u32 * 40 + (i as u32 * 13) % 35;
+                    let stamp = if track == kind && i == 50 { astray } else { 500_000 + i * 40 };
+                    b.put(track, stamp, arrived);
+                }
+            }
+            let (v, a) = (b.put(Kind::Video, 504_000, 4_000), b.put(Kind::Audio, 504_000, 4_000));
+            assert_eq!(v, a, "{kind:?} at {astray}");
+        }
+    }
+}
+
+#[test]
+fn steps_back_at_the_limit_of_jitter_part_nothing() {
+    for by in (440..=580).step_by(5) {
+        for first in [Kind::Video, Kind::Audio] {
+            let mut b = Bench::new();
+            let mut frames: Vec<_> = (0..50).map(|i| (i * 40, Kind::Video)).collect();
+            frames.extend((0..94).map(|i| (i * 2_000 / 94, Kind::Audio)));
+            frames.sort_by_key(|(at, kind)| (*at, *kind != first));
+            for (at, kind) in &frames {
+                b.put(*kind, 500_000 + at, *at as u32);
+            }
+            for (at, kind) in &frames {
+                b.put(*kind, 502_000 - by + at, 2_000 + *at as u32);
+            }
+            let (v, a) = (b.put(Kind::Video, 504_000 - by, 4_000), b.put(Kind::Audio, 504_000 - by, 4_000));
+            assert_eq!(v, a, "back by {by} ms, {first:?} first");
+        }
+    }
+}
+
+#[test]
+fn a_takeover_within_the_first_second_parts_nothing() {
+    let mut b = Bench::new();
+    for i in 0..20 {
+        b.put(Kind::Video, i * 40, i as u32 * 40);
+    }
+    b.line.restart();
+    let a = b.put(Kind::Audio, 0, 2_000);
+    let v = b.put(Kind::Video, 10, 2_010);
+    assert_eq!(v - a, 10);
+    assert!((2_990..=3_010).contains(&a), "{a}");
+}
+
+#[test]
 fn composition_times_survive_and_nonsense_ones_do_not() {
     let mut b = Bench::new();
     let p = b.line.place(Kind::Video, ms(0), ms(80), b.t0);
