@@ -5,7 +5,7 @@ from aiortc import RTCSessionDescription
 from livekit.protocol import ingress as pb
 
 from rig import Viewer
-from rig.lossy import Lossy, media_port, through, without_candidates
+from rig.lossy import Lossy, without_candidates
 from rig.whip import SDP, Whip, ask
 
 
@@ -20,8 +20,8 @@ async def test_one_packet_in_twenty_is_lost_and_some_come_late(stack, transcode)
             offer = without_candidates(await client.offer())
             answer = await ask("POST", client.url, offer, {**SDP, **client.headers})
             assert answer.status == 201, answer
-            async with Lossy(media_port(answer.body), loss=0.05, reorder=0.02) as network:
-                await client.connection.setRemoteDescription(RTCSessionDescription(through(answer.body, network), "answer"))
+            async with Lossy(answer.body, loss=0.05, reorder=0.02) as network:
+                await client.connection.setRemoteDescription(RTCSessionDescription(network.answer, "answer"))
                 first = (await viewer.wait_numbers(5))[-1]
                 await viewer.wait("a hundred pictures later", lambda v: max(v.numbers()) > first + 100, 60)
                 assert network.dropped > 10, "the network was good"

@@ -1,4 +1,4 @@
-"""A bad network: a UDP proxy before a port on loopback that drops and delays some of the media."""
+"""A bad network: a UDP proxy between a WHIP client and the ingress that drops and delays some of the media."""
 
 import asyncio
 import random
@@ -9,17 +9,19 @@ LATE = 0.02
 
 
 class Lossy(asyncio.DatagramProtocol):
-    """Stands in front of a port, for one client at a time."""
+    """Stands in front of the media port that an answer names; `answer` is the answer with the proxy's port in it."""
 
-    def __init__(self, port, loss=0.0, reorder=0.0, seed=1):
-        self.server, self.client = ("127.0.0.1", port), None
+    def __init__(self, answer, loss, reorder=0.0, seed=1):
+        port = int(re.search(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 (\d+) typ", answer, re.I).group(1))
+        self.original, self.server, self.client = answer, ("127.0.0.1", port), None
         self.loss, self.reorder, self.dice = loss, reorder, random.Random(seed)
         self.media = self.dropped = 0
 
     async def __aenter__(self):
         loop = asyncio.get_running_loop()
         self.transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
-        self.port = self.transport.get_extra_info("sockname")[1]
+        own = self.transport.get_extra_info("sockname")[1]
+        self.answer = self.original.replace(f" {self.server[1]} typ", f" {own} typ")
         return self
 
     async def __aexit__(self, *exc):
@@ -40,16 +42,6 @@ class Lossy(asyncio.DatagramProtocol):
                 return
         if to:
             self.transport.sendto(data, to)
-
-
-def media_port(answer):
-    """The UDP port on loopback that an answer names."""
-    return int(re.search(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 (\d+) typ", answer, re.I).group(1))
-
-
-def through(answer, network):
-    """The answer with the proxy's port instead of the server's."""
-    return answer.replace(f" {network.server[1]} typ", f" {network.port} typ")
 
 
 def without_candidates(offer):

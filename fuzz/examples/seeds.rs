@@ -243,14 +243,7 @@ fn messages() {
     };
     let layers = model::VideoEncoding::default_layers();
     assert_eq!(layers.first().map(|l| l.quality), Some(Quality::Low));
-    let config = VideoConfig {
-        codec: VideoCodec::H264,
-        record: Bytes::from_static(&[1, 66]),
-        size: Some((64, 48)),
-        turn: Default::default(),
-        colours: Default::default(),
-        pixel_aspect: None,
-    };
+    let config = VideoConfig::new(VideoCodec::H264, Bytes::from_static(&[1, 66]), Some((64, 48)));
     let mut down = vec![5];
     for message in [
         ToChild::Hello(Hello { version: VERSION }),

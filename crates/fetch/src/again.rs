@@ -35,26 +35,20 @@ impl Again {
     /// What broke, if it was not known how long the file is (a stream that goes on for ever is another one when asked again), or
     /// if it broke again and again; [`Error::Changed`] if the file is another one now.
     pub fn next_piece(&mut self, most: usize) -> Result<Option<Vec<u8>>, Error> {
-        let mut broken = match self.response.next_piece(most) {
-            Err(e) => e,
-            Ok(piece) => return Ok(self.count(piece)),
-        };
-        while self.length.is_some() && broken.passes() {
-            let Some(wait) = WAITS.get(self.tries) else { break };
+        let mut piece = self.response.next_piece(most);
+        while let Err(broken) = &piece
+            && self.length.is_some()
+            && broken.passes()
+            && let Some(wait) = WAITS.get(self.tries)
+        {
             self.tries += 1;
             std::thread::sleep(*wait);
-            broken = match self.reopen().and_then(|()| self.response.next_piece(most)) {
-                Err(e) => e,
-                Ok(piece) => return Ok(self.count(piece)),
-            };
+            piece = self.reopen().and_then(|()| self.response.next_piece(most));
         }
-        Err(broken)
-    }
-
-    fn count(&mut self, piece: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        let piece = piece?;
         self.tries = 0;
         self.got += piece.as_ref().map_or(0, |p| p.len() as u64);
-        piece
+        Ok(piece)
     }
 
     /// Asks once more, and reads up to where it broke.

@@ -37,6 +37,13 @@ pub struct VideoConfig {
     pub pixel_aspect: Option<(u32, u32)>,
 }
 
+impl VideoConfig {
+    /// What most sources know: nothing is to be turned, and the stream itself tells its colours and the shape of its pixels.
+    pub fn new(codec: VideoCodec, record: Bytes, size: Option<(u32, u32)>) -> Self {
+        Self { codec, record, size, turn: Turn::Upright, colours: Colours::Unsaid, pixel_aspect: None }
+    }
+}
+
 /// Colours of more than BT.709 has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Colours {

@@ -48,7 +48,6 @@ pub(crate) fn add_audio(track: &AudioTrack) -> proto::AddTrackRequest {
         source: source(track.source) as i32,
         stereo: track.stereo,
         disable_dtx: !track.dtx,
-        disable_red: false,
         audio_features: features,
         ..Default::default()
     }

@@ -187,7 +187,7 @@ impl Dtls {
         match outcome {
             Ok(()) => self.up(),
             Err(e) if waits(&e) => Ok(()),
-            Err(e) => Err(self.fail(&e)),
+            Err(e) => Err(self.give_up(&e.to_string())),
         }
     }
 
@@ -205,11 +205,13 @@ impl Dtls {
         if flight.is_empty() {
             return;
         }
-        self.outputs.extend(flight.iter().cloned().map(Out::Packet));
         if self.state == State::Shaking {
             self.flight = flight;
             self.resends = 0;
             self.due = Some(self.now + RESEND);
+            self.say_flight();
+        } else {
+            self.outputs.extend(flight.into_iter().map(Out::Packet));
         }
     }
 
@@ -224,8 +226,12 @@ impl Dtls {
         }
     }
 
-    fn resend(&mut self) {
+    fn say_flight(&mut self) {
         self.outputs.extend(self.flight.iter().cloned().map(Out::Packet));
+    }
+
+    fn resend(&mut self) {
+        self.say_flight();
         self.resends += 1;
         self.due = (self.resends < MAX_RESENDS).then(|| self.now + RESEND * 2u32.pow(self.resends));
     }
@@ -255,13 +261,9 @@ impl Dtls {
                     return Ok(());
                 }
                 Err(e) if waits(&e) => return Ok(()),
-                Err(e) => return Err(self.fail(&e)),
+                Err(e) => return Err(self.give_up(&e.to_string())),
             }
         }
-    }
-
-    fn fail(&mut self, error: &SslError) -> DtlsImplError {
-        self.give_up(&error.to_string())
     }
 
     fn give_up(&mut self, why: &str) -> DtlsImplError {
@@ -306,7 +308,7 @@ impl DtlsInstance for Dtls {
         // Their flight again means that ours got lost: browsers ask after 50 ms, long before OpenSSL would look.
         if self.outputs.len() == before && self.asks_again(packet) {
             self.asked += 1;
-            self.outputs.extend(self.flight.iter().cloned().map(Out::Packet));
+            self.say_flight();
         }
         result
     }

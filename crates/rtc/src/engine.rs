@@ -266,11 +266,11 @@ impl Engine {
             Kind::Video => &mut self.video,
             Kind::Audio => &mut self.audio,
         };
-        let Some(Line { mid, pt: Some(pt), red, streams, .. }) = line else { return };
-        let types = Types { plain: *pt, red: red.map(|red| (red, self.repeating.count(now))) };
-        let Some(stream) = streams.get_mut(layer) else { return };
+        let Some(line) = line else { return };
+        let Some(types) = line.types(&self.repeating, now) else { return };
+        let Some(stream) = line.streams.get_mut(layer) else { return };
         let mut direct = self.rtc.direct_api();
-        if let Some(tx) = direct.stream_tx_by_mid(*mid, stream.rid) {
+        if let Some(tx) = direct.stream_tx_by_mid(line.mid, stream.rid) {
             stream.write(tx, types, wallclock, frame);
         }
     }
@@ -286,11 +286,11 @@ impl Engine {
             Kind::Video => &mut self.video,
             Kind::Audio => &mut self.audio,
         };
-        let Some(Line { mid, pt: Some(pt), red, streams, .. }) = line else { return };
-        let types = Types { plain: *pt, red: red.map(|red| (red, self.repeating.count(now))) };
-        let Some(stream) = streams.get_mut(packet.layer) else { return };
+        let Some(line) = line else { return };
+        let Some(types) = line.types(&self.repeating, now) else { return };
+        let Some(stream) = line.streams.get_mut(packet.layer) else { return };
         let mut direct = self.rtc.direct_api();
-        if let Some(tx) = direct.stream_tx_by_mid(*mid, stream.rid) {
+        if let Some(tx) = direct.stream_tx_by_mid(line.mid, stream.rid) {
             stream.forward(tx, types, wallclock, packet, fresh);
         }
     }
@@ -412,6 +412,11 @@ impl Engine {
 }
 
 impl Line {
+    /// What its packets are sent as from now on, once that is agreed on.
+    fn types(&self, repeating: &Repeating, now: Instant) -> Option<Types> {
+        Some(Types { plain: self.pt?, red: self.red.map(|red| (red, repeating.count(now))) })
+    }
+
     /// Finds what was agreed on: the payload type, and the streams, whose repair is set here as they exist only now.
     fn agreed(&mut self, rtc: &mut Rtc) -> Result<(), Error> {
         let agreed = rtc.media(self.mid).map(|m| m.remote_pts().to_vec()).unwrap_or_default();

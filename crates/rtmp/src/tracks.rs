@@ -253,17 +253,7 @@ impl Video {
             }
             _ => return Ok(()),
         };
-        self.tell(
-            VideoConfig {
-                codec,
-                record,
-                size: size.or(self.size_hint),
-                turn: Default::default(),
-                colours: Default::default(),
-                pixel_aspect: None,
-            },
-            events,
-        );
+        self.tell(VideoConfig::new(codec, record, size.or(self.size_hint)), events);
         Ok(())
     }
 
@@ -336,17 +326,7 @@ impl Video {
                 VideoCodec::Flv1 => codec::flv1::size(&data),
                 _ => None,
             };
-            self.tell(
-                VideoConfig {
-                    codec,
-                    record,
-                    size: size.or(self.size_hint),
-                    turn: Default::default(),
-                    colours: Default::default(),
-                    pixel_aspect: None,
-                },
-                events,
-            );
+            self.tell(VideoConfig::new(codec, record, size.or(self.size_hint)), events);
         } else if self.config.as_ref().is_none_or(|c| c.codec != codec) {
             return None;
         }

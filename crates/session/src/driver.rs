@@ -704,7 +704,7 @@ impl Driver {
 }
 
 /// The time by tokio's clock, so that tests can run it.
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

@@ -3,16 +3,16 @@
 //! One child pulls and another decodes: either may crash without the other, and the one that decodes strangers' pictures has
 //! no network.
 
-use crate::state::{CRASH_WINDOW, MAX_CRASHES, START_DEADLINE};
+use crate::crashes::{Crashes, MAX_CRASHES};
+use crate::driver::now;
+use crate::state::START_DEADLINE;
 use crate::transcoder::{FromChild, Transcoder, Transcoders};
 use crate::{Source, SourceEnd, SourceEvent, SourceFeed, source};
 use link::ToParent;
 use model::{Blame, Fault, Media, MediaTime, PullJob};
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tracing::{Instrument, warn};
 
 /// Starts pulling on the current tokio runtime; ends when the source is dropped or told to stop.
@@ -25,7 +25,7 @@ pub fn start(children: Arc<dyn Transcoders>, job: PullJob) -> io::Result<Source>
     // It gives up by itself, with better words; this is for one that does not.
     source.patience = START_DEADLINE + job.limits.timeout * 2 + job.limits.reconnect;
     tokio::spawn(
-        Puller { children, job, child, crashes: VecDeque::new(), at: MediaTime::ZERO }.run(feed).in_current_span(),
+        Puller { children, job, child, crashes: Crashes::default(), at: MediaTime::ZERO }.run(feed).in_current_span(),
     );
     Ok(source)
 }
@@ -34,8 +34,7 @@ struct Puller {
     children: Arc<dyn Transcoders>,
     job: PullJob,
     child: Transcoder,
-    /// When children crashed in the last minute, as for those that transcode.
-    crashes: VecDeque<Instant>,
+    crashes: Crashes,
     /// How far it has come.
     at: MediaTime,
 }
@@ -84,11 +83,8 @@ impl Puller {
 
     /// Puts another child in the place of one that crashed.
     fn crashed(&mut self, how: &str) -> Result<(), Fault> {
-        let now = Instant::now();
-        self.crashes.push_back(now);
-        self.crashes.retain(|at| now.saturating_duration_since(*at) <= CRASH_WINDOW);
         warn!(how, "the child that pulls is gone");
-        if self.crashes.len() >= MAX_CRASHES {
+        if self.crashes.too_many(now()) {
             let text = format!(
                 "what pulls the source crashed {MAX_CRASHES} times within a minute on it ({how}); please report this"
             );

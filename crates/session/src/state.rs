@@ -10,9 +10,9 @@
 //!
 //! Admission comes before: a publisher that is refused never becomes a session and stores nothing.
 
+use crate::crashes::{Crashes, MAX_CRASHES};
 use crate::{SourceEnd, Status};
 use model::{Blame, Fault, Kind, SourceTracks};
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// How long a session waits for the first media to reach the room. The Go ingress gives its pipeline and its track
@@ -34,11 +34,6 @@ pub const HOPELESS_WAIT: Duration = Duration::from_secs(3);
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// How long leaving the room may take after that.
 pub const LEAVE_DEADLINE: Duration = Duration::from_millis(1_500);
-/// So many crashes within [`CRASH_WINDOW`] end the session: viewers hardly notice one, but a source that kills each
-/// transcoder must not keep the machine busy.
-pub const MAX_CRASHES: usize = 3;
-/// See [`MAX_CRASHES`].
-pub const CRASH_WINDOW: Duration = Duration::from_secs(60);
 
 /// Why a session is told to end from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +137,7 @@ pub struct Session {
     video: Track,
     first_media: Option<Instant>,
     last_frame: Instant,
-    crashes: VecDeque<Instant>,
+    crashes: Crashes,
 }
 
 impl Session {
@@ -157,7 +152,7 @@ impl Session {
             video: Track::default(),
             first_media: None,
             last_frame: now,
-            crashes: VecDeque::new(),
+            crashes: Crashes::default(),
         };
         (session, vec![Action::Report(Status::Buffering, String::new())])
     }
@@ -379,11 +374,7 @@ impl Session {
     }
 
     fn crashed(&mut self, how: &str, now: Instant, actions: &mut Vec<Action>) {
-        self.crashes.push_back(now);
-        while self.crashes.front().is_some_and(|&t| now.saturating_duration_since(t) > CRASH_WINDOW) {
-            self.crashes.pop_front();
-        }
-        if self.crashes.len() < MAX_CRASHES {
+        if !self.crashes.too_many(now) {
             actions.push(Action::RestartTranscoder);
             return;
         }

@@ -241,14 +241,7 @@ impl ChildEnd {
 }
 
 fn video_config() -> VideoConfig {
-    VideoConfig {
-        codec: VideoCodec::H264,
-        record: Bytes::from_static(b"avcC"),
-        size: None,
-        turn: Default::default(),
-        colours: Default::default(),
-        pixel_aspect: None,
-    }
+    VideoConfig::new(VideoCodec::H264, Bytes::from_static(b"avcC"), None)
 }
 
 #[tokio::test(start_paused = true)]

@@ -296,13 +296,6 @@ impl Video {
 /// If the H.264 encoder is not installed.
 pub(crate) fn preload() -> Result<(), Error> {
     // Sources with other codecs load theirs when they come; a missing decoder is told then.
-    let _ = Decoder::new(&VideoConfig {
-        codec: model::VideoCodec::H264,
-        record: bytes::Bytes::new(),
-        size: None,
-        turn: Default::default(),
-        colours: Default::default(),
-        pixel_aspect: None,
-    });
+    let _ = Decoder::new(&VideoConfig::new(model::VideoCodec::H264, bytes::Bytes::new(), None));
     encode::preload()
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Packets a packet can repeat at the most. With one of ten lost, one of a thousand is lost three times in a row.
-pub(crate) const MOST_REPEATED: usize = 2;
+const MOST_REPEATED: usize = 2;
 /// Where the fields of a block's header end (RFC 2198 §3): 14 bits of timestamp offset, 10 of length.
 const MAX_OFFSET: u32 = 1 << 14;
 const MAX_BLOCK: usize = 1 << 10;

@@ -211,14 +211,7 @@ impl Unit {
             VideoCodec::H265 => hvcc(&self.sets)?,
             _ => Vec::new(),
         };
-        Some(VideoConfig {
-            codec: self.codec,
-            record: record.into(),
-            size: self.size,
-            turn,
-            colours: Default::default(),
-            pixel_aspect: None,
-        })
+        Some(VideoConfig { turn, ..VideoConfig::new(self.codec, record.into(), self.size) })
     }
 }
 

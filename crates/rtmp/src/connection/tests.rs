@@ -347,14 +347,7 @@ fn media_comes_out_with_configurations_first() {
     };
     let wanted = [
         Media::Announced(SourceTracks { video: true, audio: true }),
-        Media::VideoConfig(VideoConfig {
-            codec: VideoCodec::H264,
-            record: Bytes::from_static(AVCC),
-            size: Some((64, 48)),
-            turn: Default::default(),
-            colours: Default::default(),
-            pixel_aspect: None,
-        }),
+        Media::VideoConfig(VideoConfig::new(VideoCodec::H264, Bytes::from_static(AVCC), Some((64, 48)))),
         frame(Kind::Video, 100, 20, true, &nal(&[0x65, 2])),
         frame(Kind::Video, 40, 60, false, &nal(&[0x41, 3])),
         frame(Kind::Video, 100, 100, false, &nal(&[0x41, 4])),

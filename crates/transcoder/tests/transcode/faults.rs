@@ -101,14 +101,7 @@ fn a_broken_configuration_is_survived() {
     for record in [vec![], vec![1], noise(7, 40), vec![1, 66, 0, 30, 255, 225, 255, 255, 0]] {
         let mut child = Child::with(job());
         let record = Bytes::from(record);
-        child.send(&ToChild::VideoConfig(VideoConfig {
-            codec: VideoCodec::H264,
-            record,
-            size: None,
-            turn: Default::default(),
-            colours: Default::default(),
-            pixel_aspect: None,
-        }));
+        child.send(&ToChild::VideoConfig(VideoConfig::new(VideoCodec::H264, record, None)));
         child.feed(&media[1..]);
         // The next configuration is right, and all is well.
         let rest = child.open_video(&media, &layers(&[(320, 180)]));

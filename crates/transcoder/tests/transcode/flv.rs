@@ -23,16 +23,7 @@ pub fn read(file: &[u8]) -> Vec<Media> {
 
 fn video(media: &mut Vec<Media>, body: &[u8], dts: i64) {
     let key = body[0] >> 4 == 1;
-    let config = |codec| {
-        Media::VideoConfig(VideoConfig {
-            codec,
-            record: Bytes::new(),
-            size: None,
-            turn: Default::default(),
-            colours: Default::default(),
-            pixel_aspect: None,
-        })
-    };
+    let config = |codec| Media::VideoConfig(VideoConfig::new(codec, Bytes::new(), None));
     let codec = match body[0] & 15 {
         2 => VideoCodec::Flv1,
         3 => VideoCodec::ScreenVideo,
@@ -40,14 +31,7 @@ fn video(media: &mut Vec<Media>, body: &[u8], dts: i64) {
         7 => {
             let record = Bytes::copy_from_slice(&body[5..]);
             match body[1] {
-                0 => media.push(Media::VideoConfig(VideoConfig {
-                    codec: VideoCodec::H264,
-                    record,
-                    size: None,
-                    turn: Default::default(),
-                    colours: Default::default(),
-                    pixel_aspect: None,
-                })),
+                0 => media.push(Media::VideoConfig(VideoConfig::new(VideoCodec::H264, record, None))),
                 1 => {
                     let cts = i64::from(i32::from_be_bytes([body[2], body[3], body[4], 0]) >> 8);
                     media.push(frame(Kind::Video, dts + cts, dts, key, &body[5..]));

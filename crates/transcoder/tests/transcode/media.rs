@@ -101,14 +101,7 @@ impl Section {
         let record = self.dump("extradata");
         let video = |codec| {
             let size = self.number("width").zip(self.number("height"));
-            Media::VideoConfig(VideoConfig {
-                codec,
-                record: record.clone(),
-                size,
-                turn: Default::default(),
-                colours: Default::default(),
-                pixel_aspect: None,
-            })
+            Media::VideoConfig(VideoConfig::new(codec, record.clone(), size))
         };
         let audio = |codec| {
             let (sample_rate, channels) = (self.number("sample_rate"), self.number("channels"));
