@@ -92,11 +92,11 @@ async def latency(seconds):
             await asyncio.sleep(seconds)
             late = viewer.latencies(source.sent, since)
             frames = [f for f in viewer.frames if f.at > since]
-            gaps = [1000 * (b.at - a.at) for a, b in zip(frames, frames[1:])]
+            gap = viewer.longest_gap(since)
             await source.stop()
         p = statistics.quantiles(late, n=100)
         return dict(
-            latency_ms=dict(p50=round(p[49]), p95=round(p[94]), p99=round(p[98])), longest_gap_ms=round(max(gaps)),
+            latency_ms=dict(p50=round(p[49]), p95=round(p[94]), p99=round(p[98])), longest_gap_ms=round(1000 * gap),
             first_picture_s=round(viewer.frames[0].at - begin, 2), fps=round(len(frames) / seconds, 1),
         )
     finally:
@@ -120,14 +120,14 @@ async def lips(fps, rate, seconds):
             tenth = seconds / 10
             early = viewer.latencies({n: t for n, t in source.sent.items() if t < since + tenth}, since)
             late = viewer.latencies(source.sent, end - tenth)
-            frames = [f for f in viewer.frames if f.at > since]
+            gap = viewer.longest_gap(since)
             await source.stop()
         return dict(
             fps=round(float(fps), 2), sample_rate=rate, seconds=seconds, beeps=len(apart),
             sound_after_picture_ms=dict(least=round(min(apart)), p50=round(statistics.median(apart)), most=round(max(apart))),
             latency_ms=dict(first_tenth=round(statistics.median(early)), last_tenth=round(statistics.median(late))),
             pss_mib=dict(begin=round(before["pss"]), end=round(after["pss"])),
-            longest_gap_ms=round(max(1000 * (b.at - a.at) for a, b in zip(frames, frames[1:]))),
+            longest_gap_ms=round(1000 * gap),
         )
     finally:
         stack.stop()
@@ -204,11 +204,6 @@ async def crowd(count, seconds):
             source = Source(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / "source.log").start()
             await viewer.wait("picture", lambda v: v.frames, 20)
             await asyncio.sleep(WARM_UP)
-
-            def gap(begin, end):
-                at = [f.at for f in viewer.frames if begin <= f.at <= end]
-                return round(max(1000 * (b - a) for a, b in zip(at, at[1:])))
-
             quiet = time.monotonic()
             await asyncio.sleep(seconds)
             begin, before = time.monotonic(), own_pss(stack.ingress.pid)
@@ -224,7 +219,7 @@ async def crowd(count, seconds):
             await source.stop()
         return dict(
             connections=there, opened_in_s=round(opened - begin, 1), service_pss_mib=dict(before=round(before, 1), with_them=round(after, 1)),
-            mib=round(after - before, 1), longest_gap_ms=dict(before=gap(quiet, begin), with_them=gap(begin, end)),
+            mib=round(after - before, 1), longest_gap_ms=dict(before=round(1000 * viewer.longest_gap(quiet, begin)), with_them=round(1000 * viewer.longest_gap(begin, end))),
         )
     finally:
         stack.stop()
@@ -269,6 +264,7 @@ def main():
         return
     if a.crowd:
         show("crowd", asyncio.run(crowd(a.crowd, a.seconds)))
+        return
     if a.url is not None:
         pulled(show, a, set(a.url))
         return

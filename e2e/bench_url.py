@@ -6,21 +6,18 @@ import subprocess
 import time
 from contextlib import asynccontextmanager, contextmanager
 from fractions import Fraction
-from pathlib import Path
 
 from livekit.protocol import ingress as pb
 
 from rig import Source, Stack, free_ports
-from rig.lips import PERIOD, Ears, beeps, flashing_clip
+from rig.lips import Ears, beeps, flashing_clip
 from rig.media import QUIET, h264
 from rig.picture import BITS
-from rig.processes import Program, usage, wait_for
+from rig.processes import usage, wait_for
 from rig.web import Web
 
 URL = pb.IngressInput.URL_INPUT
 FPS = Fraction(30)
-SERVER = Path(__file__).parent / "rig" / "rtsp_server.py"
-PYTHON = "/usr/bin/python3"  # the one that GStreamer's bindings are for
 B_FRAMES = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "60", "-bf", "2", "-b:v", "3M"]
 VP9 = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "60", "-b:v", "3M"]
 AAC, OPUS = ["-c:a", "aac", "-b:a", "128k"], ["-c:a", "libopus", "-b:a", "96k"]
@@ -34,7 +31,7 @@ FILES = {
     "hls4/list.m3u8": (B_FRAMES, AAC, ["-f", "hls", "-hls_time", "2", "-hls_list_size", "0", "-hls_segment_type", "fmp4"]),
 }
 SIZE = (1280, 720)
-# Seconds of segments of live HLS, and the time from a picture to a viewer: three of them, and what it takes to write one.
+# Seconds of segments of live HLS.
 SEGMENT = 1
 
 
@@ -93,11 +90,6 @@ async def live_hls(stack, web):
     await source.stop()
 
 
-@asynccontextmanager
-async def rtmp(stack):
-    yield None, {}
-
-
 @contextmanager
 def running():
     [port] = free_ports(1)
@@ -105,7 +97,7 @@ def running():
     web = Web(stack.dir)
     try:
         stack.start()
-        stack.program("rtsp", [PYTHON, SERVER, port]).wait_port(port)
+        stack.start_rtsp(port)
         yield stack, web
     finally:
         web.close()
@@ -133,11 +125,9 @@ async def watched(stack, name, url, sent, seconds, warm_up):
         await asyncio.sleep(seconds)
         apart = [o.sound_after_picture_ms for o in viewer.offsets(FPS, since)]
         late = [1000 * (f.at - made) for f in viewer.frames if f.at >= since and f.number is not None and (made := sent.get(f.number))]
-        frames = [f for f in viewer.frames if f.at > since]
-        gap = max((1000 * (b.at - a.at) for a, b in zip(frames, frames[1:])), default=0)
-        async with stack.api() as lk:
-            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
-    found = dict(answered_s=round(answered, 2), first_picture_s=round(first, 2), beeps=len(apart), sound_after_picture_ms=spread(apart), longest_gap_ms=round(gap))
+        gap = viewer.longest_gap(since)
+        await stack.delete(info.ingress_id)
+    found = dict(answered_s=round(answered, 2), first_picture_s=round(first, 2), beeps=len(apart), sound_after_picture_ms=spread(apart), longest_gap_ms=round(1000 * gap))
     if late:
         found["delay_ms"] = spread(late)
     return found
@@ -187,7 +177,7 @@ async def memory(show, seconds):
         clip(stack, "flash.mp4", 15)
         show("url memory, idle", dict(pss_mib=round(usage(stack.ingress.pid)["pss"])))
         for name in ("flash.mp4", large(stack).name):
-            seen = await grows(stack, name.replace(".", "-"), f"{web.url}/file/{name}", 12)
+            seen = await grows(stack, name.replace(".", "-"), f"{web.url}/file/{name}", seconds)
             show(f"url memory, {(stack.dir / name).stat().st_size >> 20} MiB", seen)
 
 
@@ -207,8 +197,7 @@ async def grows(stack, name, url, seconds):
             await asyncio.sleep(min(10.0, seconds / 10))
             seen.append(round(usage(stack.ingress.pid)["pss"]))
         apart = [o.sound_after_picture_ms for o in viewer.offsets(FPS, start + seconds / 10)]
-        async with stack.api() as lk:
-            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+        await stack.delete(info.ingress_id)
     return dict(seconds=seconds, pss_mib=seen, sound_after_picture_ms=spread(apart))
 
 

@@ -91,11 +91,6 @@ def sids(participant):
     return participant.sid, sorted(t.sid for t in participant.tracks)
 
 
-def longest_gap(viewer, since):
-    at = [f.at for f in viewer.frames if f.at > since]
-    return max(b - a for a, b in zip(at, at[1:]))
-
-
 async def more(viewer, count=30):
     """Waits for so many pictures more."""
     seen = len(viewer.frames)
@@ -111,7 +106,7 @@ async def test_one_packet_in_twenty_is_lost_towards_the_sfu(own_stack):
         await more(viewer, 150)
         while (now := await viewer.samples())[0] < played + 5 * SOUND_RATE:
             await asyncio.sleep(0.2)
-        assert longest_gap(viewer, since) < FROZEN
+        assert viewer.longest_gap(since) < FROZEN
         share = (now[1] - made_up) / (now[0] - played)
         assert share < 0.02, f"{share:.1%} of the sound was made up"
 
@@ -123,7 +118,7 @@ async def test_signalling_that_breaks_is_taken_up_again_and_no_picture_waits(own
         uplink.cut()
         await viewer.wait("another call", lambda _: uplink.dialled > dialled)
         await more(viewer, 60)
-        assert longest_gap(viewer, since) < FROZEN
+        assert viewer.longest_gap(since) < FROZEN
         assert sids(await own_stack.participant("room", "room-pub")) == sids(before)
 
 

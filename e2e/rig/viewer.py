@@ -1,6 +1,7 @@
 """A viewer: LiveKit's own SDK, which notes every frame that arrives."""
 
 import asyncio
+import math
 import time
 from collections import namedtuple
 
@@ -124,6 +125,11 @@ class Viewer:
         """How many samples of sound were played, and how many of them were made up for what did not come."""
         stats = [s.inbound_rtp.inbound for s in await self.sound_track.get_stats() if s.WhichOneof("stats") == "inbound_rtp"]
         return sum(s.total_samples_received for s in stats), sum(s.concealed_samples - s.silent_concealed_samples for s in stats)
+
+    def longest_gap(self, since, until=math.inf):
+        """The longest time without a picture, in seconds, among those that arrived in between."""
+        at = [f.at for f in self.frames if since < f.at <= until]
+        return max(b - a for a, b in zip(at, at[1:]))
 
     def latencies(self, sent, since=0.0):
         """Milliseconds from the hand-over of each numbered frame to its arrival here, for arrivals after `since`."""
