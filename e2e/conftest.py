@@ -6,6 +6,7 @@ import inspect
 import pytest
 
 from rig import Reports, Stack, Webhooks
+from rig.web import Web
 
 # Longer than any test here takes on a busy machine; a test that hangs fails by name instead of holding up all.
 TEST_SECONDS = 90
@@ -85,3 +86,11 @@ def ended(stack):
     yield later
     for program in programs:
         program.end()
+
+
+@pytest.fixture(scope="module")
+def web(stack):
+    """An HTTP server with faults, which serves the files in the directory of `stack`."""
+    server = Web(stack.dir)
+    yield server
+    server.close()

@@ -40,8 +40,7 @@ async def test_update_ends_the_session(stack, reports, ended):
 
 async def test_delete_ends_the_session_and_nothing_is_said_after(stack, reports, ended):
     info, push = await running(stack, ended, "deleted")
-    async with stack.api() as lk:
-        await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+    await stack.delete(info.ingress_id)
     said = len(reports.of(info.ingress_id))
     await gone(stack, push, "deleted")
     await asyncio.sleep(2)  # a late report is what must not come: it can crash livekit-server

@@ -3,11 +3,11 @@
 import asyncio
 import ssl
 import socket
-import subprocess
 
 import pytest
 
 from rig import Feeder, Source, Stack, Viewer, ffmpeg9, flv, numbered_clip
+from rig.certificates import certify
 from rig.media import AAC
 
 
@@ -148,12 +148,12 @@ async def test_tracks_beyond_the_first(stack, film):
 # RTMPS ----------------------------------------------------------------------------------------------------------------------
 
 
-def certify(directory, name):
-    """A certificate for `name`, signed by itself, in the place of what was there."""
-    request = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={name}"
-    for part in ("cert", "key"):
-        (directory / f"{part}.pem").unlink(missing_ok=True)
-    subprocess.run(["openssl", *request.split(), "-out", directory / "cert.pem", "-keyout", directory / "key.pem"], check=True, capture_output=True)
+def replace(directory, name):
+    """A certificate for `name` in the place of what was there."""
+    files = directory / "cert.pem", directory / "key.pem"
+    for file in files:
+        file.unlink(missing_ok=True)
+    certify(*files, name)
 
 
 def shown_certificate(port):
@@ -170,7 +170,7 @@ def secure_stack():
     from conftest import run
 
     stack = Stack()
-    certify(stack.dir, "first.example")
+    replace(stack.dir, "first.example")
     stack.ingress_yaml = f"rtmps_port: {stack.port['rtmps']}\nrtmps_cert_file: {stack.dir}/cert.pem\nrtmps_key_file: {stack.dir}/key.pem"
     for s in run(stack):
         yield s.start()
@@ -186,7 +186,7 @@ async def test_rtmps(secure_stack):
         try:
             await seen_and_heard(viewer)
             before = await asyncio.to_thread(shown_certificate, port)
-            certify(stack.dir, "second.example")
+            replace(stack.dir, "second.example")
             for _ in range(150):
                 if (after := await asyncio.to_thread(shown_certificate, port)) != before:
                     break

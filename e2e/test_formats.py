@@ -1,6 +1,5 @@
 """What files are made of: containers, codecs, pictures and sound of every kind, pulled, seen and heard to their end."""
 
-import asyncio
 import shutil
 import subprocess
 from collections import namedtuple
@@ -11,20 +10,7 @@ import pytest
 from rig import Viewer
 from rig.media import QUIET
 from rig.pulls import AAC, BFRAMES, FAST, H264, fails, make, plays
-from rig.web import Web
-
-
-@pytest.fixture(scope="module")
-def web(stack):
-    server = Web(stack.dir)
-    yield server
-    server.close()
-
-
-async def at_once(*tests):
-    """All of them at the same time; says which failed, and how."""
-    results = await asyncio.gather(*tests, return_exceptions=True)
-    assert not [r for r in results if isinstance(r, BaseException)], "\n".join(str(r) for r in results if isinstance(r, BaseException))
+from rig.together import at_once
 
 
 # Containers and codecs: ffmpeg's options, the video's mime type, the sound's.

@@ -1,33 +1,28 @@
 """Where a pull may not lead, by whatever way it is asked for, and what is said of servers that can't be reached or trusted."""
 
-import asyncio
 import socket
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
-from livekit.protocol import ingress as pb
 
 from conftest import run
 from rig import Stack, Viewer, free_ports
-from rig.processes import Program
+from rig.certificates import certify
 from rig.pulls import AAC, FAST, H264, URL, fails, make, plays
+from rig.together import at_once
 from rig.web import Web
 
-SERVER = Path(__file__).parent / "rig" / "rtsp_server.py"
 REFUSED = "must not be pulled from"
 
 
-def certify(directory, name):
-    """A certificate for 127.0.0.1 and localhost, signed by itself: NAME.pem with its key."""
+def for_this_machine(directory, name):
+    """A certificate for 127.0.0.1 and localhost: NAME.pem with its key, and NAME.pem.cert without."""
     path = directory / f"{name}.pem"
-    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=e2e"
-    alternatives = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
-    command = ["openssl", *request.split(), *alternatives, "-out", f"{path}.cert", "-keyout", f"{path}.key"]
-    subprocess.run(command, check=True, capture_output=True)
-    path.write_bytes(Path(f"{path}.cert").read_bytes() + Path(f"{path}.key").read_bytes())
+    parts = Path(f"{path}.cert"), Path(f"{path}.key")
+    certify(*parts, "e2e", "subjectAltName=IP:127.0.0.1,DNS:localhost", "basicConstraints=critical,CA:FALSE")
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
 
 
@@ -111,7 +106,7 @@ def ports():
 def talkers(tmp_path_factory):
     """Servers by name."""
     directory = tmp_path_factory.mktemp("tls")
-    trusted, other = certify(directory, "trusted"), certify(directory, "other")
+    trusted, other = for_this_machine(directory, "trusted"), for_this_machine(directory, "other")
     moved = b"RTSP/1.0 302 Moved\r\nCSeq: 1\r\nLocation: rtsp://127.0.0.2:1/live\r\n\r\n"
     made = {
         "moved": Talker(moved),
@@ -152,27 +147,15 @@ def stack(ports, talkers):
         yield s.start()
 
 
-@pytest.fixture(scope="module")
-def web(stack):
-    server = Web(stack.dir)
-    yield server
-    server.close()
-
-
 async def all_fail(stack, urls, words):
-    """Each of these URLs ends with these words. Made one after the other, waited for together."""
+    """Each of these URLs ends with these words."""
 
     async def one(name, url):
         error = await fails(stack, name, url)
         wanted = words if isinstance(words, str) else words[name]
         assert wanted in error, f"{url}: {error}"
 
-    tasks = []
-    for name, url in urls.items():
-        tasks.append(asyncio.create_task(one(name, url)))
-        await asyncio.sleep(0.05)  # not in the same moment: livekit-server loses some of those
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert not [r for r in results if r], "\n".join(str(r) for r in results if r)
+    await at_once(*(one(name, url) for name, url in urls.items()))
 
 
 async def test_addresses_in_every_disguise(stack):
@@ -243,11 +226,9 @@ async def test_servers_that_are_trusted(stack, talkers):
 @pytest.mark.parametrize("alias", ["secure", "there"])
 async def test_a_camera_behind_tls_and_one_that_moved(stack, ports, alias):
     if not any(p.name == "rtsp" for p in stack.programs):
-        stack.programs.append(Program("rtsp", ["/usr/bin/python3", SERVER, str(ports["rtsp"])], stack.dir / "rtsp.log"))
-        stack.programs[-1].wait_port(ports["rtsp"])
+        stack.start_rtsp(ports["rtsp"])
     async with Viewer(stack, alias) as viewer:
         info = await stack.create(alias, input_type=URL, url=f"https://alias.invalid/{alias}")
         await viewer.wait_size(320, 180)
         await viewer.wait_sound()
-        async with stack.api() as lk:
-            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+        await stack.delete(info.ingress_id)

@@ -6,6 +6,7 @@ import pytest
 
 from rig import Feeder, Viewer, flv, numbered_clip
 from rig.media import h264
+from rig.together import at_once
 
 SIZE, FPS = (320, 180), 15
 
@@ -59,8 +60,7 @@ async def test_what_flash_encoders_sent(stack, tmp_path, names):
         except AssertionError as e:
             raise AssertionError(f"{name}: {e}") from None
 
-    results = await asyncio.gather(*(one(name) for name in names), return_exceptions=True)
-    assert not [r for r in results if r], "\n".join(repr(r) for r in results if r)
+    await at_once(*(one(name) for name in names))
 
 
 async def test_vp6_that_is_none(stack):

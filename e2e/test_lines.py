@@ -1,7 +1,5 @@
 """Live sources that are pulled: SRT called and waited for, RTSP over TCP and UDP, by address and by alias."""
 
-from pathlib import Path
-
 import pytest
 from livekit.protocol import ingress as pb
 
@@ -11,7 +9,6 @@ from rig.media import QUIET
 from rig.processes import Program
 
 URL = pb.IngressInput.URL_INPUT
-SERVER = Path(__file__).parent / "rig" / "rtsp_server.py"
 LOGIN = ("viewer", "pass-word-of-the-camera")
 
 
@@ -115,15 +112,7 @@ async def test_lines_that_can_not_be_had(stack, url, words):
 
 @pytest.fixture(scope="module")
 def rtsp(stack, ports):
-    python = "/usr/bin/python3"
-    servers = [
-        Program("rtsp", [python, SERVER, str(ports["rtsp"])], stack.dir / "rtsp.log"),
-        Program("rtsp-login", [python, SERVER, str(ports["login"]), *LOGIN], stack.dir / "rtsp-login.log"),
-    ]
-    stack.programs += servers
-    servers[0].wait_port(ports["rtsp"])
-    servers[1].wait_port(ports["login"])
-    return servers
+    return stack.start_rtsp(ports["rtsp"]), stack.start_rtsp(ports["login"], *LOGIN, name="rtsp-login")
 
 
 async def test_a_camera_by_its_alias(stack, rtsp):
@@ -133,8 +122,7 @@ async def test_a_camera_by_its_alias(stack, rtsp):
         await shown(viewer)
         state = await stack.wait_state(info.ingress_id, "PUBLISHING")
         assert (state.video.mime_type, state.audio.mime_type) == ("video/H264", "audio/aac")
-        async with stack.api() as lk:
-            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+        await stack.delete(info.ingress_id)
         await stack.wait_participant("lobby", "lobby-pub", here=False)
     assert LOGIN[1] not in stack.ingress.text()
 
@@ -144,24 +132,20 @@ async def test_a_camera_over_udp(stack, rtsp, ports):
     async with Viewer(stack, "udp") as viewer:
         info = await stack.create("udp", input_type=URL, url="https://alias.invalid/udp")
         await shown(viewer)
-        async with stack.api() as lk:
-            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+        await stack.delete(info.ingress_id)
 
 
 async def test_a_camera_that_restarts_is_connected_to_again(stack, rtsp, ports):
-    python = "/usr/bin/python3"
     async with Viewer(stack, "restarts") as viewer:
         info = await stack.create("restarts", input_type=URL, url="https://alias.invalid/tcp")
         await shown(viewer)
         participant = await stack.participant("restarts", "restarts-pub")
         rtsp[0].kill()
-        again = Program("rtsp-again", [python, SERVER, str(ports["rtsp"])], stack.dir / "rtsp-again.log")
-        stack.programs.append(again)
+        stack.start_rtsp(ports["rtsp"], name="rtsp-again")
         seen = len(viewer.frames)
         await viewer.wait("picture after the restart", lambda v: len(v.frames) > seen + 60)
         assert (await stack.participant("restarts", "restarts-pub")).sid == participant.sid
-        async with stack.api() as lk:
-            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+        await stack.delete(info.ingress_id)
 
 
 @pytest.mark.parametrize("alias, words", [("wrong", "login is missing or wrong"), ("none", "no such stream")])

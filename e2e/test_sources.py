@@ -10,7 +10,7 @@ import pytest
 
 from conftest import run
 from rig import Feeder, Push, Source, Stack, Viewer, flv, numbered_clip
-from rig.media import AAC, h264
+from rig.media import h264
 
 DATA = Path(__file__).with_name("data")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rig import Feeder, Push, Refused, RtmpClient, Stack, Viewer, flv, numbered_clip
+from rig import Feeder, Refused, RtmpClient, Stack, Viewer, flv, numbered_clip
 from rig.rtmp import amf
 
 # Ten seconds are promised. A stranger who has been greeted has ten from there; the rest is for machines that stumble.

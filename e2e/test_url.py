@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import ssl
 import struct
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,19 +13,13 @@ from livekit import api
 from livekit.protocol import ingress as pb
 
 from rig import Viewer
+from rig.certificates import certify
 from rig.media import QUIET
 from rig.processes import Program, descendants
 from rig.pulls import AAC, BFRAMES, FAST, H264, fails, make, plays, pull
 from rig.web import Web
 
 TERMINAL = {"INACTIVE", "ERROR", "COMPLETE"}
-
-
-@pytest.fixture(scope="module")
-def web(stack):
-    server = Web(stack.dir)
-    yield server
-    server.close()
 
 
 async def test_a_file_plays_from_its_first_to_its_last_picture(stack, web, reports):
@@ -193,9 +185,7 @@ async def test_an_index_at_the_end_without_ranges(stack, web):
 
 async def test_a_certificate_that_nobody_trusts(stack):
     key, certificate = stack.dir / "tls.key", stack.dir / "tls.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
-    subprocess.run([*command, "-keyout", key, "-out", certificate, *subject], check=True, capture_output=True)
+    certify(certificate, key, "127.0.0.1", "subjectAltName=IP:127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server = Web(stack.dir, tls=context)
@@ -220,8 +210,7 @@ async def test_deleting_while_it_runs(stack, web, reports):
     make(stack, "minute.mp4", *H264, *AAC, *FAST, seconds=60)
     info = await pull(stack, "deleted-url", f"{web.url}/file/minute.mp4")
     await stack.wait_state(info.ingress_id, "PUBLISHING", 20)
-    async with stack.api() as lk:
-        await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=info.ingress_id))
+    await stack.delete(info.ingress_id)
     said = len(reports.of(info.ingress_id))
     await stack.wait_participant("deleted-url", "deleted-url-pub", here=False)
     await asyncio.sleep(1)  # a late report is what must not come

@@ -4,13 +4,11 @@ import time
 
 import pytest
 from conftest import run
-from livekit.protocol import ingress as pb
 
 from rig import Stack
 from rig.media import numbered_clip
-from rig.web import Web
+from rig.pulls import pull
 
-URL = pb.IngressInput.URL_INPUT
 LIMITS = """
 url:
   max_play_time: 3s
@@ -22,48 +20,43 @@ url:
 
 
 @pytest.fixture(scope="module")
-def limited():
-    for stack in run(Stack(LIMITS)):
-        stack.start()
-        web = Web(stack.dir)
-        # Silence is outwaited here.
-        web.server.stall = 20
-        yield stack, web
-        web.close()
+def stack():
+    for s in run(Stack(LIMITS)):
+        yield s.start()
 
 
-async def ends(limited, room, path, status):
-    stack, web = limited
-    info = await stack.create(room, input_type=URL, url=f"{web.url}/{path}")
+async def ends(stack, web, room, path, status):
+    info = await pull(stack, room, f"{web.url}/{path}")
     return await stack.wait_state(info.ingress_id, status, 30)
 
 
-async def test_play_time(limited):
+async def test_play_time(stack, web):
     """What is longer ends as if that were its end."""
-    numbered_clip(limited[0].dir / "long.flv", 8, coding=["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-b:v", "100k"])
-    state = await ends(limited, "play-time", "file/long.flv", "COMPLETE")
+    numbered_clip(stack.dir / "long.flv", 8, coding=["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-b:v", "100k"])
+    state = await ends(stack, web, "play-time", "file/long.flv", "COMPLETE")
     assert not state.error and 3 <= (state.ended_at - state.started_at) / 1e9 < 7.5
 
 
 @pytest.mark.parametrize("how", ["file", "plain", "chunked"])
-async def test_bytes(limited, how):
-    path = limited[0].dir / "many.flv"
+async def test_bytes(stack, web, how):
+    path = stack.dir / "many.flv"
     if not path.exists():
         numbered_clip(path, 3)  # about a megabyte
     assert 600_000 < path.stat().st_size < 2_000_000
-    state = await ends(limited, f"bytes-{how}", f"{how}/many.flv", "ERROR")
+    state = await ends(stack, web, f"bytes-{how}", f"{how}/many.flv", "ERROR")
     assert "more than the allowed 300000 bytes" in state.error, state.error
 
 
-async def test_size(limited):
+async def test_size(stack, web):
     """Refused by what the server says of it, before any of it is played."""
-    (limited[0].dir / "large.mp4").write_bytes(bytes(2_000_001))
-    state = await ends(limited, "size", "file/large.mp4", "ERROR")
+    (stack.dir / "large.mp4").write_bytes(bytes(2_000_001))
+    state = await ends(stack, web, "size", "file/large.mp4", "ERROR")
     assert "2000001 bytes, and 2000000 are allowed" in state.error, state.error
 
 
-async def test_a_server_that_says_nothing(limited):
+async def test_a_server_that_says_nothing(stack, web):
+    web.server.stall = 20  # outwaited here
     begun = time.monotonic()
-    state = await ends(limited, "silent", "silent/x.mp4", "ERROR")
+    state = await ends(stack, web, "silent", "silent/x.mp4", "ERROR")
     assert "did not answer within 1s" in state.error, state.error
     assert time.monotonic() - begun < 15

@@ -7,10 +7,8 @@ import base64
 import hashlib
 import hmac
 import re
-import signal
 import socket
 import ssl
-import subprocess
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from livekit.protocol import ingress as pb
 
 from conftest import run
 from rig import Stack
+from rig.certificates import certify
 from rig.whip import FRAGMENT, SDP, ask, request
 
 WHIP = pb.IngressInput.WHIP_INPUT
@@ -161,9 +160,7 @@ async def test_rude_clients_do_not_disturb_others(stack):
 def certificate(directory, name):
     """A certificate and its key, signed by itself."""
     files = directory / "whip.pem", directory / "whip.key"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split()
-    made = [*command, "-subj", f"/CN={name}", "-out", files[0], "-keyout", files[1]]
-    subprocess.run(made, check=True, capture_output=True)
+    certify(*files, name)
     return files
 
 

@@ -12,7 +12,7 @@ import tempfile
 import aiohttp
 
 from .picture import BITS, BLOCKS
-from .processes import Program, free_ports, wait_for
+from .processes import Program, free_ports
 
 # What the page can do: `start` publishes, `restartIce` and `remove` speak to the session, `stats` tells what was sent.
 PAGE = r"""

@@ -8,14 +8,31 @@ import re
 LATE = 0.02
 
 
-class Lossy(asyncio.DatagramProtocol):
+class Losses:
+    """What becomes of media on a bad network. RTP and RTCP only (RFC 7983 §7): the handshakes are not what is tested."""
+
+    def __init__(self, loss, reorder, seed):
+        self.loss, self.reorder, self.dice = loss, reorder, random.Random(seed)
+        self.media = self.dropped = 0
+
+    def late(self, data):
+        """How many seconds late this datagram comes; None if it does not."""
+        if data[0] & 0xC0 != 0x80:
+            return 0.0
+        self.media += 1
+        if self.dice.random() < self.loss:
+            self.dropped += 1
+            return None
+        return LATE if self.dice.random() < self.reorder else 0.0
+
+
+class Lossy(Losses, asyncio.DatagramProtocol):
     """Stands in front of the media port that an answer names; `answer` is the answer with the proxy's port in it."""
 
     def __init__(self, answer, loss, reorder=0.0, seed=1):
+        super().__init__(loss, reorder, seed)
         port = int(re.search(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 (\d+) typ", answer, re.I).group(1))
         self.original, self.server, self.client = answer, ("127.0.0.1", port), None
-        self.loss, self.reorder, self.dice = loss, reorder, random.Random(seed)
-        self.media = self.dropped = 0
 
     async def __aenter__(self):
         loop = asyncio.get_running_loop()
@@ -31,16 +48,11 @@ class Lossy(asyncio.DatagramProtocol):
         if source != self.server:
             self.client = source
         to = self.client if source == self.server else self.server
-        # RTP and RTCP (RFC 7983 §7): the handshakes are not what is tested.
-        if to and data[0] & 0xC0 == 0x80:
-            self.media += 1
-            if self.dice.random() < self.loss:
-                self.dropped += 1
-                return
-            if self.dice.random() < self.reorder:
-                asyncio.get_running_loop().call_later(LATE, self.transport.sendto, data, to)
-                return
-        if to:
+        if not to or (late := self.late(data)) is None:
+            return
+        if late:
+            asyncio.get_running_loop().call_later(late, self.transport.sendto, data, to)
+        else:
             self.transport.sendto(data, to)
 
 

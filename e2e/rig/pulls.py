@@ -30,6 +30,11 @@ AAC = ["-c:a", "aac", "-ac", "2"]
 FAST = ["-movflags", "+faststart"]
 
 
+def turn():
+    """To be held while an ingress is created beside others."""
+    return TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+
 async def pull(stack, room, url, **fields):
     return await stack.create(room, input_type=URL, url=url, **fields)
 
@@ -37,7 +42,7 @@ async def pull(stack, room, url, **fields):
 async def plays(stack, room, url, video="video/H264", audio="audio/aac", size=(320, 180), seconds=25, viewer=Viewer, tone=None):
     """Pulls `url` into `room` and sees and hears it to its end. Many may do so at the same time."""
     async with viewer(stack, room) as viewer:
-        async with TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        async with turn():
             info = await pull(stack, room, url)
         if video:
             await viewer.wait_size(*size)
@@ -51,6 +56,7 @@ async def plays(stack, room, url, video="video/H264", audio="audio/aac", size=(3
 
 
 async def fails(stack, room, url, seconds=25, **fields):
-    """Pulls `url`; gives the words that it ends with."""
-    info = await pull(stack, room, url, **fields)
+    """Pulls `url`; gives the words that it ends with. Many may do so at the same time."""
+    async with turn():
+        info = await pull(stack, room, url, **fields)
     return (await stack.wait_state(info.ingress_id, "ERROR", seconds)).error

@@ -164,6 +164,12 @@ cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost
             self.ingress.wait_port(self.port["rtmp"])
             self.wait_available()
 
+    def start_rtsp(self, port, *login, name="rtsp"):
+        """An RTSP server (rtsp_server.py), by the Python that GStreamer's bindings are for; with a user and password if given."""
+        server = self.program(name, ["/usr/bin/python3", Path(__file__).with_name("rtsp_server.py"), str(port), *login])
+        server.wait_port(port)
+        return server
+
     def start_another(self, name="another"):
         """A second ingress beside the first, behind the same Redis. Gives the program and its ports by name."""
         names = ("rtmp", "whip", "relay", "health", "prometheus", "whip_udp")
@@ -233,6 +239,11 @@ cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost
         fields.setdefault("participant_identity", f"{room}-pub")
         async with self.api() as lk:
             return await lk.ingress.create_ingress(pb.CreateIngressRequest(input_type=input_type, room_name=room, **fields))
+
+    async def delete(self, ingress_id):
+        """Deletes an ingress, whatever it is doing."""
+        async with self.api() as lk:
+            await lk.ingress.delete_ingress(pb.DeleteIngressRequest(ingress_id=ingress_id))
 
     async def info(self, ingress_id):
         """The stored ingress, or None if there is none of that id."""

@@ -1,31 +1,27 @@
-"""The way from the ingress to livekit-server: a proxy that loses, delays, narrows or cuts what goes over it.
+"""The way from the ingress to livekit-server: a proxy that loses, delays or cuts what goes over it.
 
 The ingress dials the signalling at `url`, on ::1, and is told a media address on ::1 too. So all it can tell the server of itself
 is ::1, where the server, which has IPv4 only, does not look: nothing finds a way past the proxy. Media over TCP is not touched.
 """
 
 import asyncio
-import random
 import re
 
-# How late a delayed datagram comes, in seconds: behind the next few.
-LATE = 0.02
-# How much waits before a narrow line, in seconds: what routers are built for.
-QUEUE = 0.25
+from .lossy import Losses
+
 # As long as "127.0.0.1", so that it can take its place in a message without a change of lengths.
 LOOPBACK6 = b"0:0:0::01"
 
 
-class Uplink:
+class Uplink(Losses):
     """`async with Uplink(stack) as uplink:` between the start of livekit-server and that of the ingress."""
 
     def __init__(self, stack, loss=0.0, reorder=0.0, seed=1):
-        self.stack, self.loss, self.reorder, self.dice = stack, loss, reorder, random.Random(seed)
+        super().__init__(loss, reorder, seed)
+        self.stack = stack
         self.blocked = False  # UDP gets nowhere
         self.refusing = False  # signalling is not answered
-        self.bits = 0  # a second, towards the server; 0 for as many as come
-        self.media = self.dropped = self.dialled = 0
-        self.free_at = 0.0
+        self.dialled = 0
         self.upstream, self.lines, self._opening = {}, set(), {}
 
     async def __aenter__(self):
@@ -89,35 +85,18 @@ class Uplink:
             if source not in self._opening:
                 self._opening[source] = asyncio.ensure_future(self._open(source))
             return  # a check that is sent again
-        self._pass(data, self.upstream[source], None, self.bits)
+        self._pass(data, self.upstream[source], None)
 
     async def _open(self, source):
         far = ("127.0.0.1", self.stack.port["rtc_udp"])
-        back = lambda data, _: self.blocked or self._pass(data, self.udp, source, 0)
+        back = lambda data, _: self.blocked or self._pass(data, self.udp, source)
         self.upstream[source], _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Side(back), remote_addr=far)
 
-    def _pass(self, data, transport, to, bits):
-        wait = 0.0
-        # RTP and RTCP (RFC 7983 §7): the handshakes are not what is tested.
-        if data[0] & 0xC0 == 0x80:
-            self.media += 1
-            if self.dice.random() < self.loss:
-                self.dropped += 1
-                return
-            if self.dice.random() < self.reorder:
-                wait = LATE
-        loop = asyncio.get_running_loop()
-        if bits:
-            now = loop.time()
-            begin = max(now, self.free_at)
-            if begin - now > QUEUE:
-                self.dropped += 1
-                return
-            self.free_at = begin + len(data) * 8 / bits
-            wait += self.free_at - now
-        if wait:
-            loop.call_later(wait, transport.sendto, data, to)
-        else:
+    def _pass(self, data, transport, to):
+        late = self.late(data)
+        if late:
+            asyncio.get_running_loop().call_later(late, transport.sendto, data, to)
+        elif late is not None:
             transport.sendto(data, to)
 
 
