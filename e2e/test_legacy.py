@@ -1,7 +1,9 @@
 """The codecs of Flash's own days over RTMP, each seen and heard; and sound in several tracks, as Enhanced RTMP carries it."""
 
 import asyncio
+import random
 
+import numpy as np
 import pytest
 
 from rig import Feeder, Viewer, flv, numbered_clip
@@ -63,8 +65,62 @@ async def test_what_flash_encoders_sent(stack, tmp_path, names):
     await at_once(*(one(name) for name in names))
 
 
+# Key frames of VP6 by what is random in them (nobody makes an encoder of it any more, and any bytes are a picture): these
+# two, as FFmpeg decodes them, are dark and bright on the whole.
+DARK, BRIGHT = (93, 29), (46, 237)  # the seed, and the mean of the luma
+
+
+def vp6(seed):
+    """A key frame of 320x192 (VP6 Bitstream & Decoder Specification 1.02, §9): version 6.0, simple profile, quantizer 10."""
+    modes, coefficients = 2000, 8000  # bytes, enough for both to last to the picture's end
+    macroblocks = bytes([12, 20, 12, 20])  # rows and columns, stored and shown
+    offset = 2 + 2 + len(macroblocks) + modes - 2
+    return bytes([10 << 1, 6 << 3]) + offset.to_bytes(2, "big") + macroblocks + random.Random(seed).randbytes(modes + coefficients)
+
+
+def vp6_body(codec, seed):
+    """A video tag of it (FLV §E.4.3.1): twelve lines cropped off, so that 180 are left; with alpha a second picture follows."""
+    picture = vp6(seed)
+    alpha = len(picture).to_bytes(3, "big") + picture + picture if codec == 5 else picture
+    return bytes([0x10 | codec, 0x0C]) + alpha
+
+
+class Brightness(Viewer):
+    """A viewer that notes the brightness of what it sees."""
+
+    def __init__(self, stack, room):
+        super().__init__(stack, room)
+        self.means = []
+
+    def saw(self, frame):
+        self.means.append(float(np.frombuffer(frame.data, np.uint8, frame.width * frame.height).mean()))
+
+
+@pytest.mark.parametrize(("codec", "mime"), [(4, "video/x-vp6-flash"), (5, "video/x-vp6-alpha")], ids=["vp6", "alpha"])
+async def test_vp6(stack, codec, mime):
+    info = await stack.create(f"vp6-{codec}")
+    async with Brightness(stack, f"vp6-{codec}") as viewer, Feeder(stack, info.stream_key) as feeder:
+
+        async def feed():
+            for i in range(2000):
+                seed, _ = BRIGHT if i // 10 % 2 else DARK
+                await feeder.send(flv.VIDEO, vp6_body(codec, seed), i * 100)
+                await asyncio.sleep(0.1)
+
+        feeding = asyncio.create_task(feed())
+        try:
+            await viewer.wait_size(320, 180)
+            for _, mean in (DARK, BRIGHT):
+                await viewer.wait(f"brightness of {mean}", lambda v, mean=mean: any(abs(m - mean) < 15 for m in v.means))
+            state = await stack.wait_state(info.ingress_id, "PUBLISHING")
+            assert (state.video.mime_type, state.video.width, state.video.height) == (mime, 320, 180)
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+
+
 async def test_vp6_that_is_none(stack):
-    """Nobody makes VP6 any more, not even for tests. What says it is, and is not, ends in words that name it."""
+    """What says it is VP6, and is not, ends in words that name it."""
     info = await stack.create("vp6")
     async with Feeder(stack, info.stream_key) as feeder:
 

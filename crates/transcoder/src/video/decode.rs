@@ -249,8 +249,7 @@ fn caps(config: &VideoConfig) -> gst::Caps {
             .field("parsed", true),
         _ => gst::Caps::builder("video/x-vp8"),
     };
-    let with_record =
-        matches!(config.codec, VideoCodec::H264 | VideoCodec::H265 | VideoCodec::Mpeg4) && !config.record.is_empty();
+    let with_record = !config.record.is_empty() && takes_record(config.codec);
     let colours = match config.colours {
         Colours::Unsaid => None,
         Colours::Wide => Some("bt2020"),
@@ -266,6 +265,11 @@ fn caps(config: &VideoConfig) -> gst::Caps {
         true => builder.field("codec_data", gst::Buffer::from_slice(config.record.clone())).build(),
         false => builder.build(),
     }
+}
+
+/// Whether decoders of this codec take its configuration record; of VP6 that is the byte that says how much is cropped.
+fn takes_record(codec: VideoCodec) -> bool {
+    matches!(codec, VideoCodec::H264 | VideoCodec::H265 | VideoCodec::Mpeg4 | VideoCodec::Vp6 | VideoCodec::Vp6Alpha)
 }
 
 fn fraction((numer, denom): (u32, u32)) -> Option<gst::Fraction> {
