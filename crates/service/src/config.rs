@@ -18,7 +18,7 @@ mod unknown;
 mod yaml;
 
 pub use fault::{Faults, Position, Remark, Warning};
-pub use redis::{Address, ClientCertificate, RedisConfig, RedisTls, RedisTopology};
+pub use redis::{ClientCertificate, RedisConfig, RedisTls, RedisTopology};
 pub use resolved::{
     Config, CpuCost, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_RELAY_PORT, DEFAULT_RTMP_MAX_CONNECTIONS,
     DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_MAX_CONNECTIONS,

@@ -83,7 +83,7 @@ fn required(section: &mut Section<'_, '_>, env: Env<'_>, known: &mut Vec<Known>)
 }
 
 fn stand_in() -> Config {
-    let address = redis::Address { host: "localhost".to_owned(), port: 6379 };
+    let address = psrpc::redis::Address { host: "localhost".to_owned(), port: 6379 };
     let ws_url = Url::parse("ws://localhost:7880").expect("a URL that is one");
     Config::new(redis::RedisConfig::single(address), String::new(), Secret::default(), ws_url)
 }

@@ -1,11 +1,11 @@
 //! The `redis` section: its types, and how it is read.
 
-use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use model::Secret;
+use psrpc::redis::Address;
 
 use super::section::{Known, Located, Section};
 
@@ -75,26 +75,6 @@ pub struct ClientCertificate {
     pub cert_file: PathBuf,
     /// The private key, PEM.
     pub key_file: PathBuf,
-}
-
-/// A host (name, IPv4, or IPv6 without brackets) and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// The host.
-    pub host: String,
-    /// The port; not 0.
-    pub port: u16,
-}
-
-/// `host:port`, with brackets around IPv6.
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// Redirections to follow in a cluster unless told otherwise (as LiveKit).

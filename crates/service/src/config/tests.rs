@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use url::Url;
 
 use super::*;
+use psrpc::redis::Address;
 
 /// The least that is valid.
 const LEAST: &str =

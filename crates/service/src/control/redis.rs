@@ -1,8 +1,8 @@
 //! The `redis` section of the configuration, as the bus wants it.
 
-use crate::config::{self, RedisConfig, RedisTls, RedisTopology};
+use crate::config::{RedisConfig, RedisTls, RedisTopology};
 use model::Secret;
-use psrpc::redis::{Address, Config, Password, Tls, Topology};
+use psrpc::redis::{Config, Password, Tls, Topology};
 
 impl RedisConfig {
     pub(super) fn to_psrpc(&self) -> Config {
@@ -24,15 +24,15 @@ impl RedisConfig {
 
 fn topology(from: &RedisTopology) -> Topology {
     match from {
-        RedisTopology::Single(at) => Topology::Single { address: address(at) },
+        RedisTopology::Single(at) => Topology::Single { address: at.clone() },
         RedisTopology::Sentinel { master_name, addresses, username, password: secret } => Topology::Sentinel {
             master_name: master_name.clone(),
-            addresses: addresses.iter().map(address).collect(),
+            addresses: addresses.clone(),
             username: username.clone(),
             password: password(secret),
         },
         RedisTopology::Cluster { addresses, max_redirects } => Topology::Cluster {
-            addresses: addresses.iter().map(address).collect(),
+            addresses: addresses.clone(),
             max_redirects: u8::try_from(*max_redirects).unwrap_or(u8::MAX),
         },
     }
@@ -46,10 +46,6 @@ fn tls(from: &RedisTls) -> Tls {
         client_cert_file: from.client.as_ref().map(|c| c.cert_file.clone()),
         client_key_file: from.client.as_ref().map(|c| c.key_file.clone()),
     }
-}
-
-fn address(from: &config::Address) -> Address {
-    Address { host: from.host.clone(), port: from.port }
 }
 
 fn password(from: &Secret) -> Password {
