@@ -20,8 +20,15 @@ const JUMP: i64 = 200_000_000;
 const REPEAT: i64 = 1_000_000_000;
 /// Within this a mean distance is the rounding of timestamps, not drift.
 const ROUNDING: f64 = 1_500_000.0;
-/// Time over which the distance is averaged, and over which what remains of it is worked off.
+/// Time over which the distance is averaged, and over which what remains of it is worked off, in nanoseconds.
 const SETTLE: f64 = 4e9;
+/// The same until [`SETTLE`] has passed: the first stamps of a live line are tens of milliseconds off (a receiver knows a sender's
+/// clock by the packets that came quickest, and only after some), and all counting starts there.
+const SETTLE_AT_FIRST: f64 = 0.5e9;
+/// How much longer or shorter sound may become: what the longest distance asks for three times over, a sixth of a semitone.
+const MOST: f64 = 0.01;
+/// The same until [`SETTLE`] has passed: half a semitone, for a second or so.
+const MOST_AT_FIRST: f64 = 0.03;
 
 /// What to do with a piece of sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +78,16 @@ impl Timeline {
     }
 
     fn follow(&mut self, off: i64, count: i64, length: i64) -> Place {
-        let share = (length as f64 / SETTLE).min(1.0);
+        let heard = MediaTime::from_ticks(self.samples, RATE).as_nanos() as f64;
+        let (settle, most) = match heard {
+            SETTLE.. => (SETTLE, MOST),
+            _ => (SETTLE_AT_FIRST, MOST_AT_FIRST),
+        };
+        let share = (length as f64 / settle).min(1.0);
         self.mean += (off.clamp(-APART, APART) as f64 - self.mean) * share;
         let beyond = self.mean - self.mean.clamp(-ROUNDING, ROUNDING);
         self.owed += beyond * share * f64::from(RATE) / 1e9;
-        // A hundredth is a third of a semitone at most, and three times what the longest distance asks for.
-        let most = (count / 100).max(1) as f64;
+        let most = (count as f64 * most).floor().max(1.0);
         let stretch = self.owed.trunc().clamp(-most, most);
         self.owed -= stretch;
         self.mean -= stretch * 1e9 / f64::from(RATE);

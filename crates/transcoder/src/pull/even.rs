@@ -9,9 +9,9 @@
 /// line's own unevenness. What is later than this is behind a stall.
 const MOST: i64 = 500_000_000;
 /// How long lateness is remembered, once or twice this: several turns of whatever gathers.
-const WINDOW: i64 = 2_000_000_000;
+const WINDOW: i64 = 8_000_000_000;
 /// How much of the time that passes the hold may shrink by: viewers' jitter buffers play that much faster without being heard.
-const SLEW: i64 = 10;
+const SLEW: i64 = 20;
 /// So far from all that came before is another clock.
 const JUMP: i64 = 2_000_000_000;
 

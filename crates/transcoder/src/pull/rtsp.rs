@@ -165,17 +165,32 @@ impl Streams {
         let depay = element(factory).map_err(|e| e.to_string())?;
         // A picture with a hole would be shown with it: better the next key frame.
         set_known(&depay, &[("wait-for-keyframe", "false"), ("request-keyframe", "false")]);
-        bin.add(&depay).map_err(|e| e.to_string())?;
+        let whole = element("capsfilter").map_err(|e| e.to_string())?;
+        whole.set_property("caps", whole_pictures(factory));
+        bin.add_many([&depay, &whole]).map_err(|e| e.to_string())?;
+        depay.link(&whole).map_err(|e| e.to_string())?;
         let pulse = self.run.2.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
             pulse.beat();
             gst::PadProbeReturn::Ok
         });
-        let src = depay.static_pad("src").ok_or("a depayloader has no pad")?;
+        let src = whole.static_pad("src").ok_or("a filter has no pad")?;
         lock(&self.demuxes).push(Demux::pad(&self.run.0, Arc::clone(&self.run.1), &src));
-        depay.sync_state_with_parent().map_err(|e| e.to_string())?;
+        for element in [&whole, &depay] {
+            element.sync_state_with_parent().map_err(|e| e.to_string())?;
+        }
         let sink = depay.static_pad("sink").ok_or("a depayloader has no pad")?;
         pad.link(&sink).map(drop).map_err(|e| e.to_string())
+    }
+}
+
+/// What this depayloader is to give. By default it gives parts of pictures, and what puts them together sees that one has ended
+/// only when the next begins; of the packets the last is marked (RFC 6184 §5.1).
+fn whole_pictures(depayloader: &str) -> gst::Caps {
+    match depayloader {
+        "rtph264depay" => gst::Caps::builder("video/x-h264").field("alignment", "au").build(),
+        "rtph265depay" => gst::Caps::builder("video/x-h265").field("alignment", "au").build(),
+        _ => gst::Caps::new_any(),
     }
 }
 

@@ -105,6 +105,22 @@ fn a_small_gap_is_made_good_within_seconds() {
 }
 
 #[test]
+fn a_beginning_that_was_stamped_late_is_made_good_at_once() {
+    // As an RTSP client stamps: by when the first packets came, and within a second by when the quickest did.
+    for off in [-47.0, -30.0, -15.0, 15.0, 30.0] {
+        let mut p = Player::new();
+        for i in 0..250 {
+            let (ns, samples) = aac(i);
+            let learnt = (i as f64 / 40.0).min(1.0) * off * 1e6;
+            let off = p.play(rounded(1e9 + ns + learnt), samples);
+            assert!(i < 130 || off.abs() < 5.0, "{off} ms off three seconds after, at {i}");
+        }
+        // A whole jump would be heard.
+        assert_eq!(p.jumps, 1);
+    }
+}
+
+#[test]
 fn one_late_packet_is_jitter_and_several_are_a_gap() {
     let mut p = Player::new();
     for i in 0..600 {
