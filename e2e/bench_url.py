@@ -124,6 +124,7 @@ async def watched(stack, name, url, sent, seconds, warm_up):
         since = time.monotonic()
         await asyncio.sleep(seconds)
         apart = [o.sound_after_picture_ms for o in viewer.offsets(FPS, since)]
+        print([round(x) for x in apart])
         late = [1000 * (f.at - made) for f in viewer.frames if f.at >= since and f.number is not None and (made := sent.get(f.number))]
         gap = viewer.longest_gap(since)
         await stack.delete(info.ingress_id)

@@ -69,7 +69,13 @@ fn run(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
     let mut idle_since: Option<Instant> = None;
     loop {
         let now = Instant::now();
-        let due = if source.live { stage.due(now) } else { clock.due(now) };
+        let due = if source.live {
+            let (due, paused) = stage.due(now);
+            clock.stalled = paused;
+            due
+        } else {
+            clock.due(now)
+        };
         if play_time.is_some_and(|most| clock.due(now).saturating_add(clock.stalled) - base > most) {
             return Ok(());
         }

@@ -272,11 +272,11 @@ impl Stage {
         state.earliest().map(|(_, dts)| dts)
     }
 
-    /// The decoding time that is due now, of what comes live.
-    pub(crate) fn due(&self, now: Instant) -> i64 {
+    /// The decoding time that is due now, of what comes live, and for how long that has paused in all.
+    pub(crate) fn due(&self, now: Instant) -> (i64, i64) {
         let state = self.lock();
         let passed = state.passed(now);
-        passed.saturating_sub(state.even.offset(passed))
+        (passed.saturating_sub(state.even.offset(passed)), state.even.paused())
     }
 
     /// What is to be played next if it is due by `due` (a decoding time), or does not need to wait.
