@@ -27,8 +27,8 @@ const SETTLE: f64 = 4e9;
 const SETTLE_AT_FIRST: f64 = 0.5e9;
 /// How much longer or shorter sound may become: what the longest distance asks for three times over, a sixth of a semitone.
 const MOST: f64 = 0.01;
-/// The same until [`SETTLE`] has passed: half a semitone, for a second or so.
-const MOST_AT_FIRST: f64 = 0.03;
+/// The same until [`SETTLE`] has passed: a third of a semitone, for two seconds at the most.
+const MOST_AT_FIRST: f64 = 0.02;
 
 /// What to do with a piece of sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

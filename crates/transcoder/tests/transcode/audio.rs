@@ -169,7 +169,8 @@ fn sound_that_changes_its_codec_goes_on() {
     // Piece by piece: the two need not agree in phase, and the clock of the second is only known to the millisecond.
     let samples = pcm(&packets, 1);
     let shares = [9_600, 50_000, 120_000, 140_000, 160_000].map(|at| share(&samples[at..at + 19_200], 440.0));
-    assert!(shares.iter().all(|s| *s > 0.9), "{shares:?}");
+    // The second begins some milliseconds apart, and is stretched for as long as that lasts.
+    assert!(shares.iter().all(|s| *s > 0.75), "{shares:?}");
 }
 
 #[test]
