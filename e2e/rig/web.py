@@ -10,6 +10,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
+def parts(name, data):
+    """A file as a server of streams has it: what whoever joins is told first, and what follows."""
+    if name.endswith(".ogg"):
+        pages = [b"OggS" + page for page in data.split(b"OggS")[1:]]
+        return b"".join(pages[:2]), pages[2:]
+    if name.endswith(".flv"):
+        at, tags = 13, []  # a tag is 11 bytes, its data and 4 more (FLV 10.1, E.3)
+        while at < len(data):
+            end = at + 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+            tags.append(data[at:end])
+            at = end
+        # Metadata, and a sequence header of each track.
+        told = [tag for tag in tags if tag[0] == 18 or tag[12] == 0 and tag[0] in (8, 9)]
+        return data[:13] + b"".join(told), [tag for tag in tags if tag not in told]
+    return b"", [data[i : i + 1000] for i in range(0, len(data) // 1000 * 1000, 1000)]
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     PIECE = 64 << 10
@@ -64,6 +81,35 @@ class Handler(BaseHTTPRequestHandler):
         """Without ranges; breaks off half way the first time."""
         first = sum(path == self.path for path, _ in self.server.requests) == 1
         self.send(name, ranges=False, after=(len(self.read(name)) // 2, self.hang_up) if first else None)
+
+    def how_endless(self, name):
+        """As a live stream: chunked, a file of `server.pace` seconds at its pace; cut, and gone (404), while `server.away` is set."""
+        if self.server.away:
+            return self.answer(404)
+        self.head(200, {"Transfer-Encoding": "chunked"})
+        self.flow(name, lambda piece: b"%x\r\n" % len(piece) + piece + b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def how_radio(self, name):
+        """The same as SHOUTcast does it: no HTTP, and a title that nobody asked for after each 1000 bytes."""
+        if self.server.away:
+            return self.answer(404)
+        self.wfile.write(b"ICY 200 OK\r\nicy-name: rig\r\ncontent-type: audio/mpeg\r\nicy-metaint: 1000\r\n\r\n")
+        self.close_connection = True
+        self.flow(name, lambda piece: piece + b"\x02" + b"StreamTitle='x';".ljust(32, b"\0"))
+
+    def flow(self, name, framed):
+        """Goes on in `name` where the stream is by now, for all who listen. Hangs up when `server.away` is set."""
+        head, pieces = parts(name, self.read(name))
+        start = self.server.flowing.setdefault(name, time.monotonic())
+        each = self.server.pace / len(pieces)
+        at = int((time.monotonic() - start) / each)
+        self.wfile.write(framed(head) if head else b"")
+        for i, piece in enumerate(pieces[at:], at):
+            time.sleep(max(0.0, start + i * each - time.monotonic()))
+            if self.server.away:
+                self.hang_up()
+            self.wfile.write(framed(piece))
 
     def how_moved(self, name):
         """Somewhere else."""
@@ -156,6 +202,7 @@ class Web:
     def __init__(self, root, tls=None):
         self.server = Server(("127.0.0.1", 0), Handler)
         self.server.root, self.server.requests, self.server.stall = Path(root), [], 3.0
+        self.server.away, self.server.pace, self.server.flowing = False, 10.0, {}
         scheme = "http"
         if tls:
             scheme = "https"

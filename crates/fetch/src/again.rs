@@ -67,3 +67,82 @@ impl Again {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{PullGuard, PullLimits};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    /// A server that gives each connection the next of these answers and hangs up; and what was read of it to the end.
+    fn read(answers: &[&str]) -> (Result<String, Error>, usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::parse(&format!("http://{}/x", listener.local_addr().unwrap())).unwrap();
+        let answers: Vec<String> = answers.iter().map(|a| format!("HTTP/1.1 200 OK\r\n{a}")).collect();
+        let server = std::thread::spawn(move || {
+            let mut taken = 0;
+            for answer in answers {
+                let (mut socket, _) = listener.accept().unwrap();
+                let mut asked = [0; 4096];
+                let n = socket.read(&mut asked).unwrap();
+                if n == 0 {
+                    break;
+                }
+                assert!(!String::from_utf8_lossy(&asked[..n]).contains("Range"));
+                socket.write_all(answer.as_bytes()).unwrap();
+                taken += 1;
+            }
+            taken
+        });
+        let client = Client::new(PullGuard::default(), &PullLimits::default());
+        let response = client.get(&address, None).unwrap();
+        let mut again = Again::new(client, address.clone(), response, 0);
+        let mut got = Vec::new();
+        let end = loop {
+            match again.next_piece(4) {
+                Ok(Some(piece)) => got.extend(piece),
+                Ok(None) => break Ok(String::from_utf8(got).unwrap()),
+                Err(e) => break Err(e),
+            }
+        };
+        // Those that nobody asked for.
+        let mut last = std::net::TcpStream::connect(address.authority()).ok();
+        let _ = last.as_mut().map(|l| l.shutdown(std::net::Shutdown::Write));
+        (end, server.join().unwrap())
+    }
+
+    #[test]
+    fn what_came_before_the_break_is_left_out() {
+        let (got, asked) = read(&[
+            "ETag: a\r\nContent-Length: 12\r\n\r\nabcdef",
+            "ETag: a\r\nContent-Length: 12\r\n\r\nabcdefgh",
+            "ETag: a\r\nContent-Length: 12\r\n\r\nabcdefghijkl",
+            "",
+        ]);
+        assert_eq!((got.unwrap().as_str(), asked), ("abcdefghijkl", 3));
+    }
+
+    #[test]
+    fn another_file_is_not_gone_on_with() {
+        for second in ["ETag: b\r\nContent-Length: 12\r\n\r\n", "ETag: a\r\nContent-Length: 13\r\n\r\n"] {
+            let (got, _) = read(&["ETag: a\r\nContent-Length: 12\r\n\r\nabcdef", second]);
+            assert!(matches!(got, Err(Error::Changed(_))), "{got:?}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_at_the_same_place_each_time_is_given_up() {
+        let answer = "Content-Length: 12\r\n\r\nabcdef";
+        let (got, asked) = read(&[answer, answer, answer, answer, ""]);
+        assert!(matches!(got, Err(Error::Truncated(_))), "{got:?}");
+        assert_eq!(asked, 1 + WAITS.len());
+    }
+
+    #[test]
+    fn what_says_nothing_of_its_length_is_not_asked_for_twice() {
+        let (got, asked) = read(&["Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", ""]);
+        assert!(matches!(got, Err(Error::Truncated(_))), "{got:?}");
+        assert_eq!(asked, 1);
+    }
+}

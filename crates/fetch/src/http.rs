@@ -2,7 +2,7 @@
 
 use crate::body::{Chunks, Framing};
 use crate::socket::{Socket, connect, timed_out};
-use crate::{Address, Error};
+use crate::{Address, Error, Titles};
 use base64::Engine as _;
 use model::{PullGuard, PullLimits};
 use std::io::{Read, Write};
@@ -80,6 +80,9 @@ pub struct Response {
     pub range: Option<(u64, Option<u64>)>,
     /// What identifies this version of the file.
     pub tag: Option<String>,
+    /// Whether its server is one of radio streams, which say so and have no end.
+    pub radio: bool,
+    titles: Option<Titles>,
     connection: Option<Buffered>,
     framing: Framing,
     keep: bool,
@@ -205,6 +208,8 @@ impl Client {
             length,
             range: head.range.filter(|_| status == 206),
             tag: head.tag,
+            radio: head.radio,
+            titles: head.titles.and_then(Titles::every),
             connection: Some(connection),
             keep: head.keep && framing != Framing::UntilClose,
             framing,
@@ -269,6 +274,11 @@ enum Answer {
 }
 
 impl Response {
+    /// Whether nothing but the connection's end tells that of the body: then it may have broken as well.
+    pub fn until_close(&self) -> bool {
+        self.framing == Framing::UntilClose
+    }
+
     /// The next piece of the body, of at most `most` bytes; `None` at its end.
     ///
     /// # Errors
@@ -310,8 +320,12 @@ impl Response {
                 }
             };
             connection.at += used;
+            self.client.count(piece.len())?;
+            let piece = match &mut self.titles {
+                Some(titles) => titles.strip(&piece),
+                None => piece,
+            };
             if !piece.is_empty() {
-                self.client.count(piece.len())?;
                 return Ok(Some(piece));
             }
         }
@@ -360,6 +374,8 @@ struct Head {
     content_type: String,
     range: Option<(u64, Option<u64>)>,
     tag: Option<String>,
+    radio: bool,
+    titles: Option<usize>,
 }
 
 impl Head {
@@ -377,8 +393,8 @@ impl Head {
             Err(httparse::Error::TooManyHeaders) => return Err("its answer has too many headers"),
             Err(_) => return Err("its answer is no HTTP"),
         };
-        let mut head =
-            Self { status: response.code.unwrap_or(0), keep: response.version == Some(1), ..Self::default() };
+        let (status, keep) = (response.code.unwrap_or(0), response.version == Some(1));
+        let mut head = Self { status, keep, radio: icy, ..Self::default() };
         for header in response.headers.iter() {
             let value = String::from_utf8_lossy(header.value);
             head.take(&header.name.to_ascii_lowercase(), value.trim())?;
@@ -406,6 +422,8 @@ impl Head {
                 self.content_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             }
             "content-range" => self.range = content_range(value),
+            "icy-metaint" => self.titles = value.parse().ok(),
+            _ if name.starts_with("icy-") => self.radio = true,
             "etag" => self.tag = Some(value.to_owned()),
             "last-modified" if self.tag.is_none() => self.tag = Some(value.to_owned()),
             _ => {}

@@ -16,6 +16,8 @@ fn heads() {
     assert_eq!((h.keep, h.content_type.as_str()), (false, "video/mp4"));
     assert!(head("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n").chunked);
     assert_eq!(head("ICY 200 OK\r\ncontent-type: audio/mpeg\r\n\r\n").content_type, "audio/mpeg");
+    let h = head("HTTP/1.0 200 OK\r\nicy-name: x\r\nicy-metaint: 16000\r\n\r\n");
+    assert_eq!((h.radio, h.titles, head("ICY 200 OK\r\n\r\n").radio), (true, Some(16000), true));
     assert_eq!(Head::parse(b"HTTP/1.1 200 OK\r\nContent-Le"), Ok(None));
     assert!(Head::parse(b"SSH-2.0-OpenSSH\r\n\r\n").is_err());
     assert!(Head::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n").is_err());

@@ -36,7 +36,7 @@ struct Context {
     elements: Mutex<Vec<gst::Element>>,
     tails: Mutex<Vec<gst::Pad>>,
     tracks: Tracks,
-    /// Those of `tracks` that another demultiplexer began and that this one may go on with.
+    /// Those of `tracks` that another demultiplexer or another pad began and that may be gone on with.
     adopt: Mutex<Vec<(Kind, usize)>>,
 }
 
@@ -96,6 +96,11 @@ pub(crate) fn shifted(first: Arc<OnceLock<i64>>, at: i64) -> Shift {
 /// What these first bytes of something are.
 pub(crate) fn kind_of(head: &[u8]) -> Option<gst::Caps> {
     gst::SliceTypeFind::type_find(head).1
+}
+
+/// Whether these first bytes are enough to be sure of what they are.
+pub(crate) fn surely(head: &[u8]) -> bool {
+    gst::SliceTypeFind::type_find(head).0 >= gst::TypeFindProbability::Likely
 }
 
 /// Whether this is an MPEG-TS: it plays as it comes, and splice points lie in it.
@@ -380,7 +385,7 @@ fn finish(context: &Arc<Context>, pad: &gst::Pad, plan: &Plan) -> Result<(), Err
         lock(&context.tracks.all).push((plan.kind, track));
         track
     });
-    let tail = tail(context, track, plan.accepts)?;
+    let tail = tail(context, plan.kind, track, plan.accepts)?;
     tail.set_active(true)?;
     let parsers: Vec<gst::Element> = plan.elements.iter().map(|f| element(f)).collect::<Result<_, _>>()?;
     let mut end = tail.clone();
@@ -406,7 +411,7 @@ struct Flow {
     turn: Turn,
 }
 
-fn tail(context: &Arc<Context>, track: usize, accepts: &str) -> Result<gst::Pad, Error> {
+fn tail(context: &Arc<Context>, kind: Kind, track: usize, accepts: &str) -> Result<gst::Pad, Error> {
     let accepts = gst::Caps::from_str(accepts)?;
     let template = gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &accepts)?;
     let flow = Arc::new(Mutex::new(Flow::default()));
@@ -415,6 +420,7 @@ fn tail(context: &Arc<Context>, track: usize, accepts: &str) -> Result<gst::Pad,
     let told = context.stage.clone();
     // A demultiplexer that reads a file by itself says when a track ends; of others the feeder knows.
     let last = context.pulls;
+    let ended = Arc::downgrade(context);
     Ok(gst::Pad::builder_from_template(&template)
         .chain_function(move |_, _, buffer| {
             let unit = lock(&chain).segment.as_ref().and_then(|segment| unit(&buffer, segment, &shift));
@@ -445,6 +451,12 @@ fn tail(context: &Arc<Context>, track: usize, accepts: &str) -> Result<gst::Pad,
                 gst::EventView::FlushStart(_) => told.jump_begins(),
                 gst::EventView::FlushStop(_) => told.jump_ends(track),
                 gst::EventView::Eos(_) if last => told.end(track),
+                // Radio in Ogg begins anew with each title, with pads of its own.
+                gst::EventView::Eos(_) => {
+                    if let Some(context) = ended.upgrade() {
+                        lock(&context.adopt).push((kind, track));
+                    }
+                }
                 _ => {}
             }
             true

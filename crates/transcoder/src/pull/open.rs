@@ -2,7 +2,7 @@
 
 use super::demux::{self, Demux, HEAD, Tracks};
 use super::stage::Stage;
-use super::{hls, rtsp, srt};
+use super::{endless, hls, rtsp, srt};
 use fetch::{Address, Again, Client, RangeFile, Response, Scheme, playlist};
 use gstreamer as gst;
 use model::PullJob;
@@ -45,8 +45,10 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
     {
         return Err(fetch::Error::TooLarge { size, allowed }.to_string());
     }
+    // A stream without an end is not waited for longer than it takes to know what it is.
+    let endless = response.length.is_none() && response.range.is_none();
     let mut head = Vec::new();
-    while head.len() < HEAD {
+    while head.len() < HEAD && !(endless && demux::surely(&head)) {
         match response.next_piece(HEAD - head.len()).map_err(|e| e.to_string())? {
             Some(piece) => head.extend(piece),
             None => break,
@@ -77,7 +79,10 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
             let (file, length) = spool(body, length, head, job.limits.temporary).map_err(|e| e.to_string())?;
             seekable(move |at, most| read_at(&file, at, most).map_err(|e| e.to_string()), length, &kind)
         }
-        Err(response) => {
+        Err(mut response) => {
+            if endless && endless::is_live(&mut response, &mut head).map_err(|e| e.to_string())? {
+                return endless::open(job, again.0, again.1, *response, head);
+            }
             let mut body = Again::new(again.0, again.1, *response, head.len() as u64);
             let mut head = Some(head);
             streamed(move || head.take().map_or_else(|| body.next_piece(HEAD), |head| Ok(Some(head))), &kind)

@@ -1,0 +1,96 @@
+"""Streams over HTTP that have no end: radio, and MPEG-TS and FLV as media servers send them. They are live: followed as they come,
+and asked for again when they break."""
+
+import asyncio
+import time
+from contextlib import contextmanager
+
+import pytest
+from conftest import run
+
+from rig import Stack, Viewer
+from rig.pulls import AAC, H264, make, pull, turn
+from rig.web import Web
+
+SECONDS = 12
+
+
+@pytest.fixture(scope="module")
+def stack():
+    for s in run(Stack("\nurl: {reconnect: 4s, timeout: 2s}\n")):
+        yield s.start()
+
+
+@contextmanager
+def streaming(stack):
+    """A server of its own for each: what it does while it is away would hit others."""
+    web = Web(stack.dir)
+    web.server.pace = SECONDS
+    try:
+        yield web
+    finally:
+        web.close()
+
+
+KINDS = {
+    "mp3": (["-c:a", "libmp3lame", "-b:a", "64k", "-write_xing", "0", "-id3v2_version", "0"], False),
+    "opus.ogg": (["-c:a", "libopus", "-b:a", "64k", "-page_duration", "100000", "-f", "ogg"], False),
+    "ts": ([*H264, *AAC, "-f", "mpegts"], True),
+    "flv": ([*H264, *AAC, "-f", "flv", "-flvflags", "no_duration_filesize"], True),
+}
+
+
+def endless(stack, kind):
+    coding, video = KINDS[kind]
+    return make(stack, f"endless.{kind}", *coding, video=video, seconds=SECONDS), video
+
+
+async def test_they_are_live_and_go_on_after_a_cut(stack):
+    kinds = {"mp3": "radio", "opus.ogg": "endless", "ts": "endless", "flv": "endless"}
+    for kind in kinds:
+        endless(stack, kind)
+    await asyncio.gather(*(live(stack, kind, how) for kind, how in kinds.items()))
+
+
+async def live(stack, kind, how):
+    name, video = endless(stack, kind)
+    room = f"endless-{kind}".replace(".", "-")
+    with streaming(stack) as web:
+        async with Viewer(stack, room) as viewer:
+            async with turn():
+                info = await pull(stack, room, f"{web.url}/{how}/{name}")
+            await viewer.wait_sound()
+            if video:
+                await viewer.wait_size(320, 180)
+            web.server.away = True
+            await asyncio.to_thread(asked_again, web)
+            web.server.away = False
+            heard, seen = len(viewer.levels), len(viewer.frames)
+            await viewer.wait("sound after the cut", lambda v: sum(level > 300 for _, level in v.levels[heard:]) > 50)
+            if video:
+                await viewer.wait("pictures after the cut", lambda v: len(v.frames) > seen + 30)
+            if how == "radio":
+                return await stack.delete(info.ingress_id)
+            # Followed as it goes on, not from where it broke: it is over when the stream is.
+            over = web.server.flowing[name] + SECONDS
+            state = await stack.wait_state(info.ingress_id, "COMPLETE", 40)
+            assert not state.error and -2 < time.monotonic() - over < 5
+
+
+def asked_again(web):
+    """Waits for an attempt that found it gone."""
+    before, end = len(web.requests), time.monotonic() + 20
+    while len(web.requests) == before:
+        assert time.monotonic() < end, "nobody asked again"
+        time.sleep(0.05)
+
+
+async def test_one_that_does_not_come_back_ends_in_words(stack):
+    name, _ = endless(stack, "mp3")
+    with streaming(stack) as web:
+        async with Viewer(stack, "endless-gone") as viewer:
+            info = await pull(stack, "endless-gone", f"{web.url}/radio/{name}")
+            await viewer.wait_sound()
+            web.server.away = True
+            state = await stack.wait_state(info.ingress_id, "ERROR", 40)
+    assert "File not found" in state.error, state.error
