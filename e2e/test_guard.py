@@ -125,8 +125,9 @@ def talkers(tmp_path_factory):
 def stack(ports, talkers):
     """A stack that refuses private addresses but for one, and trusts one certificate."""
     secure = Talker(tls=server_tls(talkers["trusted"]), forward=ports["rtsp"])
+    ports["secure"] = secure.port
     stranger = Talker(tls=server_tls(talkers["other"]), forward=ports["rtsp"])
-    redirect = Talker(f"RTSP/1.0 301 Moved\r\nCSeq: 1\r\nLocation: rtsp://127.0.0.1:{ports['rtsp']}/live\r\n\r\n".encode())
+    redirect = Talker(f"RTSP/1.0 301 Moved\r\nCSeq: 1\r\nLocation: rtsp://localhost:{ports['rtsp']}/live\r\n\r\n".encode())
     aliases = {
         "secure": f"rtsps://localhost:{secure.port}/live",
         "stranger": f"rtsps://127.0.0.1:{stranger.port}/live",
@@ -226,7 +227,7 @@ async def test_servers_that_are_trusted(stack, talkers):
 @pytest.mark.parametrize("alias", ["secure", "there"])
 async def test_a_camera_behind_tls_and_one_that_moved(stack, ports, alias):
     if not any(p.name == "rtsp" for p in stack.programs):
-        stack.start_rtsp(ports["rtsp"])
+        stack.start_rtsp(ports["rtsp"], "called", f"localhost:{ports['rtsp']}", f"localhost:{ports['secure']}")
     async with Viewer(stack, alias) as viewer:
         info = await stack.create(alias, input_type=URL, url=f"https://alias.invalid/{alias}")
         await viewer.wait_size(320, 180)

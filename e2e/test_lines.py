@@ -14,7 +14,7 @@ LOGIN = ("viewer", "pass-word-of-the-camera")
 
 @pytest.fixture(scope="module")
 def ports():
-    return dict(zip(("rtsp", "login"), free_ports(2)))
+    return dict(zip(("rtsp", "login", "basic"), free_ports(3)))
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,11 @@ def stack(ports):
     yaml = f"""
 url: {{reconnect: 3s, timeout: 3s, deny: [denied.example, 127.0.0.66]}}
 url_aliases:
-  lobby: "rtsp://{LOGIN[0]}:{LOGIN[1]}@127.0.0.1:{ports["login"]}/live"
-  wrong: "rtsp://{LOGIN[0]}:other@127.0.0.1:{ports["login"]}/live"
+  lobby: "rtsp://{LOGIN[0]}:{LOGIN[1]}@localhost:{ports["login"]}/live"
+  basic: "rtsp://{LOGIN[0]}:{LOGIN[1]}@localhost:{ports["basic"]}/live"
+  wrong: "rtsp://{LOGIN[0]}:other@localhost:{ports["login"]}/live"
+  without: "rtsp://localhost:{ports["login"]}/live"
+  elsewhere: "rtsp://{LOGIN[0]}:{LOGIN[1]}@127.0.0.1:{ports["login"]}/live"
   tcp: "rtsp://127.0.0.1:{ports["rtsp"]}/live"
   udp: "rtspu://127.0.0.1:{ports["rtsp"]}/live"
   none: "rtsp://127.0.0.1:{ports["rtsp"]}/none"
@@ -112,18 +115,22 @@ async def test_lines_that_can_not_be_had(stack, url, words):
 
 @pytest.fixture(scope="module")
 def rtsp(stack, ports):
-    return stack.start_rtsp(ports["rtsp"]), stack.start_rtsp(ports["login"], *LOGIN, name="rtsp-login")
+    """Servers that anybody may ask, and two with logins that answer to one name alone."""
+    for name, more in (("login", []), ("basic", ["basic"])):
+        stack.start_rtsp(ports[name], *LOGIN, *more, "called", f"localhost:{ports[name]}", name=f"rtsp-{name}")
+    return [stack.start_rtsp(ports["rtsp"])]
 
 
-async def test_a_camera_by_its_alias(stack, rtsp):
+@pytest.mark.parametrize("alias", ["lobby", "basic"])
+async def test_a_camera_by_its_alias(stack, rtsp, alias):
     """Whoever makes the ingress does not learn the login, and the control plane lets the address pass."""
-    async with Viewer(stack, "lobby") as viewer:
-        info = await stack.create("lobby", input_type=URL, url="https://alias.invalid/lobby")
+    async with Viewer(stack, alias) as viewer:
+        info = await stack.create(alias, input_type=URL, url=f"https://alias.invalid/{alias}")
         await shown(viewer)
         state = await stack.wait_state(info.ingress_id, "PUBLISHING")
         assert (state.video.mime_type, state.audio.mime_type) == ("video/H264", "audio/aac")
         await stack.delete(info.ingress_id)
-        await stack.wait_participant("lobby", "lobby-pub", here=False)
+        await stack.wait_participant(alias, f"{alias}-pub", here=False)
     assert LOGIN[1] not in stack.ingress.text()
 
 
@@ -148,7 +155,15 @@ async def test_a_camera_that_restarts_is_connected_to_again(stack, rtsp, ports):
         await stack.delete(info.ingress_id)
 
 
-@pytest.mark.parametrize("alias, words", [("wrong", "login is missing or wrong"), ("none", "no such stream")])
+@pytest.mark.parametrize(
+    "alias, words",
+    [
+        ("wrong", "login is missing or wrong"),
+        ("without", "login is missing or wrong"),
+        ("none", "no such stream"),
+        ("elsewhere", "no such stream"),
+    ],
+)
 async def test_cameras_that_do_not_let_in(stack, rtsp, alias, words):
     info = await stack.create(f"camera-{alias}", input_type=URL, url=f"https://alias.invalid/{alias}")
     error = (await stack.wait_state(info.ingress_id, "ERROR", 30)).error

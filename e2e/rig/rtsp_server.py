@@ -4,9 +4,10 @@
 /timed has pictures that carry their numbers (as in picture.py) and beeps (as in lips.py): number n is made, by the machine's
 monotonic clock, at n / TIMED_FPS seconds (modulo the strip's 20 bits).
 
-    rtsp_server.py PORT [USER PASSWORD]
+    rtsp_server.py PORT [USER PASSWORD [basic]] [called AUTHORITY…]
 
-With a login it asks for it by digest.
+With a login it asks for it by digest, or as it is. `called` by such an authority (host:port), in each request's URL, it answers,
+and by no other; and a digest has to be one of that very URL.
 """
 
 import math
@@ -14,6 +15,7 @@ import struct
 import sys
 import threading
 import time
+import urllib.parse
 
 import gi
 
@@ -83,8 +85,29 @@ def feed(media):
         threading.Thread(target=pace, args=job, daemon=True).start()
 
 
+class Called:
+    """A server that knows by which names it is called."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def watch(self, _, client):
+        for request in ("options", "describe", "setup", "play", "teardown", "get-parameter"):
+            client.connect(f"pre-{request}-request", self.judge)
+
+    def judge(self, _, context):
+        _, _, url, _ = context.request.parse_request()
+        authority = urllib.parse.urlsplit(url).netloc
+        _, login = context.request.get_header(GstRtsp.RTSPHeaderField.AUTHORIZATION, 0)
+        if authority not in self.names or (login and login.startswith("Digest") and f'uri="{url}"' not in login):
+            print(f"refused: {url} {authority} {login}", flush=True)
+            return GstRtsp.RTSPStatusCode.NOT_FOUND
+        return GstRtsp.RTSPStatusCode.OK
+
+
 def main():
-    port, login = sys.argv[1], sys.argv[2:]
+    port, more = sys.argv[1], sys.argv[2:]
+    login, names = (more[: more.index("called")], more[more.index("called") + 1 :]) if "called" in more else (more, [])
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
@@ -94,10 +117,14 @@ def main():
     factory.set_shared(True)
     if login:
         auth = GstRtspServer.RTSPAuth()
-        auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+        basic = login[2:] == ["basic"]
+        auth.set_supported_methods(GstRtsp.RTSPAuthMethod.BASIC if basic else GstRtsp.RTSPAuthMethod.DIGEST)
         token = GstRtspServer.RTSPToken()
         token.set_string("media.factory.role", "user")
-        auth.add_digest(login[0], login[1], token)
+        if basic:
+            auth.add_basic(GstRtspServer.RTSPAuth.make_basic(login[0], login[1]), token)
+        else:
+            auth.add_digest(login[0], login[1], token)
         server.set_auth(auth)
         allowed = Gst.Structure.from_string("user, media.factory.access=(boolean)true, media.factory.construct=(boolean)true")[0]
         permissions = GstRtspServer.RTSPPermissions()
@@ -109,6 +136,8 @@ def main():
     timed.set_shared(True)
     timed.connect("media-configure", lambda _, media: feed(media))
     server.get_mount_points().add_factory("/timed", timed)
+    if names:
+        server.connect("client-connected", Called(names).watch)
     server.attach(None)
     GLib.MainLoop().run()
 

@@ -164,9 +164,9 @@ cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost
             self.ingress.wait_port(self.port["rtmp"])
             self.wait_available()
 
-    def start_rtsp(self, port, *login, name="rtsp"):
-        """An RTSP server (rtsp_server.py), by the Python that GStreamer's bindings are for; with a user and password if given."""
-        server = self.program(name, ["/usr/bin/python3", Path(__file__).with_name("rtsp_server.py"), str(port), *login])
+    def start_rtsp(self, port, *more, name="rtsp"):
+        """An RTSP server (rtsp_server.py), by the Python that GStreamer's bindings are for; `more` as it is explained there."""
+        server = self.program(name, ["/usr/bin/python3", Path(__file__).with_name("rtsp_server.py"), str(port), *more])
         server.wait_port(port)
         return server
 

@@ -100,6 +100,18 @@ impl Address {
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
+    /// Scheme, host and port, as they stand before the path where a server is asked; for RTSP, HTTP and SRT alike.
+    pub fn origin(&self) -> String {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Srt => "srt",
+            Scheme::Rtsp => "rtsp",
+            Scheme::Rtsps => "rtsps",
+        };
+        format!("{scheme}://{}", self.authority())
+    }
+
     /// Path and query.
     pub fn path_and_query(&self) -> String {
         let path = if self.url.path().is_empty() { "/" } else { self.url.path() };
@@ -167,7 +179,11 @@ mod tests {
         assert_eq!(format!("{a} {a:?}"), "https://host.example:8443/a/b.mp4 https://host.example:8443/a/b.mp4");
         assert_eq!(a.login(), Some(("us er".into(), "pa:ss".into())));
         assert_eq!((a.host().as_str(), a.port(), a.authority().as_str()), ("host.example", 8443, "host.example:8443"));
-        assert_eq!(a.path_and_query(), "/a/b.mp4?token=t");
+        assert_eq!(
+            (a.origin().as_str(), a.path_and_query().as_str()),
+            ("https://host.example:8443", "/a/b.mp4?token=t")
+        );
+        assert_eq!(Address::parse("rtspu://a:b@[::1]:554/x").unwrap().origin(), "rtsp://[::1]:554");
         assert_eq!(Address::parse("http://[::1]/").unwrap().host(), "::1");
     }
 

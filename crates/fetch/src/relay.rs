@@ -1,14 +1,15 @@
 //! A door on loopback for a library that speaks RTSP but chooses for itself whom it connects to: what goes through it goes to a
-//! server that the guard let pass, with TLS where the address asks for it, and redirects don't get out.
+//! server that the guard let pass, with TLS where the address asks for it, by the server's own name and with the login; neither
+//! that nor redirects get out to the library.
 
-use crate::rtsp::Answers;
+use crate::rtsp::{Login, Talk};
 use crate::socket::{Reading, Socket, Writing, connect};
 use crate::{Address, Error};
 use model::PullGuard;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often somebody is looked for at the door.
@@ -21,7 +22,7 @@ const CHUNK: usize = 32 << 10;
 /// The door. Dropping it ends what goes through.
 #[derive(Debug)]
 pub struct Relay {
-    here: std::net::SocketAddr,
+    here: String,
     path: String,
     shared: Arc<Shared>,
 }
@@ -64,16 +65,17 @@ impl Relay {
         let loopback: IpAddr = if server.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
         let listener = TcpListener::bind((loopback, 0)).map_err(door)?;
         listener.set_nonblocking(true).map_err(door)?;
-        let here = listener.local_addr().map_err(door)?;
+        let here = format!("rtsp://{}", listener.local_addr().map_err(door)?);
         let shared = Arc::<Shared>::default();
-        let keeper = Keeper { guard: guard.clone(), to: to.clone(), within, shared: Arc::clone(&shared) };
+        let keeper =
+            Keeper { guard: guard.clone(), to: to.clone(), within, here: here.clone(), shared: Arc::clone(&shared) };
         spawn(move || keeper.run(&listener, first)).map_err(door)?;
         Ok(Self { here, path: to.path_and_query(), shared })
     }
 
     /// What the library is told to connect to.
     pub fn location(&self) -> String {
-        format!("rtsp://{}{}", self.here, self.path)
+        format!("{}{}", self.here, self.path)
     }
 
     /// Where the server wants us to go instead, once it has said so.
@@ -92,6 +94,8 @@ struct Keeper {
     guard: PullGuard,
     to: Address,
     within: Duration,
+    /// How the library calls the server.
+    here: String,
     shared: Arc<Shared>,
 }
 
@@ -118,18 +122,24 @@ impl Keeper {
         client.set_nonblocking(false)?;
         client.set_nodelay(true)?;
         client.set_write_timeout(Some(self.within))?;
-        let mut answers = Answers::of(server.peer()?);
+        let login = self.to.login().and_then(|(user, password)| Login::new(user, password, rand::random()));
+        let talk = Talk::new(server.peer()?, (self.here.clone(), self.to.origin()), login);
         self.shared.watch(client.try_clone()?);
         self.shared.watch(server.stream().try_clone()?);
-        let (mut from, mut to) = server.split()?;
-        let mut asks = client.try_clone()?;
+        let ending = server.stream().try_clone()?;
+        let (from, to) = server.split()?;
+        let line = Arc::new(Line { talk: Mutex::new(talk), to: Mutex::new(to) });
+        let (asks, asking) = (client.try_clone()?, Arc::clone(&line));
         spawn(move || {
-            let _ = up(&mut asks, &mut to);
-            to.end();
+            if let Err(fault) = asking.up(asks) {
+                eprintln!("the connection of the RTSP client ended: {fault}");
+            }
+            // What is closed already is as good.
+            let _ = ending.shutdown(Shutdown::Both);
         })?;
         let shared = Arc::clone(&self.shared);
         spawn(move || {
-            match down(&mut from, &mut client, &mut answers) {
+            match line.down(from, &mut client) {
                 Ok(Some(moved)) => {
                     *shared.moved.lock().unwrap_or_else(PoisonError::into_inner) = Some(moved);
                     shared.end();
@@ -146,28 +156,48 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("relay".into()).spawn(work).map(drop)
 }
 
-fn up(from: &mut TcpStream, to: &mut Writing) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match from.read(&mut chunk)? {
-            0 => return Ok(()),
-            n => to.write_all(&chunk[..n])?,
-        }
-    }
+/// What both directions of one connection share.
+struct Line {
+    talk: Mutex<Talk>,
+    to: Mutex<Writing>,
 }
 
-fn down(from: &mut Reading, to: &mut TcpStream, answers: &mut Answers) -> io::Result<Option<String>> {
-    let (mut chunk, mut out) = (vec![0; CHUNK], Vec::new());
-    loop {
-        let n = from.read(&mut chunk)?;
-        if n == 0 {
-            return Ok(None);
+impl Line {
+    fn talk(&self) -> MutexGuard<'_, Talk> {
+        self.talk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.to.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes)
+    }
+
+    fn up(&self, mut from: TcpStream) -> io::Result<()> {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let n = from.read(&mut chunk)?;
+            if n == 0 {
+                return Ok(());
+            }
+            let asked = self.talk().asks(&chunk[..n]).map_err(io::Error::other)?;
+            self.send(&asked)?;
         }
-        out.clear();
-        let moved = answers.push(&chunk[..n], &mut out).map_err(io::Error::other)?;
-        to.write_all(&out)?;
-        if moved.is_some() {
-            return Ok(moved);
+    }
+
+    fn down(&self, mut from: Reading, to: &mut TcpStream) -> io::Result<Option<String>> {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let n = from.read(&mut chunk)?;
+            if n == 0 {
+                return Ok(None);
+            }
+            let answer = self.talk().answers(&chunk[..n]).map_err(io::Error::other)?;
+            to.write_all(&answer.client)?;
+            if answer.moved.is_some() {
+                return Ok(answer.moved);
+            }
+            if !answer.server.is_empty() {
+                self.send(&answer.server)?;
+            }
         }
     }
 }
@@ -180,14 +210,18 @@ mod tests {
     /// A server that answers each connection's first words with `answer` and hangs up when its client does.
     fn server(answer: &'static [u8]) -> Address {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("rtsp://user:word@{}/live?x=1", listener.local_addr().unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let address = format!("rtsp://user:word@localhost:{port}/live?x=1");
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 std::thread::spawn(move || {
                     let mut asked = [0; 4096];
                     let n = stream.read(&mut asked).unwrap();
-                    assert!(asked[..n].starts_with(b"OPTIONS"));
+                    assert!(
+                        String::from_utf8_lossy(&asked[..n])
+                            .starts_with(&format!("OPTIONS rtsp://localhost:{port}/live "))
+                    );
                     stream.write_all(answer).unwrap();
                     let _ = stream.read(&mut asked);
                 });
@@ -198,9 +232,9 @@ mod tests {
 
     fn through(relay: &Relay) -> TcpStream {
         let authority = relay.location().strip_prefix("rtsp://").unwrap().split('/').next().unwrap().to_owned();
-        let mut client = TcpStream::connect(authority).unwrap();
+        let mut client = TcpStream::connect(&authority).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        client.write_all(b"OPTIONS * RTSP/1.0\r\n\r\n").unwrap();
+        client.write_all(format!("OPTIONS rtsp://{authority}/live RTSP/1.0\r\nCSeq: 1\r\n\r\n").as_bytes()).unwrap();
         client
     }
 

@@ -1,91 +1,220 @@
-//! What an RTSP server says, as much as a guard has to understand: where one message ends and the next begins (RFC 2326 §4 and
-//! §10.12), where a redirect leads, and from where packets will come. Without IO.
+//! What passes between an RTSP client that knows nothing but our relay and the server behind it, as far as the two must not see it
+//! unchanged (RFC 2326): the server is asked by its own name, and is told the login it asks for; a redirect is followed by us,
+//! and packets come from the server itself. Without IO; [`Relay`](crate::Relay) uses it.
 
+mod frames;
+mod login;
+
+pub use login::Login;
+
+use frames::{Frames, Piece, field, value};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
-/// Bytes of a message's head: an answer of RTSP has a few hundred, and its description stands behind the head.
-const HEAD: usize = 32 << 10;
+/// Requests that are open at a time; clients wait for one answer before they ask the next.
+const OPEN: usize = 16;
 
-/// Passes on what a server says, but for redirects and for the addresses that it names itself.
-#[derive(Clone, Debug)]
-pub struct Answers {
-    server: IpAddr,
-    /// A message's head, or a packet's, as far as it has come.
-    head: Vec<u8>,
-    /// Bytes of a body or packet that are still to come.
-    left: usize,
+/// What a server's bytes lead to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// What is to be passed on to the client.
+    pub client: Vec<u8>,
+    /// What is to be sent to the server: requests once more, with the login.
+    pub server: Vec<u8>,
+    /// Where the server sends us instead of answering; nothing more is to be taken from it then.
+    pub moved: Option<String>,
 }
 
-impl Answers {
-    /// Those of the server at this address.
-    pub fn of(server: IpAddr) -> Self {
-        Self { server, head: Vec::new(), left: 0 }
+/// One connection's conversation.
+#[derive(Debug)]
+pub struct Talk {
+    server: IpAddr,
+    /// What the client calls the server, and what it is called.
+    names: (String, String),
+    login: Option<Login>,
+    asks: Frames,
+    answers: Frames,
+    open: VecDeque<Request>,
+    /// Requests that were sent once more: the server's count of them is ahead of the client's by so many.
+    again: u32,
+    /// The body of an answer that is not passed on is under way.
+    dropping: bool,
+}
+
+/// A request that is not yet answered.
+#[derive(Debug)]
+struct Request {
+    method: String,
+    uri: String,
+    version: String,
+    /// Its headers, but for those that are made anew.
+    lines: Vec<String>,
+    /// Its number (CSeq), to the client and to the server.
+    number: (u32, u32),
+    /// How often it was sent once more.
+    again: u32,
+    /// Whether it has a body, which is not kept.
+    body: bool,
+}
+
+impl Request {
+    /// `None` for what is no request.
+    fn read(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let (method, rest) = lines.next()?.split_once(' ')?;
+        let (uri, version) = rest.trim().rsplit_once(' ')?;
+        if !version.starts_with("RTSP/") || method.starts_with("RTSP/") {
+            return None;
+        }
+        let number = lines.clone().find_map(|line| field(line, "cseq"))?.parse().ok()?;
+        let body = lines.clone().any(|line| field(line, "content-length").is_some_and(|l| l != "0"));
+        let made = |line: &&str| !line.is_empty() && field(line, "cseq").is_none();
+        Some(Self {
+            method: method.to_owned(),
+            uri: uri.trim().to_owned(),
+            version: version.to_owned(),
+            lines: lines.filter(made).map(str::to_owned).collect(),
+            number: (number, number),
+            again: 0,
+            body,
+        })
     }
 
-    /// Takes bytes as they came, and adds to `out` what is to be passed on. Gives where the server sends us instead of answering;
-    /// nothing more is to be taken from it then.
+    fn write(&self, login: Option<&mut Login>, out: &mut Vec<u8>) {
+        let mut text = format!("{} {} {}\r\nCSeq: {}\r\n", self.method, self.uri, self.version, self.number.1);
+        if let Some(said) = login.and_then(|l| l.authorization(&self.method, &self.uri)) {
+            text += &format!("Authorization: {said}\r\n");
+        }
+        for line in &self.lines {
+            text += line;
+            text += "\r\n";
+        }
+        text += "\r\n";
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+impl Talk {
+    /// With the server at this address; `names` are the beginnings of URLs (`rtsp://host:port`) as the client knows them and as the
+    /// server does.
+    pub fn new(server: IpAddr, names: (String, String), login: Option<Login>) -> Self {
+        let (asks, answers) = (Frames::default(), Frames::default());
+        Self { server, names, login, asks, answers, open: VecDeque::new(), again: 0, dropping: false }
+    }
+
+    /// Takes bytes of the client's; gives what is to be passed on.
     ///
     /// # Errors
     /// What is no RTSP.
-    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<String>, &'static str> {
-        while let Some(&byte) = bytes.first() {
-            if self.left > 0 {
-                let (now, after) = bytes.split_at(self.left.min(bytes.len()));
-                out.extend_from_slice(now);
-                self.left -= now.len();
-                bytes = after;
-                continue;
-            }
-            bytes = &bytes[1..];
-            self.head.push(byte);
-            match self.head[..] {
-                // Between messages; some servers end bodies with one more line than they count.
-                [b'\r' | b'\n'] => out.append(&mut self.head),
-                [b'$', _, high, low] => {
-                    self.left = usize::from(u16::from_be_bytes([high, low]));
-                    out.append(&mut self.head);
-                }
-                [b'$', ..] => {}
-                _ if byte == b'\n' && ends(&self.head) => {
-                    let head = std::mem::take(&mut self.head);
-                    if let Some(to) = self.message(&head, out)? {
-                        return Ok(Some(to));
-                    }
-                }
-                _ if self.head.len() == HEAD => return Err("a message has no end"),
-                _ => {}
+    pub fn asks(&mut self, mut bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+        let mut out = Vec::new();
+        while let Some(piece) = self.asks.next(&mut bytes)? {
+            match piece {
+                Piece::Body(bytes) => out.extend_from_slice(bytes),
+                Piece::Other(bytes) => out.extend_from_slice(&bytes),
+                Piece::Head(head) => match Request::read(&String::from_utf8_lossy(&head)) {
+                    Some(request) => self.ask(request, &mut out),
+                    None => out.extend_from_slice(&head),
+                },
             }
         }
-        Ok(None)
+        Ok(out)
     }
 
-    fn message(&mut self, head: &[u8], out: &mut Vec<u8>) -> Result<Option<String>, &'static str> {
+    fn ask(&mut self, mut request: Request, out: &mut Vec<u8>) {
+        let (here, there) = &self.names;
+        let after = |rest: &&str| rest.is_empty() || rest.starts_with(['/', '?']);
+        if let Some(rest) = request.uri.strip_prefix(here.as_str()).filter(after) {
+            request.uri = format!("{there}{rest}");
+        }
+        request.number.1 = request.number.0.wrapping_add(self.again);
+        request.write(self.login.as_mut(), out);
+        if self.open.len() == OPEN {
+            self.open.pop_front();
+        }
+        self.open.push_back(request);
+    }
+
+    /// Takes bytes of the server's.
+    ///
+    /// # Errors
+    /// What is no RTSP.
+    pub fn answers(&mut self, mut bytes: &[u8]) -> Result<Answer, &'static str> {
+        let mut answer = Answer::default();
+        while let Some(piece) = self.answers.next(&mut bytes)? {
+            match piece {
+                Piece::Body(_) if self.dropping => {}
+                Piece::Body(bytes) => answer.client.extend_from_slice(bytes),
+                Piece::Other(bytes) => answer.client.extend_from_slice(&bytes),
+                Piece::Head(head) => {
+                    self.dropping = false;
+                    self.answer(&head, &mut answer);
+                    if answer.moved.is_some() {
+                        return Ok(answer);
+                    }
+                }
+            }
+        }
+        Ok(answer)
+    }
+
+    fn answer(&mut self, head: &[u8], answer: &mut Answer) {
         let text = String::from_utf8_lossy(head);
-        let mut lines = text.lines();
-        let first = lines.next().unwrap_or_default();
+        let first = text.lines().next().unwrap_or_default();
         let status = first.strip_prefix("RTSP/").and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u16>().ok());
-        if status.is_some_and(|s| (300..400).contains(&s))
-            && let Some(to) = lines.clone().find_map(|line| field(line, "location"))
+        let Some(status) = status else { return answer.client.extend_from_slice(head) };
+        if (300..400).contains(&status)
+            && let Some(to) = value(head, "location")
         {
-            return Ok(Some(to.to_owned()));
+            answer.moved = Some(to);
+            return;
         }
-        if let Some(length) = lines.clone().find_map(|line| field(line, "content-length")) {
-            self.left = length.parse::<u32>().map_err(|_| "its length is no number")? as usize;
+        let number = value(head, "cseq").and_then(|n| n.parse::<u32>().ok());
+        let asked = self.open.iter().position(|r| Some(r.number.1) == number).filter(|_| status >= 200);
+        let asked = asked.and_then(|i| self.open.remove(i));
+        let number = asked.as_ref().map(|r| r.number);
+        if status == 401
+            && let Some(asked) = asked
+            && self.once_more(asked, &text, &mut answer.server)
+        {
+            self.dropping = true;
+            return;
         }
-        if !lines.clone().any(|line| field(line, "transport").is_some()) {
-            out.extend_from_slice(head);
-            return Ok(None);
+        self.pass(head, &text, number, &mut answer.client);
+    }
+
+    /// Sends a request with the login that is asked for. False if that does not help.
+    fn once_more(&mut self, mut asked: Request, text: &str, out: &mut Vec<u8>) -> bool {
+        let Some(login) = self.login.as_mut().filter(|_| !asked.body) else { return false };
+        let challenges = text.lines().filter_map(|line| field(line, "www-authenticate"));
+        let Some(stale) = login.challenged(challenges) else { return false };
+        // Once as a rule; and if the nonce it was sent with has become too old in between.
+        if asked.again > u32::from(stale) {
+            return false;
         }
-        out.extend_from_slice(first.as_bytes());
-        out.extend_from_slice(b"\r\n");
-        for line in lines {
-            match field(line, "transport") {
-                Some(value) => out.extend_from_slice(self.transport(value).as_bytes()),
-                None => out.extend_from_slice(line.as_bytes()),
+        self.again = self.again.wrapping_add(1);
+        asked.number.1 = asked.number.0.wrapping_add(self.again);
+        asked.again += 1;
+        asked.write(Some(login), out);
+        self.open.push_back(asked);
+        true
+    }
+
+    /// Passes an answer on, with the client's number of the request and the server's own address.
+    fn pass(&self, head: &[u8], text: &str, number: Option<(u32, u32)>, out: &mut Vec<u8>) {
+        let counted = number.filter(|(client, server)| client != server);
+        if counted.is_none() && value(head, "transport").is_none() {
+            return out.extend_from_slice(head);
+        }
+        for (i, line) in text.lines().enumerate() {
+            match (field(line, "transport"), counted.zip(field(line, "cseq"))) {
+                _ if i == 0 => out.extend_from_slice(line.as_bytes()),
+                (Some(value), _) => out.extend_from_slice(self.transport(value).as_bytes()),
+                (_, Some(((client, _), _))) => out.extend_from_slice(format!("CSeq: {client}").as_bytes()),
+                _ => out.extend_from_slice(line.as_bytes()),
             }
             out.extend_from_slice(b"\r\n");
         }
-        Ok(None)
     }
 
     /// Packets over UDP come from the server and go to it, whatever it says: reports are not to be sent to others for it.
@@ -99,78 +228,5 @@ impl Answers {
     }
 }
 
-/// Whether a head ends here: with an empty line.
-fn ends(head: &[u8]) -> bool {
-    head.ends_with(b"\n\r\n") || head.ends_with(b"\n\n")
-}
-
-/// The value of a header line of this name (lower case).
-fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    let (found, value) = line.split_once(':')?;
-    found.trim().eq_ignore_ascii_case(name).then(|| value.trim())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn answers() -> Answers {
-        Answers::of("192.0.2.7".parse().unwrap())
-    }
-
-    /// What is passed on of bytes that come in pieces of this size.
-    fn pass(bytes: &[u8], cut: usize) -> (Vec<u8>, Result<Option<String>, &'static str>) {
-        let (mut answers, mut out) = (answers(), Vec::new());
-        for piece in bytes.chunks(cut) {
-            match answers.push(piece, &mut out) {
-                Ok(None) => {}
-                end => return (out, end),
-            }
-        }
-        (out, Ok(None))
-    }
-
-    #[test]
-    fn a_redirect_is_not_passed_on() {
-        let ok = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nContent-Length: 5\r\n\r\nv=0\r\n".to_vec();
-        let moved = b"RTSP/1.0 302 Moved\r\nCSeq: 2\r\nlocation: rtsp://10.0.0.1/x\r\n\r\n";
-        for cut in 1..40 {
-            let (out, end) = pass(&[&ok[..], moved, b"more"].concat(), cut);
-            assert_eq!((out, end), (ok.clone(), Ok(Some("rtsp://10.0.0.1/x".into()))));
-        }
-        // What only looks like one.
-        let body = b"RTSP/1.0 200 OK\r\nContent-Length: 63\r\n\r\nRTSP/1.0 302 Moved\r\nlocation: rtsp://10.0.0.1/x\r\n\r\n0123456789ab";
-        let packet = [&b"$\0\0\x33"[..], b"RTSP/1.0 302 Moved\r\nlocation: rtsp://10.0.0.1/x\r\n\r\n"].concat();
-        for bytes in [&body[..], &packet] {
-            assert_eq!(pass(bytes, 7), (bytes.to_vec(), Ok(None)));
-        }
-    }
-
-    #[test]
-    fn packets_come_from_the_server_itself() {
-        let said = "RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;source=10.0.0.5;client_port=5000-5001;server_port=53-54\r\nSession: 1\r\n\r\n";
-        let passed = "RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;client_port=5000-5001;server_port=53-54;source=192.0.2.7\r\nSession: 1\r\n\r\n";
-        assert_eq!(pass(said.as_bytes(), 11), (passed.into(), Ok(None)));
-    }
-
-    #[test]
-    fn what_never_ends_is_no_rtsp() {
-        assert!(pass(&vec![b'x'; HEAD + 1], 1000).1.is_err());
-        assert!(pass(b"RTSP/1.0 200 OK\nContent-Length: many\n\n", 1000).1.is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn cutting_changes_nothing(noise in proptest::collection::vec(any::<u8>(), 0..400), cut in 1usize..50) {
-            prop_assert_eq!(pass(&noise, cut), pass(&noise, noise.len().max(1)));
-        }
-
-        #[test]
-        fn packets_pass_as_they_are(packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8), cut in 1usize..50) {
-            let frame = |p: &Vec<u8>| [&[b'$', 1][..], &(p.len() as u16).to_be_bytes(), p].concat();
-            let bytes: Vec<u8> = packets.iter().flat_map(frame).collect();
-            prop_assert_eq!(pass(&bytes, cut), (bytes, Ok(None)));
-        }
-    }
-}
+mod tests;

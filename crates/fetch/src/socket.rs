@@ -5,7 +5,7 @@ use model::PullGuard;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -151,11 +151,6 @@ impl Writing {
             }
         }
         Ok(())
-    }
-
-    /// Closes both halves.
-    pub(crate) fn end(&self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 

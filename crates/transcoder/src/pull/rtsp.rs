@@ -1,4 +1,5 @@
-//! RTSP: cameras. GStreamer's client does the talking, through a relay that goes where the guard lets it, and nowhere else.
+//! RTSP: cameras. GStreamer's client does the talking, through a relay that goes where the guard lets it, and nowhere else, and
+//! that logs in.
 
 use super::demux::{Demux, lock};
 use super::live::{self, End, Run};
@@ -48,7 +49,7 @@ fn connect(address: &Address, guard: &PullGuard, timeout: Duration, protocol: &s
             Err(e @ (fetch::Error::Denied { .. } | fetch::Error::Tls { .. })) => return End::Hopeless(e.to_string()),
             Err(e) => return End::Lost(e.to_string()),
         };
-        let end = once(&at, &relay, timeout, protocol, run);
+        let end = once(&relay, timeout, protocol, run);
         let Some(to) = relay.moved() else { return end };
         match at.redirected(&to) {
             Ok(next) => at = next,
@@ -58,16 +59,12 @@ fn connect(address: &Address, guard: &PullGuard, timeout: Duration, protocol: &s
     End::Hopeless(fetch::Error::Redirects(REDIRECTS).to_string())
 }
 
-fn once(address: &Address, relay: &Relay, timeout: Duration, protocol: &str, run: &Run) -> End {
+fn once(relay: &Relay, timeout: Duration, protocol: &str, run: &Run) -> End {
     let source = match element("rtspsrc") {
         Ok(source) => source,
         Err(e) => return End::Hopeless(e.to_string()),
     };
     source.set_property("location", relay.location());
-    if let Some((user, password)) = address.login() {
-        source.set_property("user-id", user);
-        source.set_property("user-pw", password);
-    }
     let micros = timeout.as_micros().to_string();
     let settings = [
         ("latency", LATENCY),
