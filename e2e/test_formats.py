@@ -16,6 +16,7 @@ from rig.together import at_once
 # Containers and codecs: ffmpeg's options, the video's mime type, the sound's.
 X265 = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=1"]
 VP9 = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"]
+AV1 = ["-c:v", "libsvtav1", "-preset", "12"]
 FIVE_ONE = ["-af", "pan=5.1|FL=c0|FR=c0|FC=c0|LFE=c0|BL=c0|BR=c0"]
 FILES = {
     "end.mp4": ([*BFRAMES, *AAC], "video/H264", "audio/aac"),
@@ -31,7 +32,7 @@ FILES = {
     "ac3.ts": ([*X265, "-c:a", "ac3"], "video/x-h265", "audio/x-ac3"),
     "eac3.ts": ([*H264, "-c:a", "eac3"], "video/H264", "audio/x-eac3"),
     "part2.mp4": (["-c:v", "mpeg4", "-b:v", "1M", "-c:a", "aac"], "video/mpeg", "audio/aac"),
-    "av1.mp4": (["-c:v", "libsvtav1", "-preset", "12", "-c:a", "libopus"], "video/x-av1", "audio/opus"),
+    "av1.mp4": ([*AV1, "-c:a", "libopus"], "video/x-av1", "audio/opus"),
     "a.flv": ([*H264, "-c:a", "libmp3lame"], "video/H264", "audio/mpeg"),
     "a.ogg": (["-c:a", "libvorbis"], None, "audio/x-vorbis"),
     "opus.ogg": (["-c:a", "libopus"], None, "audio/opus"),
@@ -111,11 +112,17 @@ Flat = namedtuple("Flat", "codes coding pix_fmt video left right")  # the last t
 PQ, HLG = (["-color_primaries", "bt2020", "-color_trc", trc, "-colorspace", "bt2020nc"] for trc in ("smpte2084", "arib-std-b67"))
 GREY = ((573, 512, 512), (64, 512, 512))  # paper white of PQ (203 nits, 58 %), and black
 HLG_GREY = ((721, 512, 512), (397, 512, 512))  # white (75 %) and the grey card (38 %) of HLG
+# Mastered for 4000 nits (SMPTE ST 2086), with pixels as bright as that: white leaves them more room.
+BRIGHT = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(40000000,50):max-cll=4000,400"
+BRIGHT_X265 = [*X265[:-1], f"{X265[-1]}:{BRIGHT}"]
+DIM = 197
 COLOUR = ((400, 500, 600), (700, 560, 460))
 AS_IT_IS = ((100, 125, 150), (175, 140, 115))
 FLAT = {
     "pq.mp4": Flat(GREY, [*X265, *PQ], "yuv420p10le", "video/x-h265", (214, 128, 128), (16, 128, 128)),
     "pq.webm": Flat(GREY, [*VP9, "-profile:v", "2", *PQ], "yuv420p10le", "video/x-vp9", (214, 128, 128), (16, 128, 128)),
+    "pq.mkv": Flat(GREY, [*AV1, *PQ], "yuv420p10le", "video/x-av1", (214, 128, 128), (16, 128, 128)),
+    "pq-4000.mkv": Flat(GREY, [*BRIGHT_X265, *PQ], "yuv420p10le", "video/x-h265", (DIM, 128, 128), (16, 128, 128)),
     "hlg.mov": Flat(HLG_GREY, [*X265, *HLG], "yuv420p10le", "video/x-h265", (214, 128, 128), (109, 128, 128)),
     "ten.mkv": Flat(COLOUR, ["-c:v", "libx264", "-preset", "ultrafast"], "yuv420p10le", "video/H264", *AS_IT_IS),
     "ten-hevc.mp4": Flat(COLOUR, X265, "yuv420p10le", "video/x-h265", *AS_IT_IS),
@@ -124,7 +131,7 @@ FLAT = {
 }
 
 
-@pytest.mark.parametrize("names", [list(FLAT)[:4], list(FLAT)[4:]], ids=["wide", "deep"])
+@pytest.mark.parametrize("names", [list(FLAT)[:5], list(FLAT)[5:]], ids=["wide", "deep"])
 async def test_ten_bits_and_high_dynamic_range(stack, web, names):
     """As bright, and of the colours, that they are meant to be when shown with eight bits on a usual display."""
 

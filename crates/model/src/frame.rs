@@ -35,12 +35,14 @@ pub struct VideoConfig {
     pub colours: Colours,
     /// How much wider than high a pixel is shown, as a fraction, if the container says so.
     pub pixel_aspect: Option<(u32, u32)>,
+    /// Nits of the brightest that is in its pictures, if what they came in says so (mastering display, MaxCLL).
+    pub peak: Option<u16>,
 }
 
 impl VideoConfig {
     /// What most sources know: nothing is to be turned, and the stream itself tells its colours and the shape of its pixels.
     pub fn new(codec: VideoCodec, record: Bytes, size: Option<(u32, u32)>) -> Self {
-        Self { codec, record, size, turn: Turn::Upright, colours: Colours::Unsaid, pixel_aspect: None }
+        Self { codec, record, size, turn: Turn::Upright, colours: Colours::Unsaid, pixel_aspect: None, peak: None }
     }
 }
 

@@ -11,6 +11,7 @@ mod branch;
 mod error;
 mod outbox;
 mod pace;
+mod peak;
 mod process;
 mod pull;
 mod strand;

@@ -42,6 +42,8 @@ const BARREN: u32 = 150;
 pub(crate) struct Picture {
     buffer: gst::Buffer,
     info: VideoInfo,
+    /// Nits of the brightest in the stream, if that is known.
+    peak: Option<u16>,
     pts: MediaTime,
 }
 

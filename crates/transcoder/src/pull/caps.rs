@@ -1,5 +1,6 @@
 //! Which codecs are played: what a demultiplexer's pad carries, what parses it, and what the session is told of it.
 
+use crate::peak::peak;
 use bytes::Bytes;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
@@ -143,7 +144,18 @@ pub(super) fn config(caps: &gst::CapsRef, turn: Turn) -> Option<(Media, u64)> {
     let sides = |(n, d): (i32, i32)| Some((u32::try_from(n).ok()?, u32::try_from(d).ok()?));
     // Square is what they say who say nothing; the stream itself may know better.
     let pixel_aspect = aspect.and_then(sides).filter(|(n, d)| n != d);
-    Some((Media::VideoConfig(VideoConfig { codec, record, size, turn, colours: colours(s), pixel_aspect }), rank))
+    Some((
+        Media::VideoConfig(VideoConfig {
+            codec,
+            record,
+            size,
+            turn,
+            colours: colours(s),
+            pixel_aspect,
+            peak: peak(caps),
+        }),
+        rank,
+    ))
 }
 
 /// What the container says of the colours.

@@ -5,6 +5,7 @@
 
 use super::Picture;
 use crate::error::Error;
+use crate::peak::peak;
 use crate::strand::{Output, Strand, element, first_element, from_clock, set_known, to_clock};
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{VideoInfo, VideoInterlaceMode};
@@ -22,6 +23,8 @@ pub(crate) struct Decoder {
     after: Option<Strand>,
     turn: Turn,
     info: Option<VideoInfo>,
+    /// What the container says of it, and after the first picture the stream.
+    peak: Option<u16>,
     /// What the first access unit must be led by: AV1's configuration carries a sequence header that key frames may lack.
     lead: Vec<u8>,
     skipped: Option<u32>,
@@ -57,7 +60,7 @@ impl Decoder {
             VideoCodec::Av1 => config.record.get(4..).unwrap_or_default().to_vec(),
             _ => Vec::new(),
         };
-        Ok(Self { strand, after: None, turn: config.turn, info: None, lead, skipped: Some(0) })
+        Ok(Self { strand, after: None, turn: config.turn, info: None, peak: config.peak, lead, skipped: Some(0) })
     }
 
     /// Decodes one access unit; pictures are then to be taken by [`Decoder::next_picture`].
@@ -123,6 +126,7 @@ impl Decoder {
                 let info = VideoInfo::from_caps(&caps)?;
                 self.after = after(&caps, info.interlace_mode() != VideoInterlaceMode::Progressive, self.turn)?;
                 self.info = Some(info);
+                self.peak = peak(&caps).or(self.peak);
                 Ok(None)
             }
             output => match (&self.after, output) {
@@ -139,7 +143,7 @@ impl Decoder {
                 Ok(None)
             }
             (Output::Buffer(buffer, Some(time)), Some(info)) => {
-                Ok(Some(Picture { buffer, info: info.clone(), pts: from_clock(time) }))
+                Ok(Some(Picture { buffer, info: info.clone(), peak: self.peak, pts: from_clock(time) }))
             }
             _ => Ok(None),
         }

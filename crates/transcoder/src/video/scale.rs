@@ -49,9 +49,9 @@ impl Cascade {
         let mut current = picture;
         for (i, &size) in self.layers.iter().enumerate().rev().filter(|(i, _)| wanted(*i)) {
             if !is_final(&current.info, size) {
-                let mapper = mapper(&mut self.mapper, &current.info);
+                let mapper = mapper(&mut self.mapper, tone::light(&current.info, current.peak));
                 let scaler = match &mut self.scalers[i] {
-                    Some(s) if s.input == current.info => s,
+                    Some(s) if s.takes(&current.info, mapper.as_ref()) => s,
                     slot => slot.insert(Scaler::new(&current.info, size, mapper)?),
                 };
                 current = scaler.scale(&current)?;
@@ -82,12 +82,12 @@ fn is_final(info: &VideoInfo, size: Size) -> bool {
 /// Whether browsers could not show such colours as they are meant.
 fn needs_new_colours(info: &VideoInfo) -> bool {
     use gst_video::VideoColorMatrix::{Bt601, Bt709, Unknown};
-    tone::light(info).is_some() || !matches!(info.colorimetry().matrix(), Bt601 | Bt709 | Unknown)
+    tone::light(info, None).is_some() || !matches!(info.colorimetry().matrix(), Bt601 | Bt709 | Unknown)
 }
 
-/// What maps the colours of such pictures, if anything has to; kept in `known`, as it takes time to make.
-fn mapper(known: &mut Option<Arc<Mapper>>, info: &VideoInfo) -> Option<Arc<Mapper>> {
-    let light = tone::light(info)?;
+/// What maps the colours of pictures whose light is coded so, if anything has to; kept in `known`, as it takes time to make.
+fn mapper(known: &mut Option<Arc<Mapper>>, light: Option<tone::Light>) -> Option<Arc<Mapper>> {
+    let light = light?;
     if known.as_ref().is_none_or(|m| m.light != light) {
         *known = Some(Arc::new(Mapper::new(light)));
     }
@@ -163,6 +163,11 @@ impl Scaler {
         Ok(Self { input: input.clone(), output, converter, pool, mapped })
     }
 
+    /// Whether it was made for such pictures.
+    fn takes(&self, input: &VideoInfo, mapper: Option<&Arc<Mapper>>) -> bool {
+        self.input == *input && self.mapped.as_ref().map(|m| m.mapper.light) == mapper.map(|m| m.light)
+    }
+
     fn scale(&mut self, picture: &Picture) -> Result<Picture, Error> {
         let flow = |flow| Error::Flow { flow, words: None };
         let mut buffer = self.pool.acquire_buffer(None).map_err(flow)?;
@@ -185,7 +190,7 @@ impl Scaler {
                 }
             }
         }
-        Ok(Picture { buffer, info: self.output.clone(), pts: picture.pts })
+        Ok(Picture { buffer, info: self.output.clone(), peak: None, pts: picture.pts })
     }
 }
 

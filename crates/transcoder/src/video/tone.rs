@@ -10,20 +10,20 @@ use gstreamer_video::{self as gst_video, VideoInfo};
 /// How light is coded in pictures that are mapped here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Light {
-    /// Perceptual quantizer (SMPTE ST 2084).
-    Pq,
+    /// Perceptual quantizer (SMPTE ST 2084), with so many nits at the most.
+    Pq(u16),
     /// Hybrid log-gamma (ARIB STD-B67).
     Hlg,
     /// As in BT.709, of a wider gamut only.
     Plain,
 }
 
-/// How light is coded in such pictures; `None` if they need no mapping.
-pub(crate) fn light(info: &VideoInfo) -> Option<Light> {
+/// How light is coded in such pictures, of which `peak` (nits) is the brightest; `None` if they need no mapping.
+pub(crate) fn light(info: &VideoInfo, peak: Option<u16>) -> Option<Light> {
     use gst_video::{VideoColorMatrix as Matrix, VideoColorPrimaries as Primaries, VideoTransferFunction as Transfer};
     let colours = info.colorimetry();
     match (colours.transfer(), colours.primaries(), colours.matrix()) {
-        (Transfer::Smpte2084, ..) => Some(Light::Pq),
+        (Transfer::Smpte2084, ..) => Some(Light::Pq(peak.unwrap_or(PEAK as u16).clamp(LEAST, MOST))),
         (Transfer::AribStdB67, ..) => Some(Light::Hlg),
         (_, Primaries::Bt2020, _) | (_, Primaries::Unknown, Matrix::Bt2020) => Some(Light::Plain),
         _ => None,
@@ -32,8 +32,13 @@ pub(crate) fn light(info: &VideoInfo) -> Option<Light> {
 
 /// Nits of a white sheet of paper in HDR (BT.2408 §2.1), which is the white of SDR.
 const WHITE: f64 = 203.0;
-/// Nits of the brightest highlight that is told from those below: what nearly all HDR is mastered for, and HLG's nominal peak.
+/// Nits of the brightest highlight that is told from those below, unless the stream says it: what nearly all HDR is mastered for,
+/// and HLG's nominal peak.
 const PEAK: f64 = 1000.0;
+/// What a stream may say of it: no less than leaves room above white, and no more than the brightest displays that are used for
+/// mastering have, as each doubling costs everything else some brightness.
+const LEAST: u16 = 300;
+const MOST: u16 = 4000;
 /// The display's gamma that SDR is made for (BT.1886).
 const GAMMA: f64 = 2.4;
 
@@ -166,7 +171,7 @@ fn toned(light: Light, coded: [f64; 3]) -> [f64; 3] {
     let even = |v: f64, f: fn(f64) -> f64| f(v.abs()).copysign(v);
     let nits = match light {
         Light::Plain => return coded.map(|v| even(v, |v| v.powf(GAMMA))),
-        Light::Pq => coded.map(|v| even(v, pq_nits)),
+        Light::Pq(_) => coded.map(|v| even(v, pq_nits)),
         Light::Hlg => {
             let scene = coded.map(|v| even(v, hlg_scene));
             let luminance = 0.2627 * scene[0] + 0.6780 * scene[1] + 0.0593 * scene[2];
@@ -176,13 +181,14 @@ fn toned(light: Light, coded: [f64; 3]) -> [f64; 3] {
     };
     // By the brightest of the three, so that the hue stays.
     let brightest = nits.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let scale = rolled_off(brightest) / brightest / WHITE;
+    let peak = if let Light::Pq(peak) = light { f64::from(peak) } else { PEAK };
+    let scale = rolled_off(brightest, peak) / brightest / WHITE;
     nits.map(|v| v * scale)
 }
 
-/// BT.2390 §5.4.1: what is dark stays as it is; what is brighter is rolled off, so that [`PEAK`] becomes [`WHITE`]. In nits.
-fn rolled_off(nits: f64) -> f64 {
-    let (peak, most) = (pq_code(PEAK), pq_code(WHITE) / pq_code(PEAK));
+/// BT.2390 §5.4.1: what is dark stays as it is; what is brighter is rolled off, so that `peak` becomes [`WHITE`]. In nits.
+fn rolled_off(nits: f64, peak: f64) -> f64 {
+    let (peak, most) = (pq_code(peak), pq_code(WHITE) / pq_code(peak));
     let knee = 1.5 * most - 0.5;
     let e = (pq_code(nits) / peak).min(1.0);
     if e < knee {
@@ -267,7 +273,7 @@ mod tests {
 
     #[test]
     fn greys_of_pq_are_as_bright_as_they_are_meant() {
-        let mapper = Mapper::new(Light::Pq);
+        let mapper = Mapper::new(Light::Pq(1000));
         let grey = |nits: f64| {
             let [y, cb, cr] = of(&mapper, [pq_code(nits); 3]);
             assert!(cb.abs_diff(128) <= 1 && cr.abs_diff(128) <= 1, "{nits} nits: {cb} {cr}");
@@ -281,6 +287,16 @@ mod tests {
         let white = grey(WHITE);
         assert!((205..=222).contains(&white), "paper is white, and leaves room for what is brighter: {white}");
         assert!(grey(400.0) > white + 5 && grey(800.0) > grey(400.0));
+    }
+
+    #[test]
+    fn highlights_are_told_apart_up_to_the_peak() {
+        let grey = |peak: u16, nits: f64| of(&Mapper::new(Light::Pq(peak)), [pq_code(nits); 3])[0];
+        assert_eq!((grey(LEAST, 300.0), grey(MOST, 4000.0), grey(MOST, 0.0)), (235, 235, 16));
+        assert!(grey(MOST, 800.0) + 5 < grey(MOST, 4000.0) && grey(1000, 800.0) == 235);
+        // Where nothing is much brighter than white, white is nearly what it is in SDR.
+        assert!(grey(LEAST, WHITE) > grey(1000, WHITE) && grey(1000, WHITE) > grey(MOST, WHITE));
+        assert!(grey(LEAST, 50.0).abs_diff(grey(MOST, 50.0)) <= 8, "what is dark stays as it is");
     }
 
     #[test]
@@ -348,7 +364,7 @@ mod tests {
 
         #[test]
         fn any_codes_are_taken(y: u16, cb: u16, cr: u16) {
-            let [y, cb, cr] = flat(&Mapper::new(Light::Pq), y, cb, cr);
+            let [y, cb, cr] = flat(&Mapper::new(Light::Pq(1000)), y, cb, cr);
             prop_assert!((16..=235).contains(&y) && (16..=240).contains(&cb) && (16..=240).contains(&cr));
         }
     }
