@@ -31,6 +31,7 @@ url_aliases:
   tcp: "rtsp://127.0.0.1:{ports["rtsp"]}/live"
   udp: "rtspu://127.0.0.1:{ports["rtsp"]}/live"
   none: "rtsp://127.0.0.1:{ports["rtsp"]}/none"
+  reordered: "rtsp://127.0.0.1:{ports["rtsp"]}/reordered"
 """
     for s in run(Stack(ingress_yaml=yaml)):
         yield s.start()
@@ -139,6 +140,14 @@ async def test_a_camera_over_udp(stack, rtsp, ports):
     async with Viewer(stack, "udp") as viewer:
         info = await stack.create("udp", input_type=URL, url="https://alias.invalid/udp")
         await shown(viewer)
+        await stack.delete(info.ingress_id)
+
+
+async def test_a_camera_with_b_frames(stack, rtsp):
+    """RTP says when pictures are shown, and not when they are decoded."""
+    async with Viewer(stack, "reordered") as viewer:
+        info = await stack.create("reordered", input_type=URL, url="https://alias.invalid/reordered")
+        await viewer.wait_numbers(60)
         await stack.delete(info.ingress_id)
 
 

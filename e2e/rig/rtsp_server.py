@@ -2,7 +2,7 @@
 """An RTSP server for the tests: GStreamer's own, by the system's Python. /live is a test picture and a tone.
 
 /timed has pictures that carry their numbers (as in picture.py) and beeps (as in lips.py): number n is made, by the machine's
-monotonic clock, at n / TIMED_FPS seconds (modulo the strip's 20 bits).
+monotonic clock, at n / TIMED_FPS seconds (modulo the strip's 20 bits). /reordered is the same with B-frames.
 
     rtsp_server.py PORT [USER PASSWORD [basic]] [called AUTHORITY…]
 
@@ -34,11 +34,13 @@ LAUNCH = (
 # 640x360, of which the strip's rows are made as in picture.py, without numpy, which the system's Python may lack.
 WIDTH, HEIGHT, TIMED_FPS, RATE = 640, 360, 30, 48000
 BITS = 20
-TIMED = (
+TIMED, REORDERED = (
     f"( appsrc name=pictures is-live=true format=time caps=video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={TIMED_FPS}/1 "
-    "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 bitrate=2000 ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 "
+    f"! x264enc name=encoder {order} key-int-max=30 bitrate=2000 ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 "
     f"appsrc name=sound is-live=true format=time caps=audio/x-raw,format=S16LE,rate={RATE},channels=1,layout=interleaved "
     "! audioconvert ! opusenc ! rtpopuspay name=pay1 pt=97 )"
+    # Two B-frames between others, whose order by themselves is the only thing that holds pictures up.
+    for order in ("tune=zerolatency speed-preset=ultrafast", "speed-preset=veryfast bframes=2 b-adapt=false rc-lookahead=0 mb-tree=false sliced-threads=true option-string=scenecut=0")
 )
 
 
@@ -53,9 +55,15 @@ def picture(number):
     return black * above + row * rows + black * (HEIGHT - rows - above) + bytes([128]) * (WIDTH * HEIGHT // 2)
 
 
+def unasked(_, info):
+    return Gst.PadProbeReturn.DROP if info.get_query().type == Gst.QueryType.CAPS else Gst.PadProbeReturn.OK
+
+
 def feed(media):
     """Makes pictures and sound for as long as they are taken."""
     top = media.get_element()
+    # The payloader asks for the baseline profile, which has no B-frames, but takes any.
+    top.get_by_name("encoder").get_static_pad("src").add_probe(Gst.PadProbeType.QUERY_DOWNSTREAM, unasked)
     pictures, sound = top.get_by_name("pictures"), top.get_by_name("sound")
     loud, hum = (
         struct.pack(f"<{RATE}h", *(int(v * 32767 * math.sin(2 * math.pi * f * i / RATE)) for i in range(RATE))) for v, f in ((0.5, 1000), (0.01, 200))
@@ -131,11 +139,12 @@ def main():
         permissions.add_role_from_structure(allowed)
         factory.set_permissions(permissions)
     server.get_mount_points().add_factory("/live", factory)
-    timed = GstRtspServer.RTSPMediaFactory()
-    timed.set_launch(TIMED)
-    timed.set_shared(True)
-    timed.connect("media-configure", lambda _, media: feed(media))
-    server.get_mount_points().add_factory("/timed", timed)
+    for path, launch in (("/timed", TIMED), ("/reordered", REORDERED)):
+        timed = GstRtspServer.RTSPMediaFactory()
+        timed.set_launch(launch)
+        timed.set_shared(True)
+        timed.connect("media-configure", lambda _, media: feed(media))
+        server.get_mount_points().add_factory(path, timed)
     if names:
         server.connect("client-connected", Called(names).watch)
     server.attach(None)
