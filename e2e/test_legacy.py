@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from rig import Feeder, Viewer, flv, numbered_clip
+from rig import Feeder, Viewer, flv, numbered_clip, pulls
 from rig.media import h264
 from rig.together import at_once
 
@@ -117,6 +117,15 @@ async def test_vp6(stack, codec, mime):
         finally:
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
+
+
+async def test_vp6_in_files(stack, web):
+    """Pulled, too, their pictures have the height that their tags say, which the file's reader does not pass on."""
+    for codec in (4, 5):
+        tags = [flv.Tag(flv.VIDEO, i * 100, vp6_body(codec, BRIGHT[0])) for i in range(30)]
+        (stack.dir / f"vp6-{codec}.flv").write_bytes(b"FLV\1\1" + bytes([0, 0, 0, 9]) + bytes(4) + flv.aggregate(tags))
+    mimes = {4: "video/x-vp6-flash", 5: "video/x-vp6-alpha"}
+    await at_once(*(pulls.plays(stack, f"vp6-file-{c}", f"{web.url}/file/vp6-{c}.flv", mime, None) for c, mime in mimes.items()))
 
 
 async def test_vp6_that_is_none(stack):

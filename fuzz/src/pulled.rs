@@ -3,7 +3,7 @@
 use fetch::playlist::{Playlist, parse};
 use fetch::rtsp::{Answer, Login, Talk};
 use fetch::splice::Finder;
-use fetch::{Address, Chunks, hls, reads_head};
+use fetch::{Address, Chunks, cropped, hls, reads_head};
 
 /// A playlist. Promise: segments are numbered in order, and a master playlist gives a choice or words.
 pub fn playlists(data: &[u8]) {
@@ -20,10 +20,11 @@ pub fn playlists(data: &[u8]) {
     }
 }
 
-/// The head of an answer, chunks, a transport stream and an address; the first byte cuts the rest into pieces.
+/// The head of an answer, chunks, a transport stream, FLV and an address; the first byte cuts the rest into pieces.
 pub fn pulled_bytes(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else { return };
     reads_head(data);
+    cropped(data);
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(address) = Address::parse(text)
     {

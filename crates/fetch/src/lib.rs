@@ -2,7 +2,7 @@
 //! every entry of a playlist; files by ranges; HLS; and for RTSP, which a library speaks, a relay under the same rules.
 //!
 //! All of it blocks: it runs in a child process that has nothing else to do and that is killed to stop it. Bytes are not
-//! understood here beyond HTTP, playlists and the splice points of an MPEG-TS.
+//! understood here beyond HTTP, playlists, the splice points of an MPEG-TS and a byte of FLV.
 #![forbid(unsafe_code)]
 
 mod address;
@@ -20,6 +20,7 @@ mod relay;
 pub mod rtsp;
 mod socket;
 pub mod splice;
+mod vp6;
 
 pub use address::{Address, Scheme};
 pub use again::Again;
@@ -30,3 +31,4 @@ pub use guard::{Verdict, check_host, guard_listener, judge, resolve};
 pub use http::{Client, Response, reads_head};
 pub use icy::Titles;
 pub use relay::Relay;
+pub use vp6::cropped;

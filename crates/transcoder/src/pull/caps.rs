@@ -97,6 +97,7 @@ pub(super) fn stream(caps: &gst::CapsRef) -> Stream {
         }
         "video/x-flash-video" => video(&[], "video/x-flash-video", false),
         "video/x-vp6-flash" => video(&[], "video/x-vp6-flash", false),
+        "video/x-vp6-alpha" => video(&[], "video/x-vp6-alpha", false),
         "audio/mpeg" if int("mpegversion") == 1 => audio(&["mpegaudioparse"], "audio/mpeg,mpegversion=1"),
         // LATM, as broadcasters send it, stays in its own layers: nothing but its decoder takes it out of them.
         "audio/mpeg" if s.get::<&str>("stream-format") == Ok("loas") => {
@@ -118,8 +119,9 @@ pub(super) fn stream(caps: &gst::CapsRef) -> Stream {
     }
 }
 
-/// What the session is told, and how good a track of this kind it is. `None` for caps that say too little.
-pub(super) fn config(caps: &gst::CapsRef, turn: Turn) -> Option<(Media, u64)> {
+/// What the session is told, and how good a track of this kind it is; `crop` is what a file says of VP6. `None` for caps that say
+/// too little.
+pub(super) fn config(caps: &gst::CapsRef, turn: Turn, crop: Option<u8>) -> Option<(Media, u64)> {
     let s = caps.structure(0)?;
     let int = |field: &str| s.get::<i32>(field).ok().and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0);
     let record = || s.get::<gst::Buffer>("codec_data").ok().and_then(|b| bytes_of(&b)).unwrap_or_default();
@@ -132,6 +134,7 @@ pub(super) fn config(caps: &gst::CapsRef, turn: Turn) -> Option<(Media, u64)> {
         "video/x-av1" => VideoCodec::Av1,
         "video/x-flash-video" => VideoCodec::Flv1,
         "video/x-vp6-flash" => VideoCodec::Vp6,
+        "video/x-vp6-alpha" => VideoCodec::Vp6Alpha,
         "video/mpeg" if int("mpegversion") == Some(4) => VideoCodec::Mpeg4,
         "video/mpeg" => VideoCodec::Mpeg2,
         _ => return sound(name, s, int("rate"), int("channels"), record),
@@ -139,7 +142,11 @@ pub(super) fn config(caps: &gst::CapsRef, turn: Turn) -> Option<(Media, u64)> {
     let size = int("width").zip(int("height"));
     let rank = size.map_or(0, |(w, h)| u64::from(w) * u64::from(h));
     // What GStreamer 1.22 has of av1C is cut wrongly; sequence headers come with the key frames.
-    let record = if codec == VideoCodec::Av1 { Bytes::new() } else { record() };
+    let record = match codec {
+        VideoCodec::Av1 => Bytes::new(),
+        VideoCodec::Vp6 | VideoCodec::Vp6Alpha => crop.map(|crop| Bytes::from(vec![crop])).unwrap_or_default(),
+        _ => record(),
+    };
     let aspect = s.get::<gst::Fraction>("pixel-aspect-ratio").ok().map(|f| (f.numer(), f.denom()));
     let sides = |(n, d): (i32, i32)| Some((u32::try_from(n).ok()?, u32::try_from(d).ok()?));
     // Square is what they say who say nothing; the stream itself may know better.

@@ -21,6 +21,9 @@ const DEEPEST: usize = 24;
 /// Bytes that the kind of a file is told by: an MPEG-TS needs some packets, and everything else less.
 pub(crate) const HEAD: usize = 64 << 10;
 
+/// The field of a kind's caps that says how much of its pictures is cropped, as VP6's decoder wants to know it.
+pub(crate) const CROP: &str = "ingress-crop";
+
 /// What reads a file at any place: offset and length to bytes, fewer only at the end of the file.
 pub(crate) type Reader = Box<dyn FnMut(u64, usize) -> Result<Vec<u8>, String> + Send>;
 
@@ -33,6 +36,7 @@ struct Context {
     bus: gst::Bus,
     shift: Shift,
     pulls: bool,
+    crop: Option<u8>,
     elements: Mutex<Vec<gst::Element>>,
     tails: Mutex<Vec<gst::Pad>>,
     tracks: Tracks,
@@ -114,7 +118,7 @@ impl Demux {
     /// # Errors
     /// If nothing here can open it, in words.
     pub(crate) fn pull(tracks: &Tracks, kind: &gst::Caps, length: u64, reader: Reader) -> Result<Self, String> {
-        let context = Context::new(tracks, unshifted(), true);
+        let context = Context::new(tracks, unshifted(), true, Some(kind));
         let reader = Mutex::new(reader);
         let (stage, query) = (context.stage.clone(), move |query: &mut gst::QueryRef| answer(query, length));
         let head = gst::Pad::builder(gst::PadDirection::Src)
@@ -153,7 +157,7 @@ impl Demux {
     /// # Errors
     /// If nothing here can open it, in words.
     pub(crate) fn push(tracks: &Tracks, shift: Shift, kind: &gst::Caps) -> Result<Self, String> {
-        let context = Context::new(tracks, shift, false);
+        let context = Context::new(tracks, shift, false, Some(kind));
         let head = gst::Pad::builder(gst::PadDirection::Src).build();
         head.set_active(true).map_err(|e| e.to_string())?;
         plug(&context, &head, kind, 0)?;
@@ -166,7 +170,7 @@ impl Demux {
 
     /// Takes a pad of another element's, whose caps may come later.
     pub(crate) fn pad(tracks: &Tracks, shift: Shift, pad: &gst::Pad) -> Self {
-        let context = Context::new(tracks, shift, false);
+        let context = Context::new(tracks, shift, false, None);
         // Other pads may be there already, and be known before this one.
         tracks.stage.open();
         later(&context, pad, 1, Then::OneMore);
@@ -218,7 +222,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Context {
-    fn new(tracks: &Tracks, shift: Shift, pulls: bool) -> Arc<Self> {
+    fn new(tracks: &Tracks, shift: Shift, pulls: bool, kind: Option<&gst::Caps>) -> Arc<Self> {
+        let crop = kind.and_then(|k| k.structure(0)?.get::<i32>(CROP).ok()).and_then(|crop| u8::try_from(crop).ok());
         let bus = gst::Bus::new();
         let stage = tracks.stage.clone();
         bus.set_sync_handler(move |_, message| {
@@ -232,6 +237,7 @@ impl Context {
             bus,
             shift,
             pulls,
+            crop,
             elements: Mutex::default(),
             tails: Mutex::default(),
             adopt: Mutex::new(lock(&tracks.all).clone()),
@@ -419,7 +425,7 @@ fn tail(context: &Arc<Context>, kind: Kind, track: usize, accepts: &str) -> Resu
     let (stage, shift) = (context.stage.clone(), Arc::clone(&context.shift));
     let told = context.stage.clone();
     // A demultiplexer that reads a file by itself says when a track ends; of others the feeder knows.
-    let last = context.pulls;
+    let (last, crop) = (context.pulls, context.crop);
     let ended = Arc::downgrade(context);
     Ok(gst::Pad::builder_from_template(&template)
         .chain_function(move |_, _, buffer| {
@@ -433,7 +439,7 @@ fn tail(context: &Arc<Context>, kind: Kind, track: usize, accepts: &str) -> Resu
                     let mut flow = lock(&events);
                     if flow.caps.as_deref() != Some(caps.caps()) {
                         flow.caps = Some(caps.caps_owned());
-                        if let Some((config, rank)) = caps::config(caps.caps(), flow.turn) {
+                        if let Some((config, rank)) = caps::config(caps.caps(), flow.turn, crop) {
                             told.config(track, config, rank);
                         }
                     }
@@ -442,7 +448,7 @@ fn tail(context: &Arc<Context>, kind: Kind, track: usize, accepts: &str) -> Resu
                     let mut flow = lock(&events);
                     if let Some(turn) = caps::turn(tag.tag()).filter(|turn| *turn != flow.turn) {
                         flow.turn = turn;
-                        if let Some((config, rank)) = flow.caps.as_ref().and_then(|c| caps::config(c, turn)) {
+                        if let Some((config, rank)) = flow.caps.as_ref().and_then(|c| caps::config(c, turn, crop)) {
                             told.config(track, config, rank);
                         }
                     }

@@ -57,7 +57,10 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
     if playlist::is_playlist(&head) {
         return hls::open(job, client, response, head);
     }
-    let kind = kind(&head, &response.content_type)?;
+    let mut kind = kind(&head, &response.content_type)?;
+    if let (Some(crop), Some(flv)) = (fetch::cropped(&head), kind.make_mut().structure_mut(0)) {
+        flv.set(demux::CROP, i32::from(crop));
+    }
     let again = (client.clone(), address.clone());
     match RangeFile::open(client, address, response, &head) {
         Ok(mut file) if demux::is_ts(&kind) => {
