@@ -21,6 +21,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import bench_url
+import bench_whip
 from rig import Push, Source, Stack, Viewer
 from rig.lips import Ears, flashing
 from rig.processes import own_pss, usage
@@ -253,6 +254,8 @@ def main():
     p.add_argument("--url", nargs="*", metavar="PART",
                    help="only URLs that are pulled, or of these only: lips, length, cpu, memory, life (3 minutes), or names of sources "
                    "(mp4, mkv, ts, webm, hls, hls4, srt, srt-clumps, rtsp, live-hls)")
+    p.add_argument("--whip", nargs="*", metavar="PART",
+                   help="only WHIP, or of it only these: latency, one, twenty, many (200 sessions for a minute)")
     p.add_argument("--clip", type=Path, help="a film of your own instead of the one that is fetched")
     a = p.parse_args()
 
@@ -268,6 +271,9 @@ def main():
     if a.url is not None:
         pulled(show, a, set(a.url))
         return
+    if a.whip is not None:
+        asyncio.run(bench_whip.all(show, a.seconds, set(a.whip)))
+        return
     clip = a.clip or film()
 
     show("codec floor", floor(clip))
@@ -280,6 +286,7 @@ def main():
         show("density", asyncio.run(density(clip, sessions, viewers, a.seconds, nothing["pss_mib"])))
     show("crowd", asyncio.run(crowd(CROWD, a.seconds)))
     pulled(show, a, {"lips"})
+    asyncio.run(bench_whip.all(show, a.seconds))
 
 
 if __name__ == "__main__":
