@@ -34,6 +34,7 @@ OUTSIDE = {"fuzz", "e2e"}
 ALONE = {
     "str0m*": "rtc",
     "openssl*": "rtc",
+    "quinn-udp": "rtc",
     "redis": "psrpc",
     "gstreamer*": "transcoder",
     "tokio-tungstenite": "publish",

@@ -2,7 +2,7 @@
 
 use crate::engine::{Config, Engine, Event, Frame, Lines, Transport};
 use crate::tcp::{self, Tcp};
-use crate::udp::Udp;
+use crate::udp::{Outbox, Room, Udp};
 use crate::{Error, address};
 use model::{Kind, Packet};
 use std::collections::VecDeque;
@@ -27,9 +27,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 const MAX_SOCKETS: usize = 8;
 /// Ways over TCP remembered at the most.
 const MAX_TCP: usize = 4;
-/// Datagrams read from one socket in one go, so that no socket and no timer starves.
-const BURST: usize = 64;
-/// The longest datagram that can come; longer ones are cut, and then refused as damaged.
+/// How often one socket is read in one go, so that no socket and no timer starves.
+const BURST: usize = 16;
+/// The longest datagram that can come over TCP; longer ones are cut, and then refused as damaged.
 const DATAGRAM: usize = 2048;
 
 /// A peer connection. Its methods don't wait; [`Peer::next`] does.
@@ -54,6 +54,8 @@ pub struct Peer {
     heard: Instant,
     timer: Pin<Box<Sleep>>,
     buffer: Box<[u8; DATAGRAM]>,
+    room: Room,
+    outbox: Outbox,
 }
 
 impl std::fmt::Debug for Peer {
@@ -84,6 +86,9 @@ impl Peer {
             heard: now,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             buffer: Box::new([0; DATAGRAM]),
+            // Reports come one by one.
+            room: Room::new(1),
+            outbox: Outbox::default(),
         };
         for remote in toward {
             peer.bind_toward(*remote)?;
@@ -217,12 +222,16 @@ impl Peer {
         for i in 0..self.udp.len() {
             for _ in 0..BURST {
                 // An error does not count as work: should it persist, the next timer looks again, without spinning.
-                let Poll::Ready(Ok((len, from))) = self.udp[i].poll_recv(cx, &mut self.buffer[..]) else { break };
+                let Poll::Ready(Ok(())) = self.udp[i].poll_read(cx, &mut self.room) else { break };
                 busy = true;
                 self.heard = Instant::now();
                 let to = self.udp[i].address;
-                self.engine.receive(Transport::Udp, from, to, &self.buffer[..len], self.heard);
-                self.hurry()?;
+                let room = std::mem::take(&mut self.room);
+                for (from, datagram) in room.datagrams() {
+                    self.engine.receive(Transport::Udp, from, to, datagram, self.heard);
+                    self.hurry()?;
+                }
+                self.room = room;
             }
         }
         Ok(busy)
@@ -332,28 +341,24 @@ impl Peer {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let Self { engine, udp, tcp, lose_one_in, sent, .. } = self;
+        let Self { engine, udp, tcp, lose_one_in, sent, outbox, .. } = self;
         let lossy = *lose_one_in > 0 && engine.is_up();
-        engine.drain(|transport, from, to, datagram| {
+        let drained = engine.drain(|transport, from, to, datagram| {
             *sent = sent.wrapping_add(1);
             if lossy && sent.is_multiple_of(*lose_one_in) {
                 return;
             }
             match transport {
-                Transport::Udp => send_udp(udp, from, to, datagram),
+                Transport::Udp => outbox.push(udp, from, to, datagram),
                 Transport::Tcp => {
                     if let Some(tcp) = tcp.as_mut().filter(|t| t.remote == to) {
                         tcp.send(datagram);
                     }
                 }
             }
-        })
-    }
-}
-
-fn send_udp(sockets: &[Udp], from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
-    if let Some(udp) = sockets.iter().find(|u| u.address == from) {
-        udp.send(to, datagram);
+        });
+        outbox.send(udp);
+        drained
     }
 }
 
