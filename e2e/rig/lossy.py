@@ -4,6 +4,9 @@ import asyncio
 import random
 import re
 
+import aiohttp
+from aiohttp import web
+
 # How late a delayed datagram comes, in seconds: behind the next few.
 LATE = 0.02
 
@@ -59,3 +62,47 @@ class Lossy(Losses, asyncio.DatagramProtocol):
 def without_candidates(offer):
     """The offer of a client that can be reached only by the way it comes itself, lest the ingress finds one past the proxy."""
     return "".join(line + "\r\n" for line in offer.splitlines() if not line.startswith("a=candidate"))
+
+
+class LossyDoor:
+    """An address to push WHIP to, behind which all media of that push goes over a bad network: for clients that speak HTTP
+    themselves."""
+
+    def __init__(self, stack, loss, reorder=0.0, seed=1):
+        self.whip_url, self.how, self.networks = stack.whip_url, dict(loss=loss, reorder=reorder, seed=seed), []
+
+    async def __aenter__(self):
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", self._pass)
+        self.runner = web.AppRunner(application)
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+        door = self.runner.addresses[0][1]
+        self.url = re.sub(r":\d+/", f":{door}/", self.whip_url, count=1)
+        self.inside = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(self, *exc):
+        await self.inside.close()
+        await self.runner.cleanup()
+        for network in self.networks:
+            await network.__aexit__()
+
+    async def _pass(self, request):
+        body = await request.text()
+        if request.method == "POST":
+            body = without_candidates(body)
+        origin = re.match(r"\w+://[^/]+", self.whip_url)[0]
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length")}
+        async with self.inside.request(request.method, origin + request.path, data=body.encode(), headers=headers) as got:
+            text = await got.text()
+            if request.method == "POST" and got.status == 201:
+                network = await Lossy(text, **self.how).__aenter__()
+                self.networks.append(network)
+                text = network.answer
+            kept = {k: v for k, v in got.headers.items() if k.lower() not in ("content-length", "transfer-encoding")}
+            return web.Response(status=got.status, body=text.encode(), headers=kept)
+
+    @property
+    def dropped(self):
+        return sum(n.dropped for n in self.networks)

@@ -66,6 +66,8 @@ pub(crate) struct Audio {
     pub(crate) stereo: bool,
     pub(crate) dtx: bool,
     pub(crate) fec: bool,
+    /// The payload type of redundant packets (RFC 2198) of it.
+    pub(crate) red: Option<u8>,
 }
 
 /// The picture.
@@ -112,7 +114,8 @@ impl Offer {
 
     fn write_audio(&self, s: &mut String, audio: &Audio, first: bool) {
         let pt = audio.common.pt;
-        let _ = write!(s, "m=audio 9 UDP/TLS/RTP/SAVPF {pt}\r\n");
+        let red = audio.red.map(|r| format!(" {r}")).unwrap_or_default();
+        let _ = write!(s, "m=audio 9 UDP/TLS/RTP/SAVPF {pt}{red}\r\n");
         self.write_transport(s, &audio.common, first);
         let _ = write!(s, "a=rtpmap:{pt} opus/48000/2\r\n");
         let mut parameters = vec!["minptime=10"];
@@ -120,6 +123,9 @@ impl Offer {
         parameters.extend(audio.stereo.then_some("stereo=1;sprop-stereo=1"));
         parameters.extend(audio.dtx.then_some("usedtx=1"));
         let _ = write!(s, "a=fmtp:{pt} {}\r\n", parameters.join(";"));
+        if let Some(red) = audio.red {
+            let _ = write!(s, "a=rtpmap:{red} red/48000/2\r\na=fmtp:{red} {pt}/{pt}\r\n");
+        }
         write_feedback(s, &audio.common, &[]);
         write_ssrcs(s, &audio.common);
     }
@@ -163,11 +169,23 @@ impl Offer {
         }
     }
 
+    /// An answer's media line with the parameters of sound that the engine leaves out beside redundancy. It names redundant
+    /// packets first, and so they are what a browser sends.
+    fn with_parameters(&self, section: String) -> String {
+        let Some(audio) = self.audio.as_ref().filter(|a| a.red.is_some()) else { return section };
+        if !section.starts_with("m=audio ") {
+            return section;
+        }
+        let stereo = if audio.stereo { ";stereo=1;sprop-stereo=1" } else { "" };
+        let dtx = if audio.dtx { ";usedtx=1" } else { "" };
+        section.replacen(OPUS_PARAMETERS, &format!("{OPUS_PARAMETERS}{stereo}{dtx}"), 1)
+    }
+
     /// The engine's answer with the lines that it was not shown, and with the candidates that the other side shall know.
     pub(crate) fn finish(&self, answer: &str, candidates: &[String]) -> String {
         let (session, sections) = split(answer);
         let mut out = session;
-        let mut sections = sections.into_iter();
+        let mut sections = sections.into_iter().map(|text| self.with_parameters(text));
         let mut first = true;
         for section in &self.sections {
             if section.taken {
@@ -189,6 +207,9 @@ impl Offer {
         out
     }
 }
+
+/// What the engine answers of Opus when it answers redundancy with it; it takes no other parameters then.
+const OPUS_PARAMETERS: &str = "minptime=10;useinbandfec=1";
 
 fn write_feedback(s: &mut String, common: &Common, more: &[(bool, &str)]) {
     let all = [(common.nack, "nack"), (common.transport_cc, "transport-cc")];

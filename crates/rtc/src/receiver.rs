@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::engine::Transport;
 use crate::layers::Layers;
 use crate::offer::Offer;
+use crate::payload;
 use crate::{Accept, Delivery, Error, Received, Refusal};
 use frames::Frames;
 use lines::{Line, Lines};
@@ -357,7 +358,8 @@ impl Receiver {
         let layer = if kind == Kind::Video { self.layers.rank(index) } else { Some(0) };
         // Media that nobody takes any more is not kept either.
         let (Some(layer), false) = (layer, self.over || self.packets.len() >= MAX_EVENTS) else { return };
-        self.packets.push(Packet {
+        let is_red = kind == Kind::Audio && *packet.header.payload_type != self.plain_sound();
+        let passed = Packet {
             kind,
             layer,
             stream: u64::from(self.name) << 32 | u64::from(*packet.header.ssrc),
@@ -369,7 +371,47 @@ impl Receiver {
             level: packet.header.ext_vals.audio_level,
             orientation: packet.header.ext_vals.video_orientation.map(|o| o as u8),
             payload: packet.payload,
-        });
+        };
+        if is_red {
+            self.unwrap(&passed, now);
+        } else if kind == Kind::Video || self.is_new(&passed) {
+            self.packets.push(passed);
+        }
+    }
+
+    /// The payload type of Opus as such.
+    fn plain_sound(&self) -> u8 {
+        self.offer.audio.as_ref().map_or(0, |a| a.common.pt)
+    }
+
+    /// Whether a packet of sound has not come before, be it within another.
+    fn is_new(&mut self, packet: &Packet) -> bool {
+        let redundant = self.offer.audio.as_ref().is_some_and(|a| a.red.is_some());
+        let stream = self.lines.audio.as_mut().and_then(|l| l.streams.first_mut());
+        !redundant || stream.is_some_and(|s| s.heard.take(packet.sequence, packet.timestamp))
+    }
+
+    /// Takes a redundant packet of sound (RFC 2198) apart: what it repeats goes first, where it did not come by itself.
+    fn unwrap(&mut self, packet: &Packet, now: Instant) {
+        let plain = self.plain_sound();
+        let Some((repeated, own)) = payload::blocks(&packet.payload, plain) else { return };
+        if !self.is_new(packet) {
+            return;
+        }
+        for (i, (offset, block)) in repeated.iter().enumerate() {
+            let timestamp = packet.timestamp.wrapping_sub(*offset);
+            let Some(stream) = self.lines.audio.as_mut().and_then(|l| l.streams.first_mut()) else { return };
+            let Some(sequence) = stream.heard.missing(packet.sequence, repeated.len() - i, timestamp) else { continue };
+            if stream.heard.take(sequence, timestamp) {
+                let at = self.clock.at(&mut stream.ticks, timestamp, now);
+                let payload = (*block).into();
+                let again = Packet { sequence, timestamp, at, marker: false, level: None, payload, ..packet.clone() };
+                self.packets.push(again);
+            }
+        }
+        if !own.is_empty() {
+            self.packets.push(Packet { payload: own.into(), ..packet.clone() });
+        }
     }
 
     /// Which stream an SSRC is; a new one starts its stream's numbering anew.

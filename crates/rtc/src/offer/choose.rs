@@ -137,7 +137,13 @@ fn choose_audio(media: &Media<'_>, mid: String) -> Result<Audio, Refusal> {
     };
     let parameters = media.attributes.of_format("fmtp", opus).unwrap_or_default();
     let on = |name: &str| parameter(parameters, name) == Some("1");
+    let red = media.formats.iter().find(|pt| {
+        let map = media.attributes.of_format("rtpmap", pt).unwrap_or_default();
+        let mut repeats = media.attributes.of_format("fmtp", pt).unwrap_or_default().split('/');
+        map.to_ascii_lowercase().starts_with("red/48000") && repeats.all(|of| of.trim() == *opus)
+    });
     Ok(Audio {
+        red: red.and_then(|pt| payload_type(pt)),
         common: common(media, mid, opus, None)?,
         stereo: on("sprop-stereo") || on("stereo"),
         dtx: on("usedtx"),

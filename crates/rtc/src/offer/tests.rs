@@ -42,12 +42,25 @@ fn chromium_gets_the_format_that_can_be_passed_on_best() {
     let answer = answered(CHROMIUM).unwrap();
     let media: Vec<_> = answer.lines().filter(|l| l.starts_with("m=")).collect();
     let wanted = [
-        "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+        // What is first is what a browser sends: sound with redundancy.
+        "m=audio 9 UDP/TLS/RTP/SAVPF 63 111",
         "m=video 9 UDP/TLS/RTP/SAVPF 127 121",
         "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
     ];
     assert_eq!(media, wanted);
     assert!(answer.contains("a=simulcast:recv q;h;f") && answer.contains("a=group:BUNDLE 0 1\r\n"), "{answer}");
+    assert!(answer.contains("a=fmtp:63 111/111\r\n"), "{answer}");
+    assert!(answer.contains("a=fmtp:111 minptime=10;useinbandfec=1;usedtx=1\r\n"), "{answer}");
+    let stereo = answered(&CHROMIUM.replace("minptime=10", "stereo=1;minptime=10")).unwrap();
+    assert!(stereo.contains("a=fmtp:111 minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1;usedtx=1\r\n"), "{stereo}");
+}
+
+#[test]
+fn redundancy_of_something_else_is_not_taken() {
+    for other in [CHROMIUM.replace("111/111", "111/9"), CHROMIUM.replace("red/48000", "red/8000")] {
+        let answer = answered(&other).unwrap();
+        assert!(answer.contains("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"), "{answer}");
+    }
 }
 
 #[test]

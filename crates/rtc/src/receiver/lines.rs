@@ -6,6 +6,7 @@ use crate::dtls;
 use crate::engine::codec_name;
 use crate::inspect::Inspector;
 use crate::offer::{Common, Offer};
+use crate::payload::Heard;
 use model::Kind;
 use std::time::{Duration, Instant};
 use str0m::RtcConfig;
@@ -33,6 +34,8 @@ pub(super) struct Stream {
     pub(super) ssrc: Option<Ssrc>,
     pub(super) key_wanted: bool,
     pub(super) asked: Option<Instant>,
+    /// Of sound that comes with redundancy.
+    pub(super) heard: Heard,
 }
 
 impl Stream {
@@ -73,11 +76,16 @@ impl Lines {
                     // A stream may begin anywhere.
                     key_wanted: inspector.is_some(),
                     asked: None,
+                    heard: Heard::default(),
                 })
                 .collect(),
         };
+        // Who sends pictures again when asked to does so with sound too, though hardly anybody offers it (RFC 4585 §4.2): OBS and
+        // aiortc do. Others pay no attention. Where sound is redundant there is nothing to ask for.
+        let nack = offer.video.as_ref().is_some_and(|v| v.common.nack);
+        let sound = |line: Line, red: bool| Line { nack: line.nack || (nack && !red), ..line };
         Self {
-            audio: offer.audio.as_ref().map(|a| line(&a.common, vec![None], AUDIO_RATE, None)),
+            audio: offer.audio.as_ref().map(|a| sound(line(&a.common, vec![None], AUDIO_RATE, None), a.red.is_some())),
             video: offer.video.as_ref().map(|v| {
                 let rids = match v.rids.as_slice() {
                     [] => vec![None],
@@ -120,6 +128,7 @@ impl Lines {
         let stream = self.stream(mid, rid)?;
         if stream.ssrc.replace(ssrc).is_some() {
             stream.ticks.restart();
+            stream.heard = Heard::default();
             stream.key_wanted = stream.inspector.is_some();
         }
         Some((kind, stream.index))
@@ -160,7 +169,13 @@ pub(super) fn config(offer: &Offer, delivery: Delivery, ice_lite: bool) -> RtcCo
             use_dtx: audio.dtx.then_some(true),
             ..Default::default()
         };
-        codecs.add_config(audio.common.pt.into(), None, Codec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2), parameters);
+        if audio.red.is_some() {
+            // By the numbers of browsers; those of the offer take their place.
+            codecs.enable_opus(true, true);
+        } else {
+            let rate = Frequency::FORTY_EIGHT_KHZ;
+            codecs.add_config(audio.common.pt.into(), None, Codec::Opus, rate, Some(2), parameters);
+        }
     }
     if let Some(video) = &offer.video
         && let Some(codec) = codec_name(video.format.codec)
