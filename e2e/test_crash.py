@@ -68,6 +68,32 @@ async def test_a_failing_transcoder_is_a_short_freeze(stack, reports, how):
         await source.stop()
 
 
+async def test_viewers_keep_the_layer_they_had(own_stack):
+    """livekit-server keeps viewers off a layer that paused for half a second, for ten seconds, unless it is told better."""
+    own_stack.quick = True
+    own_stack.start()
+    info = await own_stack.create("room")
+    source = Source(f"{own_stack.rtmp_url}/{info.stream_key}", own_stack.dir / "source.log", size=(640, 360)).start()
+    try:
+        async with Viewer(own_stack, "room") as viewer:
+            await viewer.wait_size(640, 360)
+            for turn, how in enumerate(("hung", "killed"), 1):
+                await viewer.wait_numbers(30, over=max(viewer.numbers(), default=-1))
+                before = len(viewer.frames)
+                for pid in transcoders(own_stack):
+                    HARM[how](pid)
+                restarted = lambda _: own_stack.metric("ingress_transcoder_restarts_total") == turn
+                await viewer.wait("restart", restarted)
+                top = lambda v: sum(f.width == 640 for f in v.frames[before:])
+                await viewer.wait("five seconds of the layer", lambda v: top(v) >= 150)
+                lower = len(viewer.frames) - before - top(viewer)
+                print(f"{how}: {lower} pictures of a lower layer")
+                # Two seconds, for machines that stumble; without the word it is eight and more.
+                assert lower < 60
+    finally:
+        await source.stop()
+
+
 async def test_three_crashes_end_the_session_in_words(stack, reports):
     info = await stack.create("crashes")
     source = Source(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / "crashes.log", size=(320, 180)).start()

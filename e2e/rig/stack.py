@@ -69,6 +69,7 @@ class Stack:
         self.port = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES), wanted)))
         self.ingress_yaml, self.webhook, self.patient, self.wrap = ingress_yaml, webhook, patient, wrap
         self.tcp_only = False  # a livekit-server that takes media over TCP alone
+        self.quick = False  # a patient livekit-server that drops a layer as soon as others do
         self.programs = []
         self.redis = self.livekit = self.ingress = None
         self.http_url = f"http://127.0.0.1:{self.port['livekit']}"
@@ -125,7 +126,7 @@ ingress:
   rtmp_base_url: {self.rtmp_url}
   whip_base_url: http://127.0.0.1:{p["whip"]}/w
 logging: {{level: info, json: true}}
-{PATIENCE_VIDEO if self.patient else ""}
+{PATIENCE_VIDEO if self.patient and not self.quick else ""}
 {hook}
 """
 

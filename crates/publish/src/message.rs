@@ -85,6 +85,11 @@ pub(crate) fn attributes(attributes: &BTreeMap<String, String>) -> Message {
     })
 }
 
+/// Mutes or unmutes a track of ours.
+pub(crate) fn mute(sid: &str, muted: bool) -> Message {
+    Message::Mute(proto::MuteTrackRequest { sid: sid.to_owned(), muted })
+}
+
 pub(crate) fn leave() -> Message {
     Message::Leave(proto::LeaveRequest {
         reason: proto::DisconnectReason::ClientInitiated as i32,

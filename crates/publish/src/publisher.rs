@@ -30,6 +30,8 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
 pub(crate) struct Control {
     pub(crate) tracks: Tracks,
     pub(crate) attributes: BTreeMap<String, String>,
+    /// How often the encoder has begun anew.
+    pub(crate) restarts: u32,
     pub(crate) leave: bool,
 }
 
@@ -135,6 +137,12 @@ impl Publisher {
     /// full; the room then misses them as it would on a bad network.
     pub fn packets(&self, packets: Vec<Packet>) -> bool {
         self.media.try_send(Media::Packets(packets)).is_ok()
+    }
+
+    /// Says that the pictures to come are of a new encoder, after a pause: lest the SFU keeps viewers off layers that paused. To
+    /// be called before the first of them, and as soon as it is known that no more come from the encoder before.
+    pub fn restarted(&self) {
+        self.control.send_modify(|c| c.restarts = c.restarts.wrapping_add(1));
     }
 
     /// Sets participant attributes, keeping the others; an empty value deletes one.

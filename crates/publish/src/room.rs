@@ -10,8 +10,8 @@
 //!  └── rejoin ── Waiting ◀───┘          n² · 300 ms, and 2 s at the most, before the n-th attempt
 //! ```
 //! A resume that the server refuses, or without media, becomes a rejoin; while only the signalling can't be reached and
-//! media still flows, it is the resume that is tried again, so that no viewer notices. The first join is not tried again:
-//! whoever asked for it decides that.
+//! media still flows, it is the resume that is tried again, so that no viewer notices. The first join is tried again for some
+//! seconds, if what it failed of may pass.
 
 mod live;
 
@@ -30,6 +30,9 @@ use url::Url;
 const SETTLE: Duration = Duration::from_secs(15);
 /// How long to try to come back while no media flows (as long as the Go SDK does).
 const GIVE_UP: Duration = Duration::from_secs(60);
+/// Until when after its beginning another attempt at the first join may begin. One that begins last may take
+/// [`crate::Config::connect_timeout`] (5 s): in all that is below the 15 s that a session gives its room.
+pub(crate) const JOIN_PATIENCE: Duration = Duration::from_secs(8);
 /// Before the n-th attempt, n² times this, but never longer than the other: a server that was started anew is found soon.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(300);
 const MOST_DELAY: Duration = Duration::from_secs(2);
@@ -40,6 +43,13 @@ const PUT_BACK_DOUBLINGS: u32 = 6;
 /// How long after the attributes they are told once more. The copies that race each other are written within 20 ms of each
 /// other (measured); a second is long for a busy server too, and short for whoever lists participants.
 const CONFIRM: Duration = Duration::from_secs(1);
+/// How long after [`Room::layer_back`] another layer that is back is the same news: the layers of a new encoder come within it.
+const SAME_NEWS: Duration = Duration::from_millis(300);
+/// Between two such messages at the least. Each costs the viewers' allocation a moment without layers, so that a stream which
+/// stutters for good should not cause many.
+const NEWS_EVERY: Duration = Duration::from_secs(2);
+/// How long the server's own word that a track is muted may have crossed ours that it is not.
+const CROSSED: Duration = Duration::from_secs(2);
 /// How long the server may take to take note of our leaving.
 const LEAVE: Duration = Duration::from_millis(500);
 /// How long after the media connection was closed the message that tells why may take.
@@ -130,6 +140,9 @@ struct Link {
     burst: VecDeque<Instant>,
     /// When to tell the attributes once more.
     confirm: Option<Instant>,
+    /// When the server was last told that the picture begins anew, and when it is to be told so again.
+    begun: Option<Instant>,
+    begin_at: Option<Instant>,
     /// The server closed the media connection; until when to wait for words.
     closed_by: Option<Instant>,
     /// What the server says of us next is newer than what we know: we were away.
@@ -155,6 +168,7 @@ pub(crate) struct Room {
     base: Url,
     token: Secret,
     timeout: Duration,
+    join_patience: Duration,
     dialect: Dialect,
     tracks: Tracks,
     attributes: BTreeMap<String, String>,
@@ -186,6 +200,7 @@ impl Room {
             base,
             token: config.token.clone(),
             timeout: config.connect_timeout,
+            join_patience: config.join_patience,
             dialect: Dialect::V1,
             layers: all_wanted(&tracks),
             tracks,
@@ -269,7 +284,7 @@ impl Room {
             return;
         }
         if purpose == Purpose::Join {
-            self.end(error.fault());
+            self.join_failed(error.fault(), now);
         } else {
             self.opening_failed(purpose, error.to_string(), error.fault().retry, now);
         }
@@ -280,7 +295,7 @@ impl Room {
         match self.phase {
             Phase::Opening { purpose: Purpose::Join, .. } => {
                 let text = format!("LiveKit at {} closed the connection before we had joined", join::name(&self.base));
-                self.end(Fault::passing(Blame::Room, text));
+                self.join_failed(Fault::passing(Blame::Room, text), now);
             }
             Phase::Opening { purpose, .. } => {
                 self.opening_failed(purpose, "the connection was closed".into(), true, now);
@@ -303,7 +318,8 @@ impl Room {
                 if may_resume && self.link.up {
                     self.resume(now);
                 } else {
-                    self.open(Purpose::Rejoin, now);
+                    let joined = !self.participant.is_empty();
+                    self.open(if joined { Purpose::Rejoin } else { Purpose::Join }, now);
                 }
             }
             Phase::Leaving { by } if by <= now => self.close(),
@@ -319,7 +335,8 @@ impl Room {
             Phase::Live { settle_by, .. } => {
                 let ping = self.ping.next.min(self.ping.heard + self.ping.timeout);
                 let burst = self.link.burst.front().copied();
-                let others = [settle_by, burst, self.link.confirm, self.link.closed_by, self.link.put_back];
+                let Link { confirm, closed_by, put_back, begin_at, .. } = self.link;
+                let others = [settle_by, burst, confirm, closed_by, put_back, begin_at];
                 others.into_iter().flatten().chain([ping]).min()
             }
             Phase::Ended => None,
@@ -392,6 +409,25 @@ impl Room {
         video.into_iter().chain(audio).collect()
     }
 
+    /// The first join came to nothing. What may pass is tried again: a server that was killed may be handed the room by others for
+    /// some seconds yet, and one that is started anew is not there at once.
+    fn join_failed(&mut self, fault: Fault, now: Instant) {
+        self.attempt += 1;
+        let delay = self.delay();
+        if fault.retry && now + delay < self.start + self.join_patience {
+            tracing::warn!(reason = fault.text, "cannot join the room, trying again");
+            self.act(Action::HangUp);
+            self.phase = Phase::Waiting { until: now + delay, may_resume: false };
+            return;
+        }
+        let tried = if self.attempt > 1 { format!(" (tried {} times)", self.attempt) } else { String::new() };
+        self.end(Fault { text: format!("{}{tried}", fault.text), ..fault });
+    }
+
+    fn delay(&self) -> Duration {
+        ATTEMPT_DELAY.saturating_mul(self.attempt.saturating_mul(self.attempt)).min(MOST_DELAY)
+    }
+
     /// The connection doesn't do any more. Comes back by whichever way is left.
     fn lost(&mut self, why: String, may_resume: bool, now: Instant) {
         let Phase::Live { since, settle_by } = self.phase else { return };
@@ -458,8 +494,7 @@ impl Room {
         } else if self.attempt == 0 {
             self.open(Purpose::Rejoin, now);
         } else {
-            let delay = ATTEMPT_DELAY.saturating_mul(self.attempt.saturating_mul(self.attempt)).min(MOST_DELAY);
-            self.phase = Phase::Waiting { until: now + delay, may_resume };
+            self.phase = Phase::Waiting { until: now + self.delay(), may_resume };
         }
     }
 

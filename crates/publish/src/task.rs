@@ -67,6 +67,7 @@ pub(crate) struct Task {
     peer: Option<Peer>,
     line: Line,
     events: VecDeque<Event>,
+    restarts: u32,
 }
 
 /// The ends of the publisher's queues.
@@ -93,6 +94,7 @@ impl Task {
             peer: None,
             line: Line::Idle,
             events: VecDeque::new(),
+            restarts: 0,
         }
     }
 
@@ -197,6 +199,7 @@ impl Task {
         match &event {
             Event::LayersWanted(wanted) => {
                 let back = self.gate.want(wanted);
+                self.rest((0..wanted.len()).filter(|l| !wanted[*l]));
                 self.queue(event);
                 return self.wish(back);
             }
@@ -209,6 +212,13 @@ impl Task {
             _ => {}
         }
         self.queue(event);
+    }
+
+    /// No pause of these layers is news.
+    fn rest(&mut self, layers: impl Iterator<Item = usize>) {
+        if let Some(peer) = &mut self.peer {
+            layers.for_each(|layer| peer.rest(layer));
+        }
     }
 
     fn wish(&mut self, layers: Vec<usize>) {
@@ -244,6 +254,7 @@ impl Task {
             }
             Ok(rtc::Event::Closed) => self.room.peer_closed(now),
             Ok(rtc::Event::KeyFrameWanted { layer }) => self.queue(Event::KeyFrameWanted { layer }),
+            Ok(rtc::Event::LayerBack { layer }) => self.room.layer_back(layer, now),
             Ok(rtc::Event::LocalCandidate(line)) => self.room.local_candidate(&line),
             Err(e) => self.peer_failed(&e),
         }
@@ -314,6 +325,13 @@ impl Task {
             self.gate = Gate::new(video.layers.len());
         }
         self.room.want(&control.tracks, &control.attributes, now);
+        if std::mem::replace(&mut self.restarts, control.restarts) != control.restarts {
+            // Behind the last of the old pictures, so that they don't count as new ones.
+            self.send_due(now + Duration::from_secs(1));
+            let layers = control.tracks.video.as_ref().map_or(0, |v| v.layers.len());
+            self.rest(0..layers);
+            self.room.restarted(now);
+        }
     }
 
     fn media(&mut self, media: Media) {

@@ -1,5 +1,6 @@
 //! What the caller hands in: where to join, what to publish, and the frames.
 
+use crate::room::JOIN_PATIENCE;
 use bytes::Bytes;
 use model::{Layer, MediaTime, Secret, TrackSource, VideoFormat};
 use std::time::{Duration, Instant};
@@ -13,8 +14,10 @@ pub struct Config {
     pub token: Secret,
     /// Participant attributes to set once joined.
     pub attributes: Vec<(String, String)>,
-    /// How long the first join may take, from the first packet to the SFU's first message.
+    /// How long one attempt to join may take, from the first packet to the SFU's first message.
     pub connect_timeout: Duration,
+    /// Until when after the beginning another attempt at the first join may begin, where what the one before failed of may pass.
+    pub join_patience: Duration,
     /// Whether addresses of the loopback interface may be used for media.
     pub loopback: bool,
     /// For tests of repair: leaves out one of so many datagrams once media flows; 0 leaves out none.
@@ -23,13 +26,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// Five seconds to join (as the Go ingress gives it), no attributes, no loopback.
+    /// Five seconds to join (as the Go ingress gives it), and some more attempts; no attributes, no loopback.
     pub fn new(ws_url: impl Into<String>, token: Secret) -> Self {
         Self {
             ws_url: ws_url.into(),
             token,
             attributes: Vec::new(),
             connect_timeout: Duration::from_secs(5),
+            join_patience: JOIN_PATIENCE,
             loopback: false,
             lose_one_in: 0,
         }

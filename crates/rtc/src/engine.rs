@@ -97,6 +97,11 @@ pub enum Event {
         /// Index into [`VideoLine::rids`].
         layer: usize,
     },
+    /// A layer is back after a pause that livekit-server may take for its end, see the stream tracker in `pulse`.
+    LayerBack {
+        /// Index into [`VideoLine::rids`].
+        layer: usize,
+    },
     /// A way to reach us that the offer did not hold, as `candidate:` line (RFC 8839 §5.1).
     LocalCandidate(String),
     /// The other side closed the connection, or it can't go on.
@@ -183,8 +188,12 @@ impl Engine {
             let layered = simulcast.is_some();
             let track_id = Some(line.track_id.clone());
             let mid = api.add_media(MediaKind::Video, Direction::SendOnly, None, track_id, simulcast);
-            let streams =
-                line.rids.iter().map(|rid| Stream::video(line.format.codec, layered.then_some(*rid))).collect();
+            let streams = line
+                .rids
+                .iter()
+                .enumerate()
+                .map(|(rank, rid)| Stream::video(line.format.codec, layered.then_some(*rid), rank))
+                .collect();
             let codec = codec_name(line.format.codec)?;
             self.video = Some(Line { mid, codec, pt: None, red: None, streams });
         }
@@ -271,7 +280,8 @@ impl Engine {
         let Some(stream) = line.streams.get_mut(layer) else { return };
         let mut direct = self.rtc.direct_api();
         if let Some(tx) = direct.stream_tx_by_mid(line.mid, stream.rid) {
-            stream.write(tx, types, wallclock, frame);
+            let packets = stream.write(tx, types, wallclock, frame);
+            self.count(kind, layer, packets, now);
         }
     }
 
@@ -291,7 +301,24 @@ impl Engine {
         let Some(stream) = line.streams.get_mut(packet.layer) else { return };
         let mut direct = self.rtc.direct_api();
         if let Some(tx) = direct.stream_tx_by_mid(line.mid, stream.rid) {
-            stream.forward(tx, types, wallclock, packet, fresh);
+            let packets = stream.forward(tx, types, wallclock, packet, fresh);
+            self.count(packet.kind, packet.layer, packets, now);
+        }
+    }
+
+    fn count(&mut self, kind: Kind, layer: usize, packets: usize, now: Instant) {
+        let Some(line) = self.video.as_mut().filter(|_| kind == Kind::Video) else { return };
+        let pulse = line.streams.get_mut(layer).and_then(|s| s.pulse.as_mut());
+        if pulse.is_some_and(|p| p.count(packets, now)) {
+            self.events.push_back(Event::LayerBack { layer });
+        }
+    }
+
+    /// Nobody wants this layer for now, of which the other side knows.
+    pub fn rest(&mut self, layer: usize) {
+        let line = self.video.as_mut();
+        if let Some(pulse) = line.and_then(|l| l.streams.get_mut(layer)).and_then(|s| s.pulse.as_mut()) {
+            pulse.rest();
         }
     }
 

@@ -25,6 +25,7 @@ mod layers;
 mod offer;
 pub mod payload;
 mod peer;
+mod pulse;
 mod receiver;
 mod rewrite;
 mod stream;

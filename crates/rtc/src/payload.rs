@@ -26,8 +26,8 @@ pub const MAX_OPUS: usize = 1275 + 4;
 
 /// In so much time livekit-server wants to see [`FLOOR_PACKETS`] packets of a middle or upper layer (its stream tracker's default,
 /// read in 1.13.5). A layer with fewer is called stopped, and viewers are kept off it for the ten seconds that follow.
-const FLOOR_WINDOW: Duration = Duration::from_millis(500);
-const FLOOR_PACKETS: usize = 5;
+pub(crate) const FLOOR_WINDOW: Duration = Duration::from_millis(500);
+pub(crate) const FLOOR_PACKETS: usize = 5;
 
 /// Into how many packets at least a picture goes that came `interval` after the one before, so that sources with few pictures a
 /// second keep their layers: as if one picture fewer than usual were in the window, as they jitter.

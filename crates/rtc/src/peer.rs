@@ -171,6 +171,11 @@ impl Peer {
         self.flush()
     }
 
+    /// See [`Engine::rest`].
+    pub fn rest(&mut self, layer: usize) {
+        self.engine.rest(layer);
+    }
+
     /// Queues packets that are passed on, each with whether others were left out before it, and sends them; see
     /// [`Engine::forward`].
     pub fn forward<'a>(&mut self, packets: impl Iterator<Item = (&'a Packet, bool)>) -> Result<(), Error> {

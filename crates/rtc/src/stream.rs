@@ -2,6 +2,7 @@
 
 use crate::Frame;
 use crate::payload::{H264, MAX_PAYLOAD, Payloader, Place, Red, Vp8, at_least};
+use crate::pulse::Pulse;
 use crate::rewrite::Rewriter;
 use model::{MediaTime, Packet, VideoCodec};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) struct Stream {
     red: Red,
     /// When the last frame is to be shown.
     last: Option<MediaTime>,
+    /// Of a picture's layer.
+    pub(crate) pulse: Option<Pulse>,
 }
 
 impl Types {
@@ -47,13 +50,13 @@ impl Types {
 }
 
 impl Stream {
-    pub(crate) fn video(codec: VideoCodec, rid: Option<&str>) -> Self {
+    pub(crate) fn video(codec: VideoCodec, rid: Option<&str>, rank: usize) -> Self {
         let payloader = match codec {
             VideoCodec::H264 => Some(Payloader::H264(H264::default())),
             VideoCodec::Vp8 => Some(Payloader::Vp8(Vp8::new(rand::random()))),
             _ => None,
         };
-        Self::new(rid.map(Rid::from), payloader, VIDEO_RATE)
+        Self { pulse: Some(Pulse::of_layer(rank)), ..Self::new(rid.map(Rid::from), payloader, VIDEO_RATE) }
     }
 
     pub(crate) fn audio() -> Self {
@@ -62,20 +65,24 @@ impl Stream {
 
     fn new(rid: Option<Rid>, payloader: Option<Payloader>, rate: u32) -> Self {
         // Starts below 65 536, as a receiver of SRTP takes its rollover counter to be 0 (RFC 3711 §3.3.1).
-        Self { rid, payloader, rate, numbers: Rewriter::new(rate, first_sequence()), red: Red::default(), last: None }
+        let numbers = Rewriter::new(rate, first_sequence());
+        Self { rid, payloader, rate, numbers, red: Red::default(), last: None, pulse: None }
     }
 
     /// Queues a frame's packets. The RTP timestamp comes from media time, so all streams of a session share one timebase,
     /// and a frame left out leaves no trace.
-    pub(crate) fn write(&mut self, tx: &mut StreamTx, types: Types, wallclock: Instant, frame: &Frame<'_>) {
+    /// Says how many there are.
+    pub(crate) fn write(&mut self, tx: &mut StreamTx, types: Types, wallclock: Instant, frame: &Frame<'_>) -> usize {
         // Wraps as RTP timestamps do (RFC 3550 §5.1).
         let timestamp = frame.pts.as_ticks(self.rate) as u32;
         let nackable = self.rate == VIDEO_RATE;
         let interval = self.last.replace(frame.pts).and_then(|last| frame.pts.since(last));
         let packets = at_least(interval.unwrap_or(Duration::ZERO));
         let Self { payloader, numbers, red, .. } = self;
-        let Some(payloader) = payloader else { return };
+        let Some(payloader) = payloader else { return 0 };
+        let mut count = 0;
         payloader.payloads(frame.data, packets, |payload, last| {
+            count += 1;
             let sequence = numbers.own();
             let (pt, payload) = types.wrap(red, Place { sequence, timestamp }, payload.into());
             let mut packet =
@@ -85,9 +92,10 @@ impl Stream {
             }
             tx.write_rtp(packet);
         });
+        count
     }
 
-    /// Queues a packet that is passed on. `fresh`: packets were left out before it, which shall leave no gap.
+    /// Queues a packet that is passed on. `fresh`: packets were left out before it, which shall leave no gap. Says how many go.
     pub(crate) fn forward(
         &mut self,
         tx: &mut StreamTx,
@@ -95,8 +103,8 @@ impl Stream {
         wallclock: Instant,
         packet: &Packet,
         fresh: bool,
-    ) {
-        let Some(numbers) = self.numbers.numbers(packet, fresh) else { return };
+    ) -> usize {
+        let Some(numbers) = self.numbers.numbers(packet, fresh) else { return 0 };
         let mut extensions = packet.level.map(audio_level).unwrap_or_default();
         extensions.video_orientation = packet.orientation.map(VideoOrientation::from);
         let place = Place { sequence: numbers.sequence, timestamp: numbers.timestamp };
@@ -106,6 +114,7 @@ impl Stream {
             .nackable(true)
             .ext_vals(extensions);
         tx.write_rtp(write);
+        1
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod passed;
 
+use crate::comeback::Comeback;
 use crate::doze::Doze;
 use crate::facts::Facts;
 use crate::gop::Gop;
@@ -97,6 +98,8 @@ struct Driver {
     gop: Gop,
     /// The key frame from which pictures were last given to a new transcoder.
     replayed: Option<MediaTime>,
+    /// A new transcoder's first pictures, until they are out.
+    comeback: Option<Comeback>,
     /// Since when the transcoder's queue has been full without a break.
     full_since: Option<Instant>,
     doze: Doze,
@@ -157,6 +160,7 @@ impl Driver {
             timeline: Timeline::new(),
             gop: Gop::default(),
             replayed: None,
+            comeback: None,
             full_since: None,
             doze: Doze::default(),
             sound_until: None,
@@ -488,6 +492,10 @@ impl Driver {
     fn restart_transcoder(&mut self) {
         self.observer.transcoder_restarted();
         self.transcoder = None;
+        self.comeback = Some(Comeback::new(&self.wanted));
+        if let Some(room) = &self.room {
+            room.restarted();
+        }
         self.start_transcoder();
         if let Some(config) = self.video_config.clone() {
             self.tell_child(ToChild::VideoConfig(config));
@@ -560,11 +568,8 @@ impl Driver {
                 self.step(Input::Decodable(Kind::Audio));
             }
             ToParent::Video { layer, pts, key, data } => {
-                let at = self.timeline.wall(pts, now());
-                if let Some(room) = &self.room {
-                    room.video(usize::from(layer), Out { pts, at, key, data });
-                }
-                self.sent(usize::from(layer) + 1, at);
+                let out = Out { pts, at: self.timeline.wall(pts, now()), key, data };
+                self.on_picture(usize::from(layer), out);
             }
             ToParent::Audio { pts, level, data } => self.on_audio(pts, level, data),
             ToParent::Unusable { kind, reason } => {
@@ -573,6 +578,23 @@ impl Driver {
             }
             ToParent::Failed { reason } => self.step(Input::TranscoderFailed(reason)),
             ToParent::Finished => self.step(Input::TranscoderFinished),
+        }
+    }
+
+    fn on_picture(&mut self, layer: usize, picture: Out) {
+        let pictures = match &mut self.comeback {
+            Some(comeback) => comeback.picture(layer, picture, now()),
+            None => vec![(layer, picture)],
+        };
+        if !pictures.is_empty() {
+            self.comeback = None;
+        }
+        for (layer, picture) in pictures {
+            let at = picture.at;
+            if let Some(room) = &self.room {
+                room.video(layer, picture);
+            }
+            self.sent(layer + 1, at);
         }
     }
 

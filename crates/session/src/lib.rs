@@ -5,6 +5,7 @@
 //! process. Servers and the control plane are not known here.
 #![forbid(unsafe_code)]
 
+mod comeback;
 mod crashes;
 mod doze;
 mod driver;

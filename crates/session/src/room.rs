@@ -18,6 +18,8 @@ pub trait Room: Send {
     fn video(&self, layer: usize, frame: Out) -> bool;
     /// See [`Publisher::audio`].
     fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool;
+    /// See [`Publisher::restarted`].
+    fn restarted(&self);
     /// See [`Publisher::set_attributes`].
     fn set_attributes(&self, attributes: Vec<(String, String)>);
     /// See [`Publisher::packets`].
@@ -41,6 +43,10 @@ impl Room for Publisher {
 
     fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool {
         Publisher::audio(self, pts, at, data, level)
+    }
+
+    fn restarted(&self) {
+        Publisher::restarted(self);
     }
 
     fn set_attributes(&self, attributes: Vec<(String, String)>) {

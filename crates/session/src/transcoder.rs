@@ -24,8 +24,9 @@ const TO_CHILD_QUEUE: usize = 214;
 /// Messages that may wait for a session: it takes them at once; a child whose session stalls is slowed by its full socket.
 const FROM_CHILD_QUEUE: usize = 64;
 /// A child says that it is alive ten times a second. After a silence of this length it is looked at; one that does not even
-/// want to run hangs. Together with the 150 ms of a warm child's start that is below the second that viewers are promised.
-const QUIET: Duration = Duration::from_millis(700);
+/// want to run hangs: a starved one does, so that this may be short. Together with the 150 ms of a warm child's start and the
+/// pictures that it has to catch up with that is below the second that viewers are promised.
+const QUIET: Duration = Duration::from_millis(500);
 /// After a silence of this length it hangs however busy it is.
 const HANG: Duration = Duration::from_secs(5);
 /// How long a full queue is waited for. What is in it is two seconds of media, which a child that works has through in less.
@@ -330,13 +331,14 @@ async fn write(mut socket: tokio::net::unix::OwnedWriteHalf, mut to: mpsc::Recei
     }
 }
 
-/// Whether any thread of a process is running or waits only for a CPU: then it is starved rather than stuck.
+/// Whether any thread of a process is running or waits only for a CPU (R) or a disk (D, as when memory is swapped): then it is
+/// starved rather than stuck.
 fn wants_to_run(pid: u32) -> bool {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     tasks.flatten().any(|task| {
         // The state stands behind the name in brackets (proc(5)), which may hold brackets itself.
         let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['R', 'D']))
     })
 }
 

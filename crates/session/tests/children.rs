@@ -33,7 +33,7 @@ async fn how_a_child_ended_is_told() {
 #[tokio::test]
 async fn a_child_that_stops_is_found_out_and_ended() {
     let how = end_of("kill -STOP $$; sleep 60").await;
-    assert!(how.contains("hung for 700 ms") && how.contains("SIGKILL"), "{how}");
+    assert!(how.contains("hung for") && how.contains("SIGKILL"), "{how}");
 }
 
 #[tokio::test]

@@ -76,6 +76,7 @@ impl Room for FakeRoom {
     fn audio(&self, _: MediaTime, _: Instant, _: Bytes, _: Option<i8>) -> bool {
         self.0.send(Sent::Audio).is_ok()
     }
+    fn restarted(&self) {}
     fn set_attributes(&self, _: Vec<(String, String)>) {}
     fn packets(&self, packets: Vec<model::Packet>) -> bool {
         self.0.send(Sent::Packets(packets.len())).is_ok()

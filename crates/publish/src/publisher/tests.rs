@@ -65,7 +65,8 @@ async fn hear(socket: &mut WebSocketStream<TcpStream>) -> proto::signal_request:
 #[tokio::test]
 async fn nobody_there() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let (_publisher, mut events) = connect(config(port), tracks());
+    let config = Config { join_patience: Duration::ZERO, ..config(port) };
+    let (_publisher, mut events) = connect(config, tracks());
     let Event::Closed(fault) = event(&mut events).await else { panic!() };
     assert!(fault.text.starts_with(&format!("cannot reach LiveKit at ws://127.0.0.1:{port}: ")), "{}", fault.text);
     assert!(fault.text.to_lowercase().contains("connection refused") && fault.retry, "{}", fault.text);

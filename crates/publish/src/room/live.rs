@@ -68,6 +68,37 @@ impl Room {
         }
     }
 
+    /// A layer of the picture is back after a pause in which the server may have called it stopped; then it would keep viewers
+    /// off it for the ten seconds that follow. A publisher's word that the track is not muted makes it count anew, from the
+    /// next packet on, and tells viewers nothing when it was not muted before (read in livekit-server 1.13.5, whose
+    /// `MediaTrackReceiver::SetMuted` resets its stream trackers; seen there and in no documentation).
+    pub(crate) fn layer_back(&mut self, layer: usize, now: Instant) {
+        if self.link.begun.is_some_and(|told| now < told + SAME_NEWS) {
+            return;
+        }
+        tracing::debug!(layer, "a layer is back after a pause");
+        let at = self.link.begun.map_or(now, |told| now.max(told + NEWS_EVERY));
+        self.link.begin_at.get_or_insert(at);
+        self.begin_anew(now);
+    }
+
+    /// Layers are to come back, as in [`Room::layer_back`]: the message is there before them.
+    pub(crate) fn restarted(&mut self, now: Instant) {
+        self.link.begin_at = Some(now);
+        self.begin_anew(now);
+    }
+
+    fn begin_anew(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Live { .. }) || self.link.begin_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.link.begin_at = None;
+        if let Some(sid) = self.link.video.sid.clone().filter(|_| !self.link.video.muted) {
+            self.link.begun = Some(now);
+            self.send(message::mute(&sid, false));
+        }
+    }
+
     /// The offer that [`Action::Offer`] asked for.
     pub(crate) fn offered(&mut self, sdp: Option<String>) {
         match sdp {
@@ -112,6 +143,7 @@ impl Room {
             self.link.confirm = None;
             self.send(message::attributes(&self.attributes));
         }
+        self.begin_anew(now);
         while self.link.burst.front().is_some_and(|at| *at <= now) {
             self.link.burst.pop_front();
             for layer in (0..self.layers.len()).filter(|l| self.layers[*l]) {
@@ -200,7 +232,10 @@ impl Room {
                     self.burst(now);
                 }
             }
-            Incoming::Mute(mute) => self.muted(&mute.sid, mute.muted),
+            Incoming::Mute(mute) => {
+                self.muted(&mute.sid, mute.muted);
+                self.stay_muted(&mute, now);
+            }
             Incoming::TrackUnpublished(gone) => self.taken_out(&gone.track_sid, now),
             Incoming::Update(update) => {
                 if let Some(own) = update.participants.iter().find(|p| p.sid == self.participant) {
@@ -266,6 +301,14 @@ impl Room {
         };
         if std::mem::replace(&mut sent.muted, muted) != muted {
             self.act(Action::Emit(Event::Muted { kind, muted }));
+        }
+    }
+
+    /// Somebody has muted the picture, and [`Room::layer_back`] may have undone that on the server by crossing it.
+    fn stay_muted(&mut self, mute: &proto::MuteTrackRequest, now: Instant) {
+        let crossed = self.link.begun.is_some_and(|told| now < told + CROSSED);
+        if mute.muted && crossed && self.kind_of(&mute.sid) == Some(Kind::Video) {
+            self.send(message::mute(&mute.sid, true));
         }
     }
 

@@ -181,6 +181,44 @@ impl Stay {
 }
 
 #[test]
+fn the_server_is_told_once_that_layers_are_back_and_never_that_a_muted_track_is_not() {
+    let begun = |stay: &mut Stay| {
+        let said = std::mem::take(&mut stay.sent).into_iter();
+        said.filter_map(|m| if let Message::Mute(m) = m { Some((m.sid, m.muted)) } else { None }).collect::<Vec<_>>()
+    };
+    let unmuted = vec![("TR_V".to_owned(), false)];
+    let back = |stay: &mut Stay, layer| {
+        stay.room.layer_back(layer, stay.now);
+        stay.perform();
+    };
+    let mut stay = Stay::new(both());
+    stay.accept(PA);
+    begun(&mut stay);
+    back(&mut stay, 0);
+    stay.wait(SAME_NEWS / 2);
+    back(&mut stay, 1);
+    assert_eq!(begun(&mut stay), unmuted, "all layers at once");
+    stay.wait(SAME_NEWS);
+    back(&mut stay, 1);
+    assert_eq!(begun(&mut stay), [], "not too often");
+    stay.wait(NEWS_EVERY);
+    assert_eq!(begun(&mut stay), unmuted);
+    stay.room.restarted(stay.now);
+    stay.perform();
+    assert_eq!(begun(&mut stay), unmuted, "a new encoder is rare, and waits for nothing");
+
+    let mute = proto::MuteTrackRequest { sid: "TR_V".into(), muted: true };
+    stay.hear(Incoming::Mute(mute.clone()));
+    assert_eq!(begun(&mut stay), [("TR_V".to_owned(), true)], "it may have crossed ours");
+    stay.wait(CROSSED);
+    back(&mut stay, 1);
+    stay.room.restarted(stay.now);
+    stay.wait(NEWS_EVERY);
+    stay.hear(Incoming::Mute(mute));
+    assert_eq!(begun(&mut stay), []);
+}
+
+#[test]
 fn joining_takes_one_request() {
     let mut stay = Stay::new(both());
     assert_eq!(stay.dials[0].0.path(), "/rtc/v1");
@@ -222,15 +260,37 @@ fn an_older_server_gets_the_same_by_messages() {
 }
 
 #[test]
-fn the_first_join_is_not_tried_again() {
+fn the_first_join_is_tried_again_if_that_can_help() {
     let mut stay = Stay::new(both());
-    stay.refuse(503);
-    assert_eq!(stay.closed(), &Fault::passing(Blame::Room, "LiveKit at ws://h:7880 answered 503: no"));
-    assert!(stay.room.is_over() && !stay.peer_open && stay.dials.is_empty());
+    while !stay.room.is_over() {
+        stay.refuse_after_waiting();
+    }
+    let words = "LiveKit at ws://h:7880 answered 503: no (tried 6 times)";
+    assert_eq!(stay.closed(), &Fault::passing(Blame::Room, words));
+    assert!(stay.now < stay.start + JOIN_PATIENCE && !stay.peer_open && stay.dials.is_empty());
+
+    for status in [401, 403, 410] {
+        let mut stay = Stay::new(both());
+        stay.refuse(status);
+        assert!(!stay.closed().text.contains("tried"), "{:?}", stay.closed());
+    }
 
     let mut stay = Stay::new(both());
     stay.wait(Duration::from_secs(6));
-    assert_eq!(stay.closed().text, "cannot reach LiveKit at ws://h:7880: no answer within 5s");
+    assert_eq!((stay.events.len(), stay.dials.len()), (0, 1), "the second attempt");
+    stay.accept(PA);
+    assert!(stay.events.contains(&Event::Connected));
+    assert!(!stay.events.contains(&Event::Reconnecting));
+
+    let mut stay = Stay::new(both());
+    stay.wait(Duration::from_secs(12));
+    assert_eq!(stay.closed().text, "cannot reach LiveKit at ws://h:7880: no answer within 5s (tried 2 times)");
+
+    let mut stay = Stay::new(both());
+    stay.signal_lost();
+    stay.wait(Duration::from_millis(300));
+    stay.accept(PA);
+    assert!(stay.events.contains(&Event::Connected));
 
     let mut stay = Stay::new(both());
     stay.leave_message(proto::DisconnectReason::JoinFailure, proto::leave_request::Action::Disconnect);
