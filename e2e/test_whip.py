@@ -15,6 +15,7 @@ from livekit.protocol import ingress as pb
 from conftest import run
 from rig import Stack, Viewer
 from rig.browser import Browser, chromium
+from rig.plain_viewer import PlainViewer
 from rig.whip import FRAGMENT, SDP, FfmpegWhip, GstWhip, Whip, ask
 
 WHIP = pb.IngressInput.WHIP_INPUT
@@ -97,6 +98,22 @@ async def test_gstreamers_webrtcbin(stack, ended, codec, transport):
         await viewer.wait_sound()
         state = await stack.wait_state(info.ingress_id, "PUBLISHING")
         assert codec.lower() in state.video.mime_type.lower()
+        client.signal(2)
+        await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+@pytest.mark.parametrize("transcode", [False, True], ids=["passed-on", "transcoded"])
+async def test_h265(stack, ended, transcode):
+    """Which livekit-server takes unless it is told otherwise, and of which few viewers see anything without transcoding."""
+    room = f"h265-{transcode}"
+    info = await create(stack, room, enable_transcoding=transcode)
+    async with (Viewer if transcode else PlainViewer)(stack, room) as viewer:
+        client = ended(GstWhip(stack, stack.whip_url, info.stream_key, "H265", name=room))
+        await viewer.wait_size(320, 240)
+        await viewer.wait("more pictures", lambda v: len(v.frames) > 30)
+        state = await stack.wait_state(info.ingress_id, "PUBLISHING")
+        assert "265" in state.video.mime_type or "hevc" in state.video.mime_type, state.video
+        assert (state.video.width, state.video.height) == (320, 240)
         client.signal(2)
         await stack.wait_state(info.ingress_id, "INACTIVE")
 
@@ -202,6 +219,41 @@ async def test_chromium_simulcast(stack, browser, rids):
             await viewer.wait("a picture", lambda v: v.video)
             await viewer.ask(quality)
             await viewer.wait_size(*size)
+        await page.run("whip.remove()")
+    await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+@pytest.mark.parametrize("codec", ["H264", "AV1"])
+async def test_chromium_simulcast_with_other_codecs(stack, browser, codec):
+    """Two streams; AV1 would make one of layers unless it is told not to."""
+    room = f"simulcast-{codec}"
+    info = await create(stack, room)
+    async with Viewer(stack, room) as viewer, browser.page() as page:
+        answer = await page.start(
+            stack.whip_url, info.stream_key, codec=codec, width=640, height=360, fps=10, rids=[["l", 2], ["h", 1]], svc="L1T1"
+        )
+        assert answer.get("status") == 201, answer
+        for quality, size in (("HIGH", (640, 360)), ("LOW", (320, 180)), ("HIGH", (640, 360))):
+            await viewer.wait("a picture", lambda v: v.video)
+            await viewer.ask(quality)
+            await viewer.wait_size(*size)
+        await page.run("whip.remove()")
+    await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+@pytest.mark.parametrize("transcode", [False, True], ids=["passed-on", "transcoded"])
+@pytest.mark.parametrize("codec,mode", [("VP9", "L1T3"), ("AV1", "L2T3"), ("AV1", "L2T3_KEY")])
+async def test_chromium_with_layers_in_one_stream(stack, browser, codec, mode, transcode):
+    """The highest of them is what is seen."""
+    room = f"svc-{codec}-{mode}-{transcode}"
+    info = await create(stack, room, enable_transcoding=transcode)
+    async with Viewer(stack, room) as viewer, browser.page() as page:
+        answer = await page.start(stack.whip_url, info.stream_key, codec=codec, width=640, height=360, fps=10, svc=mode)
+        assert answer.get("status") == 201, answer
+        await viewer.wait_size(640, 360)
+        await seen(viewer, 15)
+        sent = await page.run("whip.stats()")
+        assert [layer["svc"] for layer in sent["layers"]] == [mode], sent
         await page.run("whip.remove()")
     await stack.wait_state(info.ingress_id, "INACTIVE")
 
@@ -370,3 +422,20 @@ async def test_full_in_use_and_draining(strict_stack):
         assert (await client.delete()).status == 200
         assert await asyncio.to_thread(stack.ingress.wait_exit, 20) == 0
     await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+class WithoutH265(Stack):
+    def livekit_config(self):
+        codecs = "enabled_codecs: [{mime: audio/opus}, {mime: video/vp8}, {mime: video/h264}]"
+        return super().livekit_config().replace("room: {enable_remote_unmute: true}", f"room: {{{codecs}}}")
+
+
+async def test_a_room_that_takes_no_h265():
+    """Which a server tells only in its answer: the session ends with what to do about it."""
+    for stack in run(WithoutH265()):
+        stack.start()
+        info = await create(stack, "strict")
+        GstWhip(stack, stack.whip_url, info.stream_key, "H265")
+        state = await stack.wait_state(info.ingress_id, "ERROR", 20)
+        assert "takes no H265 video" in state.error and "room.enabled_codecs" in state.error, state.error
+        await stack.wait_participant("strict", "strict-pub", here=False)

@@ -45,13 +45,14 @@ function media(width, height, fps) {
   return new MediaStream([...canvas.captureStream(fps).getTracks(), ...out.stream.getTracks()]);
 }
 const whip = {
-  // o: {url, key, width, height, fps, codec, rids: [[rid, scale]…], trickle}
+  // o: {url, key, width, height, fps, codec, rids: [[rid, scale]…], svc: a scalabilityMode, trickle}
   async start(o) {
     const pc = this.pc = new RTCPeerConnection(), stream = media(o.width, o.height, o.fps);
     this.key = o.key;
     for (const track of stream.getTracks()) {
       const video = track.kind === 'video';
-      const layers = video && o.rids ? o.rids.map(([rid, by]) => ({rid, scaleResolutionDownBy: by})) : [{}];
+      const svc = video && o.svc ? {scalabilityMode: o.svc} : {};
+      const layers = video && o.rids ? o.rids.map(([rid, by]) => ({rid, scaleResolutionDownBy: by, ...svc})) : [svc];
       const transceiver = pc.addTransceiver(track, {direction: 'sendonly', streams: [stream], sendEncodings: layers});
       if (video && o.codec) {
         const all = RTCRtpSender.getCapabilities('video').codecs;
@@ -127,7 +128,7 @@ const whip = {
   async stats() {
     const all = [...(await this.pc.getStats()).values()].filter(s => s.type === 'outbound-rtp' && s.kind === 'video');
     return {state: this.pc.connectionState, ice: this.pc.iceConnectionState,
-      layers: all.map(s => ({rid: s.rid, packets: s.packetsSent, width: s.frameWidth, encoder: s.encoderImplementation}))};
+      layers: all.map(s => ({rid: s.rid, svc: s.scalabilityMode, packets: s.packetsSent, width: s.frameWidth, encoder: s.encoderImplementation}))};
   },
   codecs: () => [...new Set(RTCRtpSender.getCapabilities('video').codecs.map(c => c.mimeType))],
 };

@@ -22,6 +22,9 @@ from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
 ENCODERS = {
     "H264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 bitrate=400 ! video/x-h264,profile=constrained-baseline ! "
             "rtph264pay config-interval=-1 aggregate-mode=zero-latency",
+    # Parameter sets and pictures in aggregation packets, larger ones in fragments (RFC 7798 §4.4).
+    "H265": "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=30 bitrate=400 option-string=open-gop=0 ! "
+            "rtph265pay config-interval=-1 aggregate-mode=zero-latency",
     "VP8": "vp8enc deadline=1 keyframe-max-dist=30 target-bitrate=400000 ! rtpvp8pay picture-id-mode=15-bit",
 }
 PIPELINE = """

@@ -37,6 +37,8 @@ pub struct OpusFormat {
 /// What is passed on, and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passed {
+    /// Video will be coded like this; how large it is must be seen yet.
+    Expected(VideoFormat),
     /// Video is coded like this and has these layers, lowest first. Comes again when sizes change.
     Video(VideoFormat, Vec<Layer>),
     /// Sound is coded like this.

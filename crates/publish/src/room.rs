@@ -170,6 +170,7 @@ pub(crate) struct Room {
     timeout: Duration,
     join_patience: Duration,
     dialect: Dialect,
+    expected: Option<VideoFormat>,
     tracks: Tracks,
     attributes: BTreeMap<String, String>,
     attributes_sent: bool,
@@ -202,6 +203,7 @@ impl Room {
             timeout: config.connect_timeout,
             join_patience: config.join_patience,
             dialect: Dialect::V1,
+            expected: config.expected.clone(),
             layers: all_wanted(&tracks),
             tracks,
             attributes: config.attributes.iter().cloned().collect(),
@@ -358,12 +360,18 @@ impl Room {
         let lines = self.lines();
         let (video, audio) = (self.tracks.video.as_ref(), self.tracks.audio.as_ref());
         let config = rtc::Config {
-            // Not known yet: both; the server orders them by what the track is announced with.
-            video: video.map_or_else(unknown, |v| vec![v.format.clone()]),
+            video: video.map_or_else(|| self.unknown(), |v| vec![v.format.clone()]),
             stereo: audio.is_none_or(|a| a.stereo),
             dtx: audio.is_some_and(|a| a.dtx),
         };
         self.act(Action::MakePeer { config, lines });
+    }
+
+    /// The formats to offer while there is no track: the one to come, or both that we encode; the server orders them by what
+    /// the track is announced with.
+    fn unknown(&self) -> Vec<VideoFormat> {
+        let encoded = || vec![EncodedVideo::H264.into(), EncodedVideo::Vp8.into()];
+        self.expected.clone().map_or_else(encoded, |format| vec![format])
     }
 
     /// Until the server says otherwise.
@@ -534,11 +542,6 @@ impl Ping {
 
 fn all_wanted(tracks: &Tracks) -> Vec<bool> {
     tracks.video.as_ref().map_or(Vec::new(), |v| vec![true; v.layers.len()])
-}
-
-/// The formats to offer while the track is not known.
-fn unknown() -> Vec<VideoFormat> {
-    vec![EncodedVideo::H264.into(), EncodedVideo::Vp8.into()]
 }
 
 #[cfg(test)]

@@ -191,7 +191,10 @@ impl Task {
     fn peer_failed(&mut self, error: &rtc::Error) {
         self.gate.shut();
         self.peer = None;
-        self.room.peer_failed(error.to_string(), Instant::now());
+        match error {
+            rtc::Error::NoCommonCodec(kind) => self.room.codec_refused(*kind, Instant::now()),
+            error => self.room.peer_failed(error.to_string(), Instant::now()),
+        }
     }
 
     /// Queues an event, and obeys it where it concerns media.

@@ -20,6 +20,8 @@ pub struct Config {
     pub join_patience: Duration,
     /// Whether addresses of the loopback interface may be used for media.
     pub loopback: bool,
+    /// How a video track will be coded that is added later, where that is known: what was not in the first offer can't be added.
+    pub expected: Option<VideoFormat>,
     /// For tests of repair: leaves out one of so many datagrams once media flows; 0 leaves out none.
     #[doc(hidden)]
     pub lose_one_in: u32,
@@ -35,6 +37,7 @@ impl Config {
             connect_timeout: Duration::from_secs(5),
             join_patience: JOIN_PATIENCE,
             loopback: false,
+            expected: None,
             lose_one_in: 0,
         }
     }

@@ -205,6 +205,9 @@ impl Engine {
     /// Takes the answer to the newest offer.
     pub fn answer(&mut self, sdp: &str) -> Result<(), Error> {
         let pending = self.pending.take().ok_or(Error::UnexpectedAnswer)?;
+        if let Some(kind) = refused(sdp) {
+            return Err(Error::NoCommonCodec(kind));
+        }
         let answer = SdpAnswer::from_sdp_string(sdp).map_err(|e| Error::Answer(e.into()))?;
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|e| Error::Answer(e.into()))?;
         for line in [&mut self.video, &mut self.audio].into_iter().flatten().filter(|l| l.pt.is_none()) {
@@ -452,7 +455,7 @@ impl Line {
             agreed.into_iter().find_map(|pt| params.iter().find(|p| p.pt() == pt && p.spec().codec == self.codec));
         (self.pt, self.red) = (found.map(PayloadParams::pt), found.and_then(PayloadParams::red));
         if self.pt.is_none() {
-            return Err(Error::NoCommonCodec(if self.codec == Codec::Opus { "audio" } else { "video" }));
+            return Err(Error::NoCommonCodec(if self.codec == Codec::Opus { Kind::Audio } else { Kind::Video }));
         }
         let mut direct = rtc.direct_api();
         for stream in &self.streams {
@@ -488,6 +491,17 @@ fn rtc_config(config: &Config) -> RtcConfig {
         codecs.add_config(pt.into(), Some(rtx.into()), codec, Frequency::NINETY_KHZ, None, parameters);
     }
     rtc
+}
+
+/// The track that an answer leaves out (port 0, RFC 3264 §6). LiveKit's server writes such a line without the rest, and the engine
+/// would find it damaged.
+fn refused(answer: &str) -> Option<Kind> {
+    let has = |kind| answer.lines().any(|line| line.starts_with(kind));
+    match (has("m=video 0 "), has("m=audio 0 ")) {
+        (true, _) => Some(Kind::Video),
+        (_, true) => Some(Kind::Audio),
+        _ => None,
+    }
 }
 
 /// [`OPUS_PARAMETERS`], and what is to be said of this sound (RFC 7587 §7.1).

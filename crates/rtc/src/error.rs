@@ -1,5 +1,6 @@
 //! What can go wrong between us and a peer.
 
+use model::Kind;
 use std::io;
 
 /// Faults of a peer connection. All of them end that connection.
@@ -16,8 +17,8 @@ pub enum Error {
     #[error("a session description came that answers no offer")]
     UnexpectedAnswer,
     /// The other side took none of the codecs offered for a track.
-    #[error("the other side takes no {0} of ours")]
-    NoCommonCodec(&'static str),
+    #[error("the other side takes no {} of ours", .0.as_str())]
+    NoCommonCodec(Kind),
     /// A port for received media can't be opened.
     #[error("cannot open {protocol} port {address} for media: {source}")]
     Port {

@@ -115,6 +115,9 @@ impl Receiver {
     /// What the offer already tells.
     fn announce(&mut self) {
         self.tell(Received::Media(Media::Announced(self.tracks())));
+        if let (Some(video), None) = (&self.offer.video, &self.frames) {
+            self.tell(Received::Passed(Passed::Expected(video.format.clone())));
+        }
         if let Some(audio) = &self.offer.audio {
             let format = OpusFormat { stereo: audio.stereo, dtx: audio.dtx };
             match &self.frames {

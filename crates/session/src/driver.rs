@@ -650,6 +650,7 @@ impl Driver {
         let mut config = publish::Config::new(self.ws_url.clone(), self.token.clone());
         config.attributes = vec![("ingress.resourceID".to_owned(), self.place.entry.resource_id.to_string())];
         config.loopback = self.loopback;
+        config.expected = self.passed.as_ref().and_then(|p| p.expected.clone());
         let (room, events) = self.rooms.join(config, Tracks { video, audio });
         self.room = Some(room);
         self.room_events = Some(events);

@@ -61,6 +61,23 @@ impl Room {
         }
     }
 
+    /// The server's answer leaves a track of ours out: it would answer the same again.
+    pub(crate) fn codec_refused(&mut self, kind: Kind, now: Instant) {
+        let codec = match (kind, &self.tracks.video) {
+            (Kind::Video, Some(video)) => video.format.codec.rtp_name(),
+            (Kind::Video, None) => "such",
+            (Kind::Audio, _) => "Opus",
+        };
+        let text = format!(
+            "the room takes no {codec} {}; enable the codec in livekit-server (room.enabled_codecs), or send another one or \
+             have it transcoded",
+            kind.as_str()
+        );
+        // With a goodbye, or the server would keep an empty participant for a while.
+        self.leave(now);
+        self.act(Action::Emit(Event::Closed(Fault::new(Blame::Room, text))));
+    }
+
     /// A way to reach us that no offer has told.
     pub(crate) fn local_candidate(&mut self, line: &str) {
         if matches!(self.phase, Phase::Live { .. }) {

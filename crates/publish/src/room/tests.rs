@@ -39,12 +39,18 @@ struct Stay {
     answers: u32,
     candidates: Vec<String>,
     restarts: u32,
+    /// What the newest peer connection may offer.
+    formats: Vec<VideoFormat>,
 }
 
 impl Stay {
     fn new(tracks: Tracks) -> Self {
+        Self::expecting(tracks, None)
+    }
+
+    fn expecting(tracks: Tracks, expected: Option<VideoFormat>) -> Self {
         let now = Instant::now();
-        let config = Config::new("ws://h:7880", Secret::new("first"));
+        let config = Config { expected, ..Config::new("ws://h:7880", Secret::new("first")) };
         let room = Room::new(join::base(&config.ws_url).unwrap(), &config, tracks, now);
         let mut stay = Self {
             room,
@@ -58,6 +64,7 @@ impl Stay {
             answers: 0,
             candidates: Vec::new(),
             restarts: 0,
+            formats: Vec::new(),
         };
         stay.perform();
         stay
@@ -66,7 +73,8 @@ impl Stay {
     fn perform(&mut self) {
         while let Some(action) = self.room.action() {
             match action {
-                Action::MakePeer { lines, .. } => {
+                Action::MakePeer { config, lines } => {
+                    self.formats = config.video;
                     self.peers += 1;
                     self.peer_open = true;
                     let any = lines.video.is_some() || lines.audio.is_some();
@@ -216,6 +224,28 @@ fn the_server_is_told_once_that_layers_are_back_and_never_that_a_muted_track_is_
     stay.wait(NEWS_EVERY);
     stay.hear(Incoming::Mute(mute));
     assert_eq!(begun(&mut stay), []);
+}
+
+#[test]
+fn what_is_expected_is_what_may_be_added_later() {
+    let h265 = VideoFormat { codec: model::VideoCodec::H265, parameters: String::new() };
+    let sound = || Tracks { audio: Some(audio_track()), ..Tracks::default() };
+    assert_eq!(Stay::expecting(sound(), Some(h265.clone())).formats, std::slice::from_ref(&h265));
+    assert_eq!(Stay::new(sound()).formats, [EncodedVideo::H264.into(), EncodedVideo::Vp8.into()]);
+    assert_eq!(Stay::expecting(both(), Some(h265)).formats, [EncodedVideo::H264.into()], "a track knows better");
+}
+
+#[test]
+fn a_codec_that_the_room_does_not_take_ends_it_in_words() {
+    let mut stay = Stay::new(both());
+    stay.hear(Stay::join_message(PA));
+    stay.room.codec_refused(Kind::Video, stay.now);
+    stay.perform();
+    assert!(matches!(stay.sent.last(), Some(Message::Leave(_))) && !stay.peer_open);
+    stay.wait(LEAVE);
+    assert!(stay.room.is_over());
+    let Some(Event::Closed(fault)) = stay.events.last() else { panic!("{:?}", stay.events) };
+    assert!(fault.text.contains("takes no H264 video") && !fault.retry, "{fault}");
 }
 
 #[test]

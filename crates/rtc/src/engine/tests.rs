@@ -386,7 +386,7 @@ fn an_answer_without_our_codec_is_refused() {
     let offer = engine.offer(&Lines { video: video(&["f"]), audio: None }, false).unwrap();
     let mut server = RtcConfig::new().clear_codecs().enable_vp8(true).build(now);
     let answer = server.sdp_api().accept_offer(SdpOffer::from_sdp_string(&offer).unwrap()).unwrap();
-    assert!(matches!(engine.answer(&answer.to_sdp_string()), Err(Error::NoCommonCodec("video"))));
+    assert!(matches!(engine.answer(&answer.to_sdp_string()), Err(Error::NoCommonCodec(Kind::Video))));
     assert!(matches!(engine.answer(&answer.to_sdp_string()), Err(Error::UnexpectedAnswer)));
 }
 
@@ -409,4 +409,11 @@ proptest! {
         pair.run(Duration::from_secs(1));
         prop_assert!(pair.engine.is_up());
     }
+}
+
+#[test]
+fn a_line_that_livekit_refuses_is_a_codec_that_it_does_not_take() {
+    let lines = "v=0\r\ns=-\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\nm=video 0 UDP/TLS/RTP/SAVPF 0\r\n";
+    assert_eq!(refused(lines), Some(Kind::Video));
+    assert_eq!(refused(&lines.replace("m=video 0", "m=video 9")), None);
 }

@@ -12,6 +12,8 @@ use tracing::{debug, info};
 /// What is known of it.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// What will be sent, before anything of it has come.
+    pub(super) expected: Option<VideoFormat>,
     video: Option<VideoFormat>,
     audio: Option<OpusFormat>,
     /// The codec and number of layers that the room was told of.
@@ -21,6 +23,11 @@ pub(super) struct State {
 impl Driver {
     pub(super) fn on_passed(&mut self, passed: Passed) {
         match passed {
+            Passed::Expected(format) => {
+                if let Some(state) = &mut self.passed {
+                    state.expected = Some(format);
+                }
+            }
             Passed::Video(format, layers) => self.on_passed_video(format, layers),
             Passed::Audio(format) => {
                 self.facts.passed_codec(Kind::Audio, "OPUS");
