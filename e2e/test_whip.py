@@ -16,7 +16,7 @@ from conftest import run
 from rig import Stack, Viewer
 from rig.browser import Browser, chromium
 from rig.plain_viewer import PlainViewer
-from rig.whip import FRAGMENT, SDP, FfmpegWhip, GstWhip, Whip, ask
+from rig.whip import FRAGMENT, SDP, DatachannelWhip, FfmpegWhip, GstWhip, Whip, ask
 
 WHIP = pb.IngressInput.WHIP_INPUT
 HERE = Path(__file__).parent
@@ -81,6 +81,18 @@ async def test_ffmpegs_muxer(stack, ended):
     info = await create(stack, "ffmpeg-whip")
     async with Viewer(stack, "ffmpeg-whip") as viewer:
         client = ended(FfmpegWhip(stack, stack.whip_url, info.stream_key))
+        await viewer.wait_size(320, 180)
+        await viewer.wait_sound()
+        await stack.wait_state(info.ingress_id, "PUBLISHING")
+        client.signal(2)
+        await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+async def test_libdatachannel(stack, ended):
+    """What OBS is built on, with the offer that OBS makes."""
+    info = await create(stack, "datachannel")
+    async with Viewer(stack, "datachannel") as viewer:
+        client = ended(DatachannelWhip(stack, stack.whip_url, info.stream_key))
         await viewer.wait_size(320, 180)
         await viewer.wait_sound()
         await stack.wait_state(info.ingress_id, "PUBLISHING")
@@ -439,3 +451,25 @@ async def test_a_room_that_takes_no_h265():
         state = await stack.wait_state(info.ingress_id, "ERROR", 20)
         assert "takes no H265 video" in state.error and "room.enabled_codecs" in state.error, state.error
         await stack.wait_participant("strict", "strict-pub", here=False)
+
+
+class OverIpv6(Stack):
+    """Listens at all addresses, and takes media at the one that the filter leaves."""
+
+    def ingress_config(self, ports=None):
+        yaml = super().ingress_config(ports).replace("bind_address: 127.0.0.1\n", "")
+        return yaml.replace("  interfaces: {includes: [lo]}", '  interfaces: {includes: [lo]}\n  ips: {includes: ["::1/128"]}')
+
+
+async def test_ipv6():
+    for stack in run(OverIpv6()):
+        stack.start()
+        info = await create(stack, "six")
+        async with Viewer(stack, "six") as viewer:
+            client = DatachannelWhip(stack, f"http://[::1]:{stack.port['whip']}/w", info.stream_key, address="::1")
+            await viewer.wait_size(320, 180)
+            await viewer.wait_sound()
+            candidates = re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+)", client.text())
+            assert candidates == ["::1"], client.text()
+            client.signal(2)
+            await stack.wait_state(info.ingress_id, "INACTIVE")

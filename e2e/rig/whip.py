@@ -1,8 +1,9 @@
-"""WHIP clients: aiortc with numbered pictures, FFmpeg's own muxer, and HTTP by hand."""
+"""WHIP clients: aiortc with numbered pictures, FFmpeg's own muxer, webrtcbin, libdatachannel, and HTTP by hand."""
 
 import asyncio
 import fractions
 import http.client
+import os
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -16,7 +17,7 @@ from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
 from .media import QUIET, ffmpeg9, h264, picture_input, sound_input
 from .picture import strip, strip_height
-from .processes import Program
+from .processes import Program, free_ports
 
 Answer = namedtuple("Answer", "status headers body")  # headers by lower-case name
 
@@ -152,3 +153,24 @@ class GstWhip(Program):
         command = ["/usr/bin/python3", script, url, key, codec, transport]
         super().__init__(name, command, stack.dir / f"{name}.log")
         stack.programs.append(self)
+
+
+def node_modules():
+    """Where ./x has put node-datachannel."""
+    cache = os.environ.get("INGRESS_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "livekit-ingress")
+    return Path(cache) / "node-datachannel-0.33.4" / "node_modules"
+
+
+class DatachannelWhip(Program):
+    """libdatachannel with OBS' offer, pushing a test picture and a tone that ffmpeg makes; see datachannel_whip.cjs."""
+
+    def __init__(self, stack, url, key, name="datachannel-whip", size=(320, 180), fps=15, address="127.0.0.1"):
+        picture, sound = free_ports(2)
+        script = Path(__file__).with_name("datachannel_whip.cjs")
+        command = ["node", script, url, key, str(picture), str(sound), address]
+        super().__init__(name, command, stack.dir / f"{name}.log", {**os.environ, "NODE_PATH": str(node_modules())})
+        media = [*QUIET, *picture_input(*size, fps), *sound_input(), "-map", "0:v", *h264(fps, "500k"), "-g", str(fps), "-profile:v", "baseline"]
+        media += ["-payload_type", "96", "-ssrc", "96", "-f", "rtp", f"rtp://127.0.0.1:{picture}?pkt_size=1200"]
+        media += ["-map", "1:a", "-c:a", "libopus", "-payload_type", "111", "-ssrc", "111", "-f", "rtp", f"rtp://127.0.0.1:{sound}?pkt_size=1200"]
+        stack.programs.append(self)
+        stack.program(f"{name}-media", media)
