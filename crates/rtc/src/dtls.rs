@@ -44,6 +44,8 @@ const MAX_RESENDS: u32 = 6;
 const MAX_ASKED: u32 = 16;
 /// The longest plaintext record we could be sent that means anything: an alert, or data of a channel that we don't open.
 const RECORD: usize = 2048;
+/// The longest certificate that the engine has room for. With an RSA key of 4096 bits they have 1,300 bytes.
+const MAX_CERTIFICATE: usize = 2000;
 /// "Nothing to do", as a time to wake up.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -240,6 +242,9 @@ impl Dtls {
         let Some((certificate, profile, keys)) = self.stream.as_ref().and_then(srtp_keys) else {
             return Err(self.give_up("no profile of SRTP in common, or no certificate"));
         };
+        if certificate.len() > MAX_CERTIFICATE {
+            return Err(self.give_up("its certificate is too long"));
+        }
         self.state = State::Up;
         self.due = None;
         self.outputs.extend([Out::Connected, Out::Certificate(certificate), Out::Keys(keys, profile)]);

@@ -527,8 +527,8 @@ fn no_way() -> Fault {
 }
 
 fn no_keys() -> Fault {
-    let text =
-        "the WHIP client and this server found no encryption in common (DTLS); its certificate may not be the offer's";
+    let text = "the WHIP client and this server found no encryption in common (DTLS); its certificate may not be the offer's, or longer \
+         than 2,000 bytes";
     Fault::passing(Blame::Source, text)
 }
 

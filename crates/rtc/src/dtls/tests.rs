@@ -12,9 +12,14 @@ struct Pair {
 
 impl Pair {
     fn new(mtu: usize) -> Self {
+        Self::with(mtu, OpenSsl.generate_certificate().unwrap())
+    }
+
+    /// The client has this certificate.
+    fn with(mtu: usize, client: DtlsCert) -> Self {
         let now = Instant::now();
         let end = |active| {
-            let cert = OpenSsl.generate_certificate().unwrap();
+            let cert = if active { client.clone() } else { OpenSsl.generate_certificate().unwrap() };
             let mut end = OpenSsl.new_dtls(&cert, now, DtlsVersion::Dtls12, Some(mtu)).unwrap();
             end.set_active(active);
             end.handle_timeout(now).unwrap();
@@ -177,4 +182,43 @@ fn it_gives_up_sending_again() {
         pair.pass(Duration::from_secs(1));
     }
     assert_eq!(sent, 1 + MAX_RESENDS as usize);
+}
+
+/// A certificate for so many names, each of which makes it 40 bytes longer.
+fn certificate_for(names: usize) -> DtlsCert {
+    use openssl::{asn1::Asn1Time, hash::MessageDigest, x509::X509Builder, x509::extension::SubjectAlternativeName};
+    let mut cert = OpenSsl.generate_certificate().unwrap();
+    let key = PKey::private_key_from_der(&cert.private_key).unwrap();
+    let mut builder = X509Builder::new().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(9).unwrap()).unwrap();
+    let mut alternatives = SubjectAlternativeName::new();
+    for i in 0..names {
+        alternatives.dns(&format!("{i:030}.example"));
+    }
+    let extension = alternatives.build(&builder.x509v3_context(None, None)).unwrap();
+    builder.append_extension(extension).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    cert.certificate = builder.build().to_der().unwrap();
+    cert
+}
+
+#[test]
+fn certificates_may_be_long_but_not_longer_than_the_engine_has_room_for() {
+    let long = certificate_for(38);
+    assert!((1700..=MAX_CERTIFICATE).contains(&long.certificate.len()), "{}", long.certificate.len());
+    let mut pair = Pair::with(300, long);
+    pair.carry(|_, _| false);
+    pair.assert_up();
+
+    let mut pair = Pair::with(1150, certificate_for(60));
+    let mut refused = false;
+    for side in [0, 1, 0, 1, 0, 1] {
+        for packet in pair.poll(side) {
+            refused |= pair.ends[1 - side].handle_packet(&packet).is_err();
+        }
+    }
+    assert!(refused && pair.ends[1].is_closed() && pair.keys[1].is_none());
 }
