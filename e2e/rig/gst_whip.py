@@ -23,6 +23,7 @@ ENCODERS = {
     "H264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 bitrate=400 ! video/x-h264,profile=constrained-baseline ! "
             "rtph264pay config-interval=-1 aggregate-mode=zero-latency",
     # Parameter sets and pictures in aggregation packets, larger ones in fragments (RFC 7798 §4.4).
+    # Closed groups: the payloader repeats parameter sets before IDR pictures only, and LiveKit tells key pictures by those sets.
     "H265": "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=30 bitrate=400 option-string=open-gop=0 ! "
             "rtph265pay config-interval=-1 aggregate-mode=zero-latency",
     "VP8": "vp8enc deadline=1 keyframe-max-dist=30 target-bitrate=400000 ! rtpvp8pay picture-id-mode=15-bit",
