@@ -23,6 +23,9 @@ const MOST: i64 = 60_000_000;
 const AT_FIRST: i64 = 20_000_000;
 /// How much shorter each packet may be held than the one before. A jump would look like jitter.
 const SLEW: i64 = 500_000;
+/// How long after its last packet sound counts as going on. An encoder that saves silence sends one every 400 ms (RFC 6716
+/// §2.1.9 and libopus); of sound that has ended nothing is to be waited for.
+const GOES_ON: Duration = Duration::from_secs(2);
 /// Packets that may wait: what fits into [`MOST`] of the shortest packets (2.5 ms), rounded up; three layers of 120 pictures a
 /// second are as many.
 const WAITING: usize = 32;
@@ -35,17 +38,20 @@ pub(crate) struct Steady<T> {
     late: VecDeque<i64>,
     /// The same for packets as they are let out.
     hold: Option<i64>,
+    /// When the newest packet came.
+    newest: Option<Instant>,
 }
 
 impl<T> Steady<T> {
     /// Nothing waits.
     pub(crate) fn new() -> Self {
-        Self { waiting: VecDeque::new(), late: VecDeque::with_capacity(WINDOW), hold: None }
+        Self { waiting: VecDeque::new(), late: VecDeque::with_capacity(WINDOW), hold: None, newest: None }
     }
 
     /// A packet comes at `now` whose sound belongs to `at`.
     pub(crate) fn push(&mut self, at: Instant, now: Instant, packet: T) {
         let late = nanos(at, now);
+        self.newest = Some(now);
         if self.late.len() == WINDOW {
             self.late.pop_front();
         }
@@ -62,9 +68,10 @@ impl<T> Steady<T> {
         self.waiting.push_back((due, packet));
     }
 
-    /// How long after its point in time sound leaves, in nanoseconds; `None` before there is any.
-    pub(crate) fn hold(&self) -> Option<i64> {
-        self.hold
+    /// How long after its point in time sound leaves, in nanoseconds; `None` while there is none.
+    pub(crate) fn hold(&self, now: Instant) -> Option<i64> {
+        let goes_on = |newest: Instant| now.saturating_duration_since(newest) <= GOES_ON;
+        self.hold.filter(|_| self.newest.is_some_and(goes_on))
     }
 
     /// The next packet that is due.
@@ -210,6 +217,20 @@ mod tests {
             assert!(steady.waiting.len() <= WAITING);
             assert!(steady.deadline().is_none_or(|d| d <= now + Duration::from_millis(60)));
         }
+    }
+
+    #[test]
+    fn sound_that_has_ended_holds_nothing_back() {
+        let (start, mut steady) = (Instant::now(), Steady::new());
+        assert_eq!(steady.hold(start), None);
+        for i in 0..50 {
+            steady.push(start + PACKET * i, start + PACKET * (i + 2), ());
+        }
+        let last = start + PACKET * 51;
+        assert!(steady.hold(last + Duration::from_millis(400)).is_some(), "silence is sound, too");
+        assert_eq!(steady.hold(last + Duration::from_secs(3)), None);
+        steady.push(last + Duration::from_secs(4), last + Duration::from_secs(4), ());
+        assert!(steady.hold(last + Duration::from_secs(4)).is_some());
     }
 
     #[test]

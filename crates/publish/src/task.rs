@@ -340,7 +340,7 @@ impl Task {
     fn media(&mut self, media: Media) {
         let now = Instant::now();
         match media {
-            Media::Video(layer, frame) => self.pictures.push(frame.at, self.sound.hold(), now, (layer, frame)),
+            Media::Video(layer, frame) => self.pictures.push(frame.at, self.sound.hold(now), now, (layer, frame)),
             Media::Audio { pts, at, data, level } => self.sound.push(at, now, Sound { pts, at, data, level }),
             // Their source has its own pace, and a jitter buffer of its own would delay more than it saves.
             Media::Packets(packets) => return self.packets(packets),
