@@ -12,7 +12,7 @@ import pytest
 from livekit import api
 from livekit.protocol import ingress as pb
 
-from rig import Viewer
+from rig import Viewer, psrpc
 from rig.certificates import certify
 from rig.media import QUIET
 from rig.processes import Program, descendants
@@ -28,6 +28,21 @@ async def test_a_file_plays_from_its_first_to_its_last_picture(stack, web, repor
     assert state.resource_id.startswith("UR_")
     assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING", "COMPLETE"]
     assert 4 <= (state.ended_at - state.started_at) / 1e9 < 12
+
+
+async def test_a_request_that_is_made_again_starts_no_second_session(stack, web, reports):
+    """livekit-server asks anew, with another request id, where an answer was too late for it."""
+    make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
+    info = await pull(stack, "again", f"{web.url}/file/fast.mp4")
+    state = await stack.wait_state(info.ingress_id, "PUBLISHING")
+    request = psrpc.protobuf({1: info.SerializeToString()})
+    answers = [await asyncio.to_thread(psrpc.call, stack, "IngressInternal", "StartIngress", request) for _ in range(2)]
+    for answer in answers:
+        again = pb.IngressInfo.FromString(answer).state
+        assert (again.resource_id, again.started_at) == (state.resource_id, state.started_at)
+    ended = await stack.wait_state(info.ingress_id, "COMPLETE")
+    assert (ended.resource_id, ended.started_at) == (state.resource_id, state.started_at)
+    assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING", "COMPLETE"]
 
 
 async def test_servers_that_do_it_differently(stack, web):

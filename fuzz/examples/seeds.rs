@@ -252,6 +252,7 @@ fn messages() {
         ToChild::Frame(frame),
         ToChild::Layers(layers),
         ToChild::Wanted { layer: 1, wanted: false },
+        ToChild::ShowFrom(Kind::Audio, MediaTime::ZERO),
         ToChild::KeyFrame { layer: 0 },
         ToChild::Finish,
     ] {

@@ -63,7 +63,8 @@ fn input(what: u8) -> Input {
         12 => Input::Stop(Stop::Updated),
         13 => Input::Stop(Stop::Deleted),
         14 => Input::Stop(Stop::Shutdown),
-        15..20 => Input::Tick,
+        15 => Input::TranscoderNotStarted("no memory".into()),
+        16..20 => Input::Tick,
         _ => Input::SourceFrame(kind),
     }
 }

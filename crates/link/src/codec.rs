@@ -6,6 +6,9 @@ use std::marker::PhantomData;
 /// The longest message in bytes: twice the longest access unit the RTMP server lets through (8 MiB), so that none is refused here.
 pub const MAX_MESSAGE: usize = 16 << 20;
 
+/// Bytes of memory that stay for the next message: most of them are smaller.
+const KEPT: usize = 1 << 20;
+
 /// What can be wrong with bytes from the other side.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -57,6 +60,10 @@ impl<T: DeserializeOwned> Decoder<T> {
         if self.read > 0 {
             self.buf.drain(..self.read);
             self.read = 0;
+            // One giant must not be remembered for the whole life of a child.
+            if self.buf.capacity() > KEPT && self.buf.len() < KEPT {
+                self.buf.shrink_to(KEPT);
+            }
         }
         self.buf.extend_from_slice(bytes);
     }
@@ -122,6 +129,20 @@ mod tests {
             decoder.push(&noise);
             while let Ok(Some(_)) = decoder.next_message() {}
         }
+    }
+
+    #[test]
+    fn a_giant_leaves_no_trace() {
+        let (mut decoder, mut bytes) = (Decoder::<ToChild>::default(), Vec::new());
+        encode(&frame(vec![0; 8 << 20]), &mut bytes).unwrap();
+        encode(&frame(vec![0; 9]), &mut bytes).unwrap();
+        let mut count = 0;
+        for chunk in bytes.chunks(1 << 16).chain([&[0][..], &[0]]) {
+            decoder.push(chunk);
+            count += std::iter::from_fn(|| decoder.next_message().unwrap()).count();
+        }
+        assert_eq!(count, 2);
+        assert!(decoder.buf.capacity() <= KEPT, "{}", decoder.buf.capacity());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use model::{AudioConfig, AudioEncoding, EncodedVideo, Frame, Kind, Layer, Media,
 use serde::{Deserialize, Serialize};
 
 /// Raised by one whenever a message changes its shape.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The first message of each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +54,9 @@ pub enum ToChild {
         /// Index into `Layers`.
         layer: u8,
     },
-    /// Pictures and sound from before this point are decoded but not encoded: the frames that only bring a decoder up to date
+    /// Pictures (or sound) from before this point are decoded but not encoded: the frames that only bring a decoder up to date
     /// (those since the last key frame, given to a child that replaces a crashed one) or that come too late to be shown.
-    ShowFrom(MediaTime),
+    ShowFrom(Kind, MediaTime),
     /// Show the last picture once more, at this time: the source sends none just now. Without one shown before, nothing happens.
     Repeat(MediaTime),
     /// The source has ended: encode what is inside, send it, then [`ToParent::Finished`].
@@ -73,7 +73,8 @@ pub enum ToParent {
     Hello(Hello),
     /// GStreamer is up; the child waits for a job.
     Ready,
-    /// What decoded pictures look like: at the first, and whenever it changes.
+    /// What decoded pictures look like: at the first, whenever it changes, and when there are some again after
+    /// [`ToParent::Unusable`].
     VideoFormat {
         /// Pixels, as to be shown (pixel aspect ratio and cropping applied).
         width: u32,
@@ -82,7 +83,8 @@ pub enum ToParent {
         /// Pictures a second, if the source says.
         frame_rate: Option<f64>,
     },
-    /// What decoded sound is like: at the first, and whenever it changes.
+    /// What decoded sound is like: at the first, whenever it changes, and when there is some again after
+    /// [`ToParent::Unusable`].
     AudioFormat {
         /// Samples a second.
         sample_rate: u32,

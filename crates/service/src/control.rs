@@ -19,6 +19,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
 pub use whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRequest, WhipWhy};
 
@@ -37,12 +38,8 @@ pub struct Resolved {
     /// What is stored of the ingress's last session. Where it is not final, a session may be running on another machine,
     /// and a refused publish must not overwrite it.
     pub stored: Option<Status>,
-    /// The project, where the control plane knows of projects; else empty.
-    pub project_id: String,
     /// Words to add to the session's log lines.
     pub logging_fields: BTreeMap<String, String>,
-    /// Switches the control plane sets for this session.
-    pub feature_flags: BTreeMap<String, String>,
 }
 
 /// Why a report was not taken.
@@ -105,6 +102,24 @@ pub trait ControlPlane: Send + Sync + 'static {
 
     /// Whether the control plane can be reached right now; the fault says since when it can't.
     fn reachable(&self) -> Result<(), Fault>;
+}
+
+/// Shows who looks at an ingress why it refuses. `stored` is the status that stands there: that of a session that runs
+/// somewhere stays. `resource` is empty where no session came to be.
+pub(crate) async fn store_refusal(
+    control: &dyn ControlPlane,
+    ingress: &IngressId,
+    stored: Option<Status>,
+    resource: ResourceId,
+    fault: &Fault,
+) {
+    if stored.is_some_and(|status| !status.is_final()) {
+        return;
+    }
+    let report = Report::first(resource, Status::Error, fault.text.clone(), SystemTime::now());
+    if let Err(error) = control.report(ingress, &report).await {
+        tracing::warn!(ingressID = %ingress, %error, "a refusal could not be stored");
+    }
 }
 
 /// How much this machine wants the session of an ingress: `None` keeps silent, else the greatest positive number wins (1 is what

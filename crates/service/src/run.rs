@@ -252,7 +252,7 @@ fn bids(sessions: &Arc<Sessions>, admission: &Admission) -> Affinity {
         if input != InputKind::Url {
             return None;
         }
-        if registry.list().iter().any(|entry| entry.ingress_id == *ingress) {
+        if registry.get(ingress).is_some() {
             return Some(MINE);
         }
         Some(admission.affinity(input, true)).filter(|bid| *bid > 0.0)

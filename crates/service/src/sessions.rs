@@ -6,7 +6,7 @@
 mod clerk;
 
 use crate::config::OnDuplicate;
-use crate::control::{ControlPlane, Resolved, SessionCommands, StartRequest};
+use crate::control::{ControlPlane, Resolved, SessionCommands, StartRequest, store_refusal};
 use crate::load::{Admission, Permit};
 use crate::telemetry::session_span;
 use clerk::Clerk;
@@ -18,7 +18,7 @@ use session::transcoder::Transcoders;
 use session::{Observer, Report, Source, Status};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tracing::{Instrument, info, warn};
 
 /// How long a new publisher waits for the session before it to end. Ending takes 2.5 s at the most.
@@ -74,7 +74,6 @@ pub struct NewSession {
     place: Place,
     resolved: Resolved,
     commands: SessionCommands,
-    started_at: SystemTime,
     _permit: Permit,
 }
 
@@ -154,10 +153,9 @@ impl Sessions {
             return Err(Fault::passing(Blame::Draining, "server shutting down: connect again to reach another one"));
         }
         let resolved = self.parts.control.lookup(key).await?;
-        let started_at = SystemTime::now();
         let resource = resource_id(input);
         if let Err(fault) = resolved.spec.expect_input(input) {
-            self.store_refusal(&resolved, &resource, started_at, &fault).await;
+            self.store_refusal(&resolved, &resource, &fault).await;
             return Err(fault);
         }
         let place = match self.enter(&resolved, &resource, input).await? {
@@ -167,12 +165,12 @@ impl Sessions {
         let permit = match self.parts.admission.try_admit(input, resolved.spec.transcode) {
             Ok(permit) => permit,
             Err(fault) => {
-                self.store_refusal(&resolved, &resource, started_at, &fault).await;
+                self.store_refusal(&resolved, &resource, &fault).await;
                 return Err(fault);
             }
         };
         let commands = self.parts.control.serve_session(&resolved.spec.ingress_id, &resource).await?;
-        Ok(Admitted::New(Box::new(NewSession { place, resolved, commands, started_at, _permit: permit })))
+        Ok(Admitted::New(Box::new(NewSession { place, resolved, commands, _permit: permit })))
     }
 
     /// Makes room for the session of an ingress that is pulled, and makes it known; what to answer, and the session to start, unless
@@ -185,15 +183,17 @@ impl Sessions {
             return Err(Fault::passing(Blame::Draining, "server shutting down"));
         }
         let (spec, input) = (&request.resolved.spec, InputKind::Url);
-        let started_at = SystemTime::now();
-        let resource = ResourceId(format!("{}{}", input.resource_prefix(), random_id()));
+        let resource = resource_id(input);
+        let answer = |entry: &Entry| {
+            Report::first(entry.resource_id.clone(), Status::Buffering, String::new(), entry.started_at)
+        };
         let entered = self.registry.enter(spec.ingress_id.clone(), resource.clone(), input, spec.transcode);
         let place = match entered {
             Ok(place) => place,
             Err(running) if running.is_ending() => {
                 return Err(Fault::passing(Blame::Us, "the last session of this ingress is still ending"));
             }
-            Err(running) => return Ok((buffering(&running.resource_id, started_at), None)),
+            Err(running) => return Ok((answer(&running), None)),
         };
         let permit = self.parts.admission.try_admit(input, spec.transcode)?;
         let made = async {
@@ -203,9 +203,8 @@ impl Sessions {
         };
         let late = || Fault::passing(Blame::Control, "livekit-server did not take the ingress in time");
         let commands = tokio::time::timeout(PULL_ANSWER, made).await.map_err(|_| late())??;
-        let resolved = request.resolved.clone();
-        let new = NewSession { place, resolved, commands, started_at, _permit: permit };
-        Ok((buffering(&resource, started_at), Some(Box::new(new))))
+        let (report, resolved) = (answer(&place.entry), request.resolved.clone());
+        Ok((report, Some(Box::new(NewSession { place, resolved, commands, _permit: permit }))))
     }
 
     /// Begins the session of an admitted pull.
@@ -257,33 +256,15 @@ impl Sessions {
     /// Gives up what was admitted, because its media is of no use.
     pub async fn withdraw(&self, admitted: Admitted, fault: &Fault) {
         if let Admitted::New(new) = admitted {
-            let NewSession { place, resolved, commands, started_at, _permit } = *new;
+            let NewSession { place, resolved, commands, _permit } = *new;
             drop(commands);
-            self.store_refusal(&resolved, &place.entry.resource_id, started_at, fault).await;
+            self.store_refusal(&resolved, &place.entry.resource_id, fault).await;
         }
     }
 
-    /// An operator who looks at the ingress should see why it refuses; but a state of a session that runs somewhere stays.
-    async fn store_refusal(&self, resolved: &Resolved, resource: &ResourceId, at: SystemTime, fault: &Fault) {
-        if resolved.stored.is_some_and(|status| !status.is_final()) {
-            return;
-        }
-        let now = at.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
-        let report = Report {
-            resource_id: resource.clone(),
-            status: Status::Error,
-            error: fault.text.clone(),
-            video: None,
-            audio: None,
-            room_id: String::new(),
-            started_at: now,
-            // It has not begun.
-            ended_at: 0,
-            updated_at: now,
-        };
-        if let Err(e) = self.parts.control.report(&resolved.spec.ingress_id, &report).await {
-            warn!(ingressID = %resolved.spec.ingress_id, error = %e, "a refusal could not be stored");
-        }
+    async fn store_refusal(&self, resolved: &Resolved, resource: &ResourceId, fault: &Fault) {
+        let (ingress, stored) = (&resolved.spec.ingress_id, resolved.stored);
+        store_refusal(&*self.parts.control, ingress, stored, resource.clone(), fault).await;
     }
 
     /// Begins the session of an admitted publisher, or hands it to the one it takes over.
@@ -297,9 +278,9 @@ impl Sessions {
                 return;
             }
         };
-        let NewSession { place, resolved, commands, started_at, _permit: permit } = new;
+        let NewSession { place, resolved, commands, _permit: permit } = new;
         let spec = resolved.spec;
-        let span = session_span(&spec.ingress_id, &place.entry.resource_id, &spec.room, &spec.identity);
+        let span = session_span(&spec, &place.entry.resource_id, &resolved.logging_fields);
         span.in_scope(|| info!(name = %spec.name, input = spec.input.as_str(), "session begins"));
         let entry = place.entry.clone();
         let observer = self.parts.watch.begin(spec.input);
@@ -309,7 +290,6 @@ impl Sessions {
             ws_url: resolved.ws_url,
             token: resolved.token,
             loopback: self.parts.loopback,
-            started_at,
             source,
             rooms: self.parts.rooms.clone(),
             transcoders: self.parts.transcoders.clone(),
@@ -334,22 +314,6 @@ impl Sessions {
             sessions.active.fetch_sub(1, Ordering::Release);
         };
         tokio::spawn(work.instrument(span));
-    }
-}
-
-/// What a request is answered with.
-fn buffering(resource: &ResourceId, at: SystemTime) -> Report {
-    let at = at.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
-    Report {
-        resource_id: resource.clone(),
-        status: Status::Buffering,
-        error: String::new(),
-        video: None,
-        audio: None,
-        room_id: String::new(),
-        started_at: at,
-        ended_at: 0,
-        updated_at: at,
     }
 }
 

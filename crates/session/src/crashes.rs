@@ -1,6 +1,7 @@
-//! How often children may crash: what kills each of them must not keep the machine busy. For those that transcode and those that
-//! pull alike.
+//! How often children may crash: what kills each of them must not keep the machine busy; and how long to wait for a machine that
+//! starts none. For those that transcode and those that pull alike.
 
+use model::{Blame, Fault};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,43 @@ use std::time::{Duration, Instant};
 pub(crate) const MAX_CRASHES: usize = 3;
 /// See [`MAX_CRASHES`].
 const CRASH_WINDOW: Duration = Duration::from_secs(60);
+
+/// Waits before another attempt where no child could be started: a machine that is out of processes, memory or descriptors, or
+/// whose program is just being replaced, is mostly back within seconds. Eight in all, which an encoder's patience bears.
+const START_AGAIN: [Duration; 5] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// Attempts to start a child that failed, in a row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Starts(usize);
+
+impl Starts {
+    /// Another has failed; how long to wait before the next. `None`: enough.
+    pub(crate) fn failed(&mut self) -> Option<Duration> {
+        let wait = START_AGAIN.get(self.0).copied();
+        self.0 += 1;
+        wait
+    }
+
+    /// One came up, whatever became of it.
+    pub(crate) fn succeeded(&mut self) {
+        self.0 = 0;
+    }
+}
+
+/// What to say after the last attempt.
+pub(crate) fn not_started(what: &str, how: &str) -> Fault {
+    let tries = START_AGAIN.len() + 1;
+    let text = format!(
+        "{what} could not be started in {tries} attempts ({how}); try again later, and tell whoever runs the server"
+    );
+    Fault::passing(Blame::Us, text)
+}
 
 /// When children crashed of late.
 #[derive(Clone, Debug, Default)]

@@ -7,8 +7,10 @@ use crate::comeback::Comeback;
 use crate::doze::Doze;
 use crate::facts::Facts;
 use crate::gop::Gop;
+use crate::owed::Owed;
 use crate::registry::{Command, Commands, Place};
 use crate::room::{Room, Rooms};
+use crate::seldom::Seldom;
 use crate::state::{Action, Input, Session, Stop};
 use crate::still::Still;
 use crate::timeline::{LATE, Timeline};
@@ -30,6 +32,11 @@ use tracing::{debug, info, warn};
 const REPORTS: usize = 64;
 /// How often the latency of a track or layer is sampled, as in the Go ingress: for a histogram, twice a second is plenty.
 const LATENCY_EVERY: Duration = Duration::from_millis(500);
+/// How often what changes in the source is told: to the control plane, and (its splice points) to the room. A source may change
+/// its size with every picture.
+const FACTS_EVERY: Duration = Duration::from_secs(1);
+/// See [`FACTS_EVERY`].
+const SPLICES_EVERY: Duration = Duration::from_millis(250);
 /// How long a last report may wait for a full queue.
 const LAST_REPORT: Duration = Duration::from_secs(5);
 
@@ -55,8 +62,6 @@ pub struct Start {
     pub token: Secret,
     /// Whether to offer loopback addresses for media.
     pub loopback: bool,
-    /// When it was admitted.
-    pub started_at: SystemTime,
     /// Where media comes from.
     pub source: Source,
     /// Where it gets rooms.
@@ -78,6 +83,10 @@ struct Driver {
     session: Session,
     pending: Vec<Action>,
     facts: Facts,
+    news: Seldom,
+    /// The newest splice point.
+    splice: Option<u32>,
+    splices: Seldom,
     spec: IngressSpec,
     ws_url: String,
     token: Secret,
@@ -94,6 +103,9 @@ struct Driver {
     leaving: Option<tokio::task::JoinHandle<()>>,
     connected: bool,
     transcoder: Option<Transcoder>,
+    /// It has come so far as to say so.
+    ready: bool,
+    owed: Owed,
     timeline: Timeline,
     gop: Gop,
     /// The key frame from which pictures were last given to a new transcoder.
@@ -103,8 +115,6 @@ struct Driver {
     /// Since when the transcoder's queue has been full without a break.
     full_since: Option<Instant>,
     doze: Doze,
-    /// When the newest sound that the transcoder was given is to be heard.
-    sound_until: Option<MediaTime>,
     video_config: Option<VideoConfig>,
     audio_config: Option<AudioConfig>,
     layers: Vec<Layer>,
@@ -113,8 +123,8 @@ struct Driver {
     skipping: bool,
     dropped: u64,
     still: Still,
-    /// What was last sent as [`ToChild::ShowFrom`].
-    show_from: Option<MediaTime>,
+    /// What was last sent as [`ToChild::ShowFrom`], of sound and of pictures.
+    show_from: [Option<MediaTime>; 2],
     sampled: [Option<Instant>; 4],
     /// What is passed on as it comes, where that is so.
     passed: Option<passed::State>,
@@ -124,6 +134,7 @@ struct Driver {
 enum Happened {
     Source(Option<SourceEvent>),
     Child(FromChild),
+    ChildHasRoom,
     Room(Option<Event>),
     Left,
     Told(Option<Command>),
@@ -140,7 +151,10 @@ impl Driver {
         Self {
             session,
             pending,
-            facts: Facts::new(place.entry.resource_id.clone(), start.started_at),
+            facts: Facts::new(place.entry.resource_id.clone(), place.entry.started_at),
+            news: Seldom::new(FACTS_EVERY),
+            splice: None,
+            splices: Seldom::new(SPLICES_EVERY),
             spec: start.spec,
             ws_url: start.ws_url,
             token: start.token,
@@ -157,13 +171,14 @@ impl Driver {
             leaving: None,
             connected: false,
             transcoder: None,
+            ready: false,
+            owed: Owed::default(),
             timeline: Timeline::new(),
             gop: Gop::default(),
             replayed: None,
             comeback: None,
             full_since: None,
             doze: Doze::default(),
-            sound_until: None,
             video_config: None,
             audio_config: None,
             layers: Vec::new(),
@@ -171,7 +186,7 @@ impl Driver {
             skipping: false,
             dropped: 0,
             still: Still::default(),
-            show_from: None,
+            show_from: [None; 2],
             sampled: [None; 4],
             passed,
         }
@@ -189,11 +204,13 @@ impl Driver {
             match self.next().await {
                 Happened::Source(event) => self.on_source(event),
                 Happened::Child(message) => self.on_child(message),
+                Happened::ChildHasRoom => self.pay_owed(),
                 Happened::Room(event) => self.on_room(event),
                 Happened::Left => self.step(Input::RoomLeft),
                 Happened::Told(command) => self.on_command(command),
                 Happened::Time => {
                     self.repeat_picture();
+                    self.tell_news();
                     self.step(Input::Tick);
                 }
             }
@@ -202,10 +219,18 @@ impl Driver {
 
     /// Waits for the next thing to happen. Wishes and commands go before media, so that a flood of it can't starve them.
     async fn next(&mut self) -> Happened {
-        let deadline = [self.session.deadline(), self.repeat_due()].into_iter().flatten().min();
+        let deadlines = [self.session.deadline(), self.repeat_due(), self.news.due(), self.splices.due()];
+        let deadline = deadlines.into_iter().flatten().min();
         let full = self.transcoder.as_ref().filter(|t| t.is_full());
         self.full_since = full.and_then(|_| self.full_since.or_else(|| Some(now())));
         let room_for_more = full.zip(self.full_since).map(|(t, since)| t.room(since + PATIENCE));
+        let owes = self.transcoder.as_ref().filter(|_| !self.owed.is_empty()).map(Transcoder::has_room);
+        let owed = async {
+            match owes {
+                Some(room) => room.await,
+                None => std::future::pending().await,
+            }
+        };
         let source = async {
             // A backlog that comes in one go is not dropped for that: the encoder waits with it while the transcoder works.
             if let Some(room) = room_for_more
@@ -256,6 +281,7 @@ impl Driver {
             event = room => Happened::Room(event),
             () = left => { self.leaving = None; Happened::Left }
             () = time => Happened::Time,
+            () = owed => Happened::ChildHasRoom,
             message = child => Happened::Child(message),
             event = source => Happened::Source(event),
         }
@@ -283,18 +309,23 @@ impl Driver {
         match action {
             Action::Report(status, error) => self.report(status, error).await,
             Action::Publish(tracks) => self.publish(tracks),
-            Action::RestartTranscoder => self.restart_transcoder(),
+            Action::RestartTranscoder => {
+                self.observer.transcoder_restarted();
+                self.restart_transcoder();
+            }
+            Action::StartTranscoder => self.restart_transcoder(),
             Action::FinishTranscoder => {
-                if !self.transcoder.as_ref().is_some_and(|t| t.send(ToChild::Finish)) {
-                    self.step(Input::TranscoderFinished);
+                if self.transcoder.is_none() {
+                    return self.step(Input::TranscoderFinished);
                 }
+                self.tell_child(ToChild::Finish);
             }
             Action::StopSource(fault) => {
                 if let Some(source) = self.source.take() {
                     let _ = source.stop.send(fault);
                 }
             }
-            Action::KillTranscoder => self.transcoder = None,
+            Action::KillTranscoder => self.lose_transcoder(),
             Action::LeaveRoom => self.leave_room(),
             // All of it is let go of when the driver is dropped.
             Action::Release => {}
@@ -318,9 +349,23 @@ impl Driver {
 
     /// Something the control plane shows has changed while its status stays.
     fn report_facts(&mut self) {
-        if self.session.running() && self.session.status() == Status::Publishing {
-            let report = self.facts.report(Status::Publishing, String::new(), SystemTime::now());
-            let _ = self.reports.try_send(report);
+        if self.session.running() && self.session.status() == Status::Publishing && self.news.news(now()) {
+            self.send_facts();
+        }
+    }
+
+    fn send_facts(&mut self) {
+        let report = self.facts.report(Status::Publishing, String::new(), SystemTime::now());
+        let _ = self.reports.try_send(report);
+    }
+
+    /// Tells what came too soon behind what was told before.
+    fn tell_news(&mut self) {
+        if self.news.tell(now()) && self.session.running() {
+            self.send_facts();
+        }
+        if self.splices.tell(now()) {
+            self.show_splice();
         }
     }
 
@@ -381,10 +426,17 @@ impl Driver {
     }
 
     /// Shows the room whether what it sees is out of its network, as the Go ingress does.
-    fn on_splice(&self, event: Option<u32>) {
-        info!(event, "splice point");
+    fn on_splice(&mut self, event: Option<u32>) {
+        self.splice = event;
+        if self.splices.news(now()) {
+            self.show_splice();
+        }
+    }
+
+    fn show_splice(&self) {
+        info!(event = self.splice, "splice point");
         if let Some(room) = &self.room {
-            let value = event.map(|e| e.to_string()).unwrap_or_default();
+            let value = self.splice.map(|e| e.to_string()).unwrap_or_default();
             room.set_attributes(vec![("ingress.outOfNetwork.eventID".to_owned(), value)]);
         }
     }
@@ -395,7 +447,7 @@ impl Driver {
         (frame.dts, frame.pts) = (placed.dts, placed.pts);
         let kind = frame.kind;
         if placed.late > LATE {
-            self.catch_up(placed.dts + MediaTime::from(placed.late));
+            self.catch_up(kind, placed.dts + MediaTime::from(placed.late));
         }
         self.facts.count(kind, frame.data.len(), now);
         if kind == Kind::Video {
@@ -408,10 +460,7 @@ impl Driver {
             self.still.picture(frame.pts, now);
         }
         match kind {
-            Kind::Audio => {
-                self.sound_until = Some(frame.pts);
-                self.tell_child(ToChild::Frame(frame));
-            }
+            Kind::Audio => self.tell_child(ToChild::Frame(frame)),
             Kind::Video if self.skipping => self.count_dropped(),
             Kind::Video => {
                 self.doze.push(frame);
@@ -454,20 +503,28 @@ impl Driver {
     fn watch(&mut self) {
         let watched = self.wanted.is_empty() || self.wanted.contains(&true);
         if let Some(latest) = self.doze.watched(watched, now()) {
-            // Only the newest picture is worth showing; sound has gone on meanwhile, and must not lose what is on its way.
-            self.tell_child(ToChild::ShowFrom(self.sound_until.map_or(latest, |until| until.min(latest))));
+            // Only the newest picture is worth showing.
+            self.show_from(Kind::Video, latest);
         }
         self.feed_pictures();
     }
 
     /// What comes is late, and `due` is what should come now: what lies before is decoded, as later pictures build on it,
     /// but nobody sees it. So a stall costs the viewers its own length, and no delay afterwards.
-    fn catch_up(&mut self, due: MediaTime) {
+    fn catch_up(&mut self, kind: Kind, due: MediaTime) {
         let from = due - MediaTime::from(LATE);
         // A new bound for every frame would be a message for each; a tenth of a second is fine enough.
-        if self.show_from.is_none_or(|before| from > before + MediaTime::from_millis(100)) {
-            self.show_from = Some(from);
-            self.tell_child(ToChild::ShowFrom(from));
+        if self.show_from[kind as usize].is_none_or(|before| from > before + MediaTime::from_millis(100)) {
+            self.show_from(kind, from);
+        }
+    }
+
+    /// Bounds what is shown of one kind: never to before what was said already, as that much is behind a stall.
+    fn show_from(&mut self, kind: Kind, from: MediaTime) {
+        let bound = &mut self.show_from[kind as usize];
+        if bound.is_none_or(|before| from > before) {
+            *bound = Some(from);
+            self.tell_child(ToChild::ShowFrom(kind, from));
         }
     }
 
@@ -482,21 +539,23 @@ impl Driver {
         match self.transcoders.take(job) {
             Ok(transcoder) => {
                 debug!(pid = transcoder.pid(), "transcoder taken");
-                self.transcoder = Some(transcoder);
+                (self.transcoder, self.ready) = (Some(transcoder), false);
             }
-            Err(e) => self.step(Input::TranscoderCrashed(format!("it could not be started: {e}"))),
+            Err(e) => self.step(Input::TranscoderNotStarted(e.to_string())),
         }
     }
 
-    /// Puts a new transcoder in the place of a crashed one and brings it up to date: viewers see a short freeze.
+    /// Puts a new transcoder in the place of one that is gone and brings it up to date: viewers see a short freeze.
     fn restart_transcoder(&mut self) {
-        self.observer.transcoder_restarted();
-        self.transcoder = None;
+        self.lose_transcoder();
+        self.start_transcoder();
+        if self.transcoder.is_none() {
+            return;
+        }
         self.comeback = Some(Comeback::new(&self.wanted));
         if let Some(room) = &self.room {
             room.restarted();
         }
-        self.start_transcoder();
         if let Some(config) = self.video_config.clone() {
             self.tell_child(ToChild::VideoConfig(config));
         }
@@ -518,7 +577,7 @@ impl Driver {
         self.doze.restart(self.gop.frames(), now());
         match self.gop.latest() {
             Some(latest) => {
-                self.tell_child(ToChild::ShowFrom(self.still.repeated().map_or(latest, |shown| shown.max(latest))));
+                self.show_from(Kind::Video, self.still.repeated().map_or(latest, |shown| shown.max(latest)));
                 // What was dropped on the way to the one before is among these.
                 self.skipping = false;
                 self.feed_pictures();
@@ -527,16 +586,31 @@ impl Driver {
         }
     }
 
+    /// Ends it, if there is one. What it knew is told to the next one anew.
+    fn lose_transcoder(&mut self) {
+        self.transcoder = None;
+        self.owed.clear();
+        self.show_from = [None; 2];
+    }
+
     fn tell_child(&mut self, message: ToChild) {
         let Some(transcoder) = &self.transcoder else { return };
-        let is_video = matches!(&message, ToChild::Frame(f) if f.kind == Kind::Video);
-        if transcoder.send(message) {
-            return;
-        }
+        let frame = if let ToChild::Frame(frame) = &message { Some(frame.kind) } else { None };
+        // What is owed comes first: frames stand behind their configuration.
+        let paid = self.owed.pay(|owed| transcoder.send(owed));
+        let Some(message) = (if paid { transcoder.send(message) } else { Some(message) }) else { return };
+        self.owed.keep(message);
+        let Some(kind) = frame else { return };
         self.count_dropped();
-        if is_video && !self.skipping {
+        if kind == Kind::Video && !self.skipping {
             warn!("the transcoder does not keep up: pictures are dropped until the next key frame");
             self.skipping = true;
+        }
+    }
+
+    fn pay_owed(&mut self) {
+        if let Some(transcoder) = &self.transcoder {
+            self.owed.pay(|owed| transcoder.send(owed));
         }
     }
 
@@ -549,13 +623,15 @@ impl Driver {
         let message = match message {
             FromChild::Message(message) => message,
             FromChild::Gone(how) => {
-                self.transcoder = None;
+                self.lose_transcoder();
                 if self.session.running() {
                     warn!(how, "the transcoder is gone");
                 }
-                return self.step(Input::TranscoderCrashed(how));
+                let gone = if self.ready { Input::TranscoderCrashed } else { Input::TranscoderNotStarted };
+                return self.step(gone(how));
             }
         };
+        self.ready |= !matches!(message, ToParent::Hello(_) | ToParent::Alive { .. });
         match message {
             ToParent::Hello(_) | ToParent::Ready | ToParent::Alive { .. } => {}
             // Only said by children that pull, and to whom they pull for.
@@ -608,10 +684,11 @@ impl Driver {
 
     fn on_video_format(&mut self, width: u32, height: u32, frame_rate: Option<f64>) {
         if self.facts.video_format(width, height, frame_rate) {
-            info!(width, height, frame_rate, "source picture");
+            debug!(width, height, frame_rate, "source picture changes");
             self.report_facts();
         }
         if self.layers.is_empty() {
+            info!(width, height, frame_rate, "source picture");
             self.layers = fit_layers(&self.spec.video.encoding.layers, width, height);
             self.wanted = vec![true; self.layers.len()];
             self.tell_child(ToChild::Layers(self.layers.clone()));

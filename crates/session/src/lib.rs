@@ -11,10 +11,12 @@ mod doze;
 mod driver;
 mod facts;
 mod gop;
+mod owed;
 pub mod pull;
 pub mod registry;
 mod report;
 pub mod room;
+mod seldom;
 mod source;
 pub mod state;
 mod still;
@@ -23,4 +25,4 @@ pub mod transcoder;
 
 pub use driver::{Observer, Start, run};
 pub use report::{AudioFacts, Report, Status, VideoFacts};
-pub use source::{SOURCE_QUEUE, Source, SourceEnd, SourceEvent, SourceFeed, Wish, source};
+pub use source::{SOURCE_QUEUE, Source, SourceEnd, SourceEvent, SourceFeed, Wish, WishFeed, Wishes, source};

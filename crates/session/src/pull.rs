@@ -3,7 +3,7 @@
 //! One child pulls and another decodes: either may crash without the other, and the one that decodes strangers' pictures has
 //! no network.
 
-use crate::crashes::{Crashes, MAX_CRASHES};
+use crate::crashes::{Crashes, MAX_CRASHES, Starts, not_started};
 use crate::driver::now;
 use crate::state::START_DEADLINE;
 use crate::transcoder::{FromChild, Transcoder, Transcoders};
@@ -25,7 +25,17 @@ pub fn start(children: Arc<dyn Transcoders>, job: PullJob) -> io::Result<Source>
     // It gives up by itself, with better words; this is for one that does not.
     source.patience = START_DEADLINE + job.limits.timeout * 2 + job.limits.reconnect;
     tokio::spawn(
-        Puller { children, job, child, crashes: Crashes::default(), at: MediaTime::ZERO }.run(feed).in_current_span(),
+        Puller {
+            children,
+            job,
+            child,
+            ready: false,
+            crashes: Crashes::default(),
+            starts: Starts::default(),
+            at: MediaTime::ZERO,
+        }
+        .run(feed)
+        .in_current_span(),
     );
     Ok(source)
 }
@@ -34,7 +44,10 @@ struct Puller {
     children: Arc<dyn Transcoders>,
     job: PullJob,
     child: Transcoder,
+    /// It has come so far as to say so.
+    ready: bool,
     crashes: Crashes,
+    starts: Starts,
     /// How far it has come.
     at: MediaTime,
 }
@@ -59,6 +72,8 @@ impl Puller {
 
     /// False if that was the end.
     async fn take(&mut self, message: FromChild, events: &mpsc::Sender<SourceEvent>) -> bool {
+        self.ready |=
+            !matches!(message, FromChild::Gone(_) | FromChild::Message(ToParent::Hello(_) | ToParent::Alive { .. }));
         let event = match message {
             FromChild::Message(ToParent::Pulled(media)) => {
                 if let Media::Frame(frame) = &media {
@@ -72,7 +87,7 @@ impl Puller {
                 SourceEvent::Ended(SourceEnd::Lost(Fault::new(Blame::Source, reason)))
             }
             FromChild::Message(_) => return true,
-            FromChild::Gone(how) => match self.crashed(&how) {
+            FromChild::Gone(how) => match self.replace(how).await {
                 Ok(()) => return true,
                 Err(fault) => SourceEvent::Ended(SourceEnd::Lost(fault)),
             },
@@ -81,9 +96,33 @@ impl Puller {
         events.send(event).await.is_ok() && !last
     }
 
-    /// Puts another child in the place of one that crashed.
-    fn crashed(&mut self, how: &str) -> Result<(), Fault> {
+    /// Puts another child in the place of one that is gone: at once if that one crashed, later if it never came up.
+    async fn replace(&mut self, how: String) -> Result<(), Fault> {
         warn!(how, "the child that pulls is gone");
+        let mut failed = None;
+        if std::mem::take(&mut self.ready) {
+            self.crashed(&how)?;
+        } else {
+            failed = Some(how);
+        }
+        loop {
+            if let Some(how) = failed {
+                let wait = self.starts.failed().ok_or_else(|| not_started("what pulls the source", &how))?;
+                tokio::time::sleep(wait).await;
+            }
+            match self.children.take_puller(self.job.clone()) {
+                Ok(child) => {
+                    self.child = child;
+                    return Ok(());
+                }
+                Err(e) => failed = Some(e.to_string()),
+            }
+        }
+    }
+
+    /// The next child goes on where this one was, unless too many have crashed.
+    fn crashed(&mut self, how: &str) -> Result<(), Fault> {
+        self.starts.succeeded();
         if self.crashes.too_many(now()) {
             let text = format!(
                 "what pulls the source crashed {MAX_CRASHES} times within a minute on it ({how}); please report this"
@@ -91,9 +130,6 @@ impl Puller {
             return Err(Fault::new(Blame::Us, text));
         }
         self.job.from = Some(self.job.from.unwrap_or_default() + std::mem::take(&mut self.at));
-        let started = self.children.take_puller(self.job.clone());
-        self.child =
-            started.map_err(|e| Fault::new(Blame::Us, format!("nothing could be started to pull the source: {e}")))?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use crate::{Source, state::Stop};
 use model::{IngressId, InputKind, ResourceId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 use tokio::sync::mpsc;
 
 /// Commands that may wait for a session: each is taken within a frame's time, and only operators and encoders send any.
@@ -29,6 +30,8 @@ pub struct Entry {
     pub input: InputKind,
     /// Whether media is transcoded.
     pub transcode: bool,
+    /// When it was admitted.
+    pub started_at: SystemTime,
     commands: mpsc::Sender<Command>,
 }
 
@@ -117,7 +120,8 @@ impl Registry {
             return Err(running.clone());
         }
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let entry = Entry { ingress_id: ingress_id.clone(), resource_id, input, transcode, commands };
+        let started_at = SystemTime::now();
+        let entry = Entry { ingress_id: ingress_id.clone(), resource_id, input, transcode, started_at, commands };
         sessions.insert(ingress_id, entry.clone());
         Ok(Place { registry: self.clone(), entry, commands: Some(Commands(receiver)) })
     }
@@ -155,7 +159,7 @@ mod tests {
         };
         let mut place = enter("RT_1").unwrap();
         let running = enter("RT_2").unwrap_err();
-        assert_eq!(running.resource_id, ResourceId("RT_1".into()));
+        assert_eq!((&running.resource_id, running.started_at), (&ResourceId("RT_1".into()), place.entry.started_at));
         running.tell(Command::Stop(Stop::Shutdown)).unwrap();
         let mut commands = place.commands();
         assert!(matches!(commands.recv().await, Some(Command::Stop(Stop::Shutdown))));

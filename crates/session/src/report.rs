@@ -1,6 +1,8 @@
 //! What a session tells the control plane about itself: the content of `livekit.IngressState`, free of its encoding.
 
+use crate::driver::unix_nanos;
 use model::ResourceId;
+use std::time::SystemTime;
 
 /// The status of an ingress as stored (`livekit.IngressState.Status`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,4 +71,22 @@ pub struct Report {
     pub ended_at: i64,
     /// When this report was made, in Unix nanoseconds; orders the reports of one session.
     pub updated_at: i64,
+}
+
+impl Report {
+    /// The report of a session that began at `at` and of which nothing is known yet, or that never began.
+    pub fn first(resource_id: ResourceId, status: Status, error: String, at: SystemTime) -> Self {
+        let at = unix_nanos(at);
+        Self {
+            resource_id,
+            status,
+            error,
+            video: None,
+            audio: None,
+            room_id: String::new(),
+            started_at: at,
+            ended_at: 0,
+            updated_at: at,
+        }
+    }
 }

@@ -2,15 +2,14 @@
 
 use crate::state::START_DEADLINE;
 use model::{Blame, Fault, Media, Passed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Access units that may wait between a server and its session. A session drains this at once and does its own dropping, so
 /// it fills only while the machine is stalled; the server then stops reading its socket, and the encoder feels it.
 pub const SOURCE_QUEUE: usize = 64;
-
-/// Wishes that may wait: one for each layer, and again.
-const WISHES: usize = 8;
 
 /// What a source says.
 #[derive(Debug)]
@@ -43,8 +42,8 @@ pub struct Source {
     pub stop: oneshot::Sender<Option<Fault>>,
     /// How long it may take to bring its first media.
     pub patience: Duration,
-    /// Takes what the room wishes of it. Wishes that find no taker are lost; they come again.
-    pub wishes: mpsc::Sender<Wish>,
+    /// Takes what the room wishes of it.
+    pub wishes: Wishes,
 }
 
 /// What the room wishes of a source whose media is passed on as it comes.
@@ -52,6 +51,49 @@ pub struct Source {
 pub enum Wish {
     /// A picture to start decoding this layer from; lowest is 0.
     KeyFrame(usize),
+}
+
+/// The way of wishes to a source. Nothing is lost, and nothing piles up: a wish that waits already is not made twice.
+#[derive(Debug)]
+pub struct Wishes(Arc<Waiting>);
+
+/// Where a source gets them.
+#[derive(Debug)]
+pub struct WishFeed(Arc<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// A bit for each layer of which a key frame is wanted.
+    key_frames: AtomicU32,
+    made: Notify,
+}
+
+impl Wishes {
+    /// Makes a wish. Of layers beyond the 32nd nobody has heard.
+    pub fn make(&self, wish: Wish) {
+        let Wish::KeyFrame(layer) = wish;
+        let bit = u32::try_from(layer).ok().and_then(|layer| 1u32.checked_shl(layer));
+        if let Some(bit) = bit {
+            self.0.key_frames.fetch_or(bit, Ordering::Relaxed);
+            // This also hands the bit over to whoever is woken by it.
+            self.0.made.notify_one();
+        }
+    }
+}
+
+impl WishFeed {
+    /// The next wish, that of the lowest layer first. Cancel safe.
+    pub async fn recv(&mut self) -> Wish {
+        loop {
+            let waiting = self.0.key_frames.load(Ordering::Relaxed);
+            if waiting != 0 {
+                let layer = waiting.trailing_zeros();
+                self.0.key_frames.fetch_and(!(1 << layer), Ordering::Relaxed);
+                return Wish::KeyFrame(layer as usize);
+            }
+            self.0.made.notified().await;
+        }
+    }
 }
 
 impl Source {
@@ -71,16 +113,39 @@ pub struct SourceFeed {
     /// Resolves when the session lets go (an error if it was dropped without words).
     pub stopped: oneshot::Receiver<Option<Fault>>,
     /// What the room wishes; may be left unread.
-    pub wishes: mpsc::Receiver<Wish>,
+    pub wishes: WishFeed,
 }
 
 /// Makes the two ends.
 pub fn source() -> (SourceFeed, Source) {
     let (events_tx, events_rx) = mpsc::channel(SOURCE_QUEUE);
     let (stop_tx, stop_rx) = oneshot::channel();
-    let (wishes_tx, wishes_rx) = mpsc::channel(WISHES);
+    let waiting = Arc::<Waiting>::default();
     (
-        SourceFeed { events: events_tx, stopped: stop_rx, wishes: wishes_rx },
-        Source { events: events_rx, stop: stop_tx, patience: START_DEADLINE, wishes: wishes_tx },
+        SourceFeed { events: events_tx, stopped: stop_rx, wishes: WishFeed(waiting.clone()) },
+        Source { events: events_rx, stop: stop_tx, patience: START_DEADLINE, wishes: Wishes(waiting) },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_storm_of_wishes_loses_none_and_is_heard_once() {
+        let (mut feed, source) = source();
+        for layer in (0..100).flat_map(|_| [2, 0, 2, 99]) {
+            source.wishes.make(Wish::KeyFrame(layer));
+        }
+        assert_eq!(feed.wishes.recv().await, Wish::KeyFrame(0));
+        assert_eq!(feed.wishes.recv().await, Wish::KeyFrame(2));
+        tokio::select! {
+            biased;
+            wish = feed.wishes.recv() => panic!("{wish:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        // One that comes while it is waited for.
+        let (wish, ()) = tokio::join!(feed.wishes.recv(), async { source.wishes.make(Wish::KeyFrame(1)) });
+        assert_eq!(wish, Wish::KeyFrame(1));
+    }
 }

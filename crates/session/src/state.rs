@@ -10,7 +10,7 @@
 //!
 //! Admission comes before: a publisher that is refused never becomes a session and stores nothing.
 
-use crate::crashes::{Crashes, MAX_CRASHES};
+use crate::crashes::{Crashes, MAX_CRASHES, Starts, not_started};
 use crate::{SourceEnd, Status};
 use model::{Blame, Fault, Kind, SourceTracks};
 use std::time::{Duration, Instant};
@@ -65,6 +65,8 @@ pub enum Input {
     SourceEnded(SourceEnd),
     /// The transcoder went away without having said why.
     TranscoderCrashed(String),
+    /// No transcoder could be started, or it went away before it was of any use.
+    TranscoderNotStarted(String),
     /// The transcoder gave up, with words.
     TranscoderFailed(String),
     /// The transcoder has handed over everything.
@@ -88,6 +90,8 @@ pub enum Action {
     Publish(SourceTracks),
     /// Start a transcoder in the place of the crashed one.
     RestartTranscoder,
+    /// Try again to start one, where there is none because it could not be started.
+    StartTranscoder,
     /// Let the transcoder hand over what is inside it.
     FinishTranscoder,
     /// Let go of the source, with words for the publisher if it was not its own doing.
@@ -138,6 +142,9 @@ pub struct Session {
     first_media: Option<Instant>,
     last_frame: Instant,
     crashes: Crashes,
+    starts: Starts,
+    /// When to try again to start a transcoder.
+    start_again: Option<Instant>,
 }
 
 impl Session {
@@ -153,6 +160,8 @@ impl Session {
             first_media: None,
             last_frame: now,
             crashes: Crashes::default(),
+            starts: Starts::default(),
+            start_again: None,
         };
         (session, vec![Action::Report(Status::Buffering, String::new())])
     }
@@ -191,15 +200,13 @@ impl Session {
     /// When to call [`Self::step`] with [`Input::Tick`] at the latest; `None` once it is over.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Buffering => {
-                let start = self.began + self.start_patience();
+            Phase::Buffering | Phase::Publishing => {
+                let last = match self.phase {
+                    Phase::Buffering => self.began + self.start_patience(),
+                    _ => self.last_frame + self.silence(),
+                };
                 let hopeless = self.nothing_usable().map(|(_, at)| at);
-                [self.tracks_deadline(), hopeless].into_iter().flatten().chain([start]).min()
-            }
-            Phase::Publishing => {
-                let silence = self.last_frame + self.silence();
-                let hopeless = self.nothing_usable().map(|(_, at)| at);
-                [self.tracks_deadline(), hopeless].into_iter().flatten().chain([silence]).min()
+                [self.tracks_deadline(), hopeless, self.start_again].into_iter().flatten().chain([last]).min()
             }
             Phase::Draining { deadline, .. } => Some(*deadline),
             Phase::Ended => None,
@@ -256,6 +263,7 @@ impl Session {
                 self.drain(Cause::Failed(fault), now, actions);
             }
             Input::TranscoderCrashed(how) => self.crashed(&how, now, actions),
+            Input::TranscoderNotStarted(how) => self.not_started(&how, now, actions),
             Input::TranscoderFailed(reason) => {
                 self.drain(Cause::Failed(Fault::new(Blame::Source, reason)), now, actions);
             }
@@ -274,6 +282,9 @@ impl Session {
     }
 
     fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.start_again.take_if(|at| now >= *at).is_some() {
+            actions.push(Action::StartTranscoder);
+        }
         self.publish(now, actions);
         if self.give_up_hopeless(now, actions) {
             return;
@@ -373,7 +384,15 @@ impl Session {
         true
     }
 
+    fn not_started(&mut self, how: &str, now: Instant, actions: &mut Vec<Action>) {
+        match self.starts.failed() {
+            Some(wait) => self.start_again = Some(now + wait),
+            None => self.drain(Cause::Failed(not_started("a transcoder", how)), now, actions),
+        }
+    }
+
     fn crashed(&mut self, how: &str, now: Instant, actions: &mut Vec<Action>) {
+        self.starts.succeeded();
         if !self.crashes.too_many(now) {
             actions.push(Action::RestartTranscoder);
             return;
@@ -414,7 +433,11 @@ impl Session {
         let overdue = now >= *deadline;
         let emptied = matches!(
             input,
-            Input::TranscoderFinished | Input::TranscoderCrashed(_) | Input::TranscoderFailed(_) | Input::RoomClosed(_)
+            Input::TranscoderFinished
+                | Input::TranscoderCrashed(_)
+                | Input::TranscoderNotStarted(_)
+                | Input::TranscoderFailed(_)
+                | Input::RoomClosed(_)
         );
         let left = matches!(input, Input::RoomLeft | Input::RoomClosed(_));
         if *leaving && (left || overdue) {

@@ -74,14 +74,20 @@ impl Transcoder {
         Self { to, from, kill: None, pid: None }
     }
 
-    /// Hands over a message without waiting. False if the queue is full: the message is lost.
-    pub fn send(&self, message: ToChild) -> bool {
+    /// Hands over a message without waiting; gives it back if the queue is full.
+    pub fn send(&self, message: ToChild) -> Option<ToChild> {
         match self.to.try_send(message) {
-            Ok(()) => true,
+            Ok(()) => None,
             // The reader tells that it is gone, and why.
-            Err(mpsc::error::TrySendError::Closed(_)) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => false,
+            Err(mpsc::error::TrySendError::Closed(_)) => None,
+            Err(mpsc::error::TrySendError::Full(message)) => Some(message),
         }
+    }
+
+    /// Resolves when a message can be handed over, or the child is gone.
+    pub fn has_room(&self) -> impl Future<Output = ()> + Send + use<> {
+        let to = self.to.clone();
+        async move { drop(to.reserve().await) }
     }
 
     /// Whether [`Transcoder::room`] has to be waited for.
@@ -342,6 +348,19 @@ fn wants_to_run(pid: u32) -> bool {
     })
 }
 
+/// Words of a child end in the ingress's state and in the log: no decoder that a stranger feeds may make them endless.
+fn brief(mut message: ToParent) -> ToParent {
+    /// Characters; the longest of our own are about 200.
+    const LONGEST: usize = 500;
+    if let ToParent::Unusable { reason, .. } | ToParent::Failed { reason } = &mut message
+        && let Some((end, _)) = reason.char_indices().nth(LONGEST)
+    {
+        reason.truncate(end);
+        reason.push('…');
+    }
+    message
+}
+
 /// Passes messages on until the child is gone; says how. `None` if nobody listens any more.
 async fn read(
     mut socket: tokio::net::unix::OwnedReadHalf,
@@ -373,10 +392,23 @@ async fn read(
                 Ok(Some(ToParent::Hello(Hello { version }))) if version != VERSION => {
                     return Some(format!("it speaks version {version} of our messages, not {VERSION}"));
                 }
-                Ok(Some(message)) => from.send(FromChild::Message(message)).await.ok()?,
+                Ok(Some(message)) => from.send(FromChild::Message(brief(message))).await.ok()?,
                 Ok(None) => break,
                 Err(e) => return Some(format!("it sent nonsense ({e})")),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_words_are_cut_between_characters() {
+        let reason = |n| "é".repeat(n);
+        let failed = |reason| ToParent::Failed { reason };
+        assert_eq!(brief(failed(reason(500))), failed(reason(500)));
+        assert_eq!(brief(failed(reason(1 << 20))), failed(reason(500) + "…"));
     }
 }

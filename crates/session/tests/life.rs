@@ -13,7 +13,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// The other ends of everything a session holds.
@@ -25,6 +25,8 @@ struct Stage {
     rooms: mpsc::UnboundedReceiver<RoomEnd>,
     running: tokio::task::JoinHandle<()>,
     restarts: Arc<Mutex<u32>>,
+    /// So many of the next children can't be started.
+    failing: Arc<Mutex<u32>>,
 }
 
 struct ChildEnd {
@@ -50,10 +52,16 @@ struct RoomEnd {
     got: mpsc::UnboundedReceiver<Sent>,
 }
 
-struct FakeTranscoders(mpsc::UnboundedSender<ChildEnd>);
+/// Starts children, but for the next so many.
+struct FakeTranscoders(mpsc::UnboundedSender<ChildEnd>, Arc<Mutex<u32>>);
 
 impl Transcoders for FakeTranscoders {
     fn take(&self, job: Job) -> io::Result<Transcoder> {
+        let mut failing = self.1.lock().unwrap();
+        if *failing > 0 {
+            *failing -= 1;
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         let (to, told) = mpsc::channel(64);
         let (says, from) = mpsc::channel(64);
         self.0.send(ChildEnd { job, told, says }).map_err(io::Error::other)?;
@@ -144,19 +152,19 @@ impl Stage {
         let (children_tx, children) = mpsc::unbounded_channel();
         let (rooms_tx, rooms) = mpsc::unbounded_channel();
         let restarts = Arc::new(Mutex::new(0));
+        let failing = Arc::<Mutex<u32>>::default();
         let (running, reports) = run(Start {
             place,
             spec: spec(),
             ws_url: "ws://sfu".into(),
             token: Secret::new("token"),
             loopback: false,
-            started_at: SystemTime::now(),
             source,
             rooms: Arc::new(FakeRooms(rooms_tx)),
-            transcoders: Arc::new(FakeTranscoders(children_tx)),
+            transcoders: Arc::new(FakeTranscoders(children_tx, failing.clone())),
             observer: Arc::new(Notes(restarts.clone())),
         });
-        Self { registry, feed, reports, children, rooms, running: tokio::spawn(running), restarts }
+        Self { registry, feed, reports, children, rooms, running: tokio::spawn(running), restarts, failing }
     }
 
     async fn media(&self, media: Media) {
@@ -180,7 +188,9 @@ impl Stage {
     }
 
     async fn child(&mut self) -> ChildEnd {
-        self.children.recv().await.expect("a transcoder is taken")
+        let child = self.children.recv().await.expect("a transcoder is taken");
+        child.say(ToParent::Ready).await;
+        child
     }
 
     /// Brings a video-only session to PUBLISHING.
@@ -304,14 +314,14 @@ async fn nothing_is_decoded_that_nobody_watches() {
     room.says.send(Event::LayersWanted(vec![true, false, false])).await.unwrap();
     let next = child.told.recv().await;
     assert_eq!(next, Some(ToChild::Wanted { layer: 0, wanted: true }), "no picture before somebody watches");
-    let newest = child.expect(|m| matches!(m, ToChild::ShowFrom(_))).await;
+    let newest = child.expect(|m| matches!(m, ToChild::ShowFrom(..))).await;
     let mut pictures = Vec::new();
     for _ in 0..4 {
         let ToChild::Frame(frame) = child.told.recv().await.unwrap() else { panic!("a picture") };
         pictures.push(frame);
     }
     assert!(pictures[0].key && pictures[1..].iter().all(|f| !f.key));
-    assert_eq!(newest, ToChild::ShowFrom(pictures[3].pts), "only the newest is shown");
+    assert_eq!(newest, ToChild::ShowFrom(Kind::Video, pictures[3].pts), "only the newest is shown");
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,7 +341,7 @@ async fn a_crash_keeps_the_room_and_the_encoder() {
     assert!(matches!(second.told.recv().await, Some(ToChild::VideoConfig(_))));
     assert!(matches!(second.told.recv().await, Some(ToChild::Layers(l)) if l.len() == 3));
     assert_eq!(second.told.recv().await, Some(ToChild::Wanted { layer: 0, wanted: false }));
-    assert_eq!(second.told.recv().await, Some(ToChild::ShowFrom(MediaTime::from_millis(1_080))));
+    assert_eq!(second.told.recv().await, Some(ToChild::ShowFrom(Kind::Video, MediaTime::from_millis(1_080))));
     for ms in [1_000, 1_040, 1_080] {
         assert!(matches!(second.told.recv().await, Some(ToChild::Frame(f)) if f.pts.as_millis() == ms));
     }
@@ -353,7 +363,7 @@ async fn a_picture_that_stays_away_is_shown_again_while_somebody_watches() {
     // A new child does not show what is older than that.
     child.says.send(FromChild::Gone("signal: 9 (SIGKILL)".into())).await.unwrap();
     child = stage.child().await;
-    child.expect(|m| *m == ToChild::ShowFrom(MediaTime::from_millis(1_740))).await;
+    child.expect(|m| *m == ToChild::ShowFrom(Kind::Video, MediaTime::from_millis(1_740))).await;
     room.says.send(Event::LayersWanted(vec![false, false, false])).await.unwrap();
     child.expect(|m| *m == ToChild::Wanted { layer: 2, wanted: false }).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -475,4 +485,118 @@ async fn a_transcoder_that_takes_nothing_costs_frames_not_memory() {
     stage.frame(201 * 40, true).await;
     let next = child.expect(|m| matches!(m, ToChild::Frame(_))).await;
     assert!(matches!(next, ToChild::Frame(f) if f.key), "it goes on with a key frame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_room_wishes_meanwhile_reaches_a_child_whose_queue_was_full() {
+    let mut stage = Stage::new();
+    let (mut child, room) = stage.publish().await;
+    for i in 1..100 {
+        stage.frame(i * 40, false).await;
+    }
+    for _ in 0..10 {
+        for layer in [0, 2] {
+            room.says.send(Event::KeyFrameWanted { layer }).await.unwrap();
+        }
+        room.says.send(Event::LayersWanted(vec![true, true, false])).await.unwrap();
+        room.says.send(Event::LayersWanted(vec![true, false, false])).await.unwrap();
+    }
+    stage.media(Media::VideoConfig(VideoConfig { record: Bytes::from_static(b"other"), ..video_config() })).await;
+    stage.frame(4_000, true).await;
+    stage.feed.events.send(SourceEvent::Ended(SourceEnd::Finished)).await.unwrap();
+    // Long enough for the source to be read behind a full queue, and short of what draining may take.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let mut told = Vec::new();
+    while told.last() != Some(&ToChild::Finish) {
+        told.push(child.told.recv().await.expect("the end is said"));
+    }
+    told.retain(|m| !matches!(m, ToChild::Frame(_)));
+    let at = |what: &ToChild| told.iter().filter(|m| *m == what).count();
+    // Once into the last room that there was, and once for all those that found none.
+    assert_eq!((at(&ToChild::KeyFrame { layer: 0 }), at(&ToChild::KeyFrame { layer: 2 })), (2, 2), "{told:?}");
+    assert_eq!(at(&ToChild::Wanted { layer: 1, wanted: false }), 1, "{told:?}");
+    assert_eq!(at(&ToChild::Wanted { layer: 2, wanted: false }), 1, "{told:?}");
+    assert!(matches!(&told[..], [.., ToChild::VideoConfig(c), ToChild::Finish] if c.record == "other"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sound_that_is_behind_bounds_no_pictures() {
+    let mut stage = Stage::new();
+    let (mut child, _room) = stage.publish().await;
+    let sound = async |stage: &Stage, at_ms| {
+        let at = MediaTime::from_millis(at_ms);
+        let data = Bytes::from_static(b"sound");
+        stage.media(Media::Frame(Frame { kind: Kind::Audio, pts: at, dts: at, key: true, data })).await;
+    };
+    sound(&stage, 0).await;
+    child.expect(|m| matches!(m, ToChild::Frame(f) if f.kind == Kind::Audio)).await;
+    tokio::time::advance(Duration::from_millis(900)).await;
+    stage.frame(900, false).await;
+    sound(&stage, 40).await;
+    let bound = child.expect(|m| matches!(m, ToChild::ShowFrom(..))).await;
+    assert!(matches!(bound, ToChild::ShowFrom(Kind::Audio, at) if at.as_millis() == 1_500), "{bound:?}");
+    child.expect(|m| matches!(m, ToChild::Frame(f) if f.kind == Kind::Audio)).await;
+    assert!(child.told.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_rest_old_sound_lets_no_old_pictures_through() {
+    let mut stage = Stage::new();
+    let (mut child, room) = stage.publish().await;
+    let at = MediaTime::from_millis(10);
+    let data = Bytes::from_static(b"sound");
+    // The one packet of sound there ever was.
+    stage.media(Media::Frame(Frame { kind: Kind::Audio, pts: at, dts: at, key: true, data })).await;
+    room.says.send(Event::LayersWanted(vec![false; 3])).await.unwrap();
+    child.expect(|m| *m == ToChild::Wanted { layer: 2, wanted: false }).await;
+    tokio::time::advance(Duration::from_secs(3)).await;
+    for n in 0..3 {
+        stage.frame(3_000 + n * 40, n == 0).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    room.says.send(Event::LayersWanted(vec![true; 3])).await.unwrap();
+    let bound = child.expect(|m| matches!(m, ToChild::ShowFrom(..))).await;
+    assert_eq!(bound, ToChild::ShowFrom(Kind::Video, MediaTime::from_millis(4_080)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_cannot_be_started_is_waited_for() {
+    let mut stage = Stage::new();
+    let (first, _room) = stage.publish().await;
+    *stage.failing.lock().unwrap() = 3;
+    let begin = tokio::time::Instant::now();
+    first.says.send(FromChild::Gone("signal: 9 (SIGKILL)".into())).await.unwrap();
+    let mut second = stage.child().await;
+    assert_eq!(begin.elapsed(), Duration::from_millis(250 + 500 + 1_000));
+    second.expect(|m| matches!(m, ToChild::VideoConfig(_))).await;
+    second.expect(|m| matches!(m, ToChild::Frame(f) if f.key)).await;
+    assert_eq!(*stage.restarts.lock().unwrap(), 1, "one crash");
+    // One that goes away before it was ready is no crash on this stream, either.
+    drop(second);
+    for wait in [0, 250, 500, 1_000, 2_000, 4_000] {
+        let begin = tokio::time::Instant::now();
+        let child = stage.children.recv().await.expect("another");
+        assert_eq!(begin.elapsed(), Duration::from_millis(wait));
+        child.says.send(FromChild::Gone("exit status: 127".into())).await.unwrap();
+    }
+    let words = (&mut stage.feed.stopped).await.unwrap().expect("the encoder is told");
+    assert!(words.text.contains("6 attempts (exit status: 127)"), "{words}");
+    assert_eq!(stage.rest().await, [(Status::Error, words.text)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_changes_all_the_time_is_reported_once_a_second() {
+    let mut stage = Stage::new();
+    let (child, _room) = stage.publish().await;
+    let begin = tokio::time::Instant::now();
+    for i in 1..=50 {
+        child.say(ToParent::VideoFormat { width: 2 * i, height: 2 * i, frame_rate: None }).await;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    let (mut reports, mut width) = (0, 0);
+    while width != 100 {
+        width = stage.report().await.video.map_or(0, |v| v.width);
+        reports += 1;
+    }
+    assert_eq!((reports, begin.elapsed().as_secs()), (3, 2), "at once, after a second, and the last");
 }

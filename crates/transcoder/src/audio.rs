@@ -83,7 +83,7 @@ impl Audio {
             return;
         }
         self.drain_decoder();
-        self.branches.usable(Kind::Audio);
+        self.usable();
         self.failures = 0;
         self.barren = 0;
         self.config = Some(config);
@@ -169,6 +169,13 @@ impl Audio {
             self.build_decoder();
         } else {
             self.unusable(error);
+        }
+    }
+
+    /// It works (again): where it was said not to, the parent has to hear of the format once more.
+    fn usable(&mut self) {
+        if self.branches.usable(Kind::Audio) {
+            self.format = None;
         }
     }
 

@@ -31,8 +31,12 @@ impl Branches {
         }
     }
 
-    /// This kind works (again), or has a new chance: a later failure is worth a word of its own.
-    pub(crate) fn usable(&self, kind: Kind) {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).retain(|k| *k != kind);
+    /// This kind works (again), or has a new chance: a later failure is worth a word of its own. Whether it had been said to
+    /// fail: then the parent has to hear of its format anew.
+    pub(crate) fn usable(&self, kind: Kind) -> bool {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = failed.len();
+        failed.retain(|k| *k != kind);
+        failed.len() < before
     }
 }

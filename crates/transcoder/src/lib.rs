@@ -120,7 +120,8 @@ impl Parent {
     fn take(&mut self, message: ToChild) {
         let message = match message {
             ToChild::Hello(hello) if hello.version != VERSION => {
-                return self.fail(format!("the parent speaks version {} and not {VERSION}", hello.version));
+                // The program was replaced meanwhile: the next child is of the parent's version, or there is none.
+                return self.outbox.crash(format!("the parent speaks version {} and not {VERSION}", hello.version));
             }
             ToChild::Hello(_) => return,
             ToChild::Job(job) => return self.start(job),
@@ -142,10 +143,8 @@ impl Parent {
             ToChild::Layers(layers) => work.video.send(video::Order::Layers(layers)).is_ok(),
             ToChild::Wanted { layer, wanted } => work.video.send(video::Order::Wanted { layer, wanted }).is_ok(),
             ToChild::Repeat(at) => work.video.send(video::Order::Repeat(at)).is_ok(),
-            ToChild::ShowFrom(from) => {
-                work.video.send(video::Order::ShowFrom(from)).is_ok()
-                    && work.audio.send(audio::Order::ShowFrom(from)).is_ok()
-            }
+            ToChild::ShowFrom(Kind::Video, from) => work.video.send(video::Order::ShowFrom(from)).is_ok(),
+            ToChild::ShowFrom(Kind::Audio, from) => work.audio.send(audio::Order::ShowFrom(from)).is_ok(),
             ToChild::KeyFrame { layer } => work.video.send(video::Order::KeyFrame { layer }).is_ok(),
             ToChild::Hello(_) | ToChild::Job(_) | ToChild::Pull(_) | ToChild::Finish => true,
         };
@@ -154,12 +153,8 @@ impl Parent {
     /// A child does one thing for its life: what else it is told does not come.
     fn pull(&self, job: model::PullJob) {
         if let Err(e) = pull::start(job, self.outbox.clone()) {
-            self.fail(format!("the system has no threads left: {e}"));
+            self.outbox.crash(format!("the system has no threads left: {e}"));
         }
-    }
-
-    fn fail(&self, reason: String) {
-        self.outbox.fact(ToParent::Failed { reason });
     }
 
     fn start(&mut self, job: Job) {
@@ -168,7 +163,7 @@ impl Parent {
         }
         match self.spawn(job) {
             Ok(work) => self.work = Some(work),
-            Err(e) => self.fail(format!("the system has no threads left: {e}")),
+            Err(e) => self.outbox.crash(format!("the system has no threads left: {e}")),
         }
     }
 
@@ -197,7 +192,7 @@ struct Done(Outbox);
 
 impl Drop for Done {
     fn drop(&mut self) {
-        // A branch that panicked is no branch that finished.
+        // A branch that panicked is no branch that finished; the watch ends the child.
         if !std::thread::panicking() {
             self.0.fact(ToParent::Finished);
         }

@@ -28,6 +28,8 @@ struct State {
     closed: bool,
     /// The last message was handed in: that all is done, or that nothing can be.
     ended: Option<bool>,
+    /// Why the child is to go as if it had crashed.
+    crash: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +79,15 @@ impl Outbox {
         }
     }
 
+    /// Ends the child as if it had crashed, without a last message: the fault is ours, and another child may do better.
+    pub(crate) fn crash(&self, reason: String) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.crash.get_or_insert(reason);
+        self.0.filled.notify_one();
+        self.0.room.notify_all();
+    }
+
     /// Sends a picture or a packet of sound of `bytes` bytes. Says whether it was taken.
     pub(crate) fn media(&self, message: ToParent, bytes: usize) -> bool {
         let fits = |s: &State| s.bytes == 0 || s.bytes + bytes <= MAX_BYTES;
@@ -117,14 +128,18 @@ impl Outbox {
         let mut alive_at = Instant::now() + ALIVE_EVERY;
         loop {
             self.take(&mut batch, alive_at);
+            let crash = self.lock().crash.take();
+            if let Some(reason) = crash {
+                self.give_up(&reason);
+                break;
+            }
             let last = batch.iter().any(|m| matches!(m, ToParent::Finished | ToParent::Failed { .. }));
             // Nothing comes behind the last message.
             if !last && Instant::now() >= alive_at {
                 alive_at = Instant::now() + ALIVE_EVERY;
                 batch.push_back(self.alive());
                 if let Some(reason) = check() {
-                    eprintln!("{reason}");
-                    self.lock().ended = Some(false);
+                    self.give_up(&reason);
                     break;
                 }
             }
@@ -141,6 +156,11 @@ impl Outbox {
         let _ = socket.shutdown(std::net::Shutdown::Both);
     }
 
+    fn give_up(&self, reason: &str) {
+        eprintln!("{reason}");
+        self.lock().ended = Some(false);
+    }
+
     fn alive(&self) -> ToParent {
         ToParent::Alive { received: self.0.received.load(Ordering::Relaxed), sent: self.0.sent.load(Ordering::Relaxed) }
     }
@@ -148,7 +168,7 @@ impl Outbox {
     /// Waits for messages, but not beyond `deadline`.
     fn take(&self, batch: &mut VecDeque<ToParent>, deadline: Instant) {
         let wait = deadline.saturating_duration_since(Instant::now());
-        let waited = self.0.filled.wait_timeout_while(self.lock(), wait, |s| s.queue.is_empty());
+        let waited = self.0.filled.wait_timeout_while(self.lock(), wait, |s| s.queue.is_empty() && s.crash.is_none());
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         std::mem::swap(batch, &mut state.queue);
         state.bytes = 0;

@@ -15,6 +15,7 @@ mod srt;
 mod stage;
 
 use crate::outbox::Outbox;
+use crate::watch::guarded;
 use link::ToParent;
 use model::PullJob;
 
@@ -24,13 +25,15 @@ use model::PullJob;
 /// If the system has no threads left.
 pub(crate) fn start(job: PullJob, outbox: Outbox) -> std::io::Result<()> {
     std::thread::Builder::new().name("pull".into()).spawn(move || {
-        let end = match open::open(&job) {
-            Ok(source) => pace::play(&source, &job, &outbox),
-            Err(fault) => Err(fault),
-        };
-        outbox.fact(match end {
-            Ok(()) => ToParent::Finished,
-            Err(reason) => ToParent::Failed { reason },
+        guarded(&outbox, "pull", || {
+            let end = match open::open(&job) {
+                Ok(source) => pace::play(&source, &job, &outbox),
+                Err(fault) => Err(fault),
+            };
+            outbox.fact(match end {
+                Ok(()) => ToParent::Finished,
+                Err(reason) => ToParent::Failed { reason },
+            });
         });
     })?;
     Ok(())

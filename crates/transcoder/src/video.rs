@@ -144,7 +144,7 @@ impl Video {
             return;
         }
         self.drain_decoder();
-        self.branches.usable(Kind::Video);
+        self.usable();
         self.failures = 0;
         self.barren = 0;
         self.config = Some(config);
@@ -196,7 +196,7 @@ impl Video {
 
     fn picture(&mut self, picture: Picture) {
         (self.failures, self.barren) = (0, 0);
-        self.branches.usable(Kind::Video);
+        self.usable();
         self.report_format(&picture.info);
         if self.show_from.is_some_and(|from| picture.pts < from) {
             self.shown = Some(picture);
@@ -247,8 +247,9 @@ impl Video {
         let frame_rate = rate.map(|r| if self.job.max_frame_rate > 0.0 { r.min(self.job.max_frame_rate) } else { r });
         for (index, &layer) in (0u8..).zip(layers) {
             let config = encode::Config { index, layer, codec: self.job.video_codec, frame_rate };
-            let branches = self.branches.clone();
-            let failed = move |e: &Error| branches.unusable(Kind::Video, e.to_string());
+            let outbox = self.outbox.clone();
+            // Pictures come decoded, so it is not for the source that an encoder gives up: another child may do better.
+            let failed = move |e: &Error| outbox.crash(format!("layer {index} can't be encoded: {e}"));
             match LayerEncoder::start(config, self.outbox.clone(), &self.watch, failed) {
                 Ok(encoder) => self.slots.push(Slot { encoder, wanted: true }),
                 Err(e) => return self.branches.unusable(Kind::Video, e.to_string()),
@@ -278,6 +279,13 @@ impl Video {
             self.build_decoder();
         } else {
             self.unusable(error);
+        }
+    }
+
+    /// It works (again): where it was said not to, the parent has to hear of the format once more.
+    fn usable(&mut self) {
+        if self.branches.usable(Kind::Video) {
+            self.format = None;
         }
     }
 

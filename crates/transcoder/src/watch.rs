@@ -5,7 +5,6 @@
 //! much to do, threads wait for seconds without any fault of theirs; ending them would only add to what there is to do.
 
 use crate::outbox::Outbox;
-use link::ToParent;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,14 +78,12 @@ impl Watch {
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
         let since = Arc::new(AtomicU64::new(0));
         let busy = Busy { start: self.start, since: Arc::clone(&since) };
-        let (watch, name_of_it) = (self.clone(), name.to_owned());
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let (watch, name) = (self.clone(), name.to_owned());
+        std::thread::Builder::new().name(name.clone()).spawn(move || {
             let stat =
                 std::fs::read_link("/proc/thread-self").ok().map(|task| Path::new("/proc").join(task).join("stat"));
-            watch.lock().push(Watched { name: name_of_it, since, stat, noticed: None });
-            if std::panic::catch_unwind(AssertUnwindSafe(|| work(busy))).is_err() {
-                watch.outbox.fact(ToParent::Failed { reason: "internal fault in the transcoder".into() });
-            }
+            watch.lock().push(Watched { name: name.clone(), since, stat, noticed: None });
+            guarded(&watch.outbox, &name, || work(busy));
         })
     }
 
@@ -124,6 +121,13 @@ impl Watched {
     }
 }
 
+/// Does the work of a thread. A panic ends the child as if it had crashed: nothing else would say that this thread is gone.
+pub(crate) fn guarded(outbox: &Outbox, name: &str, work: impl FnOnce()) {
+    if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+        outbox.crash(format!("the transcoder panicked ({name})"));
+    }
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 1)
 }
@@ -140,6 +144,7 @@ fn processor_time(stat: &Path) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::sync::mpsc::channel;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -171,6 +176,27 @@ mod tests {
         leave.send(()).unwrap();
         thread.join().unwrap();
         assert_eq!(watch.stuck_at(SECOND * 90, used(SECOND * 99)), None, "gone");
+    }
+
+    #[test]
+    fn a_panic_ends_the_child_like_a_crash_and_blames_nobody() {
+        let outbox = Outbox::new();
+        let watch = Watch::new(outbox.clone());
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let writer = std::thread::spawn({
+            let outbox = outbox.clone();
+            move || outbox.write_all(ours, || None)
+        });
+        watch.spawn("picture", |_| panic!("planted")).unwrap().join().unwrap();
+        outbox.fact(link::ToParent::Finished);
+        let (mut bytes, mut decoder) = (Vec::new(), link::Decoder::<link::ToParent>::default());
+        theirs.read_to_end(&mut bytes).unwrap();
+        decoder.push(&bytes);
+        while let Some(message) = decoder.next_message().unwrap() {
+            assert!(matches!(message, link::ToParent::Alive { .. }), "{message:?}");
+        }
+        writer.join().unwrap();
+        assert_eq!(outbox.ended(), Some(false), "the process ends with a failure");
     }
 
     #[test]

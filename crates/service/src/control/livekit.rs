@@ -21,10 +21,10 @@ use proto::{
 };
 use psrpc::redis::RedisBus;
 use psrpc::{Bus, Client, Code, Failure, Link, Method, Options, Registration, Server, first_come};
-use session::{Report, Status};
+use session::Report;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -110,17 +110,12 @@ impl LiveKit {
         let Some(info) = found.info else {
             return Err(Fault::new(Blame::Control, "livekit-server answered without an ingress"));
         };
-        let extra = Extra {
-            token: found.token,
-            ws_url: found.ws_url,
-            project_id: found.project_id,
-            logging_fields: found.logging_fields,
-            feature_flags: found.feature_flags,
-        };
+        let extra = Extra { token: found.token, ws_url: found.ws_url, logging_fields: found.logging_fields };
         match resolve(&self.access, &info, extra) {
             Ok(resolved) => Ok(resolved),
             Err(fault) => {
-                self.store_refusal(&info, &fault).await;
+                let (ingress, stored) = (IngressId(info.ingress_id.clone()), convert::stored_status(&info));
+                super::store_refusal(self, &ingress, stored, ResourceId(String::new()), &fault).await;
                 Err(fault)
             }
         }
@@ -147,39 +142,13 @@ impl LiveKit {
         let found = self.call::<_, GetIngressInfoResponse>(&GET_INGRESS_INFO, &request).await;
         found.err().is_none_or(|error| error.code() != Code::NotFound)
     }
-
-    /// Shows who looks at an ingress why it can't be used. The state of a session that runs somewhere stays.
-    async fn store_refusal(&self, info: &lk::IngressInfo, fault: &Fault) {
-        if convert::stored_status(info).is_some_and(|status| !status.is_final()) {
-            return;
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        let report = Report {
-            // No session came to be, so there is none to name.
-            resource_id: ResourceId(String::new()),
-            status: Status::Error,
-            error: fault.text.clone(),
-            video: None,
-            audio: None,
-            room_id: String::new(),
-            started_at: now,
-            ended_at: 0,
-            updated_at: now,
-        };
-        if let Err(error) = self.report(&IngressId(info.ingress_id.clone()), &report).await {
-            tracing::warn!(ingressID = info.ingress_id, %error, "a refusal could not be stored");
-        }
-    }
 }
 
 /// What livekit-server may say beside the ingress itself.
 struct Extra {
     token: String,
     ws_url: String,
-    project_id: String,
     logging_fields: HashMap<String, String>,
-    feature_flags: HashMap<String, String>,
 }
 
 /// Checks an ingress and adds what it takes to join its room. What livekit-server provides is preferred.
@@ -196,9 +165,7 @@ fn resolve(access: &Access, info: &lk::IngressInfo, extra: Extra) -> Result<Reso
         ws_url,
         token,
         stored: convert::stored_status(info),
-        project_id: extra.project_id,
         logging_fields: extra.logging_fields.into_iter().collect(),
-        feature_flags: extra.feature_flags.into_iter().collect(),
     })
 }
 
@@ -368,9 +335,10 @@ async fn start(
 type Answer = oneshot::Receiver<Result<Report, super::Refusal>>;
 
 fn checked(request: StartIngressRequest, access: &Access) -> Result<(StartRequest, Answer), Failure> {
-    let StartIngressRequest { info, token, ws_url, logging_fields, feature_flags } = request;
+    // Of feature flags there is none that we know.
+    let StartIngressRequest { info, token, ws_url, logging_fields, feature_flags: _ } = request;
     let info = info.ok_or_else(|| Failure::new(Code::InvalidArgument, "invalid ingress: missing IngressInfo"))?;
-    let extra = Extra { token, ws_url, project_id: String::new(), logging_fields, feature_flags };
+    let extra = Extra { token, ws_url, logging_fields };
     let resolved = resolve(access, &info, extra).map_err(|fault| convert::refusal(super::Refusal::Fault(fault)))?;
     if resolved.spec.input != InputKind::Url {
         return Err(Failure::new(Code::InvalidArgument, "invalid ingress type: only a URL can be pulled"));

@@ -294,9 +294,7 @@ pub fn rtmp_ingress(key: &str) -> Resolved {
         ws_url: "ws://127.0.0.1:9".into(),
         token: Secret::new("token"),
         stored: None::<Status>,
-        project_id: String::new(),
         logging_fields: Default::default(),
-        feature_flags: Default::default(),
     }
 }
 

@@ -29,7 +29,7 @@ async fn carry(mut incoming: Incoming, mut feed: SourceFeed) {
         tokio::select! {
             biased;
             _ = &mut feed.stopped => return,
-            Some(Wish::KeyFrame(layer)) = feed.wishes.recv() => control.request_key_frame(layer),
+            Wish::KeyFrame(layer) = feed.wishes.recv() => control.request_key_frame(layer),
             received = incoming.next() => match received {
                 Some(Received::Connected) => debug!("media connection with the WHIP client is up"),
                 Some(Received::Media(media)) => if !hand_on(&mut feed, SourceEvent::Media(media)).await { return },

@@ -1,8 +1,9 @@
 //! Sets up logging as the configuration says.
 
+use std::collections::BTreeMap;
 use std::io;
 
-use model::{IngressId, ResourceId};
+use model::{IngressSpec, ResourceId};
 use tracing::{Span, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
@@ -30,10 +31,25 @@ pub fn install(config: &LoggingConfig, service_name: &str, node_id: &str) -> Res
     Ok(())
 }
 
-/// The span of a session. Every line written within it carries these names.
-pub fn session_span(ingress_id: &IngressId, resource_id: &ResourceId, room: &str, participant: &str) -> Span {
+/// The span of a session. Every line written within it carries these names, and what the control plane wants there (empty in
+/// an open-source livekit-server).
+pub fn session_span(spec: &IngressSpec, resource_id: &ResourceId, logging_fields: &BTreeMap<String, String>) -> Span {
+    let IngressSpec { ingress_id, room, identity, .. } = spec;
     // A span below the configured level would be left out and the names with it; an error is never below.
-    tracing::error_span!("session", ingressID = %ingress_id, resourceID = %resource_id, room, participant)
+    let span = tracing::error_span!(
+        "session",
+        ingressID = %ingress_id,
+        resourceID = %resource_id,
+        room = room.as_str(),
+        participant = identity.as_str(),
+        fields = tracing::field::Empty,
+    );
+    if !logging_fields.is_empty() {
+        // Names of fields are part of the program, so all that somebody else names go into one.
+        let fields: Vec<_> = logging_fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        span.record("fields", fields.join(" "));
+    }
+    span
 }
 
 pub(super) fn subscriber<W>(

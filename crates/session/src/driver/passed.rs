@@ -52,7 +52,9 @@ impl Driver {
         debug!(?format, ?layers, "source video");
         self.facts.passed_codec(Kind::Video, format.codec.rtp_name());
         if self.facts.video_format(top.0, top.1, None) {
-            info!(width = top.0, height = top.1, "source picture");
+            if self.layers.is_empty() {
+                info!(width = top.0, height = top.1, "source picture");
+            }
             self.report_facts();
         }
         if self.wanted.len() != layers.len() {
@@ -100,8 +102,7 @@ impl Driver {
             return self.tell_child(ToChild::KeyFrame { layer: layer as u8 });
         }
         if let Some(source) = &self.source {
-            // A full queue holds the same wish already.
-            let _ = source.wishes.try_send(Wish::KeyFrame(layer));
+            source.wishes.make(Wish::KeyFrame(layer));
         }
     }
 

@@ -46,11 +46,10 @@ fn a_job_without_media_finishes() {
 }
 
 #[test]
-fn another_version_is_refused_with_words() {
+fn another_version_ends_the_child_and_blames_no_source() {
     let mut child = Child::ready();
     child.send(&ToChild::Hello(Hello { version: VERSION + 1 }));
-    child.until(|m| matches!(m, ToParent::Failed { .. }));
-    assert!(!child.wait().success());
+    child.ends_without_a_last_word();
 }
 
 #[test]
@@ -93,6 +92,35 @@ fn noise_instead_of_video_is_told_and_sound_goes_on() {
     assert_eq!(unusable[0].0, Kind::Video);
     assert!(unusable[0].1.contains("H.264"), "{}", unusable[0].1);
     assert!(recording.audio().len() > 400);
+}
+
+#[test]
+fn a_kind_that_was_unusable_is_told_anew_once_it_can_be_used() {
+    let media = h264("320x180", "25", 1.0, "");
+    let mut child = Child::with(job());
+    let rest = child.open_video(&media, &layers(&[(320, 180)]));
+    child.feed_for(rest, 0);
+    let later = |seconds: i64| {
+        let shift = MediaTime::from_millis(seconds * 1_000);
+        move |m: &Media| match m {
+            Media::Frame(f) => Media::Frame(Frame { pts: f.pts + shift, dts: f.dts + shift, ..f.clone() }),
+            m => m.clone(),
+        }
+    };
+    let garbled = media.iter().filter_map(|m| match m {
+        Media::Frame(f) => Some(Media::Frame(Frame { data: noise(f.pts.as_nanos() as u64, 300).into(), ..f.clone() })),
+        _ => None,
+    });
+    let garbled: Vec<_> = garbled.collect();
+    for round in 1..10 {
+        garbled.iter().map(later(round)).for_each(|m| child.send(&to_child(&m)));
+    }
+    child.until(|m| matches!(m, ToParent::Unusable { kind: Kind::Video, .. }));
+    // The encoder starts anew, as it was before.
+    child.send(&ToChild::VideoConfig(VideoConfig::new(VideoCodec::H264, Bytes::from_static(&[1]), None)));
+    media.iter().map(later(10)).for_each(|m| child.send(&to_child(&m)));
+    child.until(|m| matches!(m, ToParent::VideoFormat { width: 320, height: 180, .. }));
+    child.finish();
 }
 
 #[test]

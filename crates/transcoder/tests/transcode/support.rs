@@ -212,6 +212,14 @@ impl Child {
         self.process.wait().unwrap()
     }
 
+    /// Sees it end as if it had crashed: it says neither that it has finished nor that it can't go on.
+    pub fn ends_without_a_last_word(mut self) {
+        while let Some(said) = self.next() {
+            assert!(!matches!(said, ToParent::Finished | ToParent::Failed { .. }), "{said:?}");
+        }
+        assert!(!self.wait().success());
+    }
+
     /// Closes the parent's end.
     pub fn close(&mut self) {
         self.socket.shutdown(std::net::Shutdown::Both).unwrap();

@@ -318,7 +318,8 @@ fn pictures_before_the_show_point_are_decoded_only() {
     let media = h264("320x180", "25", 2.0, "");
     let mut child = Child::with(job());
     let from = MediaTime::from_millis(1000);
-    child.send(&ToChild::ShowFrom(from));
+    child.send(&ToChild::ShowFrom(Kind::Video, from));
+    child.send(&ToChild::ShowFrom(Kind::Audio, MediaTime::from_millis(9_000)));
     let hidden = media.iter().take_while(|m| !matches!(m, Media::Frame(f) if f.pts >= from)).count();
     child.feed(&media[..hidden]);
     child.until(|m| matches!(m, ToParent::VideoFormat { .. }));

@@ -42,8 +42,16 @@ fn lines(config: &LoggingConfig, speak: impl FnOnce()) -> Vec<String> {
     text.lines().map(untimed).collect()
 }
 
+/// The span of a session that a control plane wants more said about.
+fn span(room: &str, identity: &str, fields: &[(&str, &str)]) -> Span {
+    let mut spec = crate::control::memory::rtmp_ingress("1").spec;
+    (spec.room, spec.identity) = (room.to_owned(), identity.to_owned());
+    let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    session_span(&spec, &ResourceId("RT_1".to_owned()), &fields)
+}
+
 fn speak_in_a_session() {
-    let span = session_span(&IngressId("IN_1".to_owned()), &ResourceId("RT_1".to_owned()), "a room", "me");
+    let span = span("a room", "me", &[]);
     span.in_scope(|| {
         let inner = tracing::info_span!(target: "rtmp", "inner", count = 1, late = tracing::field::Empty);
         inner.record("late", true);
@@ -79,10 +87,14 @@ fn the_console_line_stays_one_line() {
 fn a_session_is_named_whatever_the_level() {
     let config = LoggingConfig { level: LogLevel::Error, ..LoggingConfig::default() };
     let written = lines(&config, || {
-        let span = session_span(&IngressId("IN_1".to_owned()), &ResourceId("RT_1".to_owned()), "r", "p");
-        span.in_scope(|| tracing::error!(target: "session", "lost"));
+        span("r", "p", &[]).in_scope(|| tracing::error!(target: "session", "lost"));
+        span("r", "p", &[("a", "b"), ("c", "d\n")]).in_scope(|| tracing::error!(target: "session", "more"));
     });
-    assert_eq!(written, ["ERROR session: lost ingressID=IN_1 resourceID=RT_1 room=r participant=p"]);
+    let expected = [
+        "ERROR session: lost ingressID=IN_1 resourceID=RT_1 room=r participant=p",
+        r#"ERROR session: more ingressID=IN_1 resourceID=RT_1 room=r participant=p fields="a=b c=d\n""#,
+    ];
+    assert_eq!(written, expected);
 }
 
 #[test]
