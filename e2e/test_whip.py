@@ -253,10 +253,12 @@ async def test_chromium_simulcast_with_other_codecs(stack, browser, codec):
     await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
-@pytest.mark.parametrize("transcode", [False, True], ids=["passed-on", "transcoded"])
-@pytest.mark.parametrize("codec,mode", [("VP9", "L1T3"), ("AV1", "L2T3"), ("AV1", "L2T3_KEY")])
+@pytest.mark.parametrize("codec,mode,transcode", [
+    ("VP9", "L1T3", False), ("VP9", "L1T3", True), ("VP9", "L2T3", False), ("VP9", "L2T3_KEY", False),
+    ("AV1", "L2T3", False), ("AV1", "L2T3", True), ("AV1", "L2T3_KEY", False),
+])
 async def test_chromium_with_layers_in_one_stream(stack, browser, codec, mode, transcode):
-    """The highest of them is what is seen."""
+    """The highest of them is what is seen; and of VP9 the one that is asked for, as the server takes its layers apart."""
     room = f"svc-{codec}-{mode}-{transcode}"
     info = await create(stack, room, enable_transcoding=transcode)
     async with Viewer(stack, room) as viewer, browser.page() as page:
@@ -266,6 +268,10 @@ async def test_chromium_with_layers_in_one_stream(stack, browser, codec, mode, t
         await seen(viewer, 15)
         sent = await page.run("whip.stats()")
         assert [layer["svc"] for layer in sent["layers"]] == [mode], sent
+        if codec == "VP9" and mode.startswith("L2"):
+            for quality, size in (("LOW", (320, 180)), ("HIGH", (640, 360))):
+                await viewer.ask(quality)
+                await viewer.wait_size(*size)
         await page.run("whip.remove()")
     await stack.wait_state(info.ingress_id, "INACTIVE")
 

@@ -2,8 +2,9 @@
 
 use crate::{AudioTrack, VideoTrack};
 use livekit_protocol as proto;
-use model::{Layer, TrackSource};
+use model::{Layer, Quality, TrackSource, VideoCodec};
 use proto::signal_request::Message;
+use proto::video_layer::Mode;
 use std::collections::BTreeMap;
 
 /// The newest protocol that livekit-server 1.13 knows. What we rely on: 13 (`LeaveRequest.action`), 10 (`track_subscribed`).
@@ -11,7 +12,10 @@ pub(crate) const PROTOCOL: i32 = 17;
 
 pub(crate) fn add_video(track: &VideoTrack) -> proto::AddTrackRequest {
     let top = track.layers.last();
-    let layers: Vec<_> = track.layers.iter().map(layer).collect();
+    let (layers, mode) = match &track.layers[..] {
+        [only] if in_one_stream(track) => (inner_layers(only), Mode::MultipleSpatialLayersPerStream),
+        layers => (layers.iter().map(layer).collect(), Mode::OneSpatialLayerPerStream),
+    };
     proto::AddTrackRequest {
         cid: track.cid.clone(),
         name: track.name.clone(),
@@ -25,7 +29,7 @@ pub(crate) fn add_video(track: &VideoTrack) -> proto::AddTrackRequest {
             codec: mime(track),
             cid: track.cid.clone(),
             layers,
-            video_layer_mode: proto::video_layer::Mode::OneSpatialLayerPerStream as i32,
+            video_layer_mode: mode as i32,
         }],
         ..Default::default()
     }
@@ -122,6 +126,22 @@ pub(crate) fn reason(reason: i32) -> Option<&'static str> {
     })
 }
 
+/// Whether this track's only stream may hold spatial layers of its own: senders of VP9 tell in each packet, and the server takes
+/// them for several streams unless it knows.
+fn in_one_stream(track: &VideoTrack) -> bool {
+    track.format.codec == VideoCodec::Vp9 && track.layers.len() == 1
+}
+
+/// The spatial layers that a stream of this size may hold, each half of the next. What it lacks is not missed.
+fn inner_layers(top: &Layer) -> Vec<proto::VideoLayer> {
+    let qualities = [Quality::Low, Quality::Medium, Quality::High];
+    let inner = |(index, quality): (usize, Quality)| proto::VideoLayer {
+        spatial_layer: index as i32,
+        ..layer(&Layer { quality, width: top.width >> (2 - index), height: top.height >> (2 - index), ..*top })
+    };
+    qualities.into_iter().enumerate().map(inner).collect()
+}
+
 /// The MIME type that LiveKit uses in `AddTrackRequest.simulcast_codecs`.
 fn mime(track: &VideoTrack) -> String {
     format!("video/{}", track.format.codec.rtp_name())
@@ -170,6 +190,10 @@ pub(crate) fn wanted(update: &proto::SubscribedQualityUpdate, track: &VideoTrack
         .map(|c| &c.qualities);
     #[allow(deprecated)] // all there is from servers before the per-codec list
     let qualities = of_codec.unwrap_or(&update.subscribed_qualities);
+    if in_one_stream(track) && !qualities.is_empty() {
+        // Whichever of its layers somebody watches, it is this stream.
+        return vec![qualities.iter().any(|q| q.enabled)];
+    }
     let enabled = |layer: &Layer| qualities.iter().find(|q| q.quality == quality(layer.quality)).map(|q| q.enabled);
     track
         .layers

@@ -189,6 +189,28 @@ impl Stay {
 }
 
 #[test]
+fn a_stream_of_vp9_may_hold_layers_of_its_own() {
+    let [low, high] = video_track().layers[..] else { panic!("two layers") };
+    let vp9 = VideoFormat { codec: model::VideoCodec::Vp9, parameters: String::new() };
+    let track = VideoTrack { format: vp9.clone(), layers: vec![high], ..video_track() };
+    let request = message::add_video(&track);
+    let sizes: Vec<_> = request.layers.iter().map(|l| (l.spatial_layer, l.width, l.height)).collect();
+    assert_eq!(sizes, [(0, 320, 180), (1, 640, 360), (2, 1280, 720)]);
+    // Whichever of them somebody watches, the stream is wanted.
+    let watched = |enabled: [bool; 3]| {
+        let quality = |q: usize| proto::SubscribedQuality { quality: q as i32, enabled: enabled[q] };
+        let codecs = vec![proto::SubscribedCodec { codec: "vp9".into(), qualities: (0..3).map(quality).collect() }];
+        let update = proto::SubscribedQualityUpdate { subscribed_codecs: codecs, ..Default::default() };
+        message::wanted(&update, &track, &[true])
+    };
+    assert_eq!([watched([true, false, false]), watched([true; 3]), watched([false; 3])], [[true], [true], [false]]);
+    // Several streams have one each, as those of other codecs.
+    let several = VideoTrack { format: vp9, layers: vec![low, high], ..video_track() };
+    assert_eq!(message::add_video(&several).layers.len(), 2);
+    assert_eq!(message::add_video(&VideoTrack { layers: vec![high], ..video_track() }).layers.len(), 1);
+}
+
+#[test]
 fn the_server_is_told_once_that_layers_are_back_and_never_that_a_muted_track_is_not() {
     let begun = |stay: &mut Stay| {
         let said = std::mem::take(&mut stay.sent).into_iter();
