@@ -49,9 +49,9 @@ class Clock:
     """When each number of the RTSP server's was made."""
 
     def get(self, number):
-        modulus = (1 << BITS) / FPS
-        now = time.monotonic()
-        return float(number / FPS + int((now - float(number / FPS)) // float(modulus)) * modulus)
+        whole = (1 << BITS) // FPS  # seconds until they begin anew
+        made = float(number / FPS)
+        return made + (time.monotonic() - made) // whole * whole
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 """An RTSP server for the tests: GStreamer's own, by the system's Python. /live is a test picture and a tone.
 
 /timed has pictures that carry their numbers (as in picture.py) and beeps (as in lips.py): number n is made, by the machine's
-monotonic clock, at n / TIMED_FPS seconds (modulo the strip's 20 bits). /reordered is the same with B-frames.
+monotonic clock, at n / TIMED_FPS seconds (modulo NUMBERS). /reordered is the same with B-frames.
 
     rtsp_server.py PORT [USER PASSWORD [basic]] [called AUTHORITY…]
 
@@ -34,6 +34,8 @@ LAUNCH = (
 # 640x360, of which the strip's rows are made as in picture.py, without numpy, which the system's Python may lack.
 WIDTH, HEIGHT, TIMED_FPS, RATE = 640, 360, 30, 48000
 BITS = 20
+# They begin anew at a whole second, or flash and beep would part: as bench_url reckons too.
+NUMBERS = (1 << BITS) // TIMED_FPS * TIMED_FPS
 TIMED, REORDERED = (
     f"( appsrc name=pictures is-live=true format=time caps=video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={TIMED_FPS}/1 "
     f"! x264enc name=encoder {order} key-int-max=30 bitrate=2000 ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 "
@@ -89,7 +91,7 @@ def feed(media):
         return second[at : at + RATE // 50 * 2]
 
     # A piece of sound is there when its last sample has been.
-    for job in ((pictures, TIMED_FPS, lambda n: picture(n % (1 << BITS)), 0), (sound, 50, piece, 1)):
+    for job in ((pictures, TIMED_FPS, lambda n: picture(n % NUMBERS), 0), (sound, 50, piece, 1)):
         threading.Thread(target=pace, args=job, daemon=True).start()
 
 
