@@ -5,8 +5,13 @@ use crate::playlist::{self, Key, Map, Master, MediaList, Playlist, Segment, Vari
 use crate::{Address, Client, Error, Response};
 use std::time::{Duration, Instant};
 
-/// How many segments before its end a live stream is joined: RFC 8216 §6.3.3 forbids fewer than three target durations.
-const FROM_END: usize = 3;
+/// How many segments before its end a live stream is joined. The newest is up to a whole one old when its playlist is read, so that
+/// three made 3.1 to 3.5 segments of delay, and three are promised. RFC 8216 §6.3.3 advises against fewer than three, for players
+/// that must not stall; here a source that stalls is shown later from then on, and with two the next segment is there before the
+/// last is used up, as playlists are looked at twice a segment.
+const FROM_END: usize = 2;
+/// More segments than this are a stall's, and the stream is joined anew.
+const BEHIND: usize = 6;
 /// The longest segment that is decrypted, which takes it whole.
 const MAX_ENCRYPTED: usize = 64 << 20;
 /// The longest initialisation section.
@@ -282,7 +287,7 @@ impl Stream {
             self.rejoin();
         }
         let left = self.next.map(|next| self.list.segments.iter().filter(|s| s.sequence >= next).count());
-        if !self.list.ended && left.is_some_and(|left| left > 2 * FROM_END) {
+        if !self.list.ended && left.is_some_and(|left| left > BEHIND) {
             self.next = None;
             self.begin(None);
             self.fresh = true;

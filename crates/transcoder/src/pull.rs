@@ -13,6 +13,7 @@ mod reorder;
 mod rtsp;
 mod srt;
 mod stage;
+mod whole;
 
 use crate::outbox::Outbox;
 use crate::watch::guarded;

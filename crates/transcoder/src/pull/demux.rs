@@ -6,6 +6,7 @@
 use super::caps::{self, Plan, Stream};
 use super::reorder::Unit;
 use super::stage::{Kept, Stage};
+use super::whole::{Slices, Whole};
 use crate::error::Error;
 use crate::strand::element;
 use fetch::splice::Finder;
@@ -407,7 +408,30 @@ fn finish(context: &Arc<Context>, pad: &gst::Pad, plan: &Plan) -> Result<(), Err
         end = parser.static_pad("sink").ok_or_else(|| Error::NoElement("a parser's pad".into()))?;
     }
     lock(&context.tails).push(tail);
-    link(pad, &end)
+    link(pad, &end)?;
+    if context.stage.is_live() {
+        tell_whole(pad);
+    }
+    Ok(())
+}
+
+/// Lets a parser behind an MPEG-TS know that it gets whole pictures, once that is seen: it would hold each until the next begins.
+fn tell_whole(pad: &gst::Pad) {
+    let Some(caps) = pad.current_caps() else { return };
+    let Some(s) = caps.structure(0).filter(|s| s.get::<&str>("stream-format") == Ok("byte-stream")) else { return };
+    let Some(slices) = Slices::of(s.name()).filter(|_| !s.has_field("alignment")) else { return };
+    let whole = Mutex::new(Whole::new(slices));
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let Some(map) = info.buffer().and_then(|b| b.map_readable().ok()) else { return gst::PadProbeReturn::Ok };
+        if let (Some(believed), Some(parser)) = (lock(&whole).push(&map), pad.peer()) {
+            let mut caps = caps.clone();
+            if believed {
+                caps.make_mut().set("alignment", "au");
+            }
+            parser.send_event(gst::event::Caps::new(&caps));
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 #[derive(Default)]
@@ -493,3 +517,6 @@ fn unit(buffer: &gst::Buffer, segment: &gst::FormattedSegment<gst::ClockTime>, s
 pub(crate) fn media_time(ns: i64) -> MediaTime {
     MediaTime::from_nanos(ns)
 }
+
+#[cfg(test)]
+mod tests;

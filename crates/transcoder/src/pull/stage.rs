@@ -103,6 +103,11 @@ impl Stage {
         self.lock().open += 1;
     }
 
+    /// Whether what comes is live.
+    pub(crate) fn is_live(&self) -> bool {
+        self.lock().live
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
