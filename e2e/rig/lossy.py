@@ -36,6 +36,7 @@ class Lossy(Losses, asyncio.DatagramProtocol):
         super().__init__(loss, reorder, seed)
         port = int(re.search(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 (\d+) typ", answer, re.I).group(1))
         self.original, self.server, self.client = answer, ("127.0.0.1", port), None
+        self.lost, self.passed = set(), set()  # RTP packets of the client's, by payload type, SSRC and sequence number
 
     async def __aenter__(self):
         loop = asyncio.get_running_loop()
@@ -51,12 +52,24 @@ class Lossy(Losses, asyncio.DatagramProtocol):
         if source != self.server:
             self.client = source
         to = self.client if source == self.server else self.server
-        if not to or (late := self.late(data)) is None:
+        if not to:
+            return
+        late = self.late(data)
+        if source != self.server and (packet := rtp(data)):
+            (self.lost if late is None else self.passed).add(packet)
+        if late is None:
             return
         if late:
             asyncio.get_running_loop().call_later(late, self.transport.sendto, data, to)
         else:
             self.transport.sendto(data, to)
+
+
+def rtp(data):
+    """Payload type, SSRC and sequence number of an RTP packet (RFC 3550 §5.1, RFC 5761 §4); None of anything else."""
+    if len(data) < 12 or data[0] & 0xC0 != 0x80 or 192 <= data[1] <= 223:
+        return None
+    return data[1] & 0x7F, data[8:12], int.from_bytes(data[2:4], "big")
 
 
 def without_candidates(offer):
