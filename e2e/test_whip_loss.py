@@ -63,3 +63,21 @@ async def test_a_browser_sends_sound_with_redundancy(stack, ended):
         await viewer.wait_sound()
         types = {packet[0] for packet in door.networks[0].passed}
         assert 63 in types and 111 not in types, types
+
+
+def told(client):
+    """How much aiortc's encoder was told to make, in bits a second."""
+    [encoder] = [s._RTCRtpSender__encoder for s in client.connection.getSenders() if s.kind == "video"]
+    return encoder.target_bitrate if encoder else 0
+
+
+async def test_a_sender_is_told_how_much_it_may_send(stack):
+    """aiortc knows no transport-wide feedback and obeys a receiver's estimate: it begins with 1 Mbit/s."""
+    good, bad = [await stack.create(room, pb.IngressInput.WHIP_INPUT) for room in ("rate-good", "rate-bad")]
+    async with LossyDoor(stack, loss=0.4) as door, Viewer(stack, "rate-good") as viewer:
+        async with Whip(stack.whip_url, good.stream_key, video=True) as client:
+            await viewer.wait("more asked for", lambda _: told(client) > 2_000_000)
+            await client.delete()
+        async with Whip(door.url, bad.stream_key, video=True) as client:
+            await viewer.wait("less asked for", lambda _: 0 < told(client) < 900_000)
+            await client.delete()

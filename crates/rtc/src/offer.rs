@@ -83,6 +83,14 @@ pub(crate) struct Video {
     pub(crate) rids: Vec<String>,
 }
 
+impl Video {
+    /// Whether the sender is to be told how much it may send (goog-remb), as it does not find out by itself (transport-cc).
+    pub(crate) fn is_told_a_rate(&self) -> bool {
+        let extensions = &self.common.extensions;
+        self.remb && !(self.common.transport_cc && extensions.iter().any(|(_, uri)| uri.contains("transport-wide-cc")))
+    }
+}
+
 impl Offer {
     /// Reads an offer and chooses what to take of it.
     ///

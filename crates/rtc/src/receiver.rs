@@ -4,6 +4,7 @@
 //! To be passed on, packets are taken in the engine's RTP mode and leave with what [`crate::inspect`] sees in them; to be
 //! decoded, the engine puts them in order and together, see [`frames`].
 
+mod budget;
 mod frames;
 mod lines;
 
@@ -13,16 +14,19 @@ use crate::layers::Layers;
 use crate::offer::Offer;
 use crate::payload;
 use crate::{Accept, Delivery, Error, Received, Refusal};
+use budget::Budget;
 use frames::Frames;
 use lines::{Line, Lines};
 use model::{Blame, Fault, Kind, Media, OpusFormat, Packet, Passed, SourceTracks};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use str0m::bwe::Bitrate;
 use str0m::change::SdpOffer;
 use str0m::media::{KeyframeRequestKind, MediaData, Mid, Rid};
 use str0m::net::{Protocol, Receive, TcpType, Transmit};
 use str0m::rtp::{RtpPacket, Ssrc};
+use str0m::stats::MediaIngressStats;
 use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
 
 /// Nothing at all received for so long means that the sender has vanished: it checks the way every few seconds even when it
@@ -46,6 +50,8 @@ pub(crate) struct Receiver {
     clock: Clock,
     layers: Layers,
     frames: Option<Frames>,
+    /// Of a sender that obeys nothing better.
+    budget: Option<Budget>,
     packets: Vec<Packet>,
     events: VecDeque<Received>,
     deadline: Instant,
@@ -95,6 +101,7 @@ impl Receiver {
             clock: Clock::new(now),
             layers,
             frames,
+            budget: offer.video.as_ref().filter(|v| v.is_told_a_rate()).map(|_| Budget::new()),
             packets: Vec::new(),
             events: VecDeque::new(),
             deadline: now,
@@ -334,8 +341,28 @@ impl Receiver {
                     self.clock.report(&mut stream.ticks, timestamp, wall, report.received_at);
                 }
             }
+            str0m::Event::MediaIngressStats(stats) => self.tell_rate(&stats),
             str0m::Event::Closed => self.end(Received::Finished),
             _ => {}
+        }
+    }
+
+    /// Tells the sender how much it may send, after each of the engine's looks at what comes.
+    fn tell_rate(&mut self, stats: &MediaIngressStats) {
+        let (Some(budget), Some(video)) = (&mut self.budget, &mut self.lines.video) else { return };
+        // Of several layers it is all of them together that the line carries; they are looked at one after the other.
+        let place = video.streams.iter().position(|s| s.rid == stats.rid).filter(|_| stats.mid == video.mid);
+        let Some(place) = place else { return };
+        video.streams[place].bytes = stats.bytes;
+        if place + 1 < video.streams.len() {
+            return;
+        }
+        let bytes = video.streams.iter().map(|s| s.bytes).sum();
+        let rate = budget.report(bytes, stats.loss.unwrap_or(0.0), stats.timestamp);
+        let told = video.streams.iter().find_map(|s| s.ssrc.map(|_| s.rid));
+        let mut direct = self.rtc.direct_api();
+        if let Some(rx) = told.and_then(|rid| direct.stream_rx_by_mid(video.mid, rid)) {
+            rx.request_remb(Bitrate::from(rate));
         }
     }
 
@@ -346,6 +373,14 @@ impl Receiver {
         let stream = &mut line.streams[index];
         let timestamp = packet.header.timestamp;
         let at = self.clock.at(&mut stream.ticks, timestamp, now);
+        if let (Some(budget), Kind::Video) = (&mut self.budget, kind) {
+            let before = stream.newest.map_or(*packet.seq_no, |n| n + 1);
+            if *packet.seq_no >= before {
+                budget.packet((*packet.seq_no - before).min(MAX_EVENTS as u64));
+                stream.newest = Some(*packet.seq_no);
+            }
+            budget.came(now.saturating_duration_since(at));
+        }
         let mut key = true;
         if let Some(inspector) = &mut stream.inspector {
             let seen = inspector.look(&packet.payload, timestamp);
@@ -471,6 +506,9 @@ impl Receiver {
         }
         if data.is_keyframe() {
             stream.key_wanted = false;
+        }
+        if let Some(budget) = &mut self.budget {
+            budget.came(data.network_time.saturating_duration_since(at));
         }
         let outcome = frames.picture(index, &data, at);
         stream.key_wanted |= outcome.key_wanted;

@@ -5,7 +5,7 @@ use crate::clock::Ticks;
 use crate::dtls;
 use crate::engine::codec_name;
 use crate::inspect::Inspector;
-use crate::offer::{Common, Offer};
+use crate::offer::{Common, Offer, Video};
 use crate::payload::Heard;
 use model::Kind;
 use std::time::{Duration, Instant};
@@ -25,6 +25,9 @@ const ICE_FIRST_WAIT: Duration = Duration::from_millis(50);
 /// Unanswered checks before a path counts as lost: with that wait, 12 s, so longer than a session may take to connect.
 const ICE_RETRANSMITS: usize = 9;
 
+/// How often a sender is told how much it may send, if it is (draft-alvestrand-rmcat-remb §2: once a second, as a rule).
+const RATE_EVERY: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) index: usize,
@@ -34,6 +37,9 @@ pub(super) struct Stream {
     pub(super) ssrc: Option<Ssrc>,
     pub(super) key_wanted: bool,
     pub(super) asked: Option<Instant>,
+    /// What has come of it in all, and its newest packet, where the sender is told a rate.
+    pub(super) bytes: u64,
+    pub(super) newest: Option<u64>,
     /// Of sound that comes with redundancy.
     pub(super) heard: Heard,
 }
@@ -76,6 +82,8 @@ impl Lines {
                     // A stream may begin anywhere.
                     key_wanted: inspector.is_some(),
                     asked: None,
+                    bytes: 0,
+                    newest: None,
                     heard: Heard::default(),
                 })
                 .collect(),
@@ -129,6 +137,7 @@ impl Lines {
         if stream.ssrc.replace(ssrc).is_some() {
             stream.ticks.restart();
             stream.heard = Heard::default();
+            stream.newest = None;
             stream.key_wanted = stream.inspector.is_some();
         }
         Some((kind, stream.index))
@@ -151,6 +160,9 @@ pub(super) fn config(offer: &Offer, delivery: Delivery, ice_lite: bool) -> RtcCo
         .clear_codecs()
         .clear_extension_map()
         .set_reordering_timeout_audio(Some(SOUND_WAIT));
+    if offer.video.as_ref().is_some_and(Video::is_told_a_rate) {
+        rtc = rtc.set_stats_interval(Some(RATE_EVERY));
+    }
     rtc.set_max_stun_retransmits(ICE_RETRANSMITS);
     rtc.set_initial_stun_rto(ICE_FIRST_WAIT);
     let commons = [offer.audio.as_ref().map(|a| &a.common), offer.video.as_ref().map(|v| &v.common)];
