@@ -15,10 +15,10 @@ from rig.viewer import SOUND_RATE
 FROZEN = 1.0
 
 
-async def watched(stack, room, viewer, name="push"):
+async def watched(stack, room, viewer, name="push", size=(320, 180)):
     """A small session into `room` that `viewer` sees and hears."""
     info = await stack.create(room)
-    push = Push(stack, f"{stack.rtmp_url}/{info.stream_key}", name=name, size=(320, 180))
+    push = Push(stack, f"{stack.rtmp_url}/{info.stream_key}", name=name, size=size)
     await viewer.wait("a picture", lambda v: v.frames, 30)
     await viewer.wait_sound()
     await stack.wait_state(info.ingress_id, "PUBLISHING")
@@ -76,14 +76,14 @@ async def test_media_goes_over_tcp_where_there_is_no_udp(own_stack):
 
 
 @contextlib.asynccontextmanager
-async def behind(stack, room="room", **network):
+async def behind(stack, room="room", size=(320, 180), **network):
     """A session whose way to livekit-server is the proxy's, and who watches it: (uplink, viewer, the participant)."""
     stack.start_redis()
     stack.start_livekit()
     async with Uplink(stack, **network) as uplink:
         stack.start_ingress()
         async with Viewer(stack, room) as viewer:
-            await watched(stack, room, viewer)
+            await watched(stack, room, viewer, size=size)
             yield uplink, viewer, await stack.wait_participant(room, f"{room}-pub", tracks=2)
 
 
@@ -109,6 +109,25 @@ async def test_one_packet_in_twenty_is_lost_towards_the_sfu(own_stack):
         assert viewer.longest_gap(since) < FROZEN
         share = (now[1] - made_up) / (now[0] - played)
         assert share < 0.02, f"{share:.1%} of the sound was made up"
+
+
+async def test_a_narrow_way_costs_the_highest_layer_and_not_the_others(own_stack):
+    """All layers take 2.7 Mbit/s, the lower two 0.9. While all are sent nobody sees a picture: each lacks a part."""
+    own_stack.quick = True
+    async with behind(own_stack, size=(1280, 720)) as (uplink, viewer, _):
+        await viewer.wait_size(1280, 720)
+        uplink.kbits = 1400
+        await asyncio.to_thread(own_stack.ingress.wait_log, "this layer is paused", 40)
+        await viewer.wait("a lower layer", lambda v: v.frames[-1].width < 1280)
+        # At once, as the highest layer is tried again ten seconds after it was paused.
+        since, (played, made_up) = time.monotonic(), await viewer.samples()
+        await more(viewer, 60)
+        assert viewer.longest_gap(since) < FROZEN
+        now = await viewer.samples()
+        share = (now[1] - made_up) / (now[0] - played)
+        assert share < 0.1, f"{share:.1%} of the sound was made up"
+        uplink.kbits = None
+        await viewer.wait_size(1280, 720, 40)
 
 
 async def test_signalling_that_breaks_is_taken_up_again_and_no_picture_waits(own_stack):

@@ -3,7 +3,8 @@
 //! A session calls [`connect`] and hands frames to the [`Publisher`]; what the room says comes as [`Event`]s. Media goes
 //! through `rtc`; nothing here knows the WebRTC engine, and nothing here knows where frames come from.
 //!
-//! Inside, `room` decides (a state machine without IO), `gate` says which pictures go out and `steady` when sound does, `signal`
+//! Inside, `room` decides (a state machine without IO), `gate` says which pictures go out, `uplink` which layers have room on the
+//! way, and `steady` when sound goes out, `signal`
 //! owns the WebSocket, and `task` carries out.
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ mod signal;
 mod steady;
 mod task;
 mod track;
+mod uplink;
 
 pub use error::Error;
 pub use event::Event;

@@ -6,6 +6,7 @@ use crate::publisher::{Control, LAST_WORDS, MAX_LAYERS, Media, Overflow};
 use crate::room::{Action, Room};
 use crate::signal::{self, Signal};
 use crate::steady::{Beside, Steady};
+use crate::uplink::{Decision, Uplink};
 use crate::{Config, Error, Event, Out, Tracks};
 use bytes::Bytes;
 use livekit_protocol::signal_response::Message as Incoming;
@@ -59,6 +60,9 @@ pub(crate) struct Task {
     lose_one_in: u32,
     room: Room,
     gate: Gate,
+    uplink: Uplink,
+    /// Which layers the room wants, whether there is room for them or not.
+    wanted: Vec<bool>,
     muted_audio: bool,
     /// Packets of sound were left out since the last one that went out.
     audio_gap: bool,
@@ -87,6 +91,8 @@ impl Task {
             room: Room::new(base.clone(), config, tracks, Instant::now()),
             base,
             gate: Gate::new(layers),
+            uplink: Uplink::new(layers),
+            wanted: vec![true; layers],
             muted_audio: false,
             audio_gap: false,
             sound: Steady::new(),
@@ -201,10 +207,10 @@ impl Task {
     fn emit(&mut self, event: Event) {
         match &event {
             Event::LayersWanted(wanted) => {
-                let back = self.gate.want(wanted);
+                self.wanted.clone_from(wanted);
+                // Only what nobody wants is none of the server's business.
                 self.rest((0..wanted.len()).filter(|l| !wanted[*l]));
-                self.queue(event);
-                return self.wish(back);
+                return self.want_layers();
             }
             Event::Muted { kind: Kind::Video, muted } => {
                 let back = self.gate.mute(*muted);
@@ -215,6 +221,27 @@ impl Task {
             _ => {}
         }
         self.queue(event);
+    }
+
+    /// Tells the session which layers are wanted and have room on the way.
+    fn want_layers(&mut self) {
+        let wanted: Vec<_> = self.wanted.iter().enumerate().map(|(l, w)| *w && self.uplink.allows(l)).collect();
+        let back = self.gate.want(&wanted);
+        self.queue(Event::LayersWanted(wanted));
+        self.wish(back);
+    }
+
+    fn on_uplink(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Pause { layer, carried, sent } => tracing::warn!(
+                layer,
+                "the uplink to the SFU carries {carried} of {sent} kbit/s of pictures: this layer is paused"
+            ),
+            Decision::Resume { layer } => {
+                tracing::info!(layer, "the uplink to the SFU loses nothing: trying this layer again")
+            }
+        }
+        self.want_layers();
     }
 
     /// No pause of these layers is news.
@@ -258,6 +285,10 @@ impl Task {
             Ok(rtc::Event::Closed) => self.room.peer_closed(now),
             Ok(rtc::Event::KeyFrameWanted { layer }) => self.queue(Event::KeyFrameWanted { layer }),
             Ok(rtc::Event::LayerBack { layer }) => self.room.layer_back(layer, now),
+            Ok(rtc::Event::Report { layer, kbits, lost }) => {
+                let decision = self.uplink.report(layer, kbits, lost, now);
+                decision.into_iter().for_each(|decision| self.on_uplink(&decision));
+            }
             Ok(rtc::Event::LocalCandidate(line)) => self.room.local_candidate(&line),
             Err(e) => self.peer_failed(&e),
         }
@@ -325,7 +356,8 @@ impl Task {
         if let Some(video) = &control.tracks.video
             && self.gate.is_empty()
         {
-            self.gate = Gate::new(video.layers.len());
+            let layers = video.layers.len();
+            (self.gate, self.uplink, self.wanted) = (Gate::new(layers), Uplink::new(layers), vec![true; layers]);
         }
         self.room.want(&control.tracks, &control.attributes, now);
         if std::mem::replace(&mut self.restarts, control.restarts) != control.restarts {

@@ -28,6 +28,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often to look at what the other side reports of losses: as often as it reports.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What a report may say of one layer: more than a machine sends, and of three a thousandfold fits into 32 bits.
+const MOST_KBITS: u32 = 1_000_000;
+
 /// What the engine offers of Opus when it offers redundancy with it; it takes no other parameters then.
 const OPUS_PARAMETERS: &str = "a=fmtp:111 minptime=10;useinbandfec=1";
 
@@ -101,6 +104,15 @@ pub enum Event {
     LayerBack {
         /// Index into [`VideoLine::rids`].
         layer: usize,
+    },
+    /// The other side reports on a layer, about once a second.
+    Report {
+        /// Index into [`VideoLine::rids`].
+        layer: usize,
+        /// What was sent since the last report, repair included, in kbit/s.
+        kbits: u32,
+        /// How much of that is lost for good, in thousandths.
+        lost: u32,
     },
     /// A way to reach us that the offer did not hold, as `candidate:` line (RFC 8839 §5.1).
     LocalCandidate(String),
@@ -411,10 +423,24 @@ impl Engine {
             str0m::Event::MediaEgressStats(stats) => {
                 if let Some(loss) = stats.loss {
                     self.repeating.note(loss, stats.timestamp);
+                    self.report(&stats, loss);
                 }
             }
             str0m::Event::Closed => self.events.push_back(Event::Closed),
             _ => {}
+        }
+    }
+
+    fn report(&mut self, stats: &str0m::stats::MediaEgressStats, loss: f32) {
+        let Some(line) = self.video.as_mut().filter(|l| l.mid == stats.mid) else { return };
+        let Some(layer) = line.streams.iter().position(|s| s.rid == stats.rid) else { return };
+        let before = line.streams[layer].reported.replace((stats.bytes, stats.timestamp));
+        if let Some((bytes, at)) = before {
+            let ms = stats.timestamp.saturating_duration_since(at).as_millis().max(1);
+            let kbits = u128::from(stats.bytes.saturating_sub(bytes)) * 8 / ms;
+            let (kbits, lost) =
+                (u32::try_from(kbits).unwrap_or(MOST_KBITS).min(MOST_KBITS), (loss.clamp(0.0, 1.0) * 1000.0) as u32);
+            self.events.push_back(Event::Report { layer, kbits, lost });
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Stream {
     last: Option<MediaTime>,
     /// Of a picture's layer.
     pub(crate) pulse: Option<Pulse>,
+    /// How many bytes had been sent when the other side last reported.
+    pub(crate) reported: Option<(u64, Instant)>,
 }
 
 impl Types {
@@ -66,7 +68,7 @@ impl Stream {
     fn new(rid: Option<Rid>, payloader: Option<Payloader>, rate: u32) -> Self {
         // Starts below 65 536, as a receiver of SRTP takes its rollover counter to be 0 (RFC 3711 §3.3.1).
         let numbers = Rewriter::new(rate, first_sequence());
-        Self { rid, payloader, rate, numbers, red: Red::default(), last: None, pulse: None }
+        Self { rid, payloader, rate, numbers, red: Red::default(), last: None, pulse: None, reported: None }
     }
 
     /// Queues a frame's packets. The RTP timestamp comes from media time, so all streams of a session share one timebase,

@@ -1,0 +1,203 @@
+//! A way to the SFU that carries less than the layers are together: which of them go out. Pure: what the other side reports of
+//! losses and the time go in, decisions come out.
+//!
+//! A queue somewhere on the way is full then, and drops packets of all layers alike, and of sound: every picture is broken.
+//! Without the highest layer the others and the sound arrive whole. What counts is what is lost *after* repair: on a way that
+//! merely loses some, losses are mended and nearly nothing is left of them, and there would be nothing gained by sending less;
+//! where repair itself finds no room, much is left.
+//!
+//! Nothing of this estimates delays: a machine that is busy is read as a narrow way by those who do.
+
+use std::time::{Duration, Instant};
+
+/// So much lost after repair, in thousandths, means that there is no room. One packet in ten lost at random leaves less than 20.
+const NO_ROOM: u32 = 80;
+/// So much at the most may be lost for a layer to come back.
+const ROOM: u32 = 20;
+/// How long it must be so: two reports of the SFU, which come once a second.
+const FOR: Duration = Duration::from_millis(1_500);
+/// After a decision: what is reported is of the time before it, queues on the way have to empty, and what was lost of a layer that
+/// is paused is repaired for a while yet (2.5 s were too short where it had been tried for one, measured).
+const SETTLE: Duration = Duration::from_secs(4);
+/// How long a layer is out at the first; twice as long each time that it proves too much.
+const OUT: Duration = Duration::from_secs(10);
+const OUT_DOUBLINGS: u32 = 5;
+/// A layer that is back has proved that there is room once it was out there for so long without harm.
+const PROVEN: Duration = Duration::from_secs(10);
+/// A report that is older says nothing.
+const STALE: Duration = Duration::from_secs(3);
+
+/// What was reported of one layer.
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    at: Instant,
+    kbits: u32,
+    lost: u32,
+}
+
+/// What has been decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// This layer is not to go out: of `sent` kbit/s `carried` arrive.
+    Pause { layer: usize, carried: u32, sent: u32 },
+    /// This layer may go out again.
+    Resume { layer: usize },
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Uplink {
+    reports: Vec<Option<Report>>,
+    /// Layers below this index go out.
+    open: usize,
+    bad_since: Option<Instant>,
+    good_since: Option<Instant>,
+    decided: Option<Instant>,
+    /// How often in a row a layer proved too much.
+    failures: u32,
+    /// The last decision was to let one out.
+    trying: bool,
+}
+
+impl Uplink {
+    /// All layers go out.
+    pub(crate) fn new(layers: usize) -> Self {
+        Self {
+            reports: vec![None; layers],
+            open: layers,
+            bad_since: None,
+            good_since: None,
+            decided: None,
+            failures: 0,
+            trying: false,
+        }
+    }
+
+    /// Which layers may go out.
+    pub(crate) fn allows(&self, layer: usize) -> bool {
+        layer < self.open
+    }
+
+    /// The other side reports on a layer: so many kbit/s were sent, and so many thousandths of them were lost.
+    pub(crate) fn report(&mut self, layer: usize, kbits: u32, lost: u32, now: Instant) -> Option<Decision> {
+        *self.reports.get_mut(layer)? = Some(Report { at: now, kbits, lost });
+        let (sent, carried) = self.sums(now);
+        let lost = ((sent - carried) * 1000).checked_div(sent).unwrap_or(0);
+        self.bad_since = (lost >= NO_ROOM).then(|| self.bad_since.unwrap_or(now));
+        self.good_since = (lost <= ROOM).then(|| self.good_since.unwrap_or(now));
+        let since = |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
+        let settled = self.decided.is_none_or(|at| now >= at + SETTLE);
+        // A layer that is being tried goes at the first sign.
+        let hopeless = self.bad_since.is_some() && (since(self.bad_since) >= FOR || self.trying);
+        if hopeless
+            && (settled || self.trying)
+            && let Some(layer) = if self.trying { Some(self.open - 1) } else { self.highest(now) }
+        {
+            return Some(self.pause(layer, carried, sent, now));
+        }
+        if self.trying && since(self.decided) >= PROVEN {
+            (self.trying, self.failures) = (false, 0);
+        }
+        let out = OUT * (1 << self.failures.min(OUT_DOUBLINGS));
+        let rested = since(self.decided) >= out && since(self.good_since) >= OUT / 2;
+        if self.open < self.reports.len() && rested {
+            self.open += 1;
+            (self.trying, self.decided) = (true, Some(now));
+            return Some(Decision::Resume { layer: self.open - 1 });
+        }
+        None
+    }
+
+    /// The highest layer that is sent, unless it is the lowest of all.
+    fn highest(&self, now: Instant) -> Option<usize> {
+        let sent =
+            |l: &usize| self.reports[*l].is_some_and(|r| r.kbits > 0 && now.saturating_duration_since(r.at) < STALE);
+        (1..self.open).rev().find(sent)
+    }
+
+    fn pause(&mut self, layer: usize, carried: u32, sent: u32, now: Instant) -> Decision {
+        if std::mem::take(&mut self.trying) {
+            self.failures += 1;
+        }
+        self.open = layer;
+        self.reports[layer..].fill(None);
+        (self.decided, self.bad_since) = (Some(now), None);
+        Decision::Pause { layer, carried, sent }
+    }
+
+    /// Kilobits a second that are sent and that arrive, of all layers.
+    fn sums(&self, now: Instant) -> (u32, u32) {
+        let fresh = self.reports.iter().flatten().filter(|r| now.saturating_duration_since(r.at) < STALE);
+        fresh.fold((0, 0), |(sent, carried), r| (sent + r.kbits, carried + r.kbits * (1000 - r.lost.min(1000)) / 1000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYERS: [u32; 3] = [250, 600, 1_900];
+
+    /// Runs for so many seconds on a way that carries `room` kbit/s and loses `random` thousandths after repair; what was
+    /// decided, with the second.
+    fn run(
+        uplink: &mut Uplink,
+        start: Instant,
+        seconds: std::ops::Range<u64>,
+        room: u32,
+        random: u32,
+    ) -> Vec<(u64, Decision)> {
+        let mut decisions = Vec::new();
+        for second in seconds {
+            let open = (0..3).filter(|l| uplink.allows(*l)).collect::<Vec<_>>();
+            let sent: u32 = open.iter().map(|l| LAYERS[*l]).sum();
+            let lost = random + sent.saturating_sub(room) * 1000 / sent;
+            for layer in open {
+                let decision = uplink.report(layer, LAYERS[layer], lost, start + Duration::from_secs(second));
+                decisions.extend(decision.map(|d| (second, d)));
+            }
+        }
+        decisions
+    }
+
+    #[test]
+    fn layers_go_from_the_top_until_the_rest_arrives() {
+        let (start, mut uplink) = (Instant::now(), Uplink::new(3));
+        let decided = run(&mut uplink, start, 0..9, 700, 0);
+        assert_eq!(decided.iter().map(|(s, _)| *s).collect::<Vec<_>>(), [2, 6]);
+        assert!(matches!(decided[0].1, Decision::Pause { layer: 2, sent: 2_750, carried: 690..=710 }), "{decided:?}");
+        assert!(matches!(decided[1].1, Decision::Pause { layer: 1, .. }));
+        assert!(uplink.allows(0), "the lowest stays whatever comes");
+        assert_eq!(run(&mut uplink, start, 9..14, 100, 0), []);
+        assert!(uplink.allows(0));
+    }
+
+    #[test]
+    fn what_is_too_much_again_is_tried_more_and_more_rarely_and_what_is_not_stays() {
+        let (start, mut uplink) = (Instant::now(), Uplink::new(3));
+        let narrow = run(&mut uplink, start, 0..200, 1_000, 0);
+        let tries: Vec<u64> =
+            narrow.iter().filter(|(_, d)| matches!(d, Decision::Resume { .. })).map(|(s, _)| *s).collect();
+        assert!(tries.windows(3).all(|t| t[2] - t[1] > (t[1] - t[0]) * 3 / 2), "{tries:?}");
+        let overload: u64 = tries.iter().map(|t| narrow.iter().find(|(s, _)| s > t).unwrap().0 - t).sum();
+        assert!(overload <= tries.len() as u64, "a second each: {narrow:?}");
+        let wide = run(&mut uplink, start, 200..600, 10_000, 0);
+        assert_eq!(wide.len(), 1, "{wide:?}");
+        assert!(uplink.allows(2));
+        assert_eq!(uplink.failures, 0);
+    }
+
+    #[test]
+    fn a_way_that_merely_loses_some_carries_all() {
+        let (start, mut uplink) = (Instant::now(), Uplink::new(3));
+        assert_eq!(run(&mut uplink, start, 0..100, 10_000, 30), []);
+    }
+
+    #[test]
+    fn one_bad_second_is_none() {
+        let (start, mut uplink) = (Instant::now(), Uplink::new(3));
+        assert_eq!(run(&mut uplink, start, 0..5, 10_000, 0), []);
+        assert_eq!(run(&mut uplink, start, 5..6, 10_000, 900), []);
+        assert_eq!(run(&mut uplink, start, 6..20, 10_000, 0), []);
+    }
+}
