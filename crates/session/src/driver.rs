@@ -103,8 +103,6 @@ struct Driver {
     leaving: Option<tokio::task::JoinHandle<()>>,
     connected: bool,
     transcoder: Option<Transcoder>,
-    /// It has come so far as to say so.
-    ready: bool,
     owed: Owed,
     timeline: Timeline,
     gop: Gop,
@@ -171,7 +169,6 @@ impl Driver {
             leaving: None,
             connected: false,
             transcoder: None,
-            ready: false,
             owed: Owed::default(),
             timeline: Timeline::new(),
             gop: Gop::default(),
@@ -539,7 +536,7 @@ impl Driver {
         match self.transcoders.take(job) {
             Ok(transcoder) => {
                 debug!(pid = transcoder.pid(), "transcoder taken");
-                (self.transcoder, self.ready) = (Some(transcoder), false);
+                self.transcoder = Some(transcoder);
             }
             Err(e) => self.step(Input::TranscoderNotStarted(e.to_string())),
         }
@@ -623,15 +620,15 @@ impl Driver {
         let message = match message {
             FromChild::Message(message) => message,
             FromChild::Gone(how) => {
+                let came_up = self.transcoder.as_ref().is_some_and(Transcoder::came_up);
                 self.lose_transcoder();
                 if self.session.running() {
                     warn!(how, "the transcoder is gone");
                 }
-                let gone = if self.ready { Input::TranscoderCrashed } else { Input::TranscoderNotStarted };
+                let gone = if came_up { Input::TranscoderCrashed } else { Input::TranscoderNotStarted };
                 return self.step(gone(how));
             }
         };
-        self.ready |= !matches!(message, ToParent::Hello(_) | ToParent::Alive { .. });
         match message {
             ToParent::Hello(_) | ToParent::Ready | ToParent::Alive { .. } => {}
             // Only said by children that pull, and to whom they pull for.
@@ -658,20 +655,20 @@ impl Driver {
     }
 
     fn on_picture(&mut self, layer: usize, picture: Out) {
-        let pictures = match &mut self.comeback {
-            Some(comeback) => comeback.picture(layer, picture, now()),
-            None => vec![(layer, picture)],
-        };
+        let Some(comeback) = &mut self.comeback else { return self.show(layer, picture) };
+        let pictures = comeback.picture(layer, picture, now());
         if !pictures.is_empty() {
             self.comeback = None;
         }
-        for (layer, picture) in pictures {
-            let at = picture.at;
-            if let Some(room) = &self.room {
-                room.video(layer, picture);
-            }
-            self.sent(layer + 1, at);
+        pictures.into_iter().for_each(|(layer, picture)| self.show(layer, picture));
+    }
+
+    fn show(&mut self, layer: usize, picture: Out) {
+        let at = picture.at;
+        if let Some(room) = &self.room {
+            room.video(layer, picture);
         }
+        self.sent(layer + 1, at);
     }
 
     fn on_audio(&mut self, pts: MediaTime, level: i8, data: bytes::Bytes) {

@@ -25,17 +25,9 @@ pub fn start(children: Arc<dyn Transcoders>, job: PullJob) -> io::Result<Source>
     // It gives up by itself, with better words; this is for one that does not.
     source.patience = START_DEADLINE + job.limits.timeout * 2 + job.limits.reconnect;
     tokio::spawn(
-        Puller {
-            children,
-            job,
-            child,
-            ready: false,
-            crashes: Crashes::default(),
-            starts: Starts::default(),
-            at: MediaTime::ZERO,
-        }
-        .run(feed)
-        .in_current_span(),
+        Puller { children, job, child, crashes: Crashes::default(), starts: Starts::default(), at: MediaTime::ZERO }
+            .run(feed)
+            .in_current_span(),
     );
     Ok(source)
 }
@@ -44,8 +36,6 @@ struct Puller {
     children: Arc<dyn Transcoders>,
     job: PullJob,
     child: Transcoder,
-    /// It has come so far as to say so.
-    ready: bool,
     crashes: Crashes,
     starts: Starts,
     /// How far it has come.
@@ -72,8 +62,6 @@ impl Puller {
 
     /// False if that was the end.
     async fn take(&mut self, message: FromChild, events: &mpsc::Sender<SourceEvent>) -> bool {
-        self.ready |=
-            !matches!(message, FromChild::Gone(_) | FromChild::Message(ToParent::Hello(_) | ToParent::Alive { .. }));
         let event = match message {
             FromChild::Message(ToParent::Pulled(media)) => {
                 if let Media::Frame(frame) = &media {
@@ -100,7 +88,7 @@ impl Puller {
     async fn replace(&mut self, how: String) -> Result<(), Fault> {
         warn!(how, "the child that pulls is gone");
         let mut failed = None;
-        if std::mem::take(&mut self.ready) {
+        if self.child.came_up() {
             self.crashed(&how)?;
         } else {
             failed = Some(how);

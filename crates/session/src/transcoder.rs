@@ -66,12 +66,13 @@ pub struct Transcoder {
     from: mpsc::Receiver<FromChild>,
     kill: Option<oneshot::Sender<()>>,
     pid: Option<u32>,
+    came_up: bool,
 }
 
 impl Transcoder {
     /// A transcoder from its channels, for a scripted one in tests.
     pub fn from_channels(to: mpsc::Sender<ToChild>, from: mpsc::Receiver<FromChild>) -> Self {
-        Self { to, from, kill: None, pid: None }
+        Self { to, from, kill: None, pid: None, came_up: false }
     }
 
     /// Hands over a message without waiting; gives it back if the queue is full.
@@ -104,7 +105,15 @@ impl Transcoder {
 
     /// The next message. Cancel safe.
     pub async fn recv(&mut self) -> FromChild {
-        self.from.recv().await.unwrap_or_else(|| FromChild::Gone("its task ended".into()))
+        let message = self.from.recv().await.unwrap_or_else(|| FromChild::Gone("its task ended".into()));
+        self.came_up |=
+            !matches!(message, FromChild::Gone(_) | FromChild::Message(ToParent::Hello(_) | ToParent::Alive { .. }));
+        message
+    }
+
+    /// Whether the child has come so far as to say so: one that goes before that could not be started.
+    pub fn came_up(&self) -> bool {
+        self.came_up
     }
 
     /// The child's process id, where it is a process.
@@ -272,7 +281,7 @@ fn spawn(program: &PathBuf, arguments: &[String]) -> io::Result<Transcoder> {
     }
     to.try_send(ToChild::Hello(Hello { version: VERSION })).map_err(io::Error::other)?;
     tokio::spawn(run(child, ours, to_rx, from_tx, killed).in_current_span());
-    Ok(Transcoder { to, from, kill: Some(kill), pid })
+    Ok(Transcoder { to, from, kill: Some(kill), pid, came_up: false })
 }
 
 /// The words a child writes about itself become log lines. Long ones are cut, and there is an end to how many.
