@@ -31,8 +31,8 @@ const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// What a report may say of one layer: more than a machine sends, and of three a thousandfold fits into 32 bits.
 const MOST_KBITS: u32 = 1_000_000;
 
-/// What the engine offers of Opus when it offers redundancy with it; it takes no other parameters then.
-const OPUS_PARAMETERS: &str = "a=fmtp:111 minptime=10;useinbandfec=1";
+/// What the engine says of Opus when it says redundancy with it; it takes no other parameters then.
+const OPUS_PARAMETERS: &str = "minptime=10;useinbandfec=1";
 
 /// Unanswered checks before a path counts as lost: 0.25 + 0.5 + 1 + 2 + 3 × 3 s, about as long as pion waits (15 s).
 const ICE_RETRANSMITS: usize = 7;
@@ -151,8 +151,8 @@ pub struct Engine {
     checking: bool,
     dtls_up: bool,
     repeating: Repeating,
-    /// Bits of an offer that the engine has no word for.
-    sound: String,
+    /// Whether sound is stereo, and whether silence is left out.
+    sound: (bool, bool),
     /// How far frames have been ahead of the clock at most; see [`Engine::wallclock`].
     ahead: Duration,
     deadline: Instant,
@@ -177,7 +177,7 @@ impl Engine {
             checking: false,
             dtls_up: false,
             repeating: Repeating::default(),
-            sound: sound_parameters(config),
+            sound: (config.stereo, config.dtx),
             ahead: Duration::ZERO,
             deadline: now,
             events: VecDeque::new(),
@@ -211,7 +211,8 @@ impl Engine {
         }
         let (offer, pending) = api.apply()?;
         self.pending = Some(pending);
-        Some(offer.to_sdp_string().replacen(OPUS_PARAMETERS, &self.sound, 1))
+        let (stereo, dtx) = self.sound;
+        Some(with_sound(&offer.to_sdp_string(), stereo, dtx))
     }
 
     /// Takes the answer to the newest offer.
@@ -530,11 +531,11 @@ fn refused(answer: &str) -> Option<Kind> {
     }
 }
 
-/// [`OPUS_PARAMETERS`], and what is to be said of this sound (RFC 7587 §7.1).
-fn sound_parameters(config: &Config) -> String {
-    let stereo = if config.stereo { ";stereo=1;sprop-stereo=1" } else { "" };
-    let dtx = if config.dtx { ";usedtx=1" } else { "" };
-    format!("{OPUS_PARAMETERS}{stereo}{dtx}")
+/// An offer or answer of the engine's with what is to be said of this sound beside [`OPUS_PARAMETERS`] (RFC 7587 §7.1).
+pub(crate) fn with_sound(sdp: &str, stereo: bool, dtx: bool) -> String {
+    let stereo = if stereo { ";stereo=1;sprop-stereo=1" } else { "" };
+    let dtx = if dtx { ";usedtx=1" } else { "" };
+    sdp.replacen(OPUS_PARAMETERS, &format!("{OPUS_PARAMETERS}{stereo}{dtx}"), 1)
 }
 
 fn local_candidate(transport: Transport, address: SocketAddr) -> Result<Candidate, impl std::fmt::Display> {

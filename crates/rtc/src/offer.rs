@@ -6,6 +6,7 @@ mod read;
 
 pub(crate) use read::{candidates, credentials};
 
+use crate::engine::with_sound;
 use crate::{Accept, Refusal};
 use model::VideoFormat;
 use std::fmt::Write as _;
@@ -184,9 +185,7 @@ impl Offer {
         if !section.starts_with("m=audio ") {
             return section;
         }
-        let stereo = if audio.stereo { ";stereo=1;sprop-stereo=1" } else { "" };
-        let dtx = if audio.dtx { ";usedtx=1" } else { "" };
-        section.replacen(OPUS_PARAMETERS, &format!("{OPUS_PARAMETERS}{stereo}{dtx}"), 1)
+        with_sound(&section, audio.stereo, audio.dtx)
     }
 
     /// The engine's answer with the lines that it was not shown, and with the candidates that the other side shall know.
@@ -215,9 +214,6 @@ impl Offer {
         out
     }
 }
-
-/// What the engine answers of Opus when it answers redundancy with it; it takes no other parameters then.
-const OPUS_PARAMETERS: &str = "minptime=10;useinbandfec=1";
 
 fn write_feedback(s: &mut String, common: &Common, more: &[(bool, &str)]) {
     let all = [(common.nack, "nack"), (common.transport_cc, "transport-cc")];

@@ -72,8 +72,7 @@ impl Stream {
     }
 
     /// Queues a frame's packets. The RTP timestamp comes from media time, so all streams of a session share one timebase,
-    /// and a frame left out leaves no trace.
-    /// Says how many there are.
+    /// and a frame left out leaves no trace. Says how many there are.
     pub(crate) fn write(&mut self, tx: &mut StreamTx, types: Types, wallclock: Instant, frame: &Frame<'_>) -> usize {
         // Wraps as RTP timestamps do (RFC 3550 §5.1).
         let timestamp = frame.pts.as_ticks(self.rate) as u32;
