@@ -77,26 +77,17 @@ async def test_one_kind_alone(stack, kind):
     await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
-async def test_ffmpegs_muxer(stack, ended):
-    info = await create(stack, "ffmpeg-whip")
-    async with Viewer(stack, "ffmpeg-whip") as viewer:
-        client = ended(FfmpegWhip(stack, stack.whip_url, info.stream_key))
+@pytest.mark.parametrize("client", [FfmpegWhip, DatachannelWhip], ids=["ffmpegs-muxer", "libdatachannel"])
+async def test_other_stacks(stack, ended, client):
+    """FFmpeg's own, and libdatachannel, which OBS is built on, with the offer that OBS makes."""
+    room = client.__name__
+    info = await create(stack, room)
+    async with Viewer(stack, room) as viewer:
+        sender = ended(client(stack, stack.whip_url, info.stream_key))
         await viewer.wait_size(320, 180)
         await viewer.wait_sound()
         await stack.wait_state(info.ingress_id, "PUBLISHING")
-        client.signal(2)
-        await stack.wait_state(info.ingress_id, "INACTIVE")
-
-
-async def test_libdatachannel(stack, ended):
-    """What OBS is built on, with the offer that OBS makes."""
-    info = await create(stack, "datachannel")
-    async with Viewer(stack, "datachannel") as viewer:
-        client = ended(DatachannelWhip(stack, stack.whip_url, info.stream_key))
-        await viewer.wait_size(320, 180)
-        await viewer.wait_sound()
-        await stack.wait_state(info.ingress_id, "PUBLISHING")
-        client.signal(2)
+        sender.signal(2)
         await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
