@@ -1,15 +1,18 @@
-"""Streams over HTTP that have no end: radio, and MPEG-TS and FLV as media servers send them. They are live: followed as they come,
-and asked for again when they break."""
+"""Streams over HTTP that have no end: radio, MPEG-TS and FLV as media servers send them, and live HLS. They are live: followed as they
+come, and asked for again when they break."""
 
 import asyncio
+import signal
+import sys
 import time
 from contextlib import contextmanager
 
 import pytest
 from conftest import run
 
-from rig import Stack, Viewer
-from rig.pulls import AAC, H264, make, pull, turn
+from rig import Stack, Viewer, free_ports
+from rig.processes import Program
+from rig.pulls import AAC, H264, live_hls, make, pull, turn
 from rig.web import Web
 
 SECONDS = 12
@@ -17,7 +20,7 @@ SECONDS = 12
 
 @pytest.fixture(scope="module")
 def stack():
-    for s in run(Stack("\nurl: {reconnect: 4s, timeout: 2s}\n")):
+    for s in run(Stack("\nurl: {reconnect: 6s, timeout: 2s}\n")):
         yield s.start()
 
 
@@ -94,3 +97,57 @@ async def test_one_that_does_not_come_back_ends_in_words(stack):
             web.server.away = True
             state = await stack.wait_state(info.ingress_id, "ERROR", 40)
     assert "File not found" in state.error, state.error
+
+
+async def test_live_hls_follows_its_server(stack, ended):
+    await asyncio.gather(restarted(stack, ended), paused(stack, ended))
+
+
+async def restarted(stack, ended):
+    """A server and its encoder that are gone for some seconds and begin anew, with other numbers, names and times."""
+    [port] = free_ports(1)
+    serve = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(stack.dir / "restarted")]
+    encoder = await live_hls(stack.dir / "restarted", ended)
+    server = ended(Program("files", serve, stack.dir / "files.log"))
+    server.wait_port(port)
+    async with Viewer(stack, "hls-restarted") as viewer:
+        async with turn():
+            info = await pull(stack, "hls-restarted", f"http://127.0.0.1:{port}/list.m3u8")
+        await viewer.wait("two seconds of it", lambda v: len(v.frames) > 60)
+        before = await stack.wait_state(info.ingress_id, "PUBLISHING")
+        server.kill(), encoder.kill()
+        for path in (stack.dir / "restarted").iterdir():
+            path.unlink()
+        gone, again = time.monotonic(), asyncio.create_task(live_hls(stack.dir / "restarted", ended, 2))
+        await asyncio.sleep(3.5)
+        await again
+        ended(Program("files", serve, stack.dir / "files.log")).wait_port(port)
+        back = time.monotonic()
+        await viewer.wait("two seconds after it", lambda v: sum(f.at > back for f in v.frames) > 60)
+        heard = len(viewer.levels)
+        await viewer.wait("sound after it", lambda v: sum(level > 300 for _, level in v.levels[heard:]) > 50)
+        state = (await stack.info(info.ingress_id)).state
+        assert (state.status, state.resource_id) == (before.status, before.resource_id)
+        assert back - gone >= 3.5
+        await stack.delete(info.ingress_id)
+
+
+async def paused(stack, ended):
+    """An encoder that pauses is waited for; one that does not go on, and has not said that it ended, for a time that is configured."""
+    encoder = await live_hls(stack.dir / "paused", ended)
+    with streaming(stack) as web:
+        async with Viewer(stack, "hls-paused") as viewer:
+            async with turn():
+                info = await pull(stack, "hls-paused", f"{web.url}/file/paused/list.m3u8")
+            await viewer.wait("two seconds of it", lambda v: len(v.frames) > 60)
+            encoder.signal(signal.SIGSTOP)
+            await asyncio.sleep(4)
+            encoder.signal(signal.SIGCONT)
+            seen = len(viewer.frames)
+            await viewer.wait("four seconds after it", lambda v: len(v.frames) > seen + 120)
+            encoder.kill()
+            state = await stack.wait_state(info.ingress_id, "ERROR", 20)
+            asked = len(web.requests)
+            assert "has had nothing new for 6s" in state.error, state.error
+            await asyncio.sleep(1)  # nobody asks any more
+            assert len(web.requests) == asked

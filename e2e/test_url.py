@@ -15,8 +15,8 @@ from livekit.protocol import ingress as pb
 from rig import Viewer, psrpc
 from rig.certificates import certify
 from rig.media import QUIET
-from rig.processes import Program, descendants
-from rig.pulls import AAC, BFRAMES, FAST, H264, fails, make, plays, pull
+from rig.processes import descendants, wait_for
+from rig.pulls import AAC, BFRAMES, FAST, H264, fails, live_hls, make, plays, pull
 from rig.web import Web
 
 TERMINAL = {"INACTIVE", "ERROR", "COMPLETE"}
@@ -160,17 +160,7 @@ async def test_hls_with_its_sound_apart(stack, web):
 
 async def test_live_hls(stack, web, ended):
     """Joined near its end, followed as it grows, ended when it ends."""
-    directory = stack.dir / "live"
-    directory.mkdir()
-    command = [
-        *QUIET, "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-re", "-f", "lavfi", "-i", "sine=frequency=330,volume=4",
-        *H264, *AAC, "-f", "hls", "-hls_time", "1", "-hls_list_size", "6", "-hls_flags", "delete_segments", str(directory / "list.m3u8"),
-    ]
-    encoder = ended(Program("live-hls", command, stack.dir / "live-hls.log"))
-    end = time.monotonic() + 20
-    while not (directory / "list.m3u8").exists() or (directory / "list.m3u8").read_text().count("#EXTINF") < 4:
-        assert time.monotonic() < end and encoder.running()
-        await asyncio.sleep(0.1)
+    encoder = await live_hls(stack.dir / "live", ended)
     async with Viewer(stack, "hls-live") as viewer:
         info = await pull(stack, "hls-live", f"{web.url}/file/live/list.m3u8")
         await viewer.wait_size(320, 180)
@@ -231,6 +221,19 @@ async def test_deleting_while_it_runs(stack, web, reports):
     await asyncio.sleep(1)  # a late report is what must not come
     assert len(reports.of(info.ingress_id)) == said
     assert await stack.info(info.ingress_id) is None
+
+
+async def test_deleting_while_it_waits_for_its_server(stack, web):
+    """Nothing of it is left, however long that server is silent."""
+    web.server.stall = 30
+    before = set(descendants(stack.ingress.pid))
+    info = await pull(stack, "deleted-early", f"{web.url}/silent/x.mp4")
+    await asyncio.to_thread(wait_for, "the request", 10, lambda: any(path == "/silent/x.mp4" for path, _ in web.requests))
+    pulling = [pid for pid in descendants(stack.ingress.pid) if pid not in before]
+    assert pulling
+    await stack.delete(info.ingress_id)
+    await asyncio.to_thread(wait_for, "the end of what pulled", 5, lambda: not set(pulling) & set(descendants(stack.ingress.pid)))
+    web.server.stall = 3.0
 
 
 async def test_a_killed_child_goes_on_where_it_was(stack, web):

@@ -7,7 +7,7 @@ from conftest import run
 
 from rig import Stack
 from rig.media import numbered_clip
-from rig.pulls import pull
+from rig.pulls import AAC, FAST, H264, make, pull
 
 LIMITS = """
 url:
@@ -34,6 +34,14 @@ async def test_play_time(stack, web):
     """What is longer ends as if that were its end."""
     numbered_clip(stack.dir / "long.flv", 8, coding=["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-b:v", "100k"])
     state = await ends(stack, web, "play-time", "file/long.flv", "COMPLETE")
+    assert not state.error and 3 <= (state.ended_at - state.started_at) / 1e9 < 7.5
+
+
+async def test_play_time_of_a_file_whose_server_stalls(stack, web):
+    """What still waits for the server, and would try again for many seconds, does not hold the end up."""
+    make(stack, "stuck.mp4", *H264, "-b:v", "300k", *AAC, *FAST, seconds=8)
+    web.server.until, web.server.stall = (stack.dir / "stuck.mp4").stat().st_size // 3, 20
+    state = await ends(stack, web, "play-time-stuck", "until/stuck.mp4", "COMPLETE")
     assert not state.error and 3 <= (state.ended_at - state.started_at) / 1e9 < 7.5
 
 

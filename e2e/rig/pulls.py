@@ -2,11 +2,13 @@
 
 import asyncio
 import subprocess
+import time
 import weakref
 
 from livekit.protocol import ingress as pb
 
 from .media import QUIET
+from .processes import Program
 from .viewer import Viewer
 
 URL = pb.IngressInput.URL_INPUT
@@ -28,6 +30,22 @@ H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", 
 BFRAMES = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "30", "-bf", "2"]
 AAC = ["-c:a", "aac", "-ac", "2"]
 FAST = ["-movflags", "+faststart"]
+
+
+async def live_hls(directory, ended, segments=4):
+    """An encoder that makes live HLS of one-second segments of `directory`/list.m3u8, once so many of them are there. `ended` is the fixture."""
+    directory.mkdir(exist_ok=True)
+    listed = directory / "list.m3u8"
+    command = [
+        *QUIET, "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-re", "-f", "lavfi", "-i", "sine=frequency=330,volume=4",
+        *H264, *AAC, "-f", "hls", "-hls_time", "1", "-hls_list_size", "6", "-hls_flags", "delete_segments", str(listed),
+    ]
+    encoder = ended(Program("live-hls", command, directory.with_suffix(".log")))
+    end = time.monotonic() + 20
+    while not listed.exists() or listed.read_text().count("#EXTINF") < segments:
+        assert time.monotonic() < end and encoder.running()
+        await asyncio.sleep(0.1)
+    return encoder
 
 
 def turn():

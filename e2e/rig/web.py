@@ -69,6 +69,12 @@ class Handler(BaseHTTPRequestHandler):
         """With ranges; every answer stands still for `server.stall` seconds after its first half megabyte."""
         self.send(name, after=(512 << 10, lambda: time.sleep(self.server.stall)))
 
+    def how_until(self, name):
+        """With ranges; what lies behind the file's first `server.until` bytes comes only after `server.stall` seconds."""
+        asked = re.match(r"bytes=(\d+)", self.headers.get("Range", ""))
+        left = self.server.until - (int(asked[1]) if asked else 0)
+        self.send(name, after=(max(0, left), lambda: time.sleep(self.server.stall)))
+
     def how_broken(self, name):
         """With ranges; every answer breaks off after 200 kB."""
         self.send(name, after=(200_000, self.hang_up))
@@ -201,7 +207,7 @@ class Web:
 
     def __init__(self, root, tls=None):
         self.server = Server(("127.0.0.1", 0), Handler)
-        self.server.root, self.server.requests, self.server.stall = Path(root), [], 3.0
+        self.server.root, self.server.requests, self.server.stall, self.server.until = Path(root), [], 3.0, 0
         self.server.away, self.server.pace, self.server.flowing = False, 10.0, {}
         scheme = "http"
         if tls:

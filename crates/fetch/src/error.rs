@@ -50,6 +50,9 @@ pub enum Error {
     Changed(String),
     #[error("the playlist can't be used: {0}")]
     Playlist(&'static str),
+    /// A live one that nobody adds to.
+    #[error("the live playlist on {host} has had nothing new for {after:?}")]
+    Stands { host: String, after: Duration },
     #[error("more than the allowed {0} bytes would be fetched")]
     TooMuch(u64),
     #[error("the file says it has {size} bytes, and {allowed} are allowed")]
@@ -59,6 +62,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it was decided here, so that what is live is not tried again: it may come back from any other fault.
+    pub fn is_verdict(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::TooMuch(_))
+    }
+
     /// Whether the same may succeed a little later.
     pub fn passes(&self) -> bool {
         match self {

@@ -1,6 +1,7 @@
 //! HLS: one media playlist as a stream of bytes with marks where a segment begins. Live playlists are read again as they grow.
 
 use crate::crypt::decrypt;
+use crate::patience::Patience;
 use crate::playlist::{self, Key, Map, Master, MediaList, Playlist, Segment, Variant};
 use crate::{Address, Client, Error, Response};
 use std::time::{Duration, Instant};
@@ -18,10 +19,12 @@ const MAX_ENCRYPTED: usize = 64 << 20;
 const MAX_MAP: usize = 4 << 20;
 /// Bytes handed over at once.
 const PIECE: usize = 64 << 10;
-/// How often what broke in a segment is tried again before it is given up, with growing waits of this unit.
+/// How often what broke in a segment of what does not grow is tried again before it is given up, with growing waits of this unit.
 const TRIES: u32 = 4;
 /// See [`TRIES`].
 const WAIT: Duration = Duration::from_millis(250);
+/// Target durations in which a live playlist has to grow, whatever is configured: its server has one and a half (RFC 8216 §6.2.1).
+const STANDS: u32 = 3;
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +76,10 @@ pub struct Stream {
     list: MediaList,
     read_at: Instant,
     reconnect: Duration,
+    /// Of what is live: faults since bytes of a segment last came.
+    faults: Patience,
+    /// Since when a live playlist has brought nothing new.
+    stands: Option<Instant>,
     next: Option<u64>,
     at: Duration,
     fresh: bool,
@@ -106,6 +113,8 @@ impl Stream {
             list,
             read_at: Instant::now(),
             reconnect,
+            faults: Patience::new(reconnect),
+            stands: None,
             next: None,
             at: Duration::ZERO,
             fresh: true,
@@ -179,6 +188,7 @@ impl Stream {
             // A segment that is missing was live and is gone.
             let missed = self.next.is_some_and(|n| segment.sequence > n);
             self.next = Some(segment.sequence + 1);
+            self.stands = None;
             let fresh = std::mem::take(&mut self.fresh) || missed || segment.discontinuity;
             let piece = Piece::Segment { fresh, at: self.at };
             if fresh {
@@ -195,10 +205,12 @@ impl Stream {
         match fetched {
             Ok(Some(bytes)) => {
                 current.tries = 0;
+                self.faults.came();
                 self.current = Some(current);
                 Ok(Some(Piece::Bytes(bytes)))
             }
             Ok(None) => Ok(None),
+            Err(e) if self.live() => self.again(e, Some(current)).map(|()| None),
             Err(e) if e.passes() && current.tries < TRIES => {
                 current.tries += 1;
                 current.response = None;
@@ -206,13 +218,32 @@ impl Stream {
                 self.current = Some(current);
                 Ok(None)
             }
-            // Live, one segment that can't be had is a gap; the playlist tells whether the stream goes on.
-            Err(Error::NotFound { .. } | Error::Forbidden { .. } | Error::Status { .. }) if self.live() => {
-                self.fresh = true;
-                Ok(None)
-            }
             Err(e) => Err(e),
         }
+    }
+
+    /// After a fault of a live stream: waits, and goes on with the segment that it hit if that is still there then. One that is not, or
+    /// can't be had, is a gap.
+    fn again(&mut self, fault: Error, hit: Option<Current>) -> Result<(), Error> {
+        let missing = matches!(fault, Error::NotFound { .. } | Error::Forbidden { .. } | Error::Status { .. });
+        if fault.is_verdict() || (hit.is_some() && !missing && !fault.passes()) {
+            return Err(fault);
+        }
+        let Some(wait) = self.faults.wait(Instant::now()) else { return Err(fault) };
+        std::thread::sleep(wait);
+        let Some(mut current) = hit else { return Ok(()) };
+        current.response = None;
+        current.tries += 1;
+        // A server that has its playlist and not this will not have it later.
+        let hopeless = self.read().is_ok() && current.tries >= TRIES;
+        let same = |s: &Segment| s.sequence == current.segment.sequence && s.uri == current.segment.uri;
+        let listed = !self.fresh && self.list.segments.iter().any(same);
+        if listed && fault.passes() && !hopeless {
+            self.current = Some(current);
+        } else {
+            self.fresh = true;
+        }
+        Ok(())
     }
 
     /// The next bytes of a segment, those of its initialisation section before all others.
@@ -280,12 +311,8 @@ impl Stream {
         if self.list.ended || self.read_at.elapsed() < self.list.target {
             return;
         }
-        let text = self.client.get_whole(&self.address, None, playlist::MAX_TEXT);
-        self.read_at = Instant::now();
-        if let Ok(Ok(Playlist::Media(list))) = text.map(|(_, text)| playlist::parse(&text)) {
-            self.list = list;
-            self.rejoin();
-        }
+        // What breaks here is looked at when there is nothing left to play.
+        let _ = self.read();
         let left = self.next.map(|next| self.list.segments.iter().filter(|s| s.sequence >= next).count());
         if !self.list.ended && left.is_some_and(|left| left > BEHIND) {
             self.next = None;
@@ -299,31 +326,47 @@ impl Stream {
         // Half a target duration where nothing is new (RFC 8216 §6.3.4); segments may be shorter than it says.
         let wait = (self.list.target / 2).clamp(Duration::from_millis(200), Duration::from_secs(10));
         std::thread::sleep(wait.saturating_sub(self.read_at.elapsed()));
-        let until = Instant::now() + self.reconnect;
-        let mut pause = WAIT;
-        let fresh = loop {
-            match self.client.get_whole(&self.address, None, playlist::MAX_TEXT) {
-                Ok((_, text)) => break playlist::parse(&text),
-                Err(e) if Instant::now() + pause < until && !matches!(e, Error::Denied { .. } | Error::TooMuch(_)) => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_secs(4));
-                }
-                Err(e) => return Err(e),
-            }
-        };
-        self.read_at = Instant::now();
-        if let Playlist::Media(list) = fresh? {
-            self.list = list;
-            self.rejoin();
+        if let Err(fault) = self.read() {
+            return self.again(fault, None);
+        }
+        if self.segment().is_some() || self.next.is_none() && !self.list.segments.is_empty() {
+            return Ok(());
+        }
+        let stood = self.stands.get_or_insert_with(Instant::now).elapsed();
+        let allowed = self.reconnect.max(self.list.target * STANDS);
+        if self.live() && stood >= allowed {
+            return Err(Error::Stands { host: self.address.authority(), after: allowed });
         }
         Ok(())
     }
 
-    /// A server that started anew counts from the start again; one that we fell behind has dropped what is next.
-    fn rejoin(&mut self) {
-        let Some((first, last)) = self.list.segments.first().zip(self.list.segments.last()) else { return };
-        let Some(next) = self.next else { return };
-        if next > last.sequence + 1 || next < first.sequence {
+    /// Reads the playlist once more.
+    fn read(&mut self) -> Result<(), Error> {
+        let text = self.client.get_whole(&self.address, None, playlist::MAX_TEXT);
+        self.read_at = Instant::now();
+        if let Playlist::Media(list) = playlist::parse(&text?.1)? {
+            self.take(list);
+        }
+        Ok(())
+    }
+
+    /// Takes what the playlist has become. A server that started anew counts from the start again; one that we fell behind has dropped
+    /// what is next.
+    fn take(&mut self, list: MediaList) {
+        let ends = |list: &MediaList| Some((list.segments.first()?.sequence, list.segments.last()?.sequence));
+        let Some((first, last)) = ends(&list) else {
+            self.list = list;
+            return;
+        };
+        let (old_first, old_last) = ends(&self.list).unwrap_or((first, last));
+        // A cache may give the one of a little earlier.
+        let earlier = !self.faults.troubled() && last + 1 == old_last && first + 1 >= old_first;
+        if earlier {
+            return;
+        }
+        let anew = first < old_first || last < old_last;
+        self.list = list;
+        if self.next.is_some_and(|next| anew || next > last.saturating_add(1) || next < first) {
             self.next = None;
             self.fresh = true;
         }

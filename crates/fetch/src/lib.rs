@@ -15,6 +15,7 @@ mod guard;
 pub mod hls;
 mod http;
 mod icy;
+mod patience;
 pub mod playlist;
 mod relay;
 pub mod rtsp;

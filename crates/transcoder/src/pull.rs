@@ -27,14 +27,17 @@ use model::PullJob;
 pub(crate) fn start(job: PullJob, outbox: Outbox) -> std::io::Result<()> {
     std::thread::Builder::new().name("pull".into()).spawn(move || {
         guarded(&outbox, "pull", || {
-            let end = match open::open(&job) {
-                Ok(source) => pace::play(&source, &job, &outbox),
-                Err(fault) => Err(fault),
+            let source = open::open(&job);
+            let end = match &source {
+                Ok(source) => pace::play(source, &job, &outbox),
+                Err(fault) => Err(fault.clone()),
             };
             outbox.fact(match end {
                 Ok(()) => ToParent::Finished,
                 Err(reason) => ToParent::Failed { reason },
             });
+            // Not before that is told: what reads from a server that stalls is let go by when that server or its deadline is.
+            drop(source);
         });
     })?;
     Ok(())

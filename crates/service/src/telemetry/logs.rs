@@ -14,8 +14,20 @@ use crate::config::{LogLevel, LoggingConfig};
 
 /// Our own crates, whose lines the configured level is for. Libraries speak from `warn` on unless `component_levels` names
 /// them: what they write below that is for their authors, and may hold session descriptions.
-const OURS: [&str; 11] =
-    ["ingress", "link", "model", "proto", "psrpc", "publish", "rtc", "rtmp", "service", "session", "transcoder"];
+const OURS: [&str; 12] = [
+    "fetch",
+    "ingress",
+    "link",
+    "model",
+    "proto",
+    "psrpc",
+    "publish",
+    "rtc",
+    "rtmp",
+    "service",
+    "session",
+    "transcoder",
+];
 
 /// Logging was set up before in this process.
 #[derive(Debug, thiserror::Error)]

@@ -77,10 +77,7 @@ pub(super) fn open(
 
 /// What is wrong may pass, but for what was decided here: a stream that is gone comes back under the same name.
 fn fault(error: &fetch::Error) -> End {
-    match error {
-        fetch::Error::Denied { .. } | fetch::Error::TooMuch(_) => End::Hopeless(error.to_string()),
-        _ => End::Lost(error.to_string()),
-    }
+    if error.is_verdict() { End::Hopeless(error.to_string()) } else { End::Lost(error.to_string()) }
 }
 
 fn feed(mut response: Response, mut head: Vec<u8>, run: &Run) -> End {

@@ -51,8 +51,7 @@ pub(super) fn open(job: &PullJob, client: Client, mut response: Response, head: 
             stage.open();
         }
         let feeder = Feeder::new(&stage, &clock);
-        let work = move || feeder.run(stream);
-        std::thread::Builder::new().name("feed".into()).spawn(work).map_err(|e| e.to_string())?;
+        stage.fill("feed", move || feeder.run(stream))?;
     }
     Ok(Source { stage, live: false, file: None })
 }
@@ -110,7 +109,8 @@ impl Feeder {
     }
 
     fn segment(&mut self, fresh: bool, at: Duration) -> Result<bool, String> {
-        if !self.head.is_empty() && self.demux.is_none() {
+        // One of which only the beginning came before it broke is followed by something fresh.
+        if !fresh && !self.head.is_empty() && self.demux.is_none() {
             return Err("a segment is not media that can be played".into());
         }
         if fresh || self.bare {

@@ -71,7 +71,7 @@ pub(super) fn source(limits: &PullLimits, connect: impl Fn(Run) -> End + Send + 
         }
         tracks.end();
     };
-    std::thread::Builder::new().name("line".into()).spawn(work).map_err(|e| e.to_string())?;
+    stage.fill("line", work)?;
     Ok(Source { stage, live: true, file: None })
 }
 

@@ -191,7 +191,7 @@ fn streamed(
         demux.end();
         tracks.end();
     };
-    std::thread::Builder::new().name("feed".into()).spawn(feed).map_err(|e| e.to_string())?;
+    stage.fill("feed", feed)?;
     Ok(Source { stage, live: false, file: None })
 }
 

@@ -6,6 +6,7 @@ use super::even::Even;
 use super::reorder::{Reorder, Unit};
 use model::{Kind, Media};
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,20 @@ impl Stage {
     }
 
     // === the side that fills ===
+
+    /// Fills this in a thread of its own. A panic there is a fault as any other: nothing else would say that nothing more comes.
+    ///
+    /// # Errors
+    /// If the system has no threads left.
+    pub(crate) fn fill(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+        let (stage, named) = (self.clone(), name.to_owned());
+        let guarded = move || {
+            if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+                stage.fail(format!("an error in the ingress ended the pull: its thread \"{named}\" panicked"));
+            }
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(guarded).map(drop).map_err(|e| e.to_string())
+    }
 
     /// A track of this kind is there; gives its number.
     pub(crate) fn add(&self, kept: Kept) -> usize {
@@ -524,6 +539,22 @@ mod tests {
         assert!(stage.lock().tracks[0].span() <= AHEAD + 100_000_000);
         stage.close();
         assert!(filler.join().unwrap() < 40);
+    }
+
+    #[test]
+    fn a_panic_of_what_fills_is_told_after_what_is_whole() {
+        let stage = stage_with(&[(Kind::Audio, 1)]);
+        stage.push(0, unit(0, 1));
+        stage.chosen(soon()).unwrap();
+        stage.fill("feed", || panic!("planted")).unwrap();
+        loop {
+            match stage.next(i64::MAX) {
+                Next::Item(..) => {}
+                Next::Empty => stage.wait(soon()),
+                Next::Fault(fault) => break assert!(fault.contains("its thread \"feed\" panicked"), "{fault}"),
+                Next::End => panic!("no end"),
+            }
+        }
     }
 
     #[test]
