@@ -68,3 +68,11 @@ async def test_a_server_that_says_nothing(stack, web):
     state = await ends(stack, web, "silent", "silent/x.mp4", "ERROR")
     assert "did not answer within 1s" in state.error, state.error
     assert time.monotonic() - begun < 15
+
+
+@pytest.mark.parametrize("name", ["drip.m3u8", "drip.mp4"])
+async def test_a_byte_now_and_then(stack, web, name):
+    """Each of them in time, and all of them not."""
+    (stack.dir / name).write_bytes(b"#EXTM3U\n".ljust(100) if name.endswith("m3u8") else bytes(100))
+    state = await ends(stack, web, name.replace(".", "-"), f"drip/{name}", "ERROR")
+    assert "is too slow: it did not send all of it within 2s" in state.error, state.error

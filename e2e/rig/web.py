@@ -141,6 +141,10 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(self.server.stall)
         self.hang_up()
 
+    def how_drip(self, name):
+        """The file's first bytes, and then one each half second."""
+        self.send(name, ranges=False, after=(20, self.drip))
+
     def how_login(self, name):
         """Wants the user "viewer" with the password "pa:ss"."""
         if self.headers.get("Authorization") != "Basic dmlld2VyOnBhOnNz":
@@ -155,6 +159,11 @@ class Handler(BaseHTTPRequestHandler):
     def hang_up(self):
         self.close_connection = True
         raise BrokenPipeError
+
+    def drip(self):
+        while True:
+            self.wfile.write(b" ")
+            time.sleep(0.5)
 
     def head(self, status, headers):
         self.send_response(status)

@@ -25,6 +25,9 @@ pub enum Error {
     /// Nothing came in time.
     #[error("{host} did not {what} within {after:?}")]
     Timeout { host: String, what: &'static str, after: Duration },
+    /// Something came, and not enough of it.
+    #[error("{host} is too slow: it did not {what} within {after:?}")]
+    Slow { host: String, what: &'static str, after: Duration },
     #[error("TLS with {host} failed: {why}")]
     Tls { host: String, why: String },
     /// 404 and 410. Opens with the Go ingress's text: users filter for it.
@@ -74,6 +77,7 @@ impl Error {
             | Self::Unreachable(..)
             | Self::LookupTimeout(..)
             | Self::Timeout { .. }
+            | Self::Slow { .. }
             | Self::Broken(..)
             | Self::Truncated(_) => true,
             Self::Status { status, .. } => *status >= 500 || *status == 429,

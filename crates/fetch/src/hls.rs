@@ -127,9 +127,9 @@ impl Stream {
     /// The same from an address.
     ///
     /// # Errors
-    /// As [`Client::get`], and [`Error::Playlist`].
+    /// As [`Client::get_small`], and [`Error::Playlist`].
     pub fn open(client: Client, address: &Address, reconnect: Duration) -> Result<Self, Error> {
-        let (address, text) = client.get_whole(address, None, playlist::MAX_TEXT)?;
+        let (address, text) = client.get_small(address, None, playlist::MAX_TEXT)?;
         Self::new(client, address, &text, reconnect)
     }
 
@@ -250,7 +250,7 @@ impl Stream {
     fn fetch(&mut self, current: &mut Current) -> Result<Option<Vec<u8>>, Error> {
         if let Some(map) = current.segment.map.clone().filter(|map| self.map.as_ref() != Some(map)) {
             let address = self.address.join(&map.uri)?;
-            let (_, bytes) = self.client.get_whole(&address, map.range.map(wire), MAX_MAP)?;
+            let (_, bytes) = self.client.get_small(&address, map.range.map(wire), MAX_MAP)?;
             let bytes = match map.range {
                 // A server without ranges sends all of the file.
                 Some((from, length)) if bytes.len() as u64 > length => cut(bytes, from, length),
@@ -293,7 +293,7 @@ impl Stream {
         let secret = match &self.key {
             Some((known, secret)) if known.uri == key.uri => *secret,
             _ => {
-                let (_, bytes) = self.client.get_whole(&self.address.join(&key.uri)?, None, 1024)?;
+                let (_, bytes) = self.client.get_small(&self.address.join(&key.uri)?, None, 1024)?;
                 let secret = bytes.try_into().map_err(|_| Error::Playlist("its key does not have 16 bytes"))?;
                 self.key = Some((key.clone(), secret));
                 secret
@@ -342,7 +342,7 @@ impl Stream {
 
     /// Reads the playlist once more.
     fn read(&mut self) -> Result<(), Error> {
-        let text = self.client.get_whole(&self.address, None, playlist::MAX_TEXT);
+        let text = self.client.get_small(&self.address, None, playlist::MAX_TEXT);
         self.read_at = Instant::now();
         if let Playlist::Media(list) = playlist::parse(&text?.1)? {
             self.take(list);

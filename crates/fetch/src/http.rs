@@ -8,12 +8,16 @@ use model::{PullGuard, PullLimits};
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Redirects to follow: browsers follow 20, and no source of media needs more than a few.
 const REDIRECTS: usize = 10;
 /// Bytes of a response's head: what servers themselves allow for a request's is 8 to 16 KiB.
 const HEAD: usize = 32 << 10;
+/// Timeouts in which something small has to come as a whole: a playlist, a key, what a file begins with. One is for its first byte.
+const WHOLE: u32 = 2;
+/// Timeouts after which no further redirect is followed: each step has one for its name, its connection and its answer.
+const CHAIN: u32 = 3;
 /// Header lines of a response.
 const HEADERS: usize = 100;
 /// Connections kept for another request: video, sound, and the two playlists of a live stream.
@@ -87,6 +91,8 @@ pub struct Response {
     framing: Framing,
     keep: bool,
     client: Client,
+    /// When the body has to be whole, and how long that was to take.
+    until: Option<(Instant, Duration)>,
 }
 
 impl Client {
@@ -112,8 +118,15 @@ impl Client {
     /// # Errors
     /// Whatever keeps a body from coming.
     pub fn get(&self, address: &Address, range: Option<(u64, Option<u64>)>) -> Result<Response, Error> {
-        let mut at = address.clone();
+        let (mut at, begun, most) = (address.clone(), Instant::now(), self.inner.timeout * CHAIN);
         for _ in 0..=REDIRECTS {
+            if begun.elapsed() > most {
+                return Err(Error::Slow {
+                    host: address.authority(),
+                    what: "lead to anything by its redirects",
+                    after: most,
+                });
+            }
             match self.once(&at, range)? {
                 Answer::Body(response) => return Ok(*response),
                 Answer::Moved(to) => at = at.redirected(&to)?,
@@ -122,7 +135,22 @@ impl Client {
         Err(Error::Redirects(REDIRECTS))
     }
 
-    /// Gets a whole text or another small file of at most `most` bytes.
+    /// Gets a text or another small file of at most `most` bytes, which has to be whole before long.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; [`Error::TooLarge`] beyond `most`; [`Error::Slow`].
+    pub fn get_small(
+        &self,
+        address: &Address,
+        range: Option<(u64, Option<u64>)>,
+        most: usize,
+    ) -> Result<(Address, Vec<u8>), Error> {
+        let mut response = self.get(address, range)?;
+        response.hurry(self.inner.timeout * WHOLE)?;
+        Self::whole(response, most)
+    }
+
+    /// Gets all of a file of at most `most` bytes, for as long as something of it comes.
     ///
     /// # Errors
     /// As [`Client::get`]; [`Error::TooLarge`] beyond `most`.
@@ -132,7 +160,10 @@ impl Client {
         range: Option<(u64, Option<u64>)>,
         most: usize,
     ) -> Result<(Address, Vec<u8>), Error> {
-        let mut response = self.get(address, range)?;
+        Self::whole(self.get(address, range)?, most)
+    }
+
+    fn whole(mut response: Response, most: usize) -> Result<(Address, Vec<u8>), Error> {
         let mut all = Vec::new();
         while let Some(piece) = response.next_piece(most + 1 - all.len().min(most))? {
             all.extend_from_slice(&piece);
@@ -167,10 +198,13 @@ impl Client {
         let request = request(to, range);
         let sent = connection.socket.write_all(request.as_bytes()).and_then(|()| connection.socket.flush());
         sent.map_err(|e| self.io_fault(to, e, "take the request"))?;
+        let broken = |e| Error::Broken(to.authority(), e);
+        connection.socket.set_until(Some(Instant::now() + self.inner.timeout)).map_err(broken)?;
         loop {
             let head = self.read_head(&mut connection, to)?;
             // Interim responses (RFC 9110 §15.2) say nothing to us.
             if head.status >= 200 {
+                connection.socket.set_until(None).map_err(broken)?;
                 // From the first byte on a range can only be refused where there is none.
                 if head.status == 416 && range.is_some_and(|(from, _)| from == 0) {
                     return Err(Error::Empty);
@@ -214,13 +248,24 @@ impl Client {
             keep: head.keep && framing != Framing::UntilClose,
             framing,
             client: self.clone(),
+            until: None,
         })))
     }
 
     fn read_head(&self, connection: &mut Buffered, to: &Address) -> Result<Head, Error> {
         let mut bytes = Vec::new();
         loop {
-            let more = connection.fill().map_err(|e| self.io_fault(to, e, "answer"))?;
+            let begun = !bytes.is_empty();
+            let more = connection.fill().map_err(|e| {
+                if begun && timed_out(&e) {
+                    return Error::Slow {
+                        host: to.authority(),
+                        what: "finish the head of its answer",
+                        after: self.inner.timeout,
+                    };
+                }
+                self.io_fault(to, e, "answer")
+            })?;
             if more.is_empty() {
                 return Err(Error::Truncated(to.authority()));
             }
@@ -279,10 +324,33 @@ impl Response {
         self.framing == Framing::UntilClose
     }
 
+    /// Wants all that is read from here on within `most`, and not only something now and then.
+    ///
+    /// # Errors
+    /// [`Error::Broken`].
+    pub fn hurry(&mut self, most: Duration) -> Result<(), Error> {
+        self.set_until(Some((Instant::now() + most, most)))
+    }
+
+    /// Takes [`Self::hurry`] back.
+    ///
+    /// # Errors
+    /// [`Error::Broken`].
+    pub fn no_hurry(&mut self) -> Result<(), Error> {
+        self.set_until(None)
+    }
+
+    fn set_until(&mut self, until: Option<(Instant, Duration)>) -> Result<(), Error> {
+        self.until = until;
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let set = connection.socket.set_until(until.map(|(until, _)| until));
+        set.map_err(|e| Error::Broken(self.address.authority(), e))
+    }
+
     /// The next piece of the body, of at most `most` bytes; `None` at its end.
     ///
     /// # Errors
-    /// [`Error::Truncated`], [`Error::Broken`], [`Error::Timeout`], [`Error::TooMuch`].
+    /// [`Error::Slow`] after which it may be gone on with, [`Error::Truncated`], [`Error::Broken`], [`Error::Timeout`], [`Error::TooMuch`].
     pub fn next_piece(&mut self, most: usize) -> Result<Option<Vec<u8>>, Error> {
         loop {
             let ended = match &self.framing {
@@ -295,8 +363,13 @@ impl Response {
                 return Ok(None);
             }
             let Some(connection) = &mut self.connection else { return Ok(None) };
-            let (client, address) = (&self.client, &self.address);
-            let there = connection.fill().map_err(|e| client.io_fault(address, e, "send more"))?;
+            let (client, address, until) = (&self.client, &self.address, self.until);
+            let there = connection.fill().map_err(|e| match until {
+                Some((until, after)) if timed_out(&e) && Instant::now() >= until => {
+                    Error::Slow { host: address.authority(), what: "send all of it", after }
+                }
+                _ => client.io_fault(address, e, "send more"),
+            })?;
             if there.is_empty() {
                 self.connection = None;
                 if self.framing == Framing::UntilClose {
@@ -333,7 +406,9 @@ impl Response {
 
     /// At the end of the body: the connection can serve again.
     fn finish(&mut self) {
-        if let Some(connection) = self.connection.take().filter(|_| self.keep) {
+        if let Some(mut connection) = self.connection.take().filter(|_| self.keep)
+            && connection.socket.set_until(None).is_ok()
+        {
             self.client.put_idle(self.address.clone(), connection);
         }
     }
@@ -424,6 +499,7 @@ impl Head {
             "content-range" => self.range = content_range(value),
             "icy-metaint" => self.titles = value.parse().ok(),
             _ if name.starts_with("icy-") => self.radio = true,
+            "server" if value.to_ascii_lowercase().starts_with("icecast") => self.radio = true,
             "etag" => self.tag = Some(value.to_owned()),
             "last-modified" if self.tag.is_none() => self.tag = Some(value.to_owned()),
             _ => {}

@@ -21,6 +21,7 @@ mod relay;
 pub mod rtsp;
 mod socket;
 pub mod splice;
+mod timed;
 mod vp6;
 
 pub use address::{Address, Scheme};

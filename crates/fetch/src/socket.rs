@@ -1,5 +1,6 @@
 //! One connection, plain or with TLS, with a deadline for every wait.
 
+use crate::timed::Timed;
 use crate::{Address, Error, Scheme, guard};
 use model::PullGuard;
 use rustls::pki_types::ServerName;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 /// A connection.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Plain(Timed),
+    Tls(Box<StreamOwned<ClientConnection, Timed>>),
 }
 
 impl Read for Socket {
@@ -45,8 +46,16 @@ impl Socket {
     /// What lies below TLS, if that is there.
     pub(crate) fn stream(&self) -> &TcpStream {
         match self {
-            Self::Plain(s) => s,
-            Self::Tls(s) => &s.sock,
+            Self::Plain(s) => s.stream(),
+            Self::Tls(s) => s.sock.stream(),
+        }
+    }
+
+    /// Lets no read last beyond this, however many bytes come.
+    pub(crate) fn set_until(&mut self, until: Option<Instant>) -> io::Result<()> {
+        match self {
+            Self::Plain(s) => s.set_until(until),
+            Self::Tls(s) => s.sock.set_until(until),
         }
     }
 
@@ -183,17 +192,16 @@ pub(crate) fn connect(guard: &PullGuard, to: &Address, within: Duration) -> Resu
 }
 
 fn finish(stream: TcpStream, to: &Address, within: Duration) -> Result<Socket, Error> {
-    let prepared = stream
-        .set_nodelay(true)
-        .and_then(|()| stream.set_read_timeout(Some(within)))
-        .and_then(|()| stream.set_write_timeout(Some(within)));
-    prepared.map_err(|e| Error::Unreachable(to.authority(), e))?;
+    let prepared = stream.set_nodelay(true).and_then(|()| Timed::new(stream, within));
+    let mut stream = prepared.map_err(|e| Error::Unreachable(to.authority(), e))?;
     if !matches!(to.scheme, Scheme::Https | Scheme::Rtsps) {
         return Ok(Socket::Plain(stream));
     }
     let fault = |why: String| Error::Tls { host: to.authority(), why };
     let name = ServerName::try_from(to.host()).map_err(|_| fault("its name can't be in a certificate".into()))?;
     let client = ClientConnection::new(config().map_err(fault)?, name).map_err(|e| fault(e.to_string()))?;
+    let unreachable = |e| Error::Unreachable(to.authority(), e);
+    stream.set_until(Some(Instant::now() + within)).map_err(unreachable)?;
     let mut stream = StreamOwned::new(client, stream);
     while stream.conn.is_handshaking() {
         match stream.conn.complete_io(&mut stream.sock) {
@@ -205,6 +213,7 @@ fn finish(stream: TcpStream, to: &Address, within: Duration) -> Result<Socket, E
             Err(e) => return Err(fault(tls_words(&e))),
         }
     }
+    stream.sock.set_until(None).map_err(unreachable)?;
     Ok(Socket::Tls(Box::new(stream)))
 }
 

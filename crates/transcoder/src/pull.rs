@@ -6,6 +6,7 @@ mod demux;
 mod endless;
 mod even;
 mod hls;
+mod length;
 mod live;
 mod open;
 mod pace;

@@ -18,6 +18,8 @@ fn heads() {
     assert_eq!(head("ICY 200 OK\r\ncontent-type: audio/mpeg\r\n\r\n").content_type, "audio/mpeg");
     let h = head("HTTP/1.0 200 OK\r\nicy-name: x\r\nicy-metaint: 16000\r\n\r\n");
     assert_eq!((h.radio, h.titles, head("ICY 200 OK\r\n\r\n").radio), (true, Some(16000), true));
+    assert!(head("HTTP/1.0 200 OK\r\nServer: Icecast 2.4.4\r\n\r\n").radio);
+    assert!(!head("HTTP/1.0 200 OK\r\nServer: nginx\r\n\r\n").radio);
     assert_eq!(Head::parse(b"HTTP/1.1 200 OK\r\nContent-Le"), Ok(None));
     assert!(Head::parse(b"SSH-2.0-OpenSSH\r\n\r\n").is_err());
     assert!(Head::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n").is_err());
@@ -127,4 +129,62 @@ fn what_may_be_fetched_is_counted_over_all_requests() {
     let client = client(PullGuard::default());
     assert_eq!(client.get_whole(&address, None, 1000).unwrap().1.len(), 600);
     assert!(matches!(client.get_whole(&address, None, 1000), Err(Error::TooMuch(1000))));
+}
+
+/// A server that sends `at_once`, and then one byte of `dripped` each 20 ms for as long as somebody listens.
+fn dripping(at_once: &'static str, dripped: &'static str) -> Address {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    std::thread::spawn(move || {
+        while let Ok((mut socket, _)) = listener.accept() {
+            let _ = socket.write_all(at_once.as_bytes());
+            let mut bytes = dripped.bytes().cycle();
+            while socket.write_all(&[bytes.next().unwrap()]).is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_byte_now_and_then_is_no_answer() {
+    let timeout = Duration::from_millis(300);
+    let client = Client::new(PullGuard::default(), &PullLimits { timeout, ..PullLimits::default() });
+    let slow = |address: &Address| client.get_small(address, None, 1000).unwrap_err().to_string();
+    let head = slow(&dripping("HTTP/1.1 200 OK\r\n", "X: y\r\n"));
+    assert!(head.contains("is too slow: it did not finish the head of its answer within 300ms"), "{head}");
+    let address = dripping("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", "x");
+    let body = slow(&address);
+    assert!(body.contains("is too slow: it did not send all of it within 600ms"), "{body}");
+    // What may take its time goes on after a deadline.
+    let mut response = client.get(&address, None).unwrap();
+    response.hurry(Duration::from_millis(50)).unwrap();
+    let mut got = 0;
+    let fault = loop {
+        match response.next_piece(100) {
+            Ok(piece) => got += piece.unwrap().len(),
+            Err(e) => break e,
+        }
+    };
+    assert!(matches!(fault, Error::Slow { .. }) && fault.passes() && got > 0, "{fault}");
+    response.no_hurry().unwrap();
+    assert_eq!(response.next_piece(1).unwrap().as_deref(), Some(&b"x"[..]));
+}
+
+#[test]
+fn redirects_have_a_deadline_in_all() {
+    let timeout = Duration::from_millis(100);
+    let client = Client::new(PullGuard::default(), &PullLimits { timeout, ..PullLimits::default() });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    std::thread::spawn(move || {
+        while let Ok((mut socket, _)) = listener.accept() {
+            std::thread::sleep(Duration::from_millis(70));
+            let _ = socket.write_all(b"HTTP/1.1 302 OK\r\nLocation: /\r\nConnection: close\r\n\r\n");
+            let _ = socket.read(&mut [0; 1000]);
+        }
+    });
+    let fault = client.get(&address, None).unwrap_err().to_string();
+    assert!(fault.contains("did not lead to anything by its redirects within 300ms"), "{fault}");
 }

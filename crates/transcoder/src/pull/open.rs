@@ -2,13 +2,17 @@
 
 use super::demux::{self, Demux, HEAD, Tracks};
 use super::stage::Stage;
-use super::{endless, hls, rtsp, srt};
+use super::{endless, hls, length, rtsp, srt};
 use fetch::{Address, Again, Client, RangeFile, Response, Scheme, playlist};
 use gstreamer as gst;
 use model::PullJob;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+/// How long a stream without an end is waited for to be told for sure: radio of 32 kbit/s would take 16 seconds for all of [`HEAD`].
+const EARLY: Duration = Duration::from_secs(1);
 
 /// A source that plays.
 pub(crate) struct Source {
@@ -47,16 +51,11 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
     }
     // A stream without an end is not waited for longer than it takes to know what it is.
     let endless = response.length.is_none() && response.range.is_none();
-    let mut head = Vec::new();
-    while head.len() < HEAD && !(endless && demux::surely(&head)) {
-        match response.next_piece(HEAD - head.len()).map_err(|e| e.to_string())? {
-            Some(piece) => head.extend(piece),
-            None => break,
-        }
-    }
+    let mut head = begins(&mut response, endless, client.timeout() * 2).map_err(|e| e.to_string())?;
     if playlist::is_playlist(&head) {
         return hls::open(job, client, response, head);
     }
+    response.no_hurry().map_err(|e| e.to_string())?;
     let mut kind = kind(&head, &response.content_type)?;
     if let (Some(crop), Some(flv)) = (fetch::cropped(&head), kind.make_mut().structure_mut(0)) {
         flv.set(demux::CROP, i32::from(crop));
@@ -83,7 +82,8 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
             seekable(move |at, most| read_at(&file, at, most).map_err(|e| e.to_string()), length, &kind)
         }
         Err(mut response) => {
-            if endless && endless::is_live(&mut response, &mut head).map_err(|e| e.to_string())? {
+            let unsaid = endless && !length::is_told(&head);
+            if unsaid && endless::is_live(&mut response, &mut head).map_err(|e| e.to_string())? {
                 return endless::open(job, again.0, again.1, *response, head);
             }
             let mut body = Again::new(again.0, again.1, *response, head.len() as u64);
@@ -91,6 +91,23 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
             streamed(move || head.take().map_or_else(|| body.next_piece(HEAD), |head| Ok(Some(head))), &kind)
         }
     }
+}
+
+/// The first bytes of a response, as many as it takes to tell what it is; what gives fewer than [`HEAD`] is told by those in the end.
+fn begins(response: &mut Response, endless: bool, patience: Duration) -> Result<Vec<u8>, fetch::Error> {
+    let mut head = Vec::new();
+    let mut early = endless;
+    response.hurry(if endless { EARLY } else { patience })?;
+    while head.len() < HEAD && !(endless && demux::surely(&head)) {
+        match response.next_piece(HEAD - head.len()) {
+            Ok(Some(piece)) => head.extend(piece),
+            Ok(None) => break,
+            Err(fetch::Error::Slow { .. }) if !playlist::is_playlist(&head) && demux::kind_of(&head).is_some() => break,
+            Err(fetch::Error::Slow { .. }) if std::mem::take(&mut early) => response.hurry(patience)?,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(head)
 }
 
 /// Whether an MP4 that begins like this has its media before its index (ISO 14496-12 §4.2): it can only be played from its end.
