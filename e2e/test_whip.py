@@ -433,21 +433,36 @@ async def test_full_in_use_and_draining(strict_stack):
     await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
-class WithoutH265(Stack):
+class OnlyVp8(Stack):
     def livekit_config(self):
-        codecs = "enabled_codecs: [{mime: audio/opus}, {mime: video/vp8}, {mime: video/h264}]"
+        codecs = "enabled_codecs: [{mime: audio/opus}, {mime: video/vp8}]"
         return super().livekit_config().replace("room: {enable_remote_unmute: true}", f"room: {{{codecs}}}")
 
 
-async def test_a_room_that_takes_no_h265():
-    """Which a server tells only in its answer: the session ends with what to do about it."""
-    for stack in run(WithoutH265()):
+async def test_what_the_room_does_not_take_is_refused_at_the_post():
+    """A server tells it to who joins. The first H.264, which any server takes, is not kept waiting for that: there the session
+    ends in words. Of several codecs the first that the room takes is chosen, and what is transcoded may be anything."""
+    offer = (HERE / "data/obs-offer.sdp").read_text().replace("a=fmtp:96 ", "a=x:")
+    for stack in run(OnlyVp8()):
         stack.start()
         info = await create(stack, "strict")
-        GstWhip(stack, stack.whip_url, info.stream_key, "H265")
-        state = await stack.wait_state(info.ingress_id, "ERROR", 20)
-        assert "takes no H265 video" in state.error and "room.enabled_codecs" in state.error, state.error
-        await stack.wait_participant("strict", "strict-pub", here=False)
+        async with Whip(stack.whip_url, info.stream_key, codec="video/H264") as client:
+            assert client.answer.status == 201
+            state = await stack.wait_state(info.ingress_id, "ERROR", 20)
+            assert "takes no H264 video" in state.error and "room.enabled_codecs" in state.error, state.error
+        for codec in ("H265", "AV1", "VP9", "H264"):
+            info = await create(stack, codec)
+            headers = {**SDP, "Authorization": f"Bearer {info.stream_key}"}
+            answer = await ask("POST", stack.whip_url, offer.replace("H264", codec), headers)
+            assert answer.status == 406 and f"the room takes no {codec} video" in answer.body and "send VP8" in answer.body, answer
+            assert (await stack.wait_state(info.ingress_id, "ERROR")).error == answer.body
+            await stack.wait_participant(codec, f"{codec}-pub", here=False)
+        several = offer.replace("H264/90000", "H265/90000\r\na=rtpmap:97 VP8/90000").replace("SAVPF 96", "SAVPF 96 97")
+        answer = await ask("POST", stack.whip_url, several, headers)
+        assert answer.status == 201 and "VP8" in answer.body and "H265" not in answer.body, answer
+        decoded = await create(stack, "decoded", enable_transcoding=True)
+        answer = await ask("POST", stack.whip_url, offer, {**SDP, "Authorization": f"Bearer {decoded.stream_key}"})
+        assert answer.status == 201 and "H264" in answer.body, answer
 
 
 class OverIpv6(Stack):

@@ -47,6 +47,9 @@ pub enum VideoCodec {
 }
 
 impl VideoCodec {
+    /// Those that have an RTP payload which LiveKit knows.
+    pub const OVER_RTP: [Self; 5] = [Self::H264, Self::H265, Self::Vp8, Self::Vp9, Self::Av1];
+
     /// The encoding name in session descriptions (`a=rtpmap`); empty for codecs that have no RTP payload.
     pub fn rtp_name(self) -> &'static str {
         match self {

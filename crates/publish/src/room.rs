@@ -18,7 +18,7 @@ mod live;
 use crate::join::{self, Dialect, Opening};
 use crate::{Error, Event, Tracks, message};
 use livekit_protocol as proto;
-use model::{Blame, EncodedVideo, Fault, Kind, Secret, VideoFormat};
+use model::{Blame, EncodedVideo, Fault, Kind, Secret, VideoCodec, VideoFormat};
 use proto::signal_request::Message;
 use proto::signal_response::Message as Incoming;
 use std::collections::{BTreeMap, VecDeque};
@@ -82,6 +82,8 @@ pub(crate) enum Action {
     HangUp,
     /// Tell the session.
     Emit(Event),
+    /// Tell whoever wants to know it: these video codecs are taken from us.
+    Takes(Vec<VideoCodec>),
 }
 
 /// What an opening is for.

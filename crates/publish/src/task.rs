@@ -10,7 +10,7 @@ use crate::uplink::{Decision, Uplink};
 use crate::{Config, Error, Event, Out, Tracks};
 use bytes::Bytes;
 use livekit_protocol::signal_response::Message as Incoming;
-use model::{Kind, MediaTime, Packet};
+use model::{Kind, MediaTime, Packet, VideoCodec};
 use rtc::{Frame, Peer};
 use std::collections::VecDeque;
 use std::future::{Future, pending};
@@ -58,6 +58,7 @@ pub(crate) struct Task {
     base: Url,
     loopback: bool,
     lose_one_in: u32,
+    takes: Option<watch::Sender<Option<Vec<VideoCodec>>>>,
     room: Room,
     gate: Gate,
     uplink: Uplink,
@@ -88,6 +89,7 @@ impl Task {
         Self {
             loopback: config.loopback,
             lose_one_in: config.lose_one_in,
+            takes: config.takes.clone(),
             room: Room::new(base.clone(), config, tracks, Instant::now()),
             base,
             gate: Gate::new(layers),
@@ -178,6 +180,11 @@ impl Task {
                 }
                 Action::Candidate(line) => _ = self.with_peer(|peer| peer.add_remote(&line)),
                 Action::Emit(event) => self.emit(event),
+                Action::Takes(codecs) => {
+                    if let Some(takes) = &self.takes {
+                        takes.send_replace(Some(codecs));
+                    }
+                }
             }
         }
     }

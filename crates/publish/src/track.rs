@@ -2,8 +2,9 @@
 
 use crate::room::JOIN_PATIENCE;
 use bytes::Bytes;
-use model::{Layer, MediaTime, Secret, TrackSource, VideoFormat};
+use model::{Layer, MediaTime, Secret, TrackSource, VideoCodec, VideoFormat};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Where and as whom to join. Whom is all in the token.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub loopback: bool,
     /// How a video track will be coded that is added later, where that is known: what was not in the first offer can't be added.
     pub expected: Option<VideoFormat>,
+    /// Where to put which video codecs the server takes, once it has told; each join tells it anew.
+    pub takes: Option<watch::Sender<Option<Vec<VideoCodec>>>>,
     /// For tests of repair: leaves out one of so many datagrams once media flows; 0 leaves out none.
     #[doc(hidden)]
     pub lose_one_in: u32,
@@ -38,6 +41,7 @@ impl Config {
             join_patience: JOIN_PATIENCE,
             loopback: false,
             expected: None,
+            takes: None,
             lose_one_in: 0,
         }
     }

@@ -152,18 +152,19 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// For a session that is passed on: what the room takes.
+    /// For a session that is passed on: what rooms can take.
     pub fn passed_on() -> Self {
-        Self { delivery: Delivery::Packets, video: Self::all() }
+        Self { delivery: Delivery::Packets, video: VideoCodec::OVER_RTP.to_vec() }
+    }
+
+    /// The same, of video no others than these: the room takes no more.
+    pub fn only(self, video: Vec<VideoCodec>) -> Self {
+        Self { video, ..self }
     }
 
     /// For a session that is transcoded: what the transcoder decodes.
     pub fn transcoded() -> Self {
-        Self { delivery: Delivery::Frames, video: Self::all() }
-    }
-
-    fn all() -> Vec<VideoCodec> {
-        vec![VideoCodec::H264, VideoCodec::H265, VideoCodec::Vp8, VideoCodec::Vp9, VideoCodec::Av1]
+        Self { delivery: Delivery::Frames, video: VideoCodec::OVER_RTP.to_vec() }
     }
 }
 

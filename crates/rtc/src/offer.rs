@@ -101,6 +101,11 @@ impl Offer {
         choose::choose(&read::Sdp::read(sdp)?, accept)
     }
 
+    /// How the picture will be coded, if there is one.
+    pub fn video_format(&self) -> Option<&VideoFormat> {
+        self.video.as_ref().map(|video| &video.format)
+    }
+
     /// The offer in our own words, for the engine.
     pub(crate) fn write(&self) -> String {
         let mut s = String::from("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");

@@ -116,7 +116,7 @@ async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> R
     let sessions = Sessions::new(Parts {
         control: control.clone(),
         admission: admission.clone(),
-        rooms: Arc::new(session::room::LiveKit),
+        rooms: Arc::new(session::room::LiveKit::default()),
         transcoders: Arc::new(pool.clone()),
         watch: Arc::new(Watcher::new(&metrics)),
         on_duplicate: config.on_duplicate,

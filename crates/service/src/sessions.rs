@@ -3,6 +3,7 @@
 //! Servers ask [`Sessions::admit`] and start what it gives. Each session has a clerk: one task that carries its reports out
 //! and commands in, one after the other, so that nothing is reported once a deletion was answered.
 
+mod ahead;
 mod clerk;
 
 use crate::config::OnDuplicate;
@@ -12,7 +13,7 @@ use crate::telemetry::session_span;
 use clerk::Clerk;
 use model::{Blame, Fault, IngressId, InputKind, PullJob, ResourceId, Secret};
 use session::registry::{Command, Entry, Place, Registry};
-use session::room::Rooms;
+use session::room::{Ahead, Rooms};
 use session::state::Stop;
 use session::transcoder::Transcoders;
 use session::{Observer, Report, Source, Status};
@@ -66,7 +67,12 @@ pub enum Admitted {
     /// A session of its own.
     New(Box<NewSession>),
     /// It takes over the session that runs.
-    TakesOver(Entry),
+    TakesOver {
+        /// That session.
+        running: Entry,
+        /// The server of its room.
+        ws_url: String,
+    },
 }
 
 /// What a new session starts with.
@@ -74,6 +80,8 @@ pub struct NewSession {
     place: Place,
     resolved: Resolved,
     commands: SessionCommands,
+    /// The room, where it was joined already.
+    ahead: Option<Ahead>,
     _permit: Permit,
 }
 
@@ -82,7 +90,7 @@ impl Admitted {
     pub fn resource_id(&self) -> ResourceId {
         match self {
             Self::New(new) => new.place.entry.resource_id.clone(),
-            Self::TakesOver(running) => resource_id(running.input),
+            Self::TakesOver { running, .. } => resource_id(running.input),
         }
     }
 
@@ -90,7 +98,7 @@ impl Admitted {
     pub fn transcode(&self) -> bool {
         match self {
             Self::New(new) => new.resolved.spec.transcode,
-            Self::TakesOver(running) => running.transcode,
+            Self::TakesOver { running, .. } => running.transcode,
         }
     }
 }
@@ -160,7 +168,7 @@ impl Sessions {
         }
         let place = match self.enter(&resolved, &resource, input).await? {
             Ok(place) => place,
-            Err(running) => return Ok(Admitted::TakesOver(running)),
+            Err(running) => return Ok(Admitted::TakesOver { running, ws_url: resolved.ws_url }),
         };
         let permit = match self.parts.admission.try_admit(input, resolved.spec.transcode) {
             Ok(permit) => permit,
@@ -170,7 +178,7 @@ impl Sessions {
             }
         };
         let commands = self.parts.control.serve_session(&resolved.spec.ingress_id, &resource).await?;
-        Ok(Admitted::New(Box::new(NewSession { place, resolved, commands, _permit: permit })))
+        Ok(Admitted::New(Box::new(NewSession { place, resolved, commands, ahead: None, _permit: permit })))
     }
 
     /// Makes room for the session of an ingress that is pulled, and makes it known; what to answer, and the session to start, unless
@@ -204,7 +212,7 @@ impl Sessions {
         let late = || Fault::passing(Blame::Control, "livekit-server did not take the ingress in time");
         let commands = tokio::time::timeout(PULL_ANSWER, made).await.map_err(|_| late())??;
         let (report, resolved) = (answer(&place.entry), request.resolved.clone());
-        Ok((report, Some(Box::new(NewSession { place, resolved, commands, _permit: permit }))))
+        Ok((report, Some(Box::new(NewSession { place, resolved, commands, ahead: None, _permit: permit }))))
     }
 
     /// Begins the session of an admitted pull.
@@ -256,8 +264,8 @@ impl Sessions {
     /// Gives up what was admitted, because its media is of no use.
     pub async fn withdraw(&self, admitted: Admitted, fault: &Fault) {
         if let Admitted::New(new) = admitted {
-            let NewSession { place, resolved, commands, _permit } = *new;
-            drop(commands);
+            let NewSession { place, resolved, commands, ahead, _permit } = *new;
+            drop((commands, ahead));
             self.store_refusal(&resolved, &place.entry.resource_id, fault).await;
         }
     }
@@ -271,14 +279,14 @@ impl Sessions {
     pub fn start(self: &Arc<Self>, admitted: Admitted, source: Source) {
         let new = match admitted {
             Admitted::New(new) => *new,
-            Admitted::TakesOver(running) => {
+            Admitted::TakesOver { running, .. } => {
                 if let Err(Command::TakeOver(source)) = running.tell(Command::TakeOver(source)) {
                     source.too_late();
                 }
                 return;
             }
         };
-        let NewSession { place, resolved, commands, _permit: permit } = new;
+        let NewSession { place, resolved, commands, ahead, _permit: permit } = new;
         let spec = resolved.spec;
         let span = session_span(&spec, &place.entry.resource_id, &resolved.logging_fields);
         span.in_scope(|| info!(name = %spec.name, input = spec.input.as_str(), "session begins"));
@@ -291,7 +299,7 @@ impl Sessions {
             token: resolved.token,
             loopback: self.parts.loopback,
             source,
-            rooms: self.parts.rooms.clone(),
+            rooms: ahead.map_or_else(|| self.parts.rooms.clone(), |ahead| Arc::new(ahead)),
             transcoders: self.parts.transcoders.clone(),
             observer,
         });

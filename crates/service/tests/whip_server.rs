@@ -2,7 +2,7 @@
 //! stand-in; `e2e/test_whip.py` has real clients.
 
 use model::{Blame, Fault, InputKind, ResourceId, Secret};
-use rtc::{Refusal, Restarted};
+use rtc::{Accept, Refusal, Restarted};
 use service::config::{CpuCost, RtcConfig, TurnAccess, TurnProtocol, TurnServer};
 use service::control::memory::{Memory, rtmp_ingress, whip_ingress};
 use service::control::{BoxFuture, ControlPlane};
@@ -31,7 +31,7 @@ struct Fake {
 }
 
 impl Media for Fake {
-    fn accept(&self, offer: &str, transcode: bool) -> Result<Accepted, Refusal> {
+    fn accept(&self, offer: &str, accept: &Accept) -> Result<Accepted, Refusal> {
         match offer {
             "bad" => return Err(Refusal::Unreadable("no v= line".into())),
             "useless" => return Err(Refusal::Unacceptable("no media to receive".into())),
@@ -40,7 +40,7 @@ impl Media for Fake {
         }
         let this = self.clone();
         Ok(Accepted {
-            sdp: format!("answer to {offer}, transcode {transcode}"),
+            sdp: format!("answer to {offer}, {:?}", accept.delivery),
             control: Arc::new(self.clone()),
             begin: Box::new(move |keep| {
                 this.kept.lock().unwrap().push(keep);
@@ -108,7 +108,10 @@ async fn admit(memory: &Memory, keys: &[Secret]) -> Result<(Secret, bool), Fault
 
 async fn answer(memory: Memory, request: Request) {
     match admit(&memory, &request.keys).await {
-        Ok((key, transcode)) => _ = request.accept(&key, ResourceId("WH_abcdefABCDEF".into()), transcode).await,
+        Ok((key, transcode)) => {
+            let accept = if transcode { Accept::transcoded() } else { Accept::passed_on() };
+            let _ = request.accept(&key, ResourceId("WH_abcdefABCDEF".into()), &accept).await;
+        }
         Err(fault) => request.reject(&fault),
     }
 }
@@ -204,10 +207,10 @@ async fn an_offer_is_answered_with_all_that_the_rfc_wants() {
         assert_eq!(created.header("etag"), Some("\"one\""));
         assert_eq!(created.header("content-type"), Some("application/sdp"));
         assert_eq!(created.header("accept-patch"), Some("application/trickle-ice-sdpfrag"));
-        assert_eq!(created.body, "answer to offer, transcode false");
+        assert_eq!(created.body, "answer to offer, Packets");
     }
     let transcoded = setup.ask("POST", "/w/transcoded", SDP, "offer").await;
-    assert_eq!(transcoded.body, "answer to offer, transcode true");
+    assert_eq!(transcoded.body, "answer to offer, Frames");
     let deep = setup.ask("POST", "/live/eu/1/good", "Content-Type: APPLICATION/SDP; x=y\r\n", "offer").await;
     assert_eq!(deep.header("location"), Some("/live/eu/1/good/WH_abcdefABCDEF"));
 }

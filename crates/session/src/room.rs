@@ -1,12 +1,17 @@
 //! What a session needs of a room: the narrow side of [`publish`], so that sessions can be tested without one.
 
 use bytes::Bytes;
-use model::{MediaTime, Packet};
+use model::{MediaTime, Packet, VideoCodec};
 use publish::{AudioTrack, Config, Event, Out, Publisher, Tracks, VideoTrack};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+
+/// Servers of which it is remembered what they take; an ingress has one, or a few.
+const SERVERS: usize = 64;
 
 /// A participant in a room. See [`Publisher`], whose methods these are.
 pub trait Room: Send {
@@ -66,15 +71,71 @@ impl Room for Publisher {
 pub trait Rooms: Send + Sync + 'static {
     /// Joins as `config` says, with these tracks. What becomes of it comes as events.
     fn join(&self, config: Config, tracks: Tracks) -> (Box<dyn Room>, mpsc::Receiver<Event>);
+
+    /// What the server there takes, as the newest join of all told.
+    fn takes(&self, ws_url: &str) -> Takes;
 }
 
+/// What a server said last of the video codecs that it takes; `None` before it has said anything.
+pub type Takes = watch::Receiver<Option<Vec<VideoCodec>>>;
+
 /// Rooms of LiveKit.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LiveKit;
+#[derive(Debug, Default)]
+pub struct LiveKit {
+    servers: Mutex<HashMap<String, watch::Sender<Option<Vec<VideoCodec>>>>>,
+}
+
+impl LiveKit {
+    fn server(&self, ws_url: &str) -> watch::Sender<Option<Vec<VideoCodec>>> {
+        // What is in there is whole, whoever panicked.
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if servers.len() >= SERVERS && !servers.contains_key(ws_url) {
+            servers.clear();
+        }
+        servers.entry(ws_url.to_owned()).or_default().clone()
+    }
+}
 
 impl Rooms for LiveKit {
-    fn join(&self, config: Config, tracks: Tracks) -> (Box<dyn Room>, mpsc::Receiver<Event>) {
+    fn join(&self, mut config: Config, tracks: Tracks) -> (Box<dyn Room>, mpsc::Receiver<Event>) {
+        config.takes = Some(self.server(&config.ws_url));
         let (publisher, events) = publish::connect(config, tracks);
         (Box::new(publisher), events)
+    }
+
+    fn takes(&self, ws_url: &str) -> Takes {
+        self.server(ws_url).subscribe()
+    }
+}
+
+type Joined = (Box<dyn Room>, mpsc::Receiver<Event>);
+
+/// Rooms of which one was joined before its session began. Dropping it unused leaves that one.
+pub struct Ahead {
+    joined: Mutex<Option<Joined>>,
+    rooms: Arc<dyn Rooms>,
+}
+
+impl Ahead {
+    /// Joins, without a track yet.
+    pub fn join(rooms: Arc<dyn Rooms>, config: Config) -> Self {
+        let joined = rooms.join(config, Tracks::default());
+        Self { joined: Mutex::new(Some(joined)), rooms }
+    }
+}
+
+impl Rooms for Ahead {
+    /// The first time, adds the tracks to the room that was joined.
+    fn join(&self, config: Config, tracks: Tracks) -> (Box<dyn Room>, mpsc::Receiver<Event>) {
+        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((room, events)) = joined else { return self.rooms.join(config, tracks) };
+        tracks.video.into_iter().for_each(|track| room.add_video(track));
+        tracks.audio.into_iter().for_each(|track| room.add_audio(track));
+        room.set_attributes(config.attributes);
+        (room, events)
+    }
+
+    fn takes(&self, ws_url: &str) -> Takes {
+        self.rooms.takes(ws_url)
     }
 }

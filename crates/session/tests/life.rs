@@ -106,6 +106,10 @@ impl Rooms for FakeRooms {
         let _ = self.0.send(RoomEnd { config, tracks, says, got });
         (Box::new(FakeRoom(note)), events)
     }
+
+    fn takes(&self, _: &str) -> session::room::Takes {
+        tokio::sync::watch::channel(None).1
+    }
 }
 
 struct Notes(Arc<Mutex<u32>>);

@@ -41,6 +41,8 @@ struct Stay {
     restarts: u32,
     /// What the newest peer connection may offer.
     formats: Vec<VideoFormat>,
+    /// What the server said that it takes.
+    takes: Option<Vec<model::VideoCodec>>,
 }
 
 impl Stay {
@@ -65,6 +67,7 @@ impl Stay {
             candidates: Vec::new(),
             restarts: 0,
             formats: Vec::new(),
+            takes: None,
         };
         stay.perform();
         stay
@@ -91,6 +94,7 @@ impl Stay {
                 Action::Send(message) => self.sent.push(*message),
                 Action::HangUp => self.dials.clear(),
                 Action::Emit(event) => self.events.push(event),
+                Action::Takes(codecs) => self.takes = Some(codecs),
             }
         }
     }
@@ -268,6 +272,20 @@ fn a_codec_that_the_room_does_not_take_ends_it_in_words() {
     assert!(stay.room.is_over());
     let Some(Event::Closed(fault)) = stay.events.last() else { panic!("{:?}", stay.events) };
     assert!(fault.text.contains("takes no H264 video") && !fault.retry, "{fault}");
+}
+
+#[test]
+fn what_the_server_takes_is_told_with_each_join_where_it_says_so() {
+    let mut silent = Stay::new(both());
+    silent.hear(Stay::join_message(PA));
+    assert_eq!(silent.takes, None);
+    let mut stay = Stay::new(Tracks::default());
+    let Incoming::Join(mut join) = Stay::join_message(PA) else { unreachable!() };
+    let codec = |mime: &str| proto::Codec { mime: mime.into(), ..Default::default() };
+    join.enabled_publish_codecs =
+        vec![codec("audio/opus"), codec("video/VP8"), codec("video/h265"), codec("video/rtx")];
+    stay.hear(Incoming::Join(join));
+    assert_eq!(stay.takes, Some(vec![model::VideoCodec::H265, model::VideoCodec::Vp8]));
 }
 
 #[test]

@@ -153,13 +153,17 @@ fn choose_audio(media: &Media<'_>, mid: String) -> Result<Audio, Refusal> {
 
 fn choose_video(media: &Media<'_>, mid: String, accept: &Accept) -> Result<Video, Refusal> {
     let attributes = &media.attributes;
-    let codec_of = |pt: &str| {
+    let known = |pt: &str| {
         let name = attributes.of_format("rtpmap", pt)?.split('/').next()?;
-        accept.video.iter().copied().find(|c| c.rtp_name().eq_ignore_ascii_case(name))
+        VideoCodec::OVER_RTP.into_iter().find(|c| c.rtp_name().eq_ignore_ascii_case(name))
     };
+    let codec_of = |pt: &str| known(pt).filter(|codec| accept.video.contains(codec));
     let Some(codec) = media.formats.iter().find_map(|pt| codec_of(pt)) else {
-        let names: Vec<_> = accept.video.iter().map(|c| c.rtp_name()).collect();
-        return Err(unsupported(media, &names.join(", ")));
+        let usable = accept.video.iter().map(|c| c.rtp_name()).collect::<Vec<_>>().join(", ");
+        return Err(match media.formats.iter().find_map(|pt| known(pt)) {
+            Some(codec) => refused_by_room(codec, &usable),
+            None => unsupported(media, &usable),
+        });
     };
     let fmtp = |pt: &str| attributes.of_format("fmtp", pt).unwrap_or_default();
     // The first of those that suit best: max_by_key would take the last.
@@ -292,6 +296,15 @@ fn number(value: &str) -> Option<u32> {
 
 fn payload_type(pt: &str) -> Option<u8> {
     pt.parse::<u8>().ok().filter(|p| *p < 128)
+}
+
+/// We would take it, and who configured the room would not.
+fn refused_by_room(codec: VideoCodec, usable: &str) -> Refusal {
+    let send = if usable.is_empty() { String::new() } else { format!(", send {usable}") };
+    Refusal::Unacceptable(format!(
+        "the room takes no {} video: enable the codec in livekit-server (room.enabled_codecs){send}, or have it transcoded",
+        codec.rtp_name()
+    ))
 }
 
 fn unsupported(media: &Media<'_>, usable: &str) -> Refusal {

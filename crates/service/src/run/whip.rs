@@ -9,7 +9,7 @@ use crate::sessions::{Admitted, Sessions};
 use crate::telemetry::{Metrics, PublishStatus};
 use crate::tls::{self, Tls};
 use model::{Blame, Fault, InputKind, Secret};
-use rtc::{Endpoint, EndpointConfig, Only};
+use rtc::{Accept, Endpoint, EndpointConfig, Only};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::{info, warn};
@@ -65,7 +65,7 @@ pub(super) async fn next(server: &mut Option<Server>) -> Request {
 /// Lets an offer in or sends it away.
 pub(super) async fn answer(sessions: Arc<Sessions>, metrics: Metrics, request: Request) {
     let (peer, agent, app) = (request.peer, request.agent.clone(), request.app.clone());
-    let (key, admitted) = match admit(&sessions, &request.keys).await {
+    let (key, mut admitted) = match admit(&sessions, &request.keys).await {
         Ok(admitted) => admitted,
         Err((key, fault)) => {
             if let Some(unlogged) = request.may_log() {
@@ -76,7 +76,15 @@ pub(super) async fn answer(sessions: Arc<Sessions>, metrics: Metrics, request: R
         }
     };
     let (resource, transcode) = (admitted.resource_id(), admitted.transcode());
-    match request.accept(&key, resource.clone(), transcode).await {
+    let accept = if transcode { Accept::transcoded() } else { Accept::passed_on() };
+    let accept = match request.first_choice(&accept).filter(|_| !transcode) {
+        Some(format) => match sessions.room_takes(&mut admitted, format).await {
+            Some(codecs) => accept.only(codecs),
+            None => accept,
+        },
+        None => accept,
+    };
+    match request.accept(&key, resource.clone(), &accept).await {
         Ok(source) => {
             info!(%peer, agent, app, %key, resourceID = %resource, transcode, "WHIP client accepted");
             metrics.publish(InputKind::Whip, PublishStatus::Success);

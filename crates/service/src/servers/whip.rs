@@ -27,8 +27,9 @@ use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use headers::{FRAGMENT, SDP};
-use model::{Blame, Fault, ResourceId, Secret};
+use model::{Blame, Fault, ResourceId, Secret, VideoFormat};
 use resources::Resources;
+use rtc::{Accept, Offer};
 use session::Source;
 use std::io;
 use std::net::SocketAddr;
@@ -40,9 +41,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Offers that may wait for [`Server::next`]. It is drained at once; what is above it is told to come again.
 const REQUEST_QUEUE: usize = 64;
 
-/// How long a client waits for the answer to its offer: 3 s to find the ingress, 3 s for a session that is ending, 1 s to
-/// subscribe, each with the machine busy.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long a client waits for the answer to its offer: 3 s to find the ingress, 3 s for a session that is ending, 3 s to learn
+/// what the room takes, 1 s to subscribe, each with the machine busy.
+const ANSWER: Duration = Duration::from_secs(13);
 
 /// How long a connection is used for further requests: candidates trickle for seconds, a session lasts for hours.
 const CONNECTION: Duration = Duration::from_secs(30);
@@ -182,9 +183,9 @@ impl Request {
     ///
     /// # Errors
     /// Why the offer is of no use, in words; the client was told.
-    pub async fn accept(self, key: &Secret, resource: ResourceId, transcode: bool) -> Result<Source, Fault> {
+    pub async fn accept(self, key: &Secret, resource: ResourceId, accept: &Accept) -> Result<Source, Fault> {
         let Self { app, offer, handles, answer, .. } = self;
-        let Accepted { sdp, control, begin } = match handles.media.accept(&offer, transcode) {
+        let Accepted { sdp, control, begin } = match handles.media.accept(&offer, accept) {
             Ok(accepted) => accepted,
             Err(refusal) => {
                 let text = refusal.to_string();
@@ -213,6 +214,11 @@ impl Request {
             ));
         }
         Ok(begin(Box::new(listed)))
+    }
+
+    /// How the picture would be coded if all that can be received is taken; `None` where there is none, or nothing to take.
+    pub fn first_choice(&self, accept: &Accept) -> Option<VideoFormat> {
+        Offer::read(&self.offer, accept).ok()?.video_format().cloned()
     }
 
     /// Whether one more line may be logged about strangers; if so, how many were left out before it.

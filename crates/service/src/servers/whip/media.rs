@@ -13,7 +13,7 @@ pub trait Media: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why not.
-    fn accept(&self, offer: &str, transcode: bool) -> Result<Accepted, Refusal>;
+    fn accept(&self, offer: &str, accept: &Accept) -> Result<Accepted, Refusal>;
 }
 
 /// Carries media into a session, and lets go of what it is given when that is over.
@@ -60,9 +60,8 @@ impl Control for rtc::Control {
 }
 
 impl Media for Endpoint {
-    fn accept(&self, offer: &str, transcode: bool) -> Result<Accepted, Refusal> {
-        let wish = if transcode { Accept::transcoded() } else { Accept::passed_on() };
-        let (answer, incoming) = Endpoint::accept(self, offer, &wish)?;
+    fn accept(&self, offer: &str, accept: &Accept) -> Result<Accepted, Refusal> {
+        let (answer, incoming) = Endpoint::accept(self, offer, accept)?;
         Ok(Accepted {
             sdp: answer.sdp,
             control: Arc::new(incoming.control()),
