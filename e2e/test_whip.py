@@ -15,6 +15,7 @@ from livekit.protocol import ingress as pb
 from conftest import run
 from rig import Stack, Viewer
 from rig.browser import Browser, chromium
+from rig.networks import TwoWays
 from rig.plain_viewer import PlainViewer
 from rig.whip import FRAGMENT, SDP, DatachannelWhip, FfmpegWhip, GstWhip, Whip, ask
 
@@ -205,6 +206,52 @@ async def test_chromium_trickles_and_restarts_ice(stack, browser):
         assert await page.run(f"whip.patch({answer['etag']!r}, whip.fragment()).then(a => a.status)") == 412
         await page.run("whip.remove()")
     await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
+class OnTwoWays(Stack):
+    """Takes media at an address that a client reaches by either of `ways`."""
+
+    def __init__(self, ways):
+        super().__init__()
+        self.ways = ways
+        self.whip_url = f"http://{ways.address}:{self.port['whip']}/w"
+
+    def ingress_config(self, ports=None):
+        yaml = super().ingress_config(ports).replace("bind_address: 127.0.0.1\n", "")
+        media = f"interfaces: {{includes: [{self.ways.ours[0]}]}}"
+        return yaml.replace("node_ip: 127.0.0.1", f"node_ip: {self.ways.address}").replace("interfaces: {includes: [lo]}", media)
+
+
+@pytest.mark.parametrize("camera", [False, True], ids=["told", "by-itself"])
+async def test_chromium_changes_its_network(camera):
+    """The way that media takes is cut. A page that may use a camera has others ready, and its media goes on by one that no
+    candidate told of; another page offers what it finds in an ICE restart. Participant and tracks stay."""
+    with TwoWays() as ways:
+        for stack in run(OnTwoWays(ways)):
+            stack.start()
+            browser = Browser(stack.dir, ways, f"http://{ways.address}:{stack.port['whip']}" if camera else None)
+            stack.programs.append(browser)
+            info = await create(stack, "moving")
+            async with Viewer(stack, "moving") as viewer, browser.page() as page:
+                answer = await page.start(stack.whip_url, info.stream_key, codec="VP8", width=320, height=180)
+                assert answer.get("status") == 201, answer
+                await seen(viewer)
+                before = await stack.wait_participant("moving", "moving-pub", tracks=2)
+                ways.take_down("eth0")
+                if camera:
+                    await asyncio.sleep(0.5)  # what was on its way has come
+                    await seen(viewer)
+                while "198.18.0.2" in await page.run("whip.addresses()"):
+                    await asyncio.sleep(0.1)  # Chromium looks every two seconds
+                restarted = await page.run("whip.restartIce()")
+                assert restarted["status"] == 200 and restarted["changed"], restarted
+                offered = await page.run("whip.fragment()")
+                assert "198.18.1.2 " in offered and "198.18.0.2 " not in offered, offered
+                await seen(viewer, 15)
+                after = await stack.participant("moving", "moving-pub")
+                assert (after.sid, {t.sid for t in after.tracks}) == (before.sid, {t.sid for t in before.tracks})
+                assert await page.run("whip.remove()") == 200
+            await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
 @pytest.mark.parametrize("rids", [[["q", 4], ["h", 2], ["f", 1]], [["high", 1], ["low", 2]]], ids=["three", "two"])

@@ -120,6 +120,18 @@ const whip = {
     this.etag = answer.headers.get('ETag');
     return {status: answer.status, changed: before !== this.etag, fragment};
   },
+  // The addresses that a candidate would tell of now.
+  async addresses() {
+    const pc = new RTCPeerConnection(), found = [];
+    pc.createDataChannel('');
+    const gathered = new Promise(done => pc.addEventListener('icecandidate', e => {
+      if (e.candidate && e.candidate.candidate) found.push(e.candidate.address); else done();
+    }));
+    await pc.setLocalDescription();
+    await gathered;
+    pc.close();
+    return found;
+  },
   async remove() {
     const done = await fetch(this.session, {method: 'DELETE', headers: {Authorization: 'Bearer ' + this.key}});
     this.pc.close();
@@ -148,15 +160,21 @@ def chromium():
 
 
 class Browser(Program):
-    """A browser. `async with browser.page() as page:` is a page in it."""
+    """A browser, in a network of its own (see networks.py) where one is given; its pages are of the origin `camera_at`, and may
+    use a camera, where that is given. `async with browser.page() as page:` is a page in it."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, network=None, camera_at=None):
+        self.network, self.place = network, f"{camera_at}/health" if camera_at else "about:blank"
         self.port, = free_ports(1)
         self.home = tempfile.mkdtemp(prefix="browser-", dir=directory)
-        flags = [*FLAGS, f"--remote-debugging-port={self.port}", f"--user-data-dir={self.home}", "about:blank"]
+        # Chromium looks for other ways than the one it has where a page may use a camera, as one that publishes mostly does.
+        camera = [f"--unsafely-treat-insecure-origin-as-secure={camera_at}", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+        flags = [*FLAGS, *(camera if camera_at else []), f"--remote-debugging-port={self.port}", f"--user-data-dir={self.home}", "about:blank"]
         # A home of its own: what a desktop left in the real one is none of its business.
-        super().__init__("browser", [chromium(), *flags], directory / "browser.log", {**os.environ, "HOME": self.home})
-        self.wait_port(self.port, 30)
+        command = [chromium(), *flags]
+        command = network.command(command) if network else command
+        super().__init__("browser", command, directory / "browser.log", {**os.environ, "HOME": self.home})
+        self.wait_log("DevTools listening on", 30)
 
     def page(self):
         return Page(self)
@@ -171,10 +189,14 @@ class Page:
         self.count = 0
 
     async def __aenter__(self):
-        self.http = aiohttp.ClientSession()
-        async with self.http.put(f"{self.base}/json/new?about:blank") as answer:
+        network = self.browser.network
+        inside = aiohttp.TCPConnector(socket_factory=lambda info: network.socket(*info[:3])) if network else None
+        self.http = aiohttp.ClientSession(connector=inside)
+        async with self.http.put(f"{self.base}/json/new?{self.browser.place}") as answer:
             self.target = await answer.json(content_type=None)
         self.socket = await self.http.ws_connect(self.target["webSocketDebuggerUrl"], max_msg_size=0)
+        while not await self.run(f"document.readyState === 'complete' && location.href === {json.dumps(self.browser.place)}"):
+            await asyncio.sleep(0.02)
         await self.run(PAGE + "; window.whip = whip; true")
         return self
 
