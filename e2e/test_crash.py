@@ -1,9 +1,12 @@
 """What happens when a transcoder child fails in the middle of a stream: a short freeze in one room, and nothing else."""
 
 import asyncio
+import ctypes
 import os
 import resource
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -25,10 +28,43 @@ def starve(pid):
     resource.prlimit(pid, resource.RLIMIT_DATA, (1 << 20, 1 << 20))
 
 
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_CONT = 0x4206, 0x4207, 7
+WALL = 0x40000000  # __WALL of waitpid(2): also for threads
+
+
+def hold_decoder(pid):
+    """Stops the thread that decodes, and no other, in the middle of its work: it is as if it waited for a lock for ever."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def trace(request, thread):
+        if libc.ptrace(ctypes.c_long(request), ctypes.c_int(thread), ctypes.c_void_p(), ctypes.c_void_p()):
+            raise OSError(ctypes.get_errno(), f"ptrace {request:#x}")
+
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text().strip() != "video":
+            continue
+        thread = int(task.name)
+        trace(PTRACE_SEIZE, thread)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            if "R" not in (task / "stat").read_text().rsplit(") ", 1)[1][:1]:
+                continue
+            trace(PTRACE_INTERRUPT, thread)
+            os.waitpid(thread, WALL)
+            # Outside of any call into the system: it waits for no order, and for nothing else.
+            if (task / "syscall").read_text().startswith("-1 "):
+                # A thread that is traced is not gone before its tracer has been told so.
+                threading.Thread(target=os.waitpid, args=(thread, WALL), daemon=True).start()
+                return
+            trace(PTRACE_CONT, thread)
+        raise AssertionError("the decoder was not seen at work")
+
+
 HARM = {
     "killed": lambda pid: os.kill(pid, signal.SIGKILL),
     "hung": lambda pid: os.kill(pid, signal.SIGSTOP),
     "out of memory": starve,
+    "deadlocked": hold_decoder,
 }
 
 

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use video::Video;
-use watch::Watch;
+use watch::{Waits, Watch};
 
 /// Access units that may wait for a decoder: enough to bridge the decoding of a key frame, too few to be latency. When a queue
 /// is full the socket is not read, and the parent feels it.
@@ -175,11 +175,11 @@ impl Parent {
         let v = Video::new(job.clone(), self.outbox.clone(), self.watch.clone(), branches.clone());
         let a = Audio::new(job, self.outbox.clone(), branches);
         let video_done = Arc::clone(&done);
-        self.watch.spawn("video", move |busy| {
+        self.watch.spawn("video", Waits::ForEncoders, move |busy| {
             v.run(&video_orders, &busy);
             drop(video_done);
         })?;
-        self.watch.spawn("audio", move |busy| {
+        self.watch.spawn("audio", Waits::Alone, move |busy| {
             a.run(&audio_orders, &busy);
             drop(done);
         })?;

@@ -1,8 +1,11 @@
 //! The child's threads, and the eye on them: one that hangs inside a codec or panics ends the child, as nothing else could
 //! tell the parent more than that media stopped.
 //!
-//! A thread hangs if one piece of its work has taken a lot of its *own* time, or no end of anybody's. On a machine that has too
-//! much to do, threads wait for seconds without any fault of theirs; ending them would only add to what there is to do.
+//! A thread hangs if one piece of its work has taken a lot of its *own* time, no end of anybody's, or none at all while all that
+//! it could wait for sleeps as well (see [`tasks`]). On a machine that has too much to do, threads wait for seconds without any fault
+//! of theirs; ending them would only add to what there is to do.
+
+mod tasks;
 
 use crate::outbox::Outbox;
 use std::panic::AssertUnwindSafe;
@@ -10,12 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tasks::{Stillness, Task};
 
+/// From when on it is looked at whether a piece of work comes on at all: most take a hundredth of a second.
+const SOME: Duration = Duration::from_millis(100);
 /// From when on a piece of work is looked at more closely.
 const LONG: Duration = Duration::from_secs(1);
 /// How much processor time it may take from then on: a hundred times what the slowest picture takes.
 const SPINS: Duration = Duration::from_secs(2);
-/// How long it may take in all: something that waits for what never comes uses no processor.
+/// How long it may take in all, whatever others do meanwhile.
 const WAITS: Duration = Duration::from_secs(30);
 
 /// Starts threads and watches them.
@@ -26,13 +32,28 @@ pub(crate) struct Watch {
     outbox: Outbox,
 }
 
+/// Whom a thread may wait for in the middle of its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// For nobody.
+    Alone,
+    /// For threads that its codec has started.
+    ForHelpers,
+    /// For these, and for watched threads that wait for helpers only.
+    ForEncoders,
+}
+
 struct Watched {
     name: String,
+    id: Option<u32>,
+    waits: Waits,
     since: Arc<AtomicU64>,
     /// Where the system tells its processor time.
     stat: Option<PathBuf>,
     /// The begin of the work that was seen to be long, and the thread's processor time then.
     noticed: Option<(u64, Duration)>,
+    /// The begin of the work that lasts, and how that was seen since.
+    stillness: (u64, Stillness),
 }
 
 /// A thread's mark of what it is doing.
@@ -74,6 +95,7 @@ impl Watch {
     pub(crate) fn spawn(
         &self,
         name: &str,
+        waits: Waits,
         work: impl FnOnce(Busy) + Send + 'static,
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
         let since = Arc::new(AtomicU64::new(0));
@@ -82,20 +104,50 @@ impl Watch {
         std::thread::Builder::new().name(name.clone()).spawn(move || {
             let stat =
                 std::fs::read_link("/proc/thread-self").ok().map(|task| Path::new("/proc").join(task).join("stat"));
-            watch.lock().push(Watched { name: name.clone(), since, stat, noticed: None });
+            let id = Task::own();
+            watch.lock().push(Watched {
+                name: name.clone(),
+                id,
+                waits,
+                since,
+                stat,
+                noticed: None,
+                stillness: Default::default(),
+            });
             guarded(&watch.outbox, &name, || work(busy));
         })
     }
 
     /// The name of a thread that hangs.
     pub(crate) fn stuck(&self) -> Option<String> {
-        self.stuck_at(self.start.elapsed(), processor_time)
+        self.stuck_at(self.start.elapsed(), processor_time, Task::all)
     }
 
-    fn stuck_at(&self, now: Duration, processor: impl Fn(&Path) -> Option<Duration>) -> Option<String> {
-        let mut threads = self.lock();
+    fn stuck_at(
+        &self,
+        now: Duration,
+        processor: impl Fn(&Path) -> Option<Duration>,
+        tasks: impl Fn() -> Vec<Task>,
+    ) -> Option<String> {
+        let (mut threads, now) = (self.lock(), millis(now));
         threads.retain(|t| Arc::strong_count(&t.since) > 1);
-        threads.iter_mut().find_map(|t| t.hangs(millis(now), &processor).then(|| t.name.clone()))
+        let lasts = threads.iter().any(|t| t.busy(now).is_some_and(|busy| busy >= SOME));
+        let tasks = if lasts { tasks() } else { Vec::new() };
+        // Who reads and who writes the socket, this one, wait for no end of things, and nobody who works waits for them.
+        let apart = [Some(std::process::id()), Task::own()];
+        let watched: Vec<_> = threads.iter().map(|t| (t.id, t.waits)).collect();
+        let company = |of: &Watched| -> Vec<Task> {
+            let counts = |id: Option<u32>| match watched.iter().find(|(watched, _)| *watched == id) {
+                Some((_, waits)) => of.waits == Waits::ForEncoders && *waits == Waits::ForHelpers,
+                None => of.waits != Waits::Alone && !apart.contains(&id),
+            };
+            let here = tasks.iter().any(|task| Some(task.id) == of.id);
+            tasks.iter().filter(|task| here && (Some(task.id) == of.id || counts(Some(task.id)))).copied().collect()
+        };
+        threads.iter_mut().find_map(|t| {
+            let company = company(t);
+            (t.hangs(now, &processor) || t.sleeps(now, company)).then(|| t.name.clone())
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Watched>> {
@@ -104,12 +156,24 @@ impl Watch {
 }
 
 impl Watched {
+    /// For how long its piece of work has lasted, if it has one.
+    fn busy(&self, now: u64) -> Option<Duration> {
+        let since = self.since.load(Ordering::Relaxed);
+        (since > 0).then(|| Duration::from_millis(now.saturating_sub(since)))
+    }
+
+    /// Whether nothing of its work comes on.
+    fn sleeps(&mut self, now: u64, company: Vec<Task>) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        if self.stillness.0 != since {
+            self.stillness = (since, Stillness::default());
+        }
+        self.busy(now).is_some_and(|busy| busy >= SOME) && self.stillness.1.look(company)
+    }
+
     fn hangs(&mut self, now: u64, processor: impl Fn(&Path) -> Option<Duration>) -> bool {
         let since = self.since.load(Ordering::Relaxed);
-        let busy = Duration::from_millis(now.saturating_sub(since));
-        if since == 0 || busy < LONG {
-            return false;
-        }
+        let Some(busy) = self.busy(now).filter(|busy| *busy >= LONG) else { return false };
         let used = self.stat.as_deref().and_then(processor).unwrap_or_default();
         match self.noticed {
             Some((then, before)) if then == since => busy >= WAITS || used.saturating_sub(before) >= SPINS,
@@ -162,20 +226,49 @@ mod tests {
             entered.send(()).unwrap();
             may_leave.recv().unwrap();
         };
-        let thread = watch.spawn("picture", work).unwrap();
+        let thread = watch.spawn("picture", Waits::Alone, work).unwrap();
         has_entered.recv().unwrap();
-        let used = |time: Duration| move |_: &Path| Some(time);
-        assert_eq!(watch.stuck_at(SECOND / 2, used(SECOND * 50)), None);
-        assert_eq!(watch.stuck_at(SECOND * 2, used(SECOND * 50)), None, "what it used before does not count");
-        assert_eq!(watch.stuck_at(SECOND * 20, used(SECOND * 51)), None, "starved");
-        assert_eq!(watch.stuck_at(SECOND * 20, used(SECOND * 52)).as_deref(), Some("picture"), "in circles");
-        assert_eq!(watch.stuck_at(SECOND * 40, used(SECOND * 51)).as_deref(), Some("picture"), "waits for ever");
+        let at = |now, used: Duration| watch.stuck_at(now, |_| Some(used), Vec::new);
+        assert_eq!(at(SECOND / 2, SECOND * 50), None);
+        assert_eq!(at(SECOND * 2, SECOND * 50), None, "what it used before does not count");
+        assert_eq!(at(SECOND * 20, SECOND * 51), None, "starved");
+        assert_eq!(at(SECOND * 20, SECOND * 52).as_deref(), Some("picture"), "in circles");
+        assert_eq!(at(SECOND * 40, SECOND * 51).as_deref(), Some("picture"), "waits for ever");
         leave.send(()).unwrap();
         has_entered.recv().unwrap();
-        assert_eq!(watch.stuck_at(SECOND * 40, used(SECOND * 99)), None, "idle");
+        assert_eq!(at(SECOND * 40, SECOND * 99), None, "idle");
         leave.send(()).unwrap();
         thread.join().unwrap();
-        assert_eq!(watch.stuck_at(SECOND * 90, used(SECOND * 99)), None, "gone");
+        assert_eq!(at(SECOND * 90, SECOND * 99), None, "gone");
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_for_ever_is_named_at_once_and_one_that_waits_for_work_that_goes_on_is_not() {
+        let watch = Watch::new(Outbox::new());
+        let (leave, may_leave) = channel::<()>();
+        let (entered, has_entered) = channel();
+        let stuck = watch.spawn("video", Waits::ForEncoders, move |busy: Busy| {
+            let _working = busy.enter();
+            entered.send(Task::own().unwrap()).unwrap();
+            may_leave.recv().unwrap();
+        });
+        let me = Task { id: has_entered.recv().unwrap(), wants: false, turns: 5 };
+        let helper = |turns| Task { id: u32::MAX, wants: false, turns };
+        let looks = |tasks: &dyn Fn(u64) -> Vec<Task>| {
+            (1..20u64).find(|n| watch.stuck_at(SECOND * 10 + SECOND / 10 * *n as u32, |_| None, || tasks(*n)).is_some())
+        };
+        assert_eq!(looks(&|n| vec![me, helper(n)]), None, "its helper works");
+        assert_eq!(looks(&|_| vec![me, Task { wants: true, ..helper(3) }]), None, "its helper is starved");
+        assert_eq!(looks(&|_| vec![Task { wants: true, ..me }, helper(3)]), None, "it is starved");
+        assert_eq!(looks(&|_| vec![helper(3)]), None, "the system does not tell");
+        let others = |n| [std::process::id(), Task::own().unwrap()].map(|id| Task { id, wants: true, turns: n });
+        assert_eq!(
+            looks(&|n| [&[me, helper(3)][..], &others(n)].concat()),
+            Some(6),
+            "the rest is none of its business"
+        );
+        leave.send(()).unwrap();
+        stuck.unwrap().join().unwrap();
     }
 
     #[test]
@@ -187,7 +280,7 @@ mod tests {
             let outbox = outbox.clone();
             move || outbox.write_all(ours, || None)
         });
-        watch.spawn("picture", |_| panic!("planted")).unwrap().join().unwrap();
+        watch.spawn("picture", Waits::Alone, |_| panic!("planted")).unwrap().join().unwrap();
         outbox.fact(link::ToParent::Finished);
         let (mut bytes, mut decoder) = (Vec::new(), link::Decoder::<link::ToParent>::default());
         theirs.read_to_end(&mut bytes).unwrap();

@@ -10,7 +10,7 @@ use super::rate::Meter;
 use crate::error::Error;
 use crate::outbox::Outbox;
 use crate::strand::{Output, Strand, element, from_clock, set_known, to_clock};
-use crate::watch::Watch;
+use crate::watch::{Waits, Watch};
 use bytes::Bytes;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
@@ -77,7 +77,7 @@ impl LayerEncoder {
             last: None,
             gap: false,
         };
-        let thread = watch.spawn(&format!("layer {}", config.index), move |busy| {
+        let thread = watch.spawn(&format!("layer {}", config.index), Waits::ForHelpers, move |busy| {
             if let Err(e) = worker.run(&receiver, &busy) {
                 failed(&e);
             }
