@@ -115,6 +115,8 @@ HLG_GREY = ((721, 512, 512), (397, 512, 512))  # white (75 %) and the grey card 
 # Mastered for 4000 nits (SMPTE ST 2086), with pixels as bright as that: white leaves them more room.
 BRIGHT = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(40000000,50):max-cll=4000,400"
 BRIGHT_X265 = [*X265[:-1], f"{X265[-1]}:{BRIGHT}"]
+# The same, in the stream alone.
+BRIGHT_AV1 = [*AV1, "-svtav1-params", "mastering-display=G(0.265,0.69)B(0.15,0.06)R(0.68,0.32)WP(0.3127,0.329)L(4000,0.005):content-light=4000,400:enable-hdr=1"]
 DIM = 197
 COLOUR = ((400, 500, 600), (700, 560, 460))
 AS_IT_IS = ((100, 125, 150), (175, 140, 115))
@@ -123,6 +125,7 @@ FLAT = {
     "pq.webm": Flat(GREY, [*VP9, "-profile:v", "2", *PQ], "yuv420p10le", "video/x-vp9", (214, 128, 128), (16, 128, 128)),
     "pq.mkv": Flat(GREY, [*AV1, *PQ], "yuv420p10le", "video/x-av1", (214, 128, 128), (16, 128, 128)),
     "pq-4000.mkv": Flat(GREY, [*BRIGHT_X265, *PQ], "yuv420p10le", "video/x-h265", (DIM, 128, 128), (16, 128, 128)),
+    "pq-4000-av1.mkv": Flat(GREY, [*BRIGHT_AV1, *PQ], "yuv420p10le", "video/x-av1", (DIM, 128, 128), (16, 128, 128)),
     "hlg.mov": Flat(HLG_GREY, [*X265, *HLG], "yuv420p10le", "video/x-h265", (214, 128, 128), (109, 128, 128)),
     "ten.mkv": Flat(COLOUR, ["-c:v", "libx264", "-preset", "ultrafast"], "yuv420p10le", "video/H264", *AS_IT_IS),
     "ten-hevc.mp4": Flat(COLOUR, X265, "yuv420p10le", "video/x-h265", *AS_IT_IS),
@@ -131,7 +134,7 @@ FLAT = {
 }
 
 
-@pytest.mark.parametrize("names", [list(FLAT)[:5], list(FLAT)[5:]], ids=["wide", "deep"])
+@pytest.mark.parametrize("names", [list(FLAT)[:6], list(FLAT)[6:]], ids=["wide", "deep"])
 async def test_ten_bits_and_high_dynamic_range(stack, web, names):
     """As bright, and of the colours, that they are meant to be when shown with eight bits on a usual display."""
 

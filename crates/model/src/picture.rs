@@ -1,4 +1,5 @@
-//! What the first bytes of a coded picture tell: its size. For whoever passes pictures on without decoding them.
+//! What the first bytes of a coded picture tell: its size, for whoever passes pictures on without decoding them; and of AV1 how bright
+//! it becomes, which its decoder does not say.
 
 mod av1;
 mod avc;
@@ -6,7 +7,7 @@ pub mod bits;
 mod hevc;
 mod vpx;
 
-pub use av1::av1_size;
+pub use av1::{Av1Light, av1_light, av1_size};
 pub use avc::h264_size;
 pub use hevc::h265_size;
 pub use vpx::{vp8_size, vp9_size};

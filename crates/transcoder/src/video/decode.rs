@@ -5,7 +5,7 @@
 
 use super::Picture;
 use crate::error::Error;
-use crate::peak::peak;
+use crate::peak::{self, peak};
 use crate::strand::{Output, Strand, element, first_element, from_clock, set_known, to_clock};
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{VideoInfo, VideoInterlaceMode};
@@ -19,6 +19,7 @@ const KEY_PATIENCE: u32 = 300;
 #[derive(Debug)]
 pub(crate) struct Decoder {
     strand: Strand,
+    codec: VideoCodec,
     /// What else is done to decoded pictures: deinterlacing, turning.
     after: Option<Strand>,
     turn: Turn,
@@ -60,7 +61,16 @@ impl Decoder {
             VideoCodec::Av1 => config.record.get(4..).unwrap_or_default().to_vec(),
             _ => Vec::new(),
         };
-        Ok(Self { strand, after: None, turn: config.turn, info: None, peak: config.peak, lead, skipped: Some(0) })
+        Ok(Self {
+            strand,
+            codec: config.codec,
+            after: None,
+            turn: config.turn,
+            info: None,
+            peak: config.peak,
+            lead,
+            skipped: Some(0),
+        })
     }
 
     /// Decodes one access unit; pictures are then to be taken by [`Decoder::next_picture`].
@@ -75,6 +85,9 @@ impl Decoder {
             }
         }
         self.skipped = None;
+        if self.codec == VideoCodec::Av1 && frame.key {
+            self.peak = peak::of_av1(&frame.data).or_else(|| peak::of_av1(&self.lead)).or(self.peak);
+        }
         let mut buffer = if self.lead.is_empty() {
             gst::Buffer::from_slice(frame.data)
         } else {
