@@ -1,8 +1,10 @@
 """What `./x bench --url` measures of URLs that are pulled: first picture, sound against picture, delay, length, CPU and memory."""
 
 import asyncio
+import socket
 import statistics
 import subprocess
+import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
 from fractions import Fraction
@@ -31,8 +33,12 @@ FILES = {
     "hls4/list.m3u8": (B_FRAMES, AAC, ["-f", "hls", "-hls_time", "2", "-hls_list_size", "0", "-hls_segment_type", "fmp4"]),
 }
 SIZE = (1280, 720)
+# Of what comes over SRT: as small as what comes over RTSP, so that neither its encoder nor the viewer takes the CPU from what is measured.
+SRT_SIZE = (640, 360)
 # Seconds of segments of live HLS.
 SEGMENT = 1
+# Milliseconds for which SRT itself holds what it brings, so that what got lost can be sent again.
+SRT_LATENCY = 120
 
 
 def clip(stack, name, seconds):
@@ -54,23 +60,52 @@ class Clock:
         return made + (time.monotonic() - made) // whole * whole
 
 
+class Copy:
+    """What a sender of MPEG-TS hands over, heard as a copy over UDP: when each picture had left its muxer as a whole."""
+
+    PICTURES = 0x100  # the first stream of ffmpeg's muxer
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.socket.bind(("127.0.0.1", 0))
+        self.left, self.number = {}, -1
+        threading.Thread(target=self._hear, daemon=True).start()
+
+    @property
+    def url(self):
+        return "udp://127.0.0.1:%d?pkt_size=1316" % self.socket.getsockname()[1]
+
+    def _hear(self):
+        while data := self.socket.recv(2048):
+            now = time.monotonic()
+            for at in range(0, len(data), 188):
+                if (data[at + 1] & 0x1F) << 8 | data[at + 2] == self.PICTURES:
+                    self.number += data[at + 1] >> 6 & 1
+                    self.left[self.number] = now
+
+    def close(self):
+        self.socket.sendto(b"", self.socket.getsockname())
+
+
 @asynccontextmanager
 async def srt(stack, *options):
     """`options` are those of the container. As it comes, ffmpeg lets sound wait until 3 kB or 350 ms of it fill a packet."""
     [port] = free_ports(1)
+    copy = Copy()
+    of = ":".join(["f=mpegts", "flush_packets=1", *options])
     # Its own latency (microseconds to ffmpeg) is the smaller part of what is agreed on.
-    source = Source(
-        f"srt://127.0.0.1:{port}?mode=listener&latency=20000", stack.dir / "srt.log", size=SIZE, fps=FPS,
-        tone=beeps(FPS, 48000), muxer=[*options, "-f", "mpegts"], coding=h264(FPS),
-    ).start()
+    targets = f"[{of}]srt://127.0.0.1:{port}?mode=listener&latency=20000|[{of}]{copy.url}"
+    source = Source(targets, stack.dir / "srt.log", size=SRT_SIZE, fps=FPS, tone=beeps(FPS, 48000), muxer=["-f", "tee"], coding=h264(FPS)).start()
     await asyncio.sleep(1)
-    yield f"srt://127.0.0.1:{port}?latency=120", source.sent
+    yield f"srt://127.0.0.1:{port}?latency={SRT_LATENCY}", source.sent, copy.left
     await source.stop()
+    copy.close()
 
 
 @asynccontextmanager
-async def rtsp(stack):
-    yield "https://alias.invalid/timed", Clock()
+async def rtsp(name):
+    yield f"https://alias.invalid/{name}", Clock(), {}
 
 
 @asynccontextmanager
@@ -86,14 +121,15 @@ async def live_hls(stack, web):
     ).start()
     listed = directory / "list.m3u8"
     await asyncio.to_thread(wait_for, "a playlist of six", 30, lambda: listed.exists() and listed.read_text().count("#EXTINF") >= 6)
-    yield f"{web.url}/file/{directory.name}/list.m3u8", source.sent
+    yield f"{web.url}/file/{directory.name}/list.m3u8", source.sent, {}
     await source.stop()
 
 
 @contextmanager
 def running():
     [port] = free_ports(1)
-    stack = Stack(ingress_yaml=f'url_aliases: {{timed: "rtsp://127.0.0.1:{port}/timed"}}\n', patient=False)
+    aliases = ", ".join(f'{name}: "rtsp://127.0.0.1:{port}/{name}"' for name in ("timed", "reordered"))
+    stack = Stack(ingress_yaml=f"url_aliases: {{{aliases}}}\n", patient=False)
     web = Web(stack.dir)
     try:
         stack.start()
@@ -112,8 +148,8 @@ def spread(values):
     return dict(least=round(values[0]), p50=round(statistics.median(values)), p95=round(values[len(values) * 95 // 100]), most=round(values[-1]))
 
 
-async def watched(stack, name, url, sent, seconds, warm_up):
-    """Pulls `url` and watches it for so long, after `warm_up`."""
+async def watched(stack, name, url, sent, seconds, warm_up, left=None):
+    """Pulls `url` and watches it for so long, after `warm_up`. Pictures were made at the times in `sent`, and handed to SRT at those in `left`."""
     async with Ears(stack, name) as viewer:
         begin = time.monotonic()
         info = await stack.create(name, input_type=URL, url=url)
@@ -125,12 +161,15 @@ async def watched(stack, name, url, sent, seconds, warm_up):
         await asyncio.sleep(seconds)
         apart = [o.sound_after_picture_ms for o in viewer.offsets(FPS, since)]
         print([round(x) for x in apart])
-        late = [1000 * (f.at - made) for f in viewer.frames if f.at >= since and f.number is not None and (made := sent.get(f.number))]
+        late, over = ([1000 * (f.at - began) for f in viewer.frames if f.at >= since and f.number is not None and (began := of.get(f.number))] for of in (sent, left or {}))
         gap = viewer.longest_gap(since)
+        shown = len({f.number for f in viewer.frames if since <= f.at < since + seconds and f.number is not None})
         await stack.delete(info.ingress_id)
-    found = dict(answered_s=round(answered, 2), first_picture_s=round(first, 2), beeps=len(apart), sound_after_picture_ms=spread(apart), longest_gap_ms=round(1000 * gap))
+    found = dict(answered_s=round(answered, 2), first_picture_s=round(first, 2), beeps=len(apart), sound_after_picture_ms=spread(apart), longest_gap_ms=round(1000 * gap), pictures_a_second=round(shown / seconds, 1))
     if late:
         found["delay_ms"] = spread(late)
+    if over:
+        found["delay_over_srt_latency_ms"] = spread([ms - SRT_LATENCY for ms in over])
     return found
 
 
@@ -142,11 +181,11 @@ async def lips(show, seconds, kinds=()):
             if not kinds or name.split("/")[0].removeprefix("flash.") in kinds:
                 clip(stack, name, seconds + warm_up + 2)
                 show(f"url {name}", await watched(stack, name.split("/")[0], f"{web.url}/file/{name}", {}, seconds, warm_up))
-        lines = {"srt": srt(stack, "-pes_payload_size", "0"), "srt-clumps": srt(stack), "rtsp": rtsp(stack), "live-hls": live_hls(stack, web)}
+        lines = {"srt": srt(stack, "pes_payload_size=0"), "srt-clumps": srt(stack), "rtsp": rtsp("timed"), "rtsp-reordered": rtsp("reordered"), "live-hls": live_hls(stack, web)}
         for name, line in lines.items():
             if not kinds or name in kinds:
-                async with line as (url, sent):
-                    show(f"url {name}", await watched(stack, name, url, sent, seconds, warm_up))
+                async with line as (url, sent, left):
+                    show(f"url {name}", await watched(stack, name, url, sent, seconds, warm_up, left))
 
 
 async def length(show, seconds):

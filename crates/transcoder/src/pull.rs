@@ -3,6 +3,7 @@
 
 mod caps;
 mod demux;
+mod ended;
 mod endless;
 mod even;
 mod hls;

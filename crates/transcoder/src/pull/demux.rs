@@ -4,6 +4,7 @@
 //! any place of a file, or pushed as they come; access units come out at pads of ours, in the demultiplexer's own thread.
 
 use super::caps::{self, Plan, Stream};
+use super::ended::Ended;
 use super::reorder::Unit;
 use super::stage::{Kept, Stage};
 use super::whole::{Slices, Whole};
@@ -51,6 +52,8 @@ pub(crate) struct Demux {
     head: gst::Pad,
     /// Looks for splice points in what is pushed, where that is an MPEG-TS.
     splices: Option<Mutex<Finder>>,
+    /// Shows where pictures end in what is pushed, where that is an MPEG-TS that comes live.
+    ended: Option<Mutex<Ended>>,
 }
 
 /// The tracks of one stream, which one demultiplexer after the other may fill: their kinds and numbers on the stage.
@@ -150,7 +153,7 @@ impl Demux {
             })
             .build();
         plug(&context, &head, kind, 0)?;
-        Ok(Self { context, head, splices: None })
+        Ok(Self { context, head, splices: None, ended: None })
     }
 
     /// Opens something of this kind whose bytes are pushed.
@@ -166,7 +169,10 @@ impl Demux {
         head.push_event(gst::event::Caps::new(kind));
         head.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
         let splices = is_ts(kind).then(Mutex::default);
-        Ok(Self { context, head, splices })
+        // Packets with something before or behind them, as files have them, do not come live.
+        let bare = kind.structure(0).and_then(|s| s.get::<i32>("packetsize").ok()) == Some(188);
+        let ended = (is_ts(kind) && bare && tracks.stage.is_live()).then(Mutex::default);
+        Ok(Self { context, head, splices, ended })
     }
 
     /// Takes a pad of another element's, whose caps may come later.
@@ -175,17 +181,20 @@ impl Demux {
         // Other pads may be there already, and be known before this one.
         tracks.stage.open();
         later(&context, pad, 1, Then::OneMore);
-        Self { context, head: pad.clone(), splices: None }
+        Self { context, head: pad.clone(), splices: None, ended: None }
     }
 
     /// Hands over the next bytes; waits while enough is there. False if it takes no more.
-    pub(crate) fn bytes(&self, bytes: Vec<u8>) -> bool {
+    pub(crate) fn bytes(&self, mut bytes: Vec<u8>) -> bool {
         if let Some(finder) = &self.splices {
             for splice in lock(finder).push(&bytes) {
                 self.context.stage.splice(splice.ahead, splice.event);
             }
         }
-        self.head.push(gst::Buffer::from_mut_slice(bytes)).is_ok()
+        if let Some(ended) = &self.ended {
+            bytes = lock(ended).push(&bytes);
+        }
+        bytes.is_empty() || self.head.push(gst::Buffer::from_mut_slice(bytes)).is_ok()
     }
 
     /// Goes on from the key frame before `to`; false if what this is does not let itself be jumped in.

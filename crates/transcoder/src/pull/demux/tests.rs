@@ -24,7 +24,7 @@ fn pictures(codec: &[&str]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_live_picture_is_held_for_the_next_one_and_no_longer() {
+fn a_live_picture_is_not_held_for_the_next_one() {
     gst::init().unwrap();
     let h264 = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"];
     let h265 = ["-c:v", "libx265", "-preset", "ultrafast", "-tune", "zerolatency", "-x265-params", "log-level=error"];
@@ -43,7 +43,9 @@ fn a_live_picture_is_held_for_the_next_one_and_no_longer() {
             }
             held.push(pushed - out);
         }
-        // The first piece is what lies before the first picture. A picture that has come is seen to be whole when the next begins.
-        assert!(held[40..].iter().all(|h| *h == 2), "{codec:?}: {held:?}");
+        // The first piece is what lies before the first picture.
+        // What fills up its last packet shows where a picture ends; one that fits exactly is held for the next.
+        assert!(held[40..].iter().all(|h| (1..=2).contains(h)), "{codec:?}: {held:?}");
+        assert!(held[40..].iter().filter(|h| **h == 2).count() < 5, "{codec:?}: {held:?}");
     }
 }
