@@ -15,6 +15,11 @@
 const MOST: i64 = 500_000_000;
 /// How long lateness is remembered, once or twice this: several turns of whatever gathers.
 const WINDOW: i64 = 4_000_000_000;
+/// The same in the beginning, and how long that is: senders and servers begin with what they have, in one go, and the first of it is
+/// late by all of that (measured over SRT from FFmpeg: half a second, for 1.5 s). Two turns of sound that is gathered for 350 ms; and
+/// what shrinks while hardly anybody watches shrinks at once.
+const FIRST_WINDOW: i64 = 400_000_000;
+const BEGINNING: i64 = 3_000_000_000;
 /// How much of the time that passes the hold may shrink by: viewers' jitter buffers play that much faster without being heard.
 const SLEW: i64 = 20;
 /// A hold that grows by more at once is a pause: what lies below is stretched by the decoding side ([`crate::audio`]: 40 ms), or is
@@ -28,6 +33,7 @@ const JUMP: i64 = 2_000_000_000;
 pub(super) struct Even {
     /// What is added to a media time to get when it is due, and when that was so.
     offset: Option<(i64, i64)>,
+    begun: Option<i64>,
     window: i64,
     current: Option<Range>,
     previous: Option<Range>,
@@ -56,7 +62,9 @@ impl Even {
         if self.seen().is_some_and(jumped) {
             *self = Self { paused: self.paused, ..Self::default() };
         }
-        if self.current.is_none() || now - self.window >= WINDOW {
+        self.begun.get_or_insert(now);
+        let window = if self.begins(now) { FIRST_WINDOW } else { WINDOW };
+        if self.current.is_none() || now - self.window >= window {
             (self.previous, self.window) = (self.current.take(), now);
         }
         self.current = Some(self.current.map_or(this, |c| c.with(this)));
@@ -77,6 +85,10 @@ impl Even {
         self.offset_at(now).unwrap_or(0)
     }
 
+    fn begins(&self, now: i64) -> bool {
+        self.begun.is_none_or(|begun| now - begun < BEGINNING)
+    }
+
     fn seen(&self) -> Option<Range> {
         match (self.current, self.previous) {
             (Some(c), Some(p)) => Some(c.with(p)),
@@ -88,7 +100,7 @@ impl Even {
         let seen = self.seen()?;
         let most = seen.least.saturating_add(MOST);
         let wanted = seen.most.min(most);
-        let Some((before, at)) = self.offset else { return Some(wanted) };
+        let Some((before, at)) = self.offset.filter(|_| !self.begins(now)) else { return Some(wanted) };
         Some(wanted.max(before.saturating_sub(now.saturating_sub(at).max(0) / SLEW)).min(most))
     }
 }
@@ -159,7 +171,18 @@ mod tests {
         let coming = (0..50).map(|i| (i * 20, 1000)).chain((51..1300).map(|i| (i * 20, i * 20)));
         let held = run(&mut Even::default(), coming);
         assert!(held.iter().all(|ms| *ms <= 500), "{held:?}");
-        assert_eq!(held.last(), Some(&0), "{held:?}");
+        assert!(held[100..].iter().all(|ms| *ms == 0), "within a second after it: {held:?}");
+    }
+
+    #[test]
+    fn what_shrinks_later_shrinks_slowly() {
+        let mut even = Even::default();
+        let clumps =
+            (0..150).flat_map(|i| [Some((i * 40, i * 40)), (i % 9 == 8).then_some((i * 40 - 320, i * 40))]).flatten();
+        run(&mut even, clumps);
+        let held = run(&mut even, (150..600).map(|i| (i * 40, i * 40)));
+        assert_eq!((held.first(), held.last()), (Some(&320), Some(&0)));
+        assert!(held.windows(2).all(|w| (0..=2).contains(&(w[0] - w[1]))), "{held:?}");
     }
 
     #[test]
