@@ -70,6 +70,9 @@ fn once(relay: &Relay, timeout: Duration, protocol: &str, run: &Run) -> End {
         ("latency", LATENCY),
         ("protocols", protocol),
         ("drop-on-latency", "true"),
+        // Times as the sender stamped them. The other modes even out how far arrivals lie behind them, which takes pictures that are
+        // shown in another order than they are sent for late ones; what arrives unevenly is dealt with behind.
+        ("buffer-mode", "none"),
         ("timeout", &micros),
         ("tcp-timeout", &micros),
         ("teardown-timeout", "100000000"),
