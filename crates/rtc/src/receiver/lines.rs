@@ -89,8 +89,10 @@ impl Lines {
                 .collect(),
         };
         // Who sends pictures again when asked to does so with sound too, though hardly anybody offers it (RFC 4585 §4.2): OBS and
-        // aiortc do. Others pay no attention. Where sound is redundant there is nothing to ask for.
-        let nack = offer.video.as_ref().is_some_and(|v| v.common.nack);
+        // aiortc do. FFmpeg 9, which takes no requests for key pictures either, does not; and of a datagram with two requests it
+        // reads none, so that those for sound would cost it pictures, up to its next key picture. Where sound is redundant there
+        // is nothing to ask for.
+        let nack = offer.video.as_ref().is_some_and(|v| v.common.nack && (v.pli || v.fir));
         let sound = |line: Line, red: bool| Line { nack: line.nack || (nack && !red), ..line };
         Self {
             audio: offer.audio.as_ref().map(|a| sound(line(&a.common, vec![None], AUDIO_RATE, None), a.red.is_some())),

@@ -6,8 +6,12 @@ use crate::Accept;
 const OFFER: &str = include_str!("../../../../e2e/data/obs-offer.sdp");
 
 fn receiver(now: Instant) -> Receiver {
+    receiver_of(OFFER, now)
+}
+
+fn receiver_of(offer: &str, now: Instant) -> Receiver {
     let accept = Accept::passed_on();
-    let offer = Offer::read(OFFER, &accept).unwrap();
+    let offer = Offer::read(offer, &accept).unwrap();
     let local = (Transport::Udp, "192.0.2.1:7885".parse().unwrap());
     Receiver::new(offer, &accept, false, &[local], now).unwrap().0
 }
@@ -59,4 +63,17 @@ fn strangers_datagrams_are_not_taken() {
     for data in [&[0x80, 96, 0, 1][..], &[22, 254, 253, 0], &[0, 1, 0, 0], &[]] {
         assert!(!receiver.receive(Transport::Udp, from, to, data, now));
     }
+}
+
+#[test]
+fn sound_is_asked_for_again_of_those_who_can_tell_two_requests_apart() {
+    let asks = |offer: &str| {
+        let lines = receiver_of(offer, Instant::now()).lines;
+        [lines.audio, lines.video].map(|line| line.unwrap().nack)
+    };
+    assert_eq!(asks(OFFER), [true, true]);
+    // What FFmpeg offers.
+    let bare = OFFER.replace("a=rtcp-fb:96 nack pli", "a=rtcp-rsize");
+    assert_ne!(bare, OFFER);
+    assert_eq!(asks(&bare), [false, true]);
 }
