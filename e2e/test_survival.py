@@ -9,10 +9,7 @@ from livekit.protocol import models
 
 from rig import Push, Viewer
 from rig.uplink import Uplink
-from rig.viewer import SOUND_RATE
-
-# Seconds without a picture that a viewer calls frozen. Half of it is what a quiet machine stays below (0.16 s measured).
-FROZEN = 1.0
+from rig.viewer import FROZEN, SOUND_RATE
 
 
 async def watched(stack, room, viewer, name="push", size=(320, 180)):

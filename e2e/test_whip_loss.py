@@ -1,6 +1,8 @@
 """WHIP over a bad network: what gets lost is asked for again, on the way to us, whether media is passed on or transcoded."""
 
+import asyncio
 import re
+import time
 
 import pytest
 from aiortc import RTCSessionDescription
@@ -9,7 +11,11 @@ from livekit.protocol import ingress as pb
 from rig import Viewer
 from rig.browser import Browser, chromium
 from rig.lossy import Lossy, LossyDoor, without_candidates
+from rig.viewer import FROZEN
 from rig.whip import SDP, Whip, ask
+
+# What a narrow line carries, in kbit/s: Chromium makes 600 and more of its page's picture.
+NARROW = 300
 
 
 @pytest.mark.parametrize("transcode", [False, True], ids=["passed-on", "transcoded"])
@@ -81,3 +87,28 @@ async def test_a_sender_is_told_how_much_it_may_send(stack):
         async with Whip(door.url, bad.stream_key, video=True) as client:
             await viewer.wait("less asked for", lambda _: 0 < told(client) < 900_000)
             await client.delete()
+
+
+async def test_a_browser_on_a_narrow_line_sends_less(stack, ended):
+    """Chromium goes by transport-wide feedback: its pictures fit into the line soon, and none is frozen then."""
+    if not chromium():
+        pytest.fail("no chromium: run this through ./x, which installs it")
+    info = await stack.create("narrow-line", pb.IngressInput.WHIP_INPUT)
+    browser = ended(Browser(stack.dir))
+    async with LossyDoor(stack, loss=0.0) as door, Viewer(stack, "narrow-line") as viewer, browser.page() as page:
+        answer = await page.start(door.url, info.stream_key, codec="VP8")
+        assert answer["status"] == 201, answer
+
+        async def target(what, condition, seconds=30):
+            end = time.monotonic() + seconds
+            while not condition(rate := (await page.run("whip.stats()"))["layers"][0].get("target") or 0):
+                assert time.monotonic() < end, f"not {what}: {rate}"
+                await asyncio.sleep(0.2)
+
+        await viewer.wait_numbers(5)
+        await target("at its rate", lambda rate: rate > 2 * NARROW * 1000)
+        door.networks[0].kbits = NARROW
+        await target("below the line's", lambda rate: rate < NARROW * 1000)
+        since, seen = time.monotonic(), len(viewer.frames)
+        await viewer.wait("pictures", lambda v: len(v.frames) >= seen + 45)
+        assert viewer.longest_gap(since) < FROZEN

@@ -140,7 +140,7 @@ const whip = {
   async stats() {
     const all = [...(await this.pc.getStats()).values()].filter(s => s.type === 'outbound-rtp' && s.kind === 'video');
     return {state: this.pc.connectionState, ice: this.pc.iceConnectionState,
-      layers: all.map(s => ({rid: s.rid, svc: s.scalabilityMode, packets: s.packetsSent, width: s.frameWidth, encoder: s.encoderImplementation}))};
+      layers: all.map(s => ({rid: s.rid, svc: s.scalabilityMode, packets: s.packetsSent, width: s.frameWidth, encoder: s.encoderImplementation, target: s.targetBitrate}))};
   },
   codecs: () => [...new Set(RTCRtpSender.getCapabilities('video').codecs.map(c => c.mimeType))],
 };

@@ -9,6 +9,8 @@ from aiohttp import web
 
 # How late a delayed datagram comes, in seconds: behind the next few.
 LATE = 0.02
+# Seconds of media that wait before a narrow way, as in a home router; what comes then is dropped.
+QUEUE = 0.3
 
 
 class Losses:
@@ -17,6 +19,18 @@ class Losses:
     def __init__(self, loss, reorder, seed):
         self.loss, self.reorder, self.dice = loss, reorder, random.Random(seed)
         self.media = self.dropped = 0
+        self.kbits = None  # so much a second gets through on a narrow way, behind a queue of QUEUE seconds
+        self._free = 0.0
+
+    def narrow(self, data, send):
+        """Calls `send` once there is room for this datagram, or never."""
+        if self.kbits is None:
+            return send()
+        loop = asyncio.get_running_loop()
+        self._free = max(self._free, loop.time())
+        if self._free - loop.time() < QUEUE:
+            self._free += len(data) * 8 / 1000 / self.kbits
+            loop.call_at(self._free, send)
 
     def late(self, data):
         """How many seconds late this datagram comes; None if it does not."""
@@ -54,6 +68,12 @@ class Lossy(Losses, asyncio.DatagramProtocol):
         to = self.client if source == self.server else self.server
         if not to:
             return
+        if source == self.server:
+            self._pass(data, source, to)
+        else:
+            self.narrow(data, lambda: self._pass(data, source, to))
+
+    def _pass(self, data, source, to):
         late = self.late(data)
         if source != self.server and (packet := rtp(data)):
             (self.lost if late is None else self.passed).add(packet)

@@ -13,19 +13,14 @@ from .lossy import Losses
 LOOPBACK6 = b"0:0:0::01"
 
 
-# Seconds of media that wait before a narrow way, as in a home router; what comes then is dropped.
-QUEUE = 0.3
-
-
 class Uplink(Losses):
-    """`async with Uplink(stack) as uplink:` between the start of livekit-server and that of the ingress."""
+    """`async with Uplink(stack) as uplink:` between the start of livekit-server and that of the ingress. `kbits` makes the way from
+    the ingress narrow."""
 
     def __init__(self, stack, loss=0.0, reorder=0.0, seed=1):
         super().__init__(loss, reorder, seed)
         self.stack = stack
         self.blocked = False  # UDP gets nowhere
-        self.kbits = None  # so much a second gets through from the ingress, behind a queue of QUEUE seconds
-        self._free = 0.0
         self.refusing = False  # signalling is not answered
         self.dialled = 0
         self.upstream, self.lines, self._opening = {}, set(), {}
@@ -91,13 +86,7 @@ class Uplink(Losses):
             if source not in self._opening:
                 self._opening[source] = asyncio.ensure_future(self._open(source))
             return  # a check that is sent again
-        if self.kbits is None:
-            return self._pass(data, self.upstream[source], None)
-        loop = asyncio.get_running_loop()
-        self._free = max(self._free, loop.time())
-        if self._free - loop.time() < QUEUE:
-            self._free += len(data) * 8 / 1000 / self.kbits
-            loop.call_at(self._free, self._pass, data, self.upstream[source], None)
+        self.narrow(data, lambda: self._pass(data, self.upstream[source], None))
 
     async def _open(self, source):
         far = ("127.0.0.1", self.stack.port["rtc_udp"])

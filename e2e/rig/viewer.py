@@ -11,6 +11,8 @@ from livekit import rtc
 from .picture import read
 
 SOUND_RATE = 48000  # of what the SDK hands out
+# Seconds without a picture that a viewer calls frozen. Half of it is what a quiet machine stays below (0.16 s measured).
+FROZEN = 1.0
 
 Seen = namedtuple("Seen", "at number width height")  # monotonic seconds, the frame's number or None, pixels
 
