@@ -21,7 +21,7 @@ async def test_a_takeover_keeps_the_participant(stack, reports):
     old = source(stack, info, "old")
     async with Viewer(stack, "takeover") as viewer:
         await viewer.wait_numbers(60)
-        before = await stack.participant("takeover", "takeover-pub")
+        before = await stack.wait_participant("takeover", "takeover-pub", tracks=2)
         new = source(stack, info, "new")
         try:
             # The new one counts from 0 again: what is seen falls back once.

@@ -408,7 +408,7 @@ async def test_a_second_client_takes_over(stack, reports):
     info = await create(stack, "takes-over")
     async with Viewer(stack, "takes-over") as viewer, Whip(stack.whip_url, info.stream_key) as old:
         await seen(viewer, 20)
-        before = await stack.participant("takes-over", "takes-over-pub")
+        before = await stack.wait_participant("takes-over", "takes-over-pub", tracks=2)
         switched = len(viewer.frames)
         async with Whip(stack.whip_url, info.stream_key) as new:
             assert new.answer.status == 201 and new.answer.headers["location"] != old.answer.headers["location"]
