@@ -17,7 +17,7 @@ from rig import Stack, Viewer
 from rig.browser import Browser, chromium
 from rig.networks import TwoWays
 from rig.plain_viewer import PlainViewer
-from rig.whip import FRAGMENT, SDP, DatachannelWhip, FfmpegWhip, GstWhip, Whip, ask
+from rig.whip import FRAGMENT, SDP, DatachannelWhip, FfmpegWhip, GstWhip, RustWhip, Whip, ask
 
 WHIP = pb.IngressInput.WHIP_INPUT
 HERE = Path(__file__).parent
@@ -78,9 +78,9 @@ async def test_one_kind_alone(stack, kind):
     await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
-@pytest.mark.parametrize("client", [FfmpegWhip, DatachannelWhip], ids=["ffmpegs-muxer", "libdatachannel"])
+@pytest.mark.parametrize("client", [FfmpegWhip, DatachannelWhip, RustWhip], ids=["ffmpegs-muxer", "libdatachannel", "webrtc-rs"])
 async def test_other_stacks(stack, ended, client):
-    """FFmpeg's own, and libdatachannel, which OBS is built on, with the offer that OBS makes."""
+    """FFmpeg's own, libdatachannel, which OBS is built on, with the offer that OBS makes, and webrtc-rs."""
     room = client.__name__
     info = await create(stack, room)
     async with Viewer(stack, room) as viewer:

@@ -1,4 +1,4 @@
-"""WHIP clients: aiortc with numbered pictures, FFmpeg's own muxer, webrtcbin, libdatachannel, and HTTP by hand."""
+"""WHIP clients: aiortc with numbered pictures, FFmpeg's own muxer, webrtcbin, libdatachannel, webrtc-rs, and HTTP by hand."""
 
 import asyncio
 import fractions
@@ -155,10 +155,17 @@ class GstWhip(Program):
         stack.programs.append(self)
 
 
-def node_modules():
-    """Where ./x has put node-datachannel."""
-    cache = os.environ.get("INGRESS_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "livekit-ingress")
-    return Path(cache) / "node-datachannel-0.33.4" / "node_modules"
+def cache():
+    """Where ./x keeps what it has installed and built for the tests."""
+    return Path(os.environ.get("INGRESS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livekit-ingress")
+
+
+def feed(stack, name, picture, sound, size, fps):
+    """A test picture and a tone as RTP to these two ports, for clients that only pass it on."""
+    media = [*QUIET, *picture_input(*size, fps), *sound_input(), "-map", "0:v", *h264(fps, "500k"), "-g", str(fps), "-profile:v", "baseline"]
+    media += ["-payload_type", "96", "-ssrc", "96", "-f", "rtp", f"rtp://127.0.0.1:{picture}?pkt_size=1200"]
+    media += ["-map", "1:a", "-c:a", "libopus", "-payload_type", "111", "-ssrc", "111", "-f", "rtp", f"rtp://127.0.0.1:{sound}?pkt_size=1200"]
+    stack.program(f"{name}-media", media)
 
 
 class DatachannelWhip(Program):
@@ -168,9 +175,18 @@ class DatachannelWhip(Program):
         picture, sound = free_ports(2)
         script = Path(__file__).with_name("datachannel_whip.cjs")
         command = ["node", script, url, key, str(picture), str(sound), address]
-        super().__init__(name, command, stack.dir / f"{name}.log", {**os.environ, "NODE_PATH": str(node_modules())})
-        media = [*QUIET, *picture_input(*size, fps), *sound_input(), "-map", "0:v", *h264(fps, "500k"), "-g", str(fps), "-profile:v", "baseline"]
-        media += ["-payload_type", "96", "-ssrc", "96", "-f", "rtp", f"rtp://127.0.0.1:{picture}?pkt_size=1200"]
-        media += ["-map", "1:a", "-c:a", "libopus", "-payload_type", "111", "-ssrc", "111", "-f", "rtp", f"rtp://127.0.0.1:{sound}?pkt_size=1200"]
+        super().__init__(name, command, stack.dir / f"{name}.log", {**os.environ, "NODE_PATH": str(cache() / "node-datachannel-0.33.4" / "node_modules")})
         stack.programs.append(self)
-        stack.program(f"{name}-media", media)
+        feed(stack, name, picture, sound, size, fps)
+
+
+class RustWhip(Program):
+    """webrtc-rs, pushing a test picture and a tone that ffmpeg makes; see rust_client."""
+
+    def __init__(self, stack, url, key, name="rust-whip", size=(320, 180), fps=15):
+        program = cache() / "rust-client" / "debug" / "rust-client"
+        assert program.exists(), f"no {program}: run this through ./x, which builds it"
+        (picture, sound), parts = free_ports(2), urlsplit(url)
+        super().__init__(name, [program, parts.netloc, parts.path, key, picture, sound], stack.dir / f"{name}.log")
+        stack.programs.append(self)
+        feed(stack, name, picture, sound, size, fps)
