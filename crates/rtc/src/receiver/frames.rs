@@ -7,7 +7,9 @@ use bytes::Bytes;
 use model::{
     AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Turn, VideoCodec, VideoConfig, picture,
 };
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
+use str0m::format::{CodecExtra, Vp9CodecExtra};
 use str0m::media::MediaData;
 use str0m::rtp::VideoOrientation;
 
@@ -77,7 +79,10 @@ impl Frames {
         let (Some(codec), true) = (self.codec, index < self.layers.len()) else { return outcome };
         let key = data.is_keyframe();
         self.layers[index].last = Some(data.network_time);
-        let unit = Unit::new(codec, &data.data);
+        let unit = match data.codec_extra {
+            CodecExtra::Vp9(extra) => Unit::new(codec, &superframe(&data.data, &extra)),
+            _ => Unit::new(codec, &data.data),
+        };
         if let (true, Some((w, h))) = (key, unit.size) {
             self.layers[index].area = u64::from(w) * u64::from(h);
         }
@@ -150,6 +155,29 @@ impl Frames {
     fn time(&self, at: Instant) -> MediaTime {
         MediaTime::from(at.saturating_duration_since(self.origin))
     }
+}
+
+/// A picture of VP9 with the index that tells its layers apart (VP9 bitstream specification 0.7, annex B.3), if it has several.
+/// Without it decoders take all that follows the lowest layer for the end of that.
+fn superframe<'a>(picture: &'a [u8], extra: &Vp9CodecExtra) -> Cow<'a, [u8]> {
+    /// Each size in four bytes, see annex B.2.
+    const MARKER: u8 = 0b110_11_000;
+    let mut start = 0;
+    let mut sizes = Vec::new();
+    for stop in extra.layers_scheme.iter().flatten() {
+        let Some(size) = stop.checked_sub(start).and_then(|size| u32::try_from(size).ok()) else {
+            return picture.into();
+        };
+        sizes.extend_from_slice(&size.to_le_bytes());
+        start = *stop;
+    }
+    let layers = sizes.len() / 4;
+    if layers < 2 || start != picture.len() {
+        return picture.into();
+    }
+    // At most as many as the engine tells apart, which is three.
+    let marker = MARKER | (layers - 1) as u8;
+    [picture, &[marker], &sizes, &[marker]].concat().into()
 }
 
 /// How a picture that was taken so is to be turned.
@@ -248,4 +276,19 @@ fn hvcc(sets: &[Vec<u8>]) -> Option<Vec<u8>> {
         of(kind).for_each(|s| put(&mut record, s));
     }
     Some(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_vp9_are_told_apart_by_an_index() {
+        let of = |layers_scheme| Vp9CodecExtra { layers_scheme, ..Default::default() };
+        let two = superframe(&[1, 2, 3, 4, 5], &of([Some(2), Some(5), None]));
+        assert_eq!(*two, [1, 2, 3, 4, 5, 0xd9, 2, 0, 0, 0, 3, 0, 0, 0, 0xd9]);
+        for alone in [[None; 3], [Some(5), None, None], [Some(2), Some(4), None], [Some(4), Some(2), Some(5)]] {
+            assert_eq!(*superframe(&[1, 2, 3, 4, 5], &of(alone)), [1, 2, 3, 4, 5], "{alone:?}");
+        }
+    }
 }
