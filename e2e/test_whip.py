@@ -255,61 +255,54 @@ async def test_chromium_changes_its_network(camera):
 
 
 @pytest.mark.parametrize("rids", [[["q", 4], ["h", 2], ["f", 1]], [["high", 1], ["low", 2]]], ids=["three", "two"])
-async def test_chromium_simulcast(stack, browser, rids):
+@pytest.mark.parametrize("codec", ["VP8", "H264", "VP9", "AV1"])
+async def test_chromium_simulcast(stack, browser, codec, rids):
     """A viewer that asks for a layer gets it, whatever the layers are called and in whichever order they stand."""
-    room = f"simulcast-{len(rids)}"
+    room = f"simulcast-{codec}-{len(rids)}"
     info = await create(stack, room)
     async with Viewer(stack, room) as viewer, browser.page() as page:
-        # Chromium sends three layers from 960x540 on only.
+        # Chromium sends three layers from 960x540 on only; and VP9 and AV1 as one stream of layers unless it is told not to.
         width, height = (960, 540) if len(rids) == 3 else (640, 360)
-        answer = await page.start(stack.whip_url, info.stream_key, codec="VP8", width=width, height=height, fps=10, rids=rids)
-        assert answer["status"] == 201, answer
-        sizes = sorted((width // by, height // by) for _, by in rids)
-        for quality, size in (("HIGH", sizes[-1]), ("LOW", sizes[0]), ("HIGH", sizes[-1])):
-            await viewer.wait("a picture", lambda v: v.video)
-            await viewer.ask(quality)
-            await viewer.wait_size(*size)
-        await page.run("whip.remove()")
-    await stack.wait_state(info.ingress_id, "INACTIVE")
-
-
-@pytest.mark.parametrize("codec", ["H264", "AV1"])
-async def test_chromium_simulcast_with_other_codecs(stack, browser, codec):
-    """Two streams; AV1 would make one of layers unless it is told not to."""
-    room = f"simulcast-{codec}"
-    info = await create(stack, room)
-    async with Viewer(stack, room) as viewer, browser.page() as page:
+        svc = "L1T1" if codec in ("VP9", "AV1") else None
         answer = await page.start(
-            stack.whip_url, info.stream_key, codec=codec, width=640, height=360, fps=10, rids=[["l", 2], ["h", 1]], svc="L1T1"
+            stack.whip_url, info.stream_key, codec=codec, width=width, height=height, fps=10, rids=rids, svc=svc
         )
         assert answer.get("status") == 201, answer
-        for quality, size in (("HIGH", (640, 360)), ("LOW", (320, 180)), ("HIGH", (640, 360))):
+        shares = sorted(by for _, by in rids)
+        steps = [("HIGH", shares[0]), ("LOW", shares[-1]), *[("MEDIUM", by) for by in shares[1:-1]], ("HIGH", shares[0])]
+        for quality, by in steps:
             await viewer.wait("a picture", lambda v: v.video)
             await viewer.ask(quality)
-            await viewer.wait_size(*size)
+            await viewer.wait_size(width // by, height // by)
         await page.run("whip.remove()")
     await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
 @pytest.mark.parametrize("codec,mode,transcode", [
-    ("VP9", "L1T3", False), ("VP9", "L1T3", True), ("VP9", "L2T3", False), ("VP9", "L2T3_KEY", False),
-    ("AV1", "L2T3", False), ("AV1", "L2T3", True), ("AV1", "L2T3_KEY", False),
+    ("VP9", "L1T3", False), ("VP9", "L3T3", False), ("VP9", "L2T3_KEY", False), ("VP9", "L2T3", True),
+    ("AV1", "L1T3", False), ("AV1", "L3T3", False), ("AV1", "L2T3_KEY", False), ("AV1", "L2T3", True),
 ])
 async def test_chromium_with_layers_in_one_stream(stack, browser, codec, mode, transcode):
-    """The highest of them is what is seen; and of VP9 the one that is asked for, as the server takes its layers apart."""
+    """The highest of them is what is seen; or the one that is asked for, where the server takes the layers apart."""
     room = f"svc-{codec}-{mode}-{transcode}"
     info = await create(stack, room, enable_transcoding=transcode)
+    layers = int(mode[1])
+    # Chromium makes two layers of anything smaller.
+    width, height = (1280, 720) if layers == 3 else (640, 360)
     async with Viewer(stack, room) as viewer, browser.page() as page:
-        answer = await page.start(stack.whip_url, info.stream_key, codec=codec, width=640, height=360, fps=10, svc=mode)
+        answer = await page.start(
+            stack.whip_url, info.stream_key, codec=codec, width=width, height=height, fps=10, svc=mode
+        )
         assert answer.get("status") == 201, answer
-        await viewer.wait_size(640, 360)
+        await viewer.wait_size(width, height)
         await seen(viewer, 15)
         sent = await page.run("whip.stats()")
         assert [layer["svc"] for layer in sent["layers"]] == [mode], sent
-        if codec == "VP9" and mode.startswith("L2"):
-            for quality, size in (("LOW", (320, 180)), ("HIGH", (640, 360))):
+        if not transcode:
+            for quality, layer in [("LOW", 0), ("MEDIUM", 1), ("HIGH", 2)][:layers] if layers > 1 else []:
                 await viewer.ask(quality)
-                await viewer.wait_size(*size)
+                by = 2 ** (layers - 1 - layer)
+                await viewer.wait_size(width // by, height // by)
         await page.run("whip.remove()")
     await stack.wait_state(info.ingress_id, "INACTIVE")
 

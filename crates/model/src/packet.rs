@@ -11,6 +11,8 @@ pub struct VideoFormat {
     pub codec: VideoCodec,
     /// Its format parameters (`a=fmtp`), such as the H.264 profile; may be empty.
     pub parameters: String,
+    /// Its packets go with dependency descriptors, see [`Packet::descriptor`].
+    pub described: bool,
 }
 
 /// Constrained baseline, level 3.1, packetization mode 1: what SFU and browsers all take; nobody holds a stream to the level.
@@ -19,8 +21,10 @@ const H264_PARAMETERS: &str = "level-asymmetry-allowed=1;packetization-mode=1;pr
 impl From<EncodedVideo> for VideoFormat {
     fn from(video: EncodedVideo) -> Self {
         match video {
-            EncodedVideo::H264 => Self { codec: VideoCodec::H264, parameters: H264_PARAMETERS.into() },
-            EncodedVideo::Vp8 => Self { codec: VideoCodec::Vp8, parameters: String::new() },
+            EncodedVideo::H264 => {
+                Self { codec: VideoCodec::H264, parameters: H264_PARAMETERS.into(), described: false }
+            }
+            EncodedVideo::Vp8 => Self { codec: VideoCodec::Vp8, parameters: String::new(), described: false },
         }
     }
 }
@@ -70,6 +74,9 @@ pub struct Packet {
     pub level: Option<i8>,
     /// How to turn the picture, where the source tells (3GPP TS 26.114 §7.4.5).
     pub orientation: Option<u8>,
+    /// Which layer of the picture it belongs to and what that builds on, where the source tells (the dependency descriptor of
+    /// "RTP Payload Format for AV1", appendix A).
+    pub descriptor: Option<Arc<[u8]>>,
     /// What is coded.
     pub payload: Arc<[u8]>,
 }

@@ -226,6 +226,7 @@ mod tests {
             key,
             level: None,
             orientation: None,
+            descriptor: None,
             payload: [1][..].into(),
         })
     }

@@ -135,10 +135,10 @@ pub(crate) fn reason(reason: i32) -> Option<&'static str> {
     })
 }
 
-/// Whether this track's only stream may hold spatial layers of its own: senders of VP9 tell in each packet, and the server takes
-/// them for several streams unless it knows.
+/// Whether this track's only stream may hold spatial layers of its own: senders of VP9 tell in each packet, those of AV1 in its
+/// descriptor, and the server takes them for several streams unless it knows.
 fn in_one_stream(track: &VideoTrack) -> bool {
-    track.format.codec == VideoCodec::Vp9 && track.layers.len() == 1
+    track.layers.len() == 1 && (track.format.codec == VideoCodec::Vp9 || track.format.described)
 }
 
 /// The spatial layers that a stream of this size may hold, each half of the next. What it lacks is not missed.

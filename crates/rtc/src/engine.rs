@@ -1,6 +1,7 @@
 //! The engine without its sockets: offers and answers, frames in, datagrams in and out, all on the caller's clock.
 
 use crate::Error;
+use crate::descriptor;
 use crate::payload::Repeating;
 use crate::stream::{Stream, Types};
 use model::{Kind, MediaTime, Packet, VideoCodec, VideoFormat};
@@ -204,7 +205,7 @@ impl Engine {
                 .rids
                 .iter()
                 .enumerate()
-                .map(|(rank, rid)| Stream::video(line.format.codec, layered.then_some(*rid), rank))
+                .map(|(rank, rid)| Stream::video(&line.format, layered.then_some(*rid), rank, line.rids.len()))
                 .collect();
             let codec = codec_name(line.format.codec)?;
             self.video = Some(Line { mid, codec, pt: None, red: None, streams });
@@ -508,6 +509,9 @@ fn rtc_config(config: &Config) -> RtcConfig {
         .set_rtcp_report_interval_audio(REPORT_INTERVAL)
         .set_rtcp_report_interval_video(REPORT_INTERVAL)
         .set_stats_interval(Some(STATS_INTERVAL));
+    if config.video.iter().any(|format| format.described) {
+        rtc = rtc.set_extension(12, descriptor::extension());
+    }
     rtc.set_max_stun_retransmits(ICE_RETRANSMITS);
     let codecs = rtc.codec_config();
     codecs.enable_opus(true, true);

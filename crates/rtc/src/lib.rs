@@ -13,6 +13,7 @@
 
 mod address;
 mod clock;
+mod descriptor;
 mod dtls;
 mod endpoint;
 mod engine;

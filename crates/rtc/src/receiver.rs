@@ -9,6 +9,7 @@ mod frames;
 mod lines;
 
 use crate::clock::Clock;
+use crate::descriptor::Descriptor;
 use crate::engine::Transport;
 use crate::layers::Layers;
 use crate::offer::Offer;
@@ -408,6 +409,7 @@ impl Receiver {
             key,
             level: packet.header.ext_vals.audio_level,
             orientation: packet.header.ext_vals.video_orientation.map(|o| o as u8),
+            descriptor: packet.header.ext_vals.user_values.get::<Descriptor>().map(|d| d.0.clone()),
             payload: packet.payload,
         };
         if is_red {

@@ -16,6 +16,8 @@ const LEAST_PAUSE: Duration = Duration::from_millis(1);
 pub(crate) struct Numbers {
     pub(crate) sequence: u64,
     pub(crate) timestamp: u32,
+    /// They begin anew: what is counted otherwise has to go on here, too.
+    pub(crate) anew: bool,
 }
 
 /// Rewrites one outgoing stream.
@@ -60,7 +62,8 @@ impl Rewriter {
             None => self.shift(packet),
         };
         let jumped = known.is_some_and(|s| packet.sequence > s.newest + MAX_JUMP);
-        if known.is_none() || fresh || jumped {
+        let anew = known.is_none() || fresh || jumped;
+        if anew {
             let (from, at_out) = (packet.sequence, self.next);
             self.source = Some(Source { stream: packet.stream, shift, from, at_out, newest: from });
         }
@@ -72,7 +75,7 @@ impl Rewriter {
             self.next = sequence + 1;
             self.last = Some((timestamp, packet.at));
         }
-        Some(Numbers { sequence, timestamp })
+        Some(Numbers { sequence, timestamp, anew })
     }
 
     /// How a new source's timestamps go on from the last one's: by the time that passed between.
@@ -103,6 +106,7 @@ mod tests {
             key: false,
             level: None,
             orientation: None,
+            descriptor: None,
             payload: [1][..].into(),
         }
     }
@@ -122,7 +126,7 @@ mod tests {
         let mut r = Rewriter::new(90_000, 100);
         r.numbers(&packet(1, 1, 0, t0), false);
         let on = r.numbers(&packet(1, 900, 3000, t0), true).unwrap();
-        assert_eq!(on, Numbers { sequence: 101, timestamp: 3000 });
+        assert_eq!(on, Numbers { sequence: 101, timestamp: 3000, anew: true });
         assert_eq!(r.numbers(&packet(1, 899, 3000, t0), false), None, "was left out");
         assert_eq!(r.numbers(&packet(1, 901, 3000, t0), false).unwrap().sequence, 102);
     }
@@ -133,9 +137,9 @@ mod tests {
         let mut r = Rewriter::new(90_000, 100);
         r.numbers(&packet(1, 1, u32::MAX, t0), false);
         let on = r.numbers(&packet(2, 77, 12345, t0 + Duration::from_secs(1)), false).unwrap();
-        assert_eq!(on, Numbers { sequence: 101, timestamp: 89_999 });
+        assert_eq!(on, Numbers { sequence: 101, timestamp: 89_999, anew: true });
         let on = r.numbers(&packet(2, 78, 12345 + 90, t0), false).unwrap();
-        assert_eq!(on, Numbers { sequence: 102, timestamp: 90_089 });
+        assert_eq!(on, Numbers { sequence: 102, timestamp: 90_089, anew: false });
     }
 
     proptest! {

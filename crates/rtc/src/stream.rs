@@ -1,10 +1,11 @@
 //! One encoded stream on its way out: a layer of a picture, or sound.
 
 use crate::Frame;
+use crate::descriptor::Descriptors;
 use crate::payload::{H264, MAX_PAYLOAD, Payloader, Place, Red, Vp8, at_least};
 use crate::pulse::Pulse;
 use crate::rewrite::Rewriter;
-use model::{MediaTime, Packet, VideoCodec};
+use model::{MediaTime, Packet, VideoCodec, VideoFormat};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use str0m::media::{Pt, Rid};
@@ -31,6 +32,8 @@ pub(crate) struct Stream {
     payloader: Option<Payloader>,
     rate: u32,
     numbers: Rewriter,
+    /// Of what is passed on.
+    descriptors: Option<Descriptors>,
     red: Red,
     /// When the last frame is to be shown.
     last: Option<MediaTime>,
@@ -52,13 +55,15 @@ impl Types {
 }
 
 impl Stream {
-    pub(crate) fn video(codec: VideoCodec, rid: Option<&str>, rank: usize) -> Self {
-        let payloader = match codec {
+    /// A picture's layer of this rank, one of so many streams.
+    pub(crate) fn video(format: &VideoFormat, rid: Option<&str>, rank: usize, streams: usize) -> Self {
+        let payloader = match format.codec {
             VideoCodec::H264 => Some(Payloader::H264(H264::default())),
             VideoCodec::Vp8 => Some(Payloader::Vp8(Vp8::new(rand::random()))),
             _ => None,
         };
-        Self { pulse: Some(Pulse::of_layer(rank)), ..Self::new(rid.map(Rid::from), payloader, VIDEO_RATE) }
+        let descriptors = Descriptors::of(format, rank, streams);
+        Self { pulse: Some(Pulse::of_layer(rank)), descriptors, ..Self::new(rid.map(Rid::from), payloader, VIDEO_RATE) }
     }
 
     pub(crate) fn audio() -> Self {
@@ -68,7 +73,17 @@ impl Stream {
     fn new(rid: Option<Rid>, payloader: Option<Payloader>, rate: u32) -> Self {
         // Starts below 65 536, as a receiver of SRTP takes its rollover counter to be 0 (RFC 3711 §3.3.1).
         let numbers = Rewriter::new(rate, first_sequence());
-        Self { rid, payloader, rate, numbers, red: Red::default(), last: None, pulse: None, reported: None }
+        Self {
+            rid,
+            payloader,
+            rate,
+            numbers,
+            descriptors: None,
+            red: Red::default(),
+            last: None,
+            pulse: None,
+            reported: None,
+        }
     }
 
     /// Queues a frame's packets. The RTP timestamp comes from media time, so all streams of a session share one timebase,
@@ -108,6 +123,9 @@ impl Stream {
         let Some(numbers) = self.numbers.numbers(packet, fresh) else { return 0 };
         let mut extensions = packet.level.map(audio_level).unwrap_or_default();
         extensions.video_orientation = packet.orientation.map(VideoOrientation::from);
+        if let Some(descriptor) = self.descriptors.as_mut().and_then(|d| d.next(packet, numbers)) {
+            extensions.user_values.set(descriptor);
+        }
         let place = Place { sequence: numbers.sequence, timestamp: numbers.timestamp };
         let (pt, payload) = types.wrap(&mut self.red, place, packet.payload.clone());
         let write = RtpWrite::new(pt, numbers.sequence.into(), numbers.timestamp, wallclock, payload)

@@ -195,7 +195,7 @@ impl Stay {
 #[test]
 fn a_stream_of_vp9_may_hold_layers_of_its_own() {
     let [low, high] = video_track().layers[..] else { panic!("two layers") };
-    let vp9 = VideoFormat { codec: model::VideoCodec::Vp9, parameters: String::new() };
+    let vp9 = VideoFormat { codec: model::VideoCodec::Vp9, parameters: String::new(), described: false };
     let track = VideoTrack { format: vp9.clone(), layers: vec![high], ..video_track() };
     let request = message::add_video(&track);
     let sizes: Vec<_> = request.layers.iter().map(|l| (l.spatial_layer, l.width, l.height)).collect();
@@ -254,7 +254,7 @@ fn the_server_is_told_once_that_layers_are_back_and_never_that_a_muted_track_is_
 
 #[test]
 fn what_is_expected_is_what_may_be_added_later() {
-    let h265 = VideoFormat { codec: model::VideoCodec::H265, parameters: String::new() };
+    let h265 = VideoFormat { codec: model::VideoCodec::H265, parameters: String::new(), described: false };
     let sound = || Tracks { audio: Some(audio_track()), ..Tracks::default() };
     assert_eq!(Stay::expecting(sound(), Some(h265.clone())).formats, std::slice::from_ref(&h265));
     assert_eq!(Stay::new(sound()).formats, [EncodedVideo::H264.into(), EncodedVideo::Vp8.into()]);

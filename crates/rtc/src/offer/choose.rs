@@ -2,17 +2,18 @@
 
 use super::read::{Attributes, Media, Sdp, candidates, credentials};
 use super::{Audio, Common, MAX_LAYERS, Offer, Section, Video};
-use crate::{Accept, Refusal};
+use crate::{Accept, Delivery, Refusal, descriptor};
 use model::{VideoCodec, VideoFormat};
 
 /// The header extensions that are of use here (RFC 8285): the rest is not agreed to.
-const EXTENSIONS: [&str; 6] = [
+const EXTENSIONS: [&str; 7] = [
     "urn:ietf:params:rtp-hdrext:sdes:mid",
     "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
     "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
     "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
     "urn:3gpp:video-orientation",
+    descriptor::URI,
 ];
 
 pub(super) fn choose(sdp: &Sdp<'_>, accept: &Accept) -> Result<Offer, Refusal> {
@@ -176,13 +177,24 @@ fn choose_video(media: &Media<'_>, mid: String, accept: &Accept) -> Result<Video
             && parameter(fmtp(rtx), "apt") == Some(pt)
     });
     let rtx = rtx.and_then(|p| payload_type(p));
+    let rids = layers(attributes)?;
+    let mut common = common(media, mid, pt, rtx)?;
+    let source = descriptor::source(codec, rids.len()).filter(|_| accept.delivery == Delivery::Packets);
+    if source != Some(descriptor::Source::Sender) {
+        common.extensions.retain(|(_, uri)| *uri != descriptor::URI);
+    }
+    let described = match source {
+        Some(descriptor::Source::Sender) => common.extensions.iter().any(|(_, uri)| *uri == descriptor::URI),
+        Some(descriptor::Source::Ours) => true,
+        None => false,
+    };
     Ok(Video {
         pli: feedback(attributes, pt, "nack pli"),
         fir: feedback(attributes, pt, "ccm fir"),
         remb: feedback(attributes, pt, "goog-remb"),
-        rids: layers(attributes)?,
-        format: VideoFormat { codec, parameters: parameters(codec, fmtp(pt)) },
-        common: common(media, mid, pt, rtx)?,
+        rids,
+        format: VideoFormat { codec, parameters: parameters(codec, fmtp(pt)), described },
+        common,
         rtx,
     })
 }

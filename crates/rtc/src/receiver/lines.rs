@@ -2,6 +2,7 @@
 
 use crate::Delivery;
 use crate::clock::Ticks;
+use crate::descriptor;
 use crate::dtls;
 use crate::engine::codec_name;
 use crate::inspect::Inspector;
@@ -208,6 +209,7 @@ fn extension(uri: &str) -> Extension {
         "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id" => Extension::RepairedRtpStreamId,
         "urn:ietf:params:rtp-hdrext:ssrc-audio-level" => Extension::AudioLevel,
         "urn:3gpp:video-orientation" => Extension::VideoOrientation,
+        descriptor::URI => descriptor::extension(),
         _ => Extension::TransportSequenceNumber,
     }
 }

@@ -47,7 +47,8 @@ impl Driver {
     fn on_passed_video(&mut self, format: VideoFormat, layers: Vec<Layer>) {
         let Some(state) = &mut self.passed else { return };
         let top = layers.last().map_or((0, 0), |l| (l.width, l.height));
-        let other_codec = state.published.as_ref().is_some_and(|(f, n)| f.codec != format.codec || *n != layers.len());
+        let other = |f: &VideoFormat| (f.codec, f.described) != (format.codec, format.described);
+        let other_codec = state.published.as_ref().is_some_and(|(f, n)| other(f) || *n != layers.len());
         state.video = Some(format.clone());
         debug!(?format, ?layers, "source video");
         self.facts.passed_codec(Kind::Video, format.codec.rtp_name());
