@@ -122,6 +122,19 @@ async def test_h265(stack, ended, transcode):
         await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
+async def test_h265_in_open_groups_is_seen_by_who_comes_late(stack, ended):
+    """Key pictures that are no IDR, and parameter sets that were sent once, before anybody watched."""
+    info = await create(stack, "open")
+    client = ended(GstWhip(stack, stack.whip_url, info.stream_key, "H265-open", name="open"))
+    await stack.wait_state(info.ingress_id, "PUBLISHING")
+    await asyncio.sleep(1.5)  # a group of pictures and a half
+    async with PlainViewer(stack, "open") as viewer:
+        await viewer.wait_size(320, 240)
+        await viewer.wait("more pictures", lambda v: len(v.frames) > 30)
+        client.signal(2)
+        await stack.wait_state(info.ingress_id, "INACTIVE")
+
+
 def strangers_datagrams(ufrag):
     """Pieces of STUN, DTLS, RTP and RTCP as somebody sends them who belongs to no session; some name one that runs."""
     def stun(user):

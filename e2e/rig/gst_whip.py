@@ -26,6 +26,9 @@ ENCODERS = {
     # Closed groups: the payloader repeats parameter sets before IDR pictures only, and LiveKit tells key pictures by those sets.
     "H265": "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=30 bitrate=400 option-string=open-gop=0 ! "
             "rtph265pay config-interval=-1 aggregate-mode=zero-latency",
+    # Open groups: pictures of the last one lead the next key picture (RASL), which is no IDR, and parameter sets come once.
+    "H265-open": "x265enc speed-preset=ultrafast key-int-max=15 bitrate=400 option-string=open-gop=1:bframes=2:b-adapt=0:rc-lookahead=4 "
+                 "name=encoder ! rtph265pay config-interval=0 aggregate-mode=zero-latency",
     "VP8": "vp8enc deadline=1 keyframe-max-dist=30 target-bitrate=400000 ! rtpvp8pay picture-id-mode=15-bit",
 }
 PIPELINE = """
@@ -39,7 +42,11 @@ audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=2 ! opusenc ! rtpopu
 
 def main(url, key, codec, transport="udp"):
     Gst.init(None)
-    pipeline = Gst.parse_launch(PIPELINE.format(encoder=ENCODERS[codec], codec=codec))
+    pipeline = Gst.parse_launch(PIPELINE.format(encoder=ENCODERS[codec], codec=codec.removesuffix("-open")))
+    if codec.endswith("-open"):
+        # Or a viewer's wish would make an IDR picture.
+        wishes = Gst.PadProbeType.EVENT_UPSTREAM
+        pipeline.get_by_name("encoder").get_static_pad("src").add_probe(wishes, lambda *_: Gst.PadProbeReturn.DROP)
     peer, loop, session = pipeline.get_by_name("bin"), GLib.MainLoop(), []
     ice = peer.get_property("ice-agent")
     ice.emit("add-local-ip-address", "127.0.0.1")  # libnice leaves loopback out; here is nothing else

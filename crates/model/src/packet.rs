@@ -77,6 +77,8 @@ pub struct Packet {
     /// Which layer of the picture it belongs to and what that builds on, where the source tells (the dependency descriptor of
     /// "RTP Payload Format for AV1", appendix A).
     pub descriptor: Option<Arc<[u8]>>,
+    /// What is to go before it in a packet of its own, as the source left it out: parameter sets of a key picture.
+    pub before: Option<Arc<[u8]>>,
     /// What is coded.
     pub payload: Arc<[u8]>,
 }

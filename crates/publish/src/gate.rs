@@ -227,6 +227,7 @@ mod tests {
             level: None,
             orientation: None,
             descriptor: None,
+            before: None,
             payload: [1][..].into(),
         })
     }

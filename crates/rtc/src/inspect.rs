@@ -47,7 +47,7 @@ impl Inspector {
 }
 
 /// Units of an aggregation packet: each after its length in 16 bits.
-fn aggregated(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn aggregated(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, after) = rest.split_first_chunk::<2>()?;
         let (unit, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;

@@ -3,6 +3,7 @@
 mod h264;
 mod red;
 mod redundant;
+mod sets;
 mod vp8;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ pub(crate) use h264::nal_units;
 pub(crate) use red::{Place, Red, Repeating};
 pub(crate) use redundant::Heard;
 pub use redundant::{Repeated, blocks};
+pub(crate) use sets::Sets;
 pub use vp8::Vp8;
 
 /// Bytes of RTP payload in one packet at the most. 1200 is what fits every path on the internet (and what the Go ingress

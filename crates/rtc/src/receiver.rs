@@ -382,7 +382,10 @@ impl Receiver {
             }
             budget.came(now.saturating_duration_since(at));
         }
-        let mut key = true;
+        let (mut key, mut before) = (true, None);
+        if let Some(video) = self.offer.video.as_ref().filter(|_| kind == Kind::Video) {
+            before = stream.sets.look(video.format.codec, &packet.payload, timestamp);
+        }
         if let Some(inspector) = &mut stream.inspector {
             let seen = inspector.look(&packet.payload, timestamp);
             key = seen.key;
@@ -410,6 +413,7 @@ impl Receiver {
             level: packet.header.ext_vals.audio_level,
             orientation: packet.header.ext_vals.video_orientation.map(|o| o as u8),
             descriptor: packet.header.ext_vals.user_values.get::<Descriptor>().map(|d| d.0.clone()),
+            before,
             payload: packet.payload,
         };
         if is_red {

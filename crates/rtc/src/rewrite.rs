@@ -39,6 +39,8 @@ struct Source {
     /// Its packet that became `at_out`; earlier ones are not sent any more.
     from: u64,
     at_out: u64,
+    /// The same before a packet was put in, for what of then comes late.
+    older: Option<(u64, u64)>,
     newest: u64,
 }
 
@@ -65,10 +67,14 @@ impl Rewriter {
         let anew = known.is_none() || fresh || jumped;
         if anew {
             let (from, at_out) = (packet.sequence, self.next);
-            self.source = Some(Source { stream: packet.stream, shift, from, at_out, newest: from });
+            self.source = Some(Source { stream: packet.stream, shift, from, at_out, older: None, newest: from });
         }
         let source = self.source.as_mut()?;
-        let sequence = source.at_out + packet.sequence.checked_sub(source.from)?;
+        let (from, at_out) = match source.older {
+            Some(older) if packet.sequence < source.from => older,
+            _ => (source.from, source.at_out),
+        };
+        let sequence = at_out + packet.sequence.checked_sub(from)?;
         source.newest = source.newest.max(packet.sequence);
         let timestamp = packet.timestamp.wrapping_add(shift);
         if sequence >= self.next {
@@ -76,6 +82,21 @@ impl Rewriter {
             self.last = Some((timestamp, packet.at));
         }
         Some(Numbers { sequence, timestamp, anew })
+    }
+
+    /// Makes room for one packet of our own before this one, which has these numbers, and gives what this one has then; `None` if
+    /// later ones are out already.
+    pub(crate) fn room_before(&mut self, packet: &Packet, numbers: Numbers) -> Option<Numbers> {
+        let source = self.source.as_mut()?;
+        if numbers.sequence + 1 != self.next {
+            return None;
+        }
+        if packet.sequence > source.from {
+            source.older = Some((source.from, source.at_out));
+        }
+        (source.from, source.at_out) = (packet.sequence, self.next);
+        self.next += 1;
+        Some(Numbers { sequence: source.at_out, ..numbers })
     }
 
     /// How a new source's timestamps go on from the last one's: by the time that passed between.
@@ -107,6 +128,7 @@ mod tests {
             level: None,
             orientation: None,
             descriptor: None,
+            before: None,
             payload: [1][..].into(),
         }
     }
@@ -118,6 +140,21 @@ mod tests {
         let mut at = |sequence| r.numbers(&packet(1, sequence, 7, t0), false).map(|n| n.sequence);
         assert_eq!([at(5000), at(5001), at(5003), at(5002)], [Some(100), Some(101), Some(103), Some(102)]);
         assert_eq!(at(4999), None, "from before the start");
+    }
+
+    #[test]
+    fn what_is_put_in_moves_only_what_comes_after_it() {
+        let t0 = Instant::now();
+        let mut r = Rewriter::new(90_000, 100);
+        let mut at = |r: &mut Rewriter, sequence| r.numbers(&packet(1, sequence, 7, t0), false);
+        assert_eq!([at(&mut r, 10), at(&mut r, 12)].map(|n| n.unwrap().sequence), [100, 102]);
+        let key = at(&mut r, 13).unwrap();
+        assert_eq!(r.room_before(&packet(1, 13, 7, t0), key), Some(Numbers { sequence: 104, ..key }), "103 is free");
+        assert_eq!([at(&mut r, 14), at(&mut r, 11), at(&mut r, 16)].map(|n| n.unwrap().sequence), [105, 101, 107]);
+        let late = at(&mut r, 15).unwrap();
+        assert_eq!(late.sequence, 106);
+        assert_eq!(r.room_before(&packet(1, 15, 7, t0), late), None, "16 is out");
+        assert_eq!(at(&mut r, 9), None, "from before the start");
     }
 
     #[test]

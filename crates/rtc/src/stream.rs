@@ -120,7 +120,16 @@ impl Stream {
         packet: &Packet,
         fresh: bool,
     ) -> usize {
-        let Some(numbers) = self.numbers.numbers(packet, fresh) else { return 0 };
+        let Some(mut numbers) = self.numbers.numbers(packet, fresh) else { return 0 };
+        let mut count = 1;
+        if let Some(before) = &packet.before
+            && let Some(moved) = self.numbers.room_before(packet, numbers)
+        {
+            let own = std::mem::replace(&mut numbers, moved);
+            let write = RtpWrite::new(types.plain, own.sequence.into(), own.timestamp, wallclock, before.clone());
+            tx.write_rtp(write.nackable(true));
+            count += 1;
+        }
         let mut extensions = packet.level.map(audio_level).unwrap_or_default();
         extensions.video_orientation = packet.orientation.map(VideoOrientation::from);
         if let Some(descriptor) = self.descriptors.as_mut().and_then(|d| d.next(packet, numbers)) {
@@ -133,7 +142,7 @@ impl Stream {
             .nackable(true)
             .ext_vals(extensions);
         tx.write_rtp(write);
-        1
+        count
     }
 }
 

@@ -7,7 +7,7 @@ use crate::dtls;
 use crate::engine::codec_name;
 use crate::inspect::Inspector;
 use crate::offer::{Common, Offer, Video};
-use crate::payload::Heard;
+use crate::payload::{Heard, Sets};
 use model::Kind;
 use std::time::{Duration, Instant};
 use str0m::RtcConfig;
@@ -35,6 +35,7 @@ pub(super) struct Stream {
     pub(super) rid: Option<Rid>,
     pub(super) ticks: Ticks,
     pub(super) inspector: Option<Inspector>,
+    pub(super) sets: Sets,
     pub(super) ssrc: Option<Ssrc>,
     pub(super) key_wanted: bool,
     pub(super) asked: Option<Instant>,
@@ -79,6 +80,7 @@ impl Lines {
                     rid: rid.map(Rid::from),
                     ticks: Ticks::new(rate),
                     inspector,
+                    sets: Sets::default(),
                     ssrc: None,
                     // A stream may begin anywhere.
                     key_wanted: inspector.is_some(),
@@ -140,6 +142,7 @@ impl Lines {
         if stream.ssrc.replace(ssrc).is_some() {
             stream.ticks.restart();
             stream.heard = Heard::default();
+            stream.sets = Sets::default();
             stream.newest = None;
             stream.key_wanted = stream.inspector.is_some();
         }

@@ -1,0 +1,172 @@
+//! The parameter sets of H.264 and H.265 that are passed on: what a sender says of them once, at its start, is put before each
+//! key picture that comes without. The SFU tells key pictures by these sets, and a viewer who joins there has seen no earlier ones.
+
+use super::MAX_PAYLOAD;
+use crate::inspect::aggregated;
+use model::VideoCodec;
+use std::sync::Arc;
+
+/// Bytes of all sets that are kept at the most, so that they fit into one packet. Real ones have a hundred or two.
+const MAX_SETS: usize = MAX_PAYLOAD - 64;
+/// How many of them: a stream has one of each kind, few have some more.
+const MAX_COUNT: usize = 16;
+
+/// How a codec's units are told apart.
+#[derive(Debug)]
+struct Kinds {
+    /// Of a unit's first byte.
+    of: fn(u8) -> u8,
+    /// Bytes of a unit's header.
+    header: usize,
+    /// Kinds of sets, in the order in which they build on each other.
+    sets: &'static [u8],
+    /// The kinds of slices that decoding can start with.
+    key: std::ops::RangeInclusive<u8>,
+    fragment: u8,
+    aggregate: u8,
+    /// The header of an aggregation packet.
+    aggregate_header: &'static [u8],
+}
+
+/// RFC 6184 §5.2; the importance (NRI) in the aggregate's header is the highest.
+const H264: Kinds = Kinds {
+    of: |first| first & 0x1f,
+    header: 1,
+    sets: &[7, 8],
+    key: 5..=5,
+    fragment: 28,
+    aggregate: 24,
+    aggregate_header: &[0x78],
+};
+
+/// RFC 7798 §4.4; key pictures are BLA, IDR and CRA (ITU-T H.265 table 7-1), the aggregate's layer is 0 and its temporal id 1.
+const H265: Kinds = Kinds {
+    of: |first| first >> 1 & 0x3f,
+    header: 2,
+    sets: &[32, 33, 34],
+    key: 16..=23,
+    fragment: 49,
+    aggregate: 48,
+    aggregate_header: &[48 << 1, 1],
+};
+
+/// The newest parameter sets of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct Sets {
+    /// Each with its kind and the RTP timestamp it came with.
+    known: Vec<(u8, u32, Arc<[u8]>)>,
+    /// The timestamps of the newest sets, and of the newest key picture.
+    told: Option<u32>,
+    key_at: Option<u32>,
+}
+
+impl Sets {
+    /// Looks at a payload; gives what to send before it, in one packet, if a key picture begins in it without its sets.
+    pub(crate) fn look(&mut self, codec: VideoCodec, payload: &[u8], timestamp: u32) -> Option<Arc<[u8]>> {
+        let kinds = match codec {
+            VideoCodec::H264 => H264,
+            VideoCodec::H265 => H265,
+            _ => return None,
+        };
+        let kind = (kinds.of)(*payload.first()?);
+        let key = if kind == kinds.aggregate {
+            let units = aggregated(payload.get(kinds.header..)?);
+            units.fold(false, |key, unit| self.unit(&kinds, unit, timestamp) || key)
+        } else if kind == kinds.fragment {
+            // The fragment's own header: the first one, and of which kind the unit is. It is 5 bits for H.264, 6 for H.265.
+            let fragment = *payload.get(kinds.header)?;
+            fragment & 0x80 != 0 && kinds.key.contains(&(fragment & if kinds.header == 1 { 0x1f } else { 0x3f }))
+        } else {
+            self.unit(&kinds, payload, timestamp)
+        };
+        let begins = key && self.key_at.replace(timestamp) != Some(timestamp);
+        (begins && self.told != Some(timestamp)).then(|| self.together(&kinds)).flatten()
+    }
+
+    /// Keeps a set, or says whether it is a slice of a key picture.
+    fn unit(&mut self, kinds: &Kinds, unit: &[u8], timestamp: u32) -> bool {
+        let Some(kind) = unit.first().map(|first| (kinds.of)(*first)) else { return false };
+        if kinds.sets.contains(&kind) {
+            self.told = Some(timestamp);
+            self.known.retain(|(k, at, _)| *k != kind || *at == timestamp);
+            if self.known.len() < MAX_COUNT && unit.len() <= MAX_SETS {
+                self.known.push((kind, timestamp, unit.into()));
+            }
+        }
+        kinds.key.contains(&kind)
+    }
+
+    /// All of them in an aggregation packet; `None` while a kind is not known, or if they are too long for one.
+    fn together(&self, kinds: &Kinds) -> Option<Arc<[u8]>> {
+        let mut packet = kinds.aggregate_header.to_vec();
+        for kind in kinds.sets {
+            let mut of = self.known.iter().filter(|(k, ..)| k == kind).peekable();
+            of.peek()?;
+            for (_, _, set) in of {
+                packet.extend_from_slice(&u16::try_from(set.len()).ok()?.to_be_bytes());
+                packet.extend_from_slice(set);
+            }
+        }
+        (packet.len() <= MAX_PAYLOAD).then(|| packet.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const VPS: &[u8] = &[0x40, 1, 7];
+    const SPS: &[u8] = &[0x42, 1, 8, 8];
+    const PPS: &[u8] = &[0x44, 1, 9];
+    /// The first fragment of a CRA, and a RASL picture that leads it.
+    const CRA: &[u8] = &[0x62, 1, 0x80 | 21, 1];
+    const RASL: &[u8] = &[9 << 1, 1, 1];
+
+    fn h265(sets: &mut Sets, payload: &[u8], timestamp: u32) -> Option<Vec<u8>> {
+        sets.look(VideoCodec::H265, payload, timestamp).map(|p| p.to_vec())
+    }
+
+    #[test]
+    fn what_was_said_once_is_said_before_each_key_picture() {
+        let mut sets = Sets::default();
+        assert_eq!(h265(&mut sets, CRA, 0), None, "nothing is known");
+        for set in [VPS, SPS, PPS] {
+            assert_eq!(h265(&mut sets, set, 1), None);
+        }
+        assert_eq!(h265(&mut sets, CRA, 1), None, "it came with them");
+        assert_eq!(h265(&mut sets, RASL, 2), None);
+        let together = [&[0x60, 1, 0, 3][..], VPS, &[0, 4], SPS, &[0, 3], PPS].concat();
+        assert_eq!(h265(&mut sets, CRA, 3), Some(together.clone()));
+        assert_eq!(h265(&mut sets, CRA, 3), None, "another slice of it");
+        // Sets and picture in one packet: the newer ones count from then on.
+        let newer = [&together[..together.len() - 1], &[5, 0, 3, 16 << 1, 1, 1]].concat();
+        assert_eq!(h265(&mut sets, &newer, 4), None);
+        assert_eq!(h265(&mut sets, CRA, 5), Some([&together[..together.len() - 1], &[5]].concat()));
+    }
+
+    #[test]
+    fn h264_too() {
+        let mut sets = Sets::default();
+        let stap = [0x78, 0, 3, 0x67, 1, 2, 0, 2, 0x68, 3];
+        assert_eq!(sets.look(VideoCodec::H264, &stap, 1), None);
+        assert_eq!(sets.look(VideoCodec::H264, &[0x65, 1], 1), None);
+        assert_eq!(sets.look(VideoCodec::H264, &[0x61, 1], 2), None);
+        assert_eq!(sets.look(VideoCodec::H264, &[0x7c, 0x85, 1], 3).as_deref(), Some(&stap[..]));
+        assert_eq!(sets.look(VideoCodec::H264, &[0x7c, 0x45, 1], 3), None);
+        assert_eq!(sets.look(VideoCodec::Vp8, &[0x65, 1], 4), None);
+    }
+
+    proptest! {
+        #[test]
+        fn noise_is_kept_within_bounds(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..1300), 0..40)) {
+            for codec in [VideoCodec::H264, VideoCodec::H265] {
+                let mut sets = Sets::default();
+                for (timestamp, payload) in payloads.iter().enumerate() {
+                    let before = sets.look(codec, payload, timestamp as u32);
+                    prop_assert!(before.is_none_or(|p| p.len() <= MAX_PAYLOAD) && sets.known.len() <= MAX_COUNT);
+                }
+            }
+        }
+    }
+}
