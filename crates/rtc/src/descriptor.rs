@@ -200,6 +200,7 @@ mod tests {
             level: None,
             orientation: None,
             descriptor: descriptor.map(Into::into),
+            before: None,
             payload: [head][..].into(),
         }
     }
