@@ -274,8 +274,9 @@ async def test_chromium_simulcast(stack, browser, codec, rids):
     room = f"simulcast-{codec}-{len(rids)}"
     info = await create(stack, room)
     async with Viewer(stack, room) as viewer, browser.page() as page:
-        # Chromium sends three layers from 960x540 on only; and VP9 and AV1 as one stream of layers unless it is told not to.
-        width, height = (960, 540) if len(rids) == 3 else (640, 360)
+        # Chromium sends three layers from 960x540 on only (544 halves twice); and VP9 and AV1 as one stream of layers unless it is
+        # told not to.
+        width, height = (960, 544) if len(rids) == 3 else (640, 360)
         svc = "L1T1" if codec in ("VP9", "AV1") else None
         answer = await page.start(
             stack.whip_url, info.stream_key, codec=codec, width=width, height=height, fps=10, rids=rids, svc=svc
