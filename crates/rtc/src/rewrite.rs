@@ -146,7 +146,7 @@ mod tests {
     fn what_is_put_in_moves_only_what_comes_after_it() {
         let t0 = Instant::now();
         let mut r = Rewriter::new(90_000, 100);
-        let mut at = |r: &mut Rewriter, sequence| r.numbers(&packet(1, sequence, 7, t0), false);
+        let at = |r: &mut Rewriter, sequence| r.numbers(&packet(1, sequence, 7, t0), false);
         assert_eq!([at(&mut r, 10), at(&mut r, 12)].map(|n| n.unwrap().sequence), [100, 102]);
         let key = at(&mut r, 13).unwrap();
         assert_eq!(r.room_before(&packet(1, 13, 7, t0), key), Some(Numbers { sequence: 104, ..key }), "103 is free");
