@@ -253,7 +253,7 @@ def main():
     p.add_argument("--crowd", type=int, default=0, metavar="CONNECTIONS", help="nothing but what so many idle RTMP connections cost")
     p.add_argument("--url", nargs="*", metavar="PART",
                    help="only URLs that are pulled, or of these only: lips, length, cpu, memory, life (3 minutes), or names of sources "
-                   "(mp4, mkv, ts, webm, hls, hls4, srt, srt-clumps, rtsp, rtsp-reordered, live-hls)")
+                   "(mp4, mkv, ts, webm, hls, hls4, srt, srt-clumps, rtsp, rtsp-reordered, live-hls, live-hls-2, -4, -6)")
     p.add_argument("--whip", nargs="*", metavar="PART",
                    help="only WHIP, or of it only these: latency, one, twenty, many (200 sessions for a minute)")
     p.add_argument("--clip", type=Path, help="a film of your own instead of the one that is fetched")

@@ -35,8 +35,8 @@ FILES = {
 SIZE = (1280, 720)
 # Of what comes over SRT: as small as what comes over RTSP, so that neither its encoder nor the viewer takes the CPU from what is measured.
 SRT_SIZE = (640, 360)
-# Seconds of segments of live HLS.
-SEGMENT = 1
+# Seconds of segments of live HLS, by what it is called here.
+SEGMENTS = {"live-hls": 1, "live-hls-2": 2, "live-hls-4": 4, "live-hls-6": 6}
 # Milliseconds for which SRT itself holds what it brings, so that what got lost can be sent again.
 SRT_LATENCY = 120
 
@@ -109,18 +109,19 @@ async def rtsp(name):
 
 
 @asynccontextmanager
-async def live_hls(stack, web):
+async def live_hls(stack, web, segment):
     directory = stack.dir / f"live{time.monotonic_ns()}"
     directory.mkdir()
     # A key frame in each segment.
     coding = [*h264(FPS)]
-    coding[coding.index("-g") + 1] = str(int(FPS * SEGMENT))
+    coding[coding.index("-g") + 1] = str(int(FPS * segment))
     source = Source(
         str(directory / "list.m3u8"), stack.dir / "hls.log", size=SIZE, fps=FPS, tone=beeps(FPS, 48000), coding=coding,
-        muxer=["-f", "hls", "-hls_time", str(SEGMENT), "-hls_list_size", "6", "-hls_flags", "delete_segments"],
+        muxer=["-f", "hls", "-hls_time", str(segment), "-hls_list_size", "6", "-hls_flags", "delete_segments"],
     ).start()
     listed = directory / "list.m3u8"
-    await asyncio.to_thread(wait_for, "a playlist of six", 30, lambda: listed.exists() and listed.read_text().count("#EXTINF") >= 6)
+    begun = lambda: listed.exists() and listed.read_text().count("#EXTINF") >= 4
+    await asyncio.to_thread(wait_for, "a playlist of four", 15 + 5 * segment, begun)
     yield f"{web.url}/file/{directory.name}/list.m3u8", source.sent, {}
     await source.stop()
 
@@ -181,7 +182,8 @@ async def lips(show, seconds, kinds=()):
             if not kinds or name.split("/")[0].removeprefix("flash.") in kinds:
                 clip(stack, name, seconds + warm_up + 2)
                 show(f"url {name}", await watched(stack, name.split("/")[0], f"{web.url}/file/{name}", {}, seconds, warm_up))
-        lines = {"srt": srt(stack, "pes_payload_size=0"), "srt-clumps": srt(stack), "rtsp": rtsp("timed"), "rtsp-reordered": rtsp("reordered"), "live-hls": live_hls(stack, web)}
+        lines = {"srt": srt(stack, "pes_payload_size=0"), "srt-clumps": srt(stack), "rtsp": rtsp("timed"), "rtsp-reordered": rtsp("reordered")}
+        lines |= {name: live_hls(stack, web, segment) for name, segment in SEGMENTS.items()}
         for name, line in lines.items():
             if not kinds or name in kinds:
                 async with line as (url, sent, left):
