@@ -71,7 +71,8 @@ impl Sets {
         let kind = (kinds.of)(*payload.first()?);
         let key = if kind == kinds.aggregate {
             let units = aggregated(payload.get(kinds.header..)?);
-            units.fold(false, |key, unit| self.unit(&kinds, unit, timestamp) || key)
+            // Each of them is looked at, whatever the first one is.
+            units.filter(|unit| self.unit(&kinds, unit, timestamp)).count() > 0
         } else if kind == kinds.fragment {
             // The fragment's own header: the first one, and of which kind the unit is. It is 5 bits for H.264, 6 for H.265.
             let fragment = *payload.get(kinds.header)?;

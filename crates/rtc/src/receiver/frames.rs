@@ -160,8 +160,8 @@ impl Frames {
 /// A picture of VP9 with the index that tells its layers apart (VP9 bitstream specification 0.7, annex B.3), if it has several.
 /// Without it decoders take all that follows the lowest layer for the end of that.
 fn superframe<'a>(picture: &'a [u8], extra: &Vp9CodecExtra) -> Cow<'a, [u8]> {
-    /// Each size in four bytes, see annex B.2.
-    const MARKER: u8 = 0b110_11_000;
+    /// Marks an index (110), with each size in four bytes (11), see annex B.2; the number of layers goes below.
+    const MARKER: u8 = 0b1101_1000;
     let mut start = 0;
     let mut sizes = Vec::new();
     for stop in extra.layers_scheme.iter().flatten() {
