@@ -98,6 +98,24 @@ fn main() {
     messages();
     machines();
     headers();
+    secured_sound();
+}
+
+/// A handshake with all that can happen to it, and redundant sound with gaps.
+fn secured_sound() {
+    // To the client and to the server by turns, as `dtls_handshake` numbers it.
+    let turns = |what: u8, times: usize| [what << 1 | 1, 40, what << 1, 40].repeat(times);
+    write("dtls_handshake", "whole", &turns(0, 12));
+    write("dtls_handshake", "lost", &[turns(0, 2), turns(2, 1), turns(7, 3), turns(0, 12)].concat());
+    write("dtls_handshake", "twice-and-turned", &[turns(3, 6), turns(4, 3), turns(0, 14)].concat());
+    let alert = [&[6 << 1 | 1, 15][..], &[21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40]].concat();
+    write("dtls_handshake", "injected", &[turns(0, 3), alert.clone(), turns(0, 12), alert].concat());
+    write("dtls_handshake", "changed", &[turns(0, 4), turns(5, 2), turns(7, 2), turns(0, 12)].concat());
+    let packet = |further: u8, later: u8, payload: &[u8]| [&[further, later, payload.len() as u8], payload].concat();
+    let ours: Vec<u8> = (0..12).flat_map(|n| packet(1 + n % 3, 1 + n % 3, &[n; 129])).collect();
+    write("redundant_sound", "ours", &ours);
+    let theirs = packet(2, 2, &[0x80 | 111, 0x0f, 0x00, 2, 111, 7, 8, 9]);
+    write("redundant_sound", "theirs", &[packet(1, 1, &[111, 1]), theirs.clone(), theirs].concat());
 }
 
 /// Requests of WHIP clients: a path, `Authorization`, `If-Match`, `Content-Type`.

@@ -18,20 +18,22 @@ mod machines;
 mod parsers;
 mod pulled;
 mod received;
+mod secured;
 mod whip;
 
 pub use engine::{op, rtmp_chunks, rtmp_connection};
 pub use machines::{psrpc_envelope, session_life, timeline};
 pub use parsers::{amf, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, link_messages, sound_configs};
 pub use pulled::{playlists, pulled_bytes, rtsp_answers};
-pub use received::{rtp_payloads, sdp_fragments, whip_offers};
+pub use received::{redundant_sound, rtp_payloads, sdp_fragments, whip_offers};
+pub use secured::dtls_handshake;
 pub use whip::whip_headers;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by name; `seeds/` has a directory for each.
-pub const TARGETS: [(&str, Target); 20] = [
+pub const TARGETS: [(&str, Target); 22] = [
     ("rtmp_connection", rtmp_connection),
     ("rtmp_chunks", rtmp_chunks),
     ("amf", amf),
@@ -51,5 +53,7 @@ pub const TARGETS: [(&str, Target); 20] = [
     ("whip_offers", whip_offers),
     ("sdp_fragments", sdp_fragments),
     ("rtp_payloads", rtp_payloads),
+    ("redundant_sound", redundant_sound),
+    ("dtls_handshake", dtls_handshake),
     ("whip_headers", whip_headers),
 ];

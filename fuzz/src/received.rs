@@ -2,6 +2,7 @@
 
 use model::VideoCodec;
 use rtc::inspect::Inspector;
+use rtc::payload::{Heard, Place, Red, blocks};
 use rtc::{Accept, Fragment, answer_unreachable};
 use std::time::Instant;
 
@@ -31,6 +32,45 @@ pub fn rtp_payloads(data: &[u8]) {
         let seen = Inspector::new(codec).look(payload, time.into());
         if let Some((width, height)) = seen.size {
             assert!((1..=16_384).contains(&width) && (1..=16_384).contains(&height));
+        }
+    }
+}
+
+/// Payload type of Opus inside redundant packets.
+const OPUS: u8 = 111;
+/// The longest packet that we make.
+const MOST: usize = 1000;
+
+/// Redundant sound in packets with a head of three bytes: how far the sequence number goes on, how far the timestamp, how long. Odd
+/// lengths are wrapped by us, even ones are taken as they are. Promises: blocks are parts of their packet; what we wrap can be
+/// read; each place is taken once, and what is missing lies in a gap.
+pub fn redundant_sound(data: &[u8]) {
+    let (mut red, mut heard) = (Red::default(), Heard::default());
+    let mut at = Place { sequence: 1 << 16, timestamp: u32::MAX - 5_000 };
+    let mut taken = std::collections::HashSet::new();
+    let mut rest = data;
+    while let Some((&[further, later, length], after)) = rest.split_first_chunk::<3>() {
+        let payload;
+        (payload, rest) = after.split_at(usize::from(length).min(after.len()));
+        at.sequence = at.sequence.saturating_add_signed(i64::from(further as i8));
+        at.timestamp = at.timestamp.wrapping_add_signed(i32::from(later as i8) * 960);
+        let wrapped = length & 1 == 1;
+        let packet =
+            if wrapped { red.wrap(at, payload, OPUS, usize::from(length >> 6), MOST) } else { payload.to_vec() };
+        let Some((repeated, own)) = blocks(&packet, OPUS) else {
+            assert!(!wrapped, "ours can be read");
+            continue;
+        };
+        assert!(!wrapped || own == payload);
+        assert!(repeated.iter().map(|(_, block)| block.len()).sum::<usize>() + own.len() < packet.len());
+        if !heard.take(at.sequence, at.timestamp) {
+            continue;
+        }
+        assert!(taken.insert(at.sequence), "a place is taken once");
+        for (i, (offset, _)) in repeated.iter().enumerate() {
+            let timestamp = at.timestamp.wrapping_sub(*offset);
+            let Some(sequence) = heard.missing(at.sequence, repeated.len() - i, timestamp) else { continue };
+            assert!(!heard.take(sequence, timestamp) || taken.insert(sequence), "a place is taken once");
         }
     }
 }

@@ -5,6 +5,10 @@
 //! Who gets here has shown a stream key and passed ICE's checks, so OpenSSL reads nothing of people unknown; and nothing but
 //! the handshake and the goodbye, as media goes by SRTP.
 
+mod pair;
+
+pub use pair::Pair;
+
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
 use openssl::srtp::SrtpProfileId;

@@ -33,6 +33,7 @@ mod stream;
 mod tcp;
 mod udp;
 
+pub use dtls::Pair as Handshake;
 pub use endpoint::{Accept, Answer, Delivery, Endpoint, EndpointConfig, Only, UdpPorts};
 pub use engine::{AudioLine, Config, Engine, Event, Frame, Lines, Transport, VideoLine};
 pub use error::{Error, Refusal};

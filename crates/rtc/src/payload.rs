@@ -10,8 +10,9 @@ use std::time::Duration;
 
 pub use h264::H264;
 pub(crate) use h264::nal_units;
-pub(crate) use red::{Place, Red, Repeating};
-pub(crate) use redundant::Heard;
+pub(crate) use red::Repeating;
+pub use red::{Place, Red};
+pub use redundant::Heard;
 pub use redundant::{Repeated, blocks};
 pub(crate) use sets::Sets;
 pub use vp8::Vp8;

@@ -45,14 +45,16 @@ impl Repeating {
 
 /// What a packet of sound is sent with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) sequence: u64,
-    pub(crate) timestamp: u32,
+pub struct Place {
+    /// Sequence number, with its roll-overs.
+    pub sequence: u64,
+    /// Timestamp, which wraps.
+    pub timestamp: u32,
 }
 
 /// Wraps the packets of one stream.
 #[derive(Debug, Default)]
-pub(crate) struct Red {
+pub struct Red {
     /// The newest packets, as they were handed in.
     sent: VecDeque<(Place, Vec<u8>)>,
 }
@@ -60,7 +62,7 @@ pub(crate) struct Red {
 impl Red {
     /// `payload` of this (primary) payload type behind the `repeat` packets before it. What is too long or too old to be
     /// repeated in `most` bytes is left out with all before it, as a receiver counts blocks to know whose they are.
-    pub(crate) fn wrap(&mut self, at: Place, payload: &[u8], payload_type: u8, repeat: usize, most: usize) -> Vec<u8> {
+    pub fn wrap(&mut self, at: Place, payload: &[u8], payload_type: u8, repeat: usize, most: usize) -> Vec<u8> {
         let mut len = LAST_HEADER + payload.len();
         let mut repeated = Vec::with_capacity(MOST_REPEATED);
         for back in 1..=repeat.min(MOST_REPEATED) as u64 {

@@ -41,14 +41,14 @@ pub fn blocks(packet: &[u8], payload_type: u8) -> Option<(Vec<Repeated<'_>>, &[u
 
 /// What has come of one stream of sound.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
+pub struct Heard {
     /// Sequence numbers and timestamps, in order.
     packets: VecDeque<(u64, u32)>,
 }
 
 impl Heard {
     /// A packet comes: false if its place is taken, be it by what another one repeated of it.
-    pub(crate) fn take(&mut self, sequence: u64, timestamp: u32) -> bool {
+    pub fn take(&mut self, sequence: u64, timestamp: u32) -> bool {
         let place = self.packets.partition_point(|p| p.0 < sequence);
         let known = self.packets.get(place).is_some_and(|p| p.0 == sequence);
         let too_old = place == 0 && self.packets.len() == REMEMBERED;
@@ -66,7 +66,7 @@ impl Heard {
 
     /// The place of the missing packet that had this timestamp: a block does not tell it (§3 has timestamps only). `back`: that many
     /// blocks before its packet's own, `sequence`. `None` if it did not get lost.
-    pub(crate) fn missing(&self, sequence: u64, back: usize, timestamp: u32) -> Option<u64> {
+    pub fn missing(&self, sequence: u64, back: usize, timestamp: u32) -> Option<u64> {
         // Timestamps wrap (RFC 3550 §5.1).
         let is_before = |a: u32, b: u32| (b.wrapping_sub(a) as i32) > 0;
         if self.packets.iter().any(|p| p.1 == timestamp) {
