@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import os
+import sys
 
 import pytest
 
@@ -11,6 +13,7 @@ from rig.web import Web
 # Longer than any test here takes on a busy machine; a test that hangs fails by name instead of holding up all.
 TEST_SECONDS = 90
 
+STATUS = pytest.StashKey()  # the exit status that the tests came to
 STACKS = []  # those running now, for the logs of a failing test
 
 
@@ -23,6 +26,20 @@ def pytest_pyfunc_call(pyfuncitem):
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     asyncio.run(asyncio.wait_for(test(**arguments), TEST_SECONDS))
     return True
+
+
+def pytest_sessionfinish(session, exitstatus):
+    session.config.stash[STATUS] = exitstatus
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """Ends the process with what the tests came to. LiveKit's client has threads that call into an interpreter that is ending, and
+    abort the process for it (seen once in some dozens of runs): that is not a test's result."""
+    if STATUS in config.stash:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[STATUS])
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import aiohttp
 
@@ -173,7 +174,8 @@ class Browser(Program):
         # A home of its own: what a desktop left in the real one is none of its business.
         command = [chromium(), *flags]
         command = network.command(command) if network else command
-        super().__init__("browser", command, directory / "browser.log", {**os.environ, "HOME": self.home})
+        # A log of its own, too: another one's would say at once that it listens.
+        super().__init__("browser", command, Path(f"{self.home}.log"), {**os.environ, "HOME": self.home})
         self.wait_log("DevTools listening on", 30)
 
     def page(self):
