@@ -214,7 +214,9 @@ async def test_fields_and_shapes(stack, web):
         _, video, size = SHAPES[name]
         await plays(stack, f"s-{name}", f"{web.url}/file/{name}", video, None, size=size, seconds=40)
 
-    await at_once(*(fields(name) for name in INTERLACED), *(shape(name) for name in SHAPES))
+    # Not all six together: on a slow machine the server gives a viewer its upper layer too late for films of three seconds.
+    await at_once(*(fields(name) for name in INTERLACED))
+    await at_once(*(shape(name) for name in SHAPES))
 
 
 # Tracks -----------------------------------------------------------------------------------------------------------------

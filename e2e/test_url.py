@@ -54,6 +54,9 @@ async def test_servers_that_do_it_differently(stack, web):
         plays(stack, "moved", f"{web.url}/moved/fast.mp4"),
         plays(stack, "chunked", f"{web.url}/chunked/fast.mp4"),
         plays(stack, "broken", f"{web.url}/broken/big.mp4", size=(640, 360)),
+    )
+    # Not all six together: on a slow machine the server gives a viewer its upper layer too late for films of four seconds.
+    await asyncio.gather(
         plays(stack, "login", f"{login}/login/fast.mp4"),
         plays(stack, "relapse", f"{web.url}/relapse/fast.mp4"),
         plays(stack, "relapse-spooled", f"{web.url}/relapse/big.mp4", size=(640, 360)),
