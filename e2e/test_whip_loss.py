@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 from aiortc import RTCSessionDescription
@@ -57,15 +58,22 @@ async def test_sound_that_got_lost_is_sent_again(stack):
             await client.delete()
 
 
-async def test_a_browser_sends_sound_with_redundancy(stack, ended):
-    """Chromium does not send sound again. It repeats each packet in the next one where that is agreed on (audio/red)."""
+@asynccontextmanager
+async def browsing(stack, ended, room, loss):
+    """Chromium that publishes into `room` through a door that loses so many; with its viewer and its page."""
     if not chromium():
         pytest.fail("no chromium: run this through ./x, which installs it")
-    info = await stack.create("sound-red", pb.IngressInput.WHIP_INPUT)
+    info = await stack.create(room, pb.IngressInput.WHIP_INPUT)
     browser = ended(Browser(stack.dir))
-    async with LossyDoor(stack, loss=0.1) as door, Viewer(stack, "sound-red") as viewer, browser.page() as page:
+    async with LossyDoor(stack, loss=loss) as door, Viewer(stack, room) as viewer, browser.page() as page:
         answer = await page.start(door.url, info.stream_key, codec="VP8")
         assert answer["status"] == 201, answer
+        yield door, viewer, page
+
+
+async def test_a_browser_sends_sound_with_redundancy(stack, ended):
+    """Chromium does not send sound again. It repeats each packet in the next one where that is agreed on (audio/red)."""
+    async with browsing(stack, ended, "sound-red", loss=0.1) as (door, viewer, _):
         await viewer.wait_sound()
         types = {packet[0] for packet in door.networks[0].passed}
         assert 63 in types and 111 not in types, types
@@ -91,13 +99,7 @@ async def test_a_sender_is_told_how_much_it_may_send(stack):
 
 async def test_a_browser_on_a_narrow_line_sends_less(stack, ended):
     """Chromium goes by transport-wide feedback: its pictures fit into the line soon, and none is frozen then."""
-    if not chromium():
-        pytest.fail("no chromium: run this through ./x, which installs it")
-    info = await stack.create("narrow-line", pb.IngressInput.WHIP_INPUT)
-    browser = ended(Browser(stack.dir))
-    async with LossyDoor(stack, loss=0.0) as door, Viewer(stack, "narrow-line") as viewer, browser.page() as page:
-        answer = await page.start(door.url, info.stream_key, codec="VP8")
-        assert answer["status"] == 201, answer
+    async with browsing(stack, ended, "narrow-line", loss=0.0) as (door, viewer, page):
 
         async def target(what, condition, seconds=30):
             end = time.monotonic() + seconds
