@@ -293,7 +293,7 @@ async def test_chromium_simulcast(stack, browser, codec, rids):
 
 
 @pytest.mark.parametrize("codec,mode,transcode", [
-    ("VP9", "L1T3", False), ("VP9", "L3T3", False), ("VP9", "L2T3_KEY", False), ("VP9", "L1T3", True),
+    ("VP9", "L1T3", False), ("VP9", "L3T3", False), ("VP9", "L2T3_KEY", False), ("VP9", "L2T3", True),
     ("AV1", "L1T3", False), ("AV1", "L3T3", False), ("AV1", "L2T3_KEY", False), ("AV1", "L2T3", True),
 ])
 async def test_chromium_with_layers_in_one_stream(stack, browser, codec, mode, transcode):

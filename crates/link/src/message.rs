@@ -39,7 +39,8 @@ pub enum ToChild {
     /// An access unit of the source. Times are on the session's timeline.
     Frame(Frame),
     /// The layers to encode, lowest first: the answer to [`ToParent::VideoFormat`]. Decoded pictures that come before are
-    /// kept back (the newest only), so that the first picture is not lost. Sent once: later sizes are scaled to fit.
+    /// kept back (the newest only), so that the first picture is not lost. May come again with as many layers of other sizes or
+    /// bitrates, from the next picture on; until then, and without, pictures of other sizes are scaled to fit.
     Layers(Vec<Layer>),
     /// Whether anybody wants this layer (an index into `Layers`). All are wanted at first. A layer that comes back starts
     /// with a key frame.

@@ -126,7 +126,8 @@ impl Video {
         match order {
             Order::Config(config) => self.configure(config),
             Order::Frame(frame) => self.frame(frame),
-            Order::Layers(layers) => self.start_layers(&layers),
+            Order::Layers(layers) if self.slots.is_empty() => self.start_layers(&layers),
+            Order::Layers(layers) => self.resize_layers(&layers),
             Order::Wanted { layer, wanted } => self.want(layer, wanted),
             Order::ShowFrom(from) => self.show_from = Some(from),
             Order::Repeat(at) => self.repeat(at),
@@ -239,9 +240,6 @@ impl Video {
     }
 
     fn start_layers(&mut self, layers: &[Layer]) {
-        if !self.slots.is_empty() {
-            return;
-        }
         self.cascade = Cascade::new(layers);
         let rate = self.format.and_then(|(_, rate)| rate);
         let frame_rate = rate.map(|r| if self.job.max_frame_rate > 0.0 { r.min(self.job.max_frame_rate) } else { r });
@@ -259,6 +257,14 @@ impl Video {
             self.limit.admits(picture.pts);
             self.encode(picture);
         }
+    }
+
+    /// What is encoded from here on is of other sizes. There are as many layers as before.
+    fn resize_layers(&mut self, layers: &[Layer]) {
+        for (slot, &layer) in self.slots.iter().zip(layers) {
+            slot.encoder.resize(layer);
+        }
+        self.cascade.resize(layers);
     }
 
     fn want(&mut self, layer: u8, wanted: bool) {

@@ -36,6 +36,8 @@ enum Order {
     Picture(Picture),
     /// Nobody watches: let go of the encoder.
     Rest,
+    /// The pictures that follow are of another size, or may take other many bits.
+    Resize(Layer),
 }
 
 /// The way to a layer's encoder. Dropping it lets the encoder finish; join the thread to wait for that.
@@ -107,6 +109,13 @@ impl LayerEncoder {
         }
     }
 
+    /// From the next picture on, encodes for this. A change begins with a key frame.
+    pub(crate) fn resize(&self, layer: Layer) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(Order::Resize(layer));
+        }
+    }
+
     /// Waits until all is encoded and sent.
     pub(crate) fn finish(mut self) {
         self.orders = None;
@@ -134,6 +143,8 @@ impl Worker {
             match order {
                 Order::Picture(picture) => self.encode(picture)?,
                 Order::Rest => self.encoder = None,
+                Order::Resize(layer) if layer == self.config.layer => {}
+                Order::Resize(layer) => (self.config.layer, self.encoder) = (layer, None),
             }
         }
         if let Some(encoder) = &self.encoder {

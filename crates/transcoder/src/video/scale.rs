@@ -35,6 +35,16 @@ impl Cascade {
         }
     }
 
+    /// Scales to these sizes from now on.
+    pub(crate) fn resize(&mut self, layers: &[Layer]) {
+        for ((known, scaler), layer) in self.layers.iter_mut().zip(&mut self.scalers).zip(layers) {
+            let size = Size { width: layer.width, height: layer.height };
+            if std::mem::replace(known, size) != size {
+                *scaler = None;
+            }
+        }
+    }
+
     /// Scales to all layers that `wanted` names and hands each picture to `take`, the largest first: it takes longest to
     /// encode, and its encoder works while the smaller ones are being made.
     ///

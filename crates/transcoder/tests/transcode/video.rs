@@ -176,6 +176,34 @@ fn a_size_that_changes_is_scaled_into_the_same_layers() {
 }
 
 #[test]
+fn layers_take_other_sizes_with_a_key_frame_and_without_losing_a_picture() {
+    let media = h264("320x180", "25", 2.0, "");
+    let mut child = Child::with(job());
+    let rest = child.open_video(&media, &layers(&[(160, 90), (320, 180)]));
+    let (before, after) = rest.split_at(rest.len() / 2);
+    child.feed_for(before, 1);
+    child.send(&ToChild::Wanted { layer: 0, wanted: false });
+    child.send(&ToChild::Layers(layers(&[(160, 90), (240, 136)])));
+    child.feed_for(after, 1);
+    child.send(&ToChild::Wanted { layer: 0, wanted: true });
+    let recording = child.finish();
+    let pictures = recording.layer(1);
+    assert_eq!(
+        pictures.iter().map(|p| p.pts).collect::<Vec<_>>(),
+        frames(&media).iter().map(|f| f.pts).collect::<Vec<_>>()
+    );
+    let keys: Vec<_> = (0..pictures.len()).filter(|i| pictures[*i].key).collect();
+    let [0, change] = keys[..] else { panic!("{keys:?}") };
+    // Within the two pictures that may already have been on their way.
+    assert!(pictures.len() - change <= after.len() + 2, "{change}");
+    let described = |part: &[Picture]| describe(&stream(part), "h264");
+    assert_eq!(described(&pictures[..change]).1, 180);
+    let after = described(&pictures[change..]);
+    assert_eq!((after.0, after.1, after.3), (240, 136, pictures.len() - change));
+    assert_eq!(recording.layer(0).iter().filter(|p| p.key).count(), 1, "what stays as it is needs none");
+}
+
+#[test]
 fn a_codec_that_changes_is_followed_without_a_pause() {
     let first = h264("320x180", "25", 1.0, "");
     let vp8 =
