@@ -35,6 +35,8 @@ pub enum Piece {
         fresh: bool,
         /// Where it lies on the playlist's timeline; zero is where the stream was joined.
         at: Duration,
+        /// The run of segments with one clock that it belongs to: the same number in all renditions of a presentation.
+        run: u64,
     },
     /// Bytes of it.
     Bytes(Vec<u8>),
@@ -83,6 +85,8 @@ pub struct Stream {
     next: Option<u64>,
     at: Duration,
     fresh: bool,
+    /// What is added to the numbers of runs: a server that says nothing of those that left its playlist counts too few.
+    runs: u64,
     current: Option<Current>,
     map: Option<Map>,
     key: Option<(Key, [u8; 16])>,
@@ -118,6 +122,7 @@ impl Stream {
             next: None,
             at: Duration::ZERO,
             fresh: true,
+            runs: 0,
             current: None,
             map: None,
             key: None,
@@ -190,7 +195,7 @@ impl Stream {
             self.next = Some(segment.sequence + 1);
             self.stands = None;
             let fresh = std::mem::take(&mut self.fresh) || missed || segment.discontinuity;
-            let piece = Piece::Segment { fresh, at: self.at };
+            let piece = Piece::Segment { fresh, at: self.at, run: segment.run.saturating_add(self.runs) };
             if fresh {
                 self.map = None;
             }
@@ -365,6 +370,12 @@ impl Stream {
             return;
         }
         let anew = first < old_first || last < old_last;
+        // The first that both have, which is among the first here.
+        let same = |s: &Segment| self.list.segments.iter().find(|old| old.sequence == s.sequence);
+        let known = list.segments.first().and_then(|new| Some((same(new)?.run, new.run))).filter(|_| !anew);
+        if let Some((old, new)) = known {
+            self.runs = self.runs.saturating_add(old).saturating_sub(new);
+        }
         self.list = list;
         if self.next.is_some_and(|next| anew || next > last.saturating_add(1) || next < first) {
             self.next = None;

@@ -78,6 +78,8 @@ pub struct Segment {
     pub range: Option<(u64, u64)>,
     /// Whether its timestamps, or more, have nothing to do with those before.
     pub discontinuity: bool,
+    /// Its discontinuity sequence number (§6.2.1): segments of one number have one clock, in all renditions of a presentation.
+    pub run: u64,
     /// How it is encrypted.
     pub key: Option<Key>,
     /// What must be read before it.
@@ -137,6 +139,7 @@ struct Reader {
     /// Where a range without a start goes on: behind the one before in the same file.
     after: Option<(String, u64)>,
     discontinuity: bool,
+    run: u64,
     key: Option<Key>,
     map: Option<Map>,
     sequence: u64,
@@ -169,7 +172,14 @@ impl Reader {
                 self.sequence = value.trim().parse().unwrap_or(0);
             }
             "EXT-X-ENDLIST" => self.media.ended = true,
-            "EXT-X-DISCONTINUITY" => self.discontinuity = true,
+            // Behind a segment or a discontinuity it has no meaning either (§4.3.3.3).
+            "EXT-X-DISCONTINUITY-SEQUENCE" if self.media.segments.is_empty() && !self.discontinuity => {
+                self.run = value.trim().parse().unwrap_or(0);
+            }
+            "EXT-X-DISCONTINUITY" => {
+                self.discontinuity = true;
+                self.run = self.run.saturating_add(1);
+            }
             "EXT-X-BYTERANGE" => self.range = byte_range(value),
             "EXT-X-KEY" => self.key = key(value)?,
             "EXT-X-MAP" => self.map = Some(self.map(value)?),
@@ -208,6 +218,7 @@ impl Reader {
             duration,
             range,
             discontinuity: std::mem::take(&mut self.discontinuity),
+            run: self.run,
             key: self.key.clone(),
             map: self.map.clone(),
         });
@@ -324,6 +335,7 @@ mod tests {
         assert_eq!((s[0].range, s[1].range, s[2].range), (Some((50, 100)), Some((150, 60)), None));
         assert_eq!(s[0].map, Some(Map { uri: "init.mp4".into(), range: Some((0, 720)) }));
         assert_eq!((s[1].discontinuity, s[2].discontinuity, s[3].discontinuity), (false, true, false));
+        assert_eq!(s.iter().map(|s| s.run).collect::<Vec<_>>(), [0, 0, 1, 1]);
         let key = s[2].key.as_ref().unwrap();
         assert_eq!((key.uri.as_str(), key.iv.unwrap()[15]), ("k?a=1,b", 15));
         assert_eq!(s[3].key, None);
@@ -333,6 +345,15 @@ mod tests {
     fn numbers_rise_whatever_is_said_later() {
         let list = media("#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:9\n#EXTINF:3,\na\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:3,\nb\n");
         assert_eq!(list.segments.iter().map(|s| s.sequence).collect::<Vec<_>>(), [9, 10]);
+    }
+
+    #[test]
+    fn runs_of_one_clock_are_counted_on() {
+        let list = media(
+            "#EXTM3U\n#EXT-X-DISCONTINUITY-SEQUENCE:4\n#EXT-X-DISCONTINUITY\n#EXTINF:3,\na\n#EXTINF:3,\nb\n\
+             #EXT-X-DISCONTINUITY-SEQUENCE:9\n#EXT-X-DISCONTINUITY\n#EXTINF:3,\nc\n",
+        );
+        assert_eq!(list.segments.iter().map(|s| s.run).collect::<Vec<_>>(), [5, 5, 6]);
     }
 
     #[test]

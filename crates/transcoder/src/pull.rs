@@ -2,6 +2,7 @@
 //! access units up, at the pace at which they are to be shown; decoding is the business of another child.
 
 mod caps;
+mod clock;
 mod demux;
 mod ended;
 mod endless;
@@ -10,6 +11,7 @@ mod hls;
 mod length;
 mod live;
 mod open;
+mod origin;
 mod pace;
 mod reorder;
 mod rtsp;

@@ -29,8 +29,20 @@ pub(crate) const CROP: &str = "ingress-crop";
 /// What reads a file at any place: offset and length to bytes, fewer only at the end of the file.
 pub(crate) type Reader = Box<dyn FnMut(u64, usize) -> Result<Vec<u8>, String> + Send>;
 
-/// Moves timestamps: what a demultiplexer says to what the source's timeline is, in nanoseconds.
-pub(crate) type Shift = Arc<dyn Fn(i64) -> i64 + Send + Sync>;
+/// Moves timestamps: what is to be added to a frame's to get those of the source's timeline, in nanoseconds.
+pub(crate) type Shift = Arc<dyn Fn(Stamp) -> i64 + Send + Sync>;
+
+/// A frame's time as a demultiplexer says it, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) kind: Kind,
+    /// When it is decoded, or shown if that is all that is known.
+    pub(crate) at: i64,
+    /// How long after that it has been shown, as far as that is known.
+    pub(crate) lasts: i64,
+    /// By how much less `at` is than the container's own time, which counts from elsewhere than where this begins.
+    pub(crate) less: i64,
+}
 
 /// What every pad's function needs.
 struct Context {
@@ -93,12 +105,13 @@ impl Tracks {
 
 /// Timestamps as they are.
 pub(crate) fn unshifted() -> Shift {
-    Arc::new(|t| t)
+    Arc::new(|_| 0)
 }
 
-/// Timestamps of which the first becomes `at` (nanoseconds); `first` may be shared by demultiplexers with one clock.
-pub(crate) fn shifted(first: Arc<OnceLock<i64>>, at: i64) -> Shift {
-    Arc::new(move |t| t.saturating_sub(*first.get_or_init(|| t)).saturating_add(at))
+/// Timestamps of which the first becomes `at` (nanoseconds).
+pub(crate) fn shifted(at: i64) -> Shift {
+    let first = OnceLock::new();
+    Arc::new(move |stamp| at.saturating_sub(*first.get_or_init(|| stamp.at)))
 }
 
 /// What these first bytes of something are.
@@ -462,7 +475,7 @@ fn tail(context: &Arc<Context>, kind: Kind, track: usize, accepts: &str) -> Resu
     let ended = Arc::downgrade(context);
     Ok(gst::Pad::builder_from_template(&template)
         .chain_function(move |_, _, buffer| {
-            let unit = lock(&chain).segment.as_ref().and_then(|segment| unit(&buffer, segment, &shift));
+            let unit = lock(&chain).segment.as_ref().and_then(|segment| unit(kind, &buffer, segment, &shift));
             let wanted = unit.is_none_or(|unit| stage.push(track, unit));
             if wanted { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Eos) }
         })
@@ -503,23 +516,35 @@ fn tail(context: &Arc<Context>, kind: Kind, track: usize, accepts: &str) -> Resu
         .build())
 }
 
-fn unit(buffer: &gst::Buffer, segment: &gst::FormattedSegment<gst::ClockTime>, shift: &Shift) -> Option<Unit> {
+fn unit(
+    kind: Kind,
+    buffer: &gst::Buffer,
+    segment: &gst::FormattedSegment<gst::ClockTime>,
+    shift: &Shift,
+) -> Option<Unit> {
     if buffer.flags().contains(gst::BufferFlags::HEADER) && buffer.pts().is_none() {
         return None;
     }
-    let running = |time: gst::ClockTime| {
-        let signed = segment.to_running_time_full(time)?;
-        let ns = |t: gst::ClockTime| i64::try_from(t.nseconds()).unwrap_or(i64::MAX);
-        Some(shift(match signed {
-            gst::Signed::Positive(t) => ns(t),
-            gst::Signed::Negative(t) => -ns(t),
-        }))
+    let ns = |t: gst::ClockTime| i64::try_from(t.nseconds()).unwrap_or(i64::MAX);
+    let signed = |time| match time {
+        gst::Signed::Positive(t) => ns(t),
+        gst::Signed::Negative(t) => -ns(t),
     };
+    let running = |time: gst::ClockTime| segment.to_running_time_full(time).map(signed);
     let dts = buffer.dts().and_then(running);
     let pts = buffer.pts().and_then(running).or(dts)?;
     let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
     let data = caps::bytes_of(buffer)?;
-    (!data.is_empty()).then(|| Unit { pts, dts: dts.map(|d| d.min(pts)), key, data })
+    if data.is_empty() {
+        return None;
+    }
+    let at = dts.unwrap_or(pts);
+    let lasts = pts.saturating_sub(at).saturating_add(buffer.duration().map_or(0, ns));
+    let own = buffer.dts().or(buffer.pts()).and_then(|time| segment.to_stream_time_full(time)).map(signed);
+    let less = own.map_or(0, |own| own.saturating_sub(at));
+    let by = shift(Stamp { kind, at, lasts, less });
+    let (dts, pts) = (dts.map(|d| d.saturating_add(by)), pts.saturating_add(by));
+    Some(Unit { pts, dts: dts.map(|d| d.min(pts)), key, data })
 }
 
 /// Nanoseconds as media time.

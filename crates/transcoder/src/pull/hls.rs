@@ -1,14 +1,16 @@
 //! HLS: segments to one demultiplexer after the other. What belongs together goes on in one; a discontinuity takes a new one,
-//! whose tracks go on where those before ended.
+//! whose tracks go on where those before ended. Sound that lies apart from its pictures is in step with them by [`super::clock`].
 
-use super::demux::{self, Demux, HEAD, Tracks};
+use super::clock::{At, Rendition, Shared};
+use super::demux::{self, Demux, HEAD, Shift, Tracks, lock};
 use super::open::Source;
+use super::origin::{self, Reference};
 use super::stage::Stage;
 use fetch::hls::{Piece, Stream, choose};
 use fetch::playlist::{self, Playlist};
 use fetch::{Client, Response};
 use model::PullJob;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Opens a playlist of which this much was read.
@@ -45,12 +47,14 @@ pub(super) fn open(job: &PullJob, client: Client, mut response: Response, head: 
             stream.skip_to(from.to_duration());
         }
     }
-    let clock = Arc::default();
-    for (i, stream) in streams.into_iter().enumerate() {
+    let clock = Shared::default();
+    // All of them before the first comes to the end of a run.
+    let renditions: Vec<Rendition> = streams.iter().map(|_| clock.join()).collect();
+    for (i, (stream, rendition)) in streams.into_iter().zip(renditions).enumerate() {
         if i > 0 {
             stage.open();
         }
-        let feeder = Feeder::new(&stage, &clock);
+        let feeder = Feeder::new(&stage, &clock, rendition);
         stage.fill("feed", move || feeder.run(stream))?;
     }
     Ok(Source { stage, live: false, file: None })
@@ -59,26 +63,33 @@ pub(super) fn open(job: &PullJob, client: Client, mut response: Response, head: 
 struct Feeder {
     stage: Stage,
     tracks: Tracks,
-    /// The first timestamp of the first run, where sound and picture that lie apart have one clock.
-    clock: Arc<OnceLock<i64>>,
+    /// The clock of all renditions, and how far this one is.
+    clock: Shared,
+    rendition: Arc<Mutex<Rendition>>,
     demux: Option<Demux>,
+    /// Of an MPEG-TS.
+    reference: Option<Reference>,
     head: Vec<u8>,
     at: Duration,
-    first: bool,
+    number: u64,
+    begun: bool,
     /// Every segment begins anew: sound without a container of its own.
     bare: bool,
 }
 
 impl Feeder {
-    fn new(stage: &Stage, clock: &Arc<OnceLock<i64>>) -> Self {
+    fn new(stage: &Stage, clock: &Shared, rendition: Rendition) -> Self {
         Self {
             stage: stage.clone(),
             tracks: Tracks::new(stage),
-            clock: Arc::clone(clock),
+            clock: clock.clone(),
+            rendition: Arc::new(Mutex::new(rendition)),
             demux: None,
+            reference: None,
             head: Vec::new(),
             at: Duration::ZERO,
-            first: true,
+            number: 0,
+            begun: false,
             bare: false,
         }
     }
@@ -86,10 +97,11 @@ impl Feeder {
     fn run(mut self, mut stream: Stream) {
         loop {
             let done = match stream.next_piece() {
-                Ok(Some(Piece::Segment { fresh, at })) => self.segment(fresh, at),
+                Ok(Some(Piece::Segment { fresh, at, run })) => self.segment(fresh, at, run),
                 Ok(Some(Piece::Bytes(bytes))) => self.bytes(bytes),
                 Ok(None) => {
                     self.finish();
+                    self.clock.leave();
                     return self.tracks.end();
                 }
                 Err(e) => Err(e.to_string()),
@@ -108,7 +120,7 @@ impl Feeder {
         }
     }
 
-    fn segment(&mut self, fresh: bool, at: Duration) -> Result<bool, String> {
+    fn segment(&mut self, fresh: bool, at: Duration, number: u64) -> Result<bool, String> {
         // One of which only the beginning came before it broke is followed by something fresh.
         if !fresh && !self.head.is_empty() && self.demux.is_none() {
             return Err("a segment is not media that can be played".into());
@@ -117,6 +129,12 @@ impl Feeder {
             self.finish();
             self.head.clear();
             self.at = at;
+            if !self.begun {
+                lock(&self.rendition).skip_to(nanos(at));
+            } else if fresh && number == self.number {
+                self.stage.rejoined();
+            }
+            (self.begun, self.number) = (true, number);
         }
         Ok(true)
     }
@@ -124,6 +142,7 @@ impl Feeder {
     /// False if nobody wants more.
     fn bytes(&mut self, bytes: Vec<u8>) -> Result<bool, String> {
         if let Some(demux) = &self.demux {
+            let bytes = if let Some(reference) = &mut self.reference { reference.push(bytes) } else { bytes };
             return Ok(demux.bytes(bytes));
         }
         self.head.extend(bytes);
@@ -133,15 +152,39 @@ impl Feeder {
         };
         let name = kind.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
         self.bare = name.starts_with("audio/") || name == "application/x-id3";
-        let first = if std::mem::take(&mut self.first) && name == "video/quicktime" {
-            Arc::clone(&self.clock)
-        } else {
-            Arc::default()
-        };
-        let at = i64::try_from(self.at.as_nanos()).unwrap_or(i64::MAX);
-        let demux = Demux::push(&self.tracks, demux::shifted(first, at), &kind)?;
-        let wanted = demux.bytes(std::mem::take(&mut self.head));
+        self.reference = demux::is_ts(&kind).then(Reference::default);
+        let mut head = std::mem::take(&mut self.head);
+        let shift = self.shift(&head);
+        if let Some(reference) = &mut self.reference {
+            head = reference.push(head);
+        }
+        let demux = Demux::push(&self.tracks, shift, &kind)?;
+        let wanted = demux.bytes(head);
         self.demux = Some(demux);
         Ok(wanted)
     }
+
+    /// Where what begins like this lies on the timeline.
+    fn shift(&self, head: &[u8]) -> Shift {
+        let (ts, bare) = (self.reference.as_ref().map(Reference::found), self.bare);
+        let zero = if bare { origin::stamped(head) } else { Some(0) };
+        // Nothing but the playlist says where this belongs.
+        let Some(zero) = zero else { return demux::shifted(nanos(self.at)) };
+        let (clock, rendition) = (self.clock.clone(), Arc::clone(&self.rendition));
+        lock(&rendition).begin(self.number);
+        Arc::new(move |stamp| {
+            let zero =
+                stamp.less.saturating_add(ts.as_ref().map_or(zero, |found| found.get().map_or(0, |found| *found)));
+            let wraps = bare || ts.is_some();
+            let at = At { kind: stamp.kind, at: stamp.at.saturating_add(zero), lasts: stamp.lasts, wraps };
+            clock.place(&mut lock(&rendition), at).saturating_sub(stamp.at)
+        })
+    }
 }
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -82,7 +82,7 @@ fn keep(patience: Duration, tracks: &Tracks, connect: impl Fn(Run) -> End) -> Re
     loop {
         // On one timeline, whatever each connection's own begins with.
         let at = i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX);
-        let shift = demux::shifted(Arc::default(), at);
+        let shift = demux::shifted(at);
         let before = pulse.last();
         let end = connect(Run { tracks: tracks.clone(), shift, pulse: pulse.clone() });
         let fault = match end {

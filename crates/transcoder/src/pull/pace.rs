@@ -25,7 +25,7 @@ struct Clock {
     start: Instant,
     /// The source's time that was due at the start.
     base: i64,
-    /// By how much what stalled is late for good.
+    /// By how much what stalled is late for good, less what was left out.
     stalled: i64,
 }
 
@@ -101,6 +101,10 @@ fn run(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
                 send(outbox, Media::Frame(frame(kind, unit, &clock)));
             }
             Next::Empty => {
+                if let Some(hole) = stage.hole(due) {
+                    clock.stalled -= hole;
+                    continue;
+                }
                 let head = stage.head();
                 // Nothing is there though something should be: the source stalls, if the next comes late.
                 if head.is_none() {

@@ -16,6 +16,8 @@ const AHEAD: i64 = 1_500_000_000;
 /// Bytes that may wait in all tracks together: what sound and picture of a badly interleaved file lie apart (as in
 /// `fetch::RangeFile`), at 50 Mbit/s.
 const MAX_BYTES: usize = 16 << 20;
+/// Media that is not there is waited for up to this long, where a source was joined anew in another place.
+const HOLE: i64 = 1_000_000_000;
 /// How long after the first frame the choice waits for tracks that were announced and bring nothing.
 const CHOICE: Duration = Duration::from_secs(1);
 
@@ -67,6 +69,8 @@ struct State {
     opened: Option<Instant>,
     /// A jump is under way: nothing that comes counts.
     jumping: bool,
+    /// The source was joined anew: what lies between is not there.
+    rejoined: bool,
 }
 
 /// See the [module](self).
@@ -228,6 +232,11 @@ impl Stage {
         self.changed();
     }
 
+    /// What comes next may lie far behind what came: what lies between is not to be waited for.
+    pub(crate) fn rejoined(&self) {
+        self.lock().rejoined = true;
+    }
+
     /// This track has come to its end.
     pub(crate) fn end(&self, track: usize) {
         let mut state = self.lock();
@@ -290,6 +299,15 @@ impl Stage {
     pub(crate) fn head(&self) -> Option<i64> {
         let state = self.lock();
         state.earliest().map(|(_, dts)| dts)
+    }
+
+    /// How long there is nothing in any track from `due` on, where the source was joined anew; told once.
+    pub(crate) fn hole(&self, due: i64) -> Option<i64> {
+        let mut state = self.lock();
+        let there = state.rejoined && state.played().iter().all(|t| t.ended || t.head().is_some());
+        let hole = state.earliest().map(|(_, dts)| dts.saturating_sub(due)).filter(|hole| there && *hole > HOLE)?;
+        state.rejoined = false;
+        Some(hole)
     }
 
     /// The decoding time that is due now, of what comes live, and for how long that has paused in all.
@@ -521,6 +539,20 @@ mod tests {
         assert!(matches!(stage.next(100_000_000), Next::Item(_, Item::Unit(_))));
         assert!(matches!(stage.next(100_000_000), Next::Fault(f) if f == "broken"));
         assert!(!stage.push(0, unit(200, 1)));
+    }
+
+    #[test]
+    fn a_hole_is_told_once_all_tracks_are_behind_it() {
+        let stage = stage_with(&[(Kind::Video, 1), (Kind::Audio, 1)]);
+        (0..2).for_each(|track| assert!(stage.push(track, unit(0, 1))));
+        stage.chosen(soon()).unwrap();
+        while let Next::Item(..) = stage.next(0) {}
+        stage.push(0, unit(9_000, 1));
+        assert_eq!(stage.hole(20_000_000), None, "a pause in the source is one");
+        stage.rejoined();
+        assert_eq!(stage.hole(20_000_000), None, "sound may follow");
+        stage.push(1, unit(8_000, 1));
+        assert_eq!((stage.hole(20_000_000), stage.hole(20_000_000)), (Some(7_980_000_000), None));
     }
 
     #[test]
