@@ -108,9 +108,9 @@ impl Client {
         &self.inner.guard
     }
 
-    /// How long it waits for anything.
-    pub fn timeout(&self) -> Duration {
-        self.inner.timeout
+    /// Within which something small has to have come as a whole.
+    pub fn whole_within(&self) -> Duration {
+        self.inner.timeout * WHOLE
     }
 
     /// Gets `address`, from this byte on if one is given, following redirects.
@@ -146,7 +146,7 @@ impl Client {
         most: usize,
     ) -> Result<(Address, Vec<u8>), Error> {
         let mut response = self.get(address, range)?;
-        response.hurry(self.inner.timeout * WHOLE)?;
+        response.hurry(self.whole_within())?;
         Self::whole(response, most)
     }
 

@@ -32,5 +32,6 @@ pub use file::RangeFile;
 pub use guard::{Verdict, check_host, guard_listener, judge, resolve};
 pub use http::{Client, Response, reads_head};
 pub use icy::Titles;
+pub use patience::Waits;
 pub use relay::Relay;
 pub use vp6::cropped;

@@ -7,23 +7,45 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
+/// The waits between attempts at what is live: each twice the one before, up to four seconds.
+#[derive(Clone, Debug)]
+pub struct Waits(Duration);
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self(FIRST_WAIT)
+    }
+}
+
+impl Waits {
+    /// How long to wait before the attempt that comes.
+    pub fn now(&self) -> Duration {
+        self.0
+    }
+
+    /// That attempt was in vain, too.
+    pub fn grow(&mut self) {
+        self.0 = (self.0 * 2).min(LONGEST_WAIT);
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Patience {
     most: Duration,
     since: Option<Instant>,
-    wait: Duration,
+    waits: Waits,
 }
 
 impl Patience {
     /// One that lasts for `most` from the first fault on.
     pub(crate) fn new(most: Duration) -> Self {
-        Self { most, since: None, wait: FIRST_WAIT }
+        Self { most, since: None, waits: Waits::default() }
     }
 
     /// Something came: the next fault is the first of another trouble.
     pub(crate) fn came(&mut self) {
-        (self.since, self.wait) = (None, FIRST_WAIT);
+        (self.since, self.waits) = (None, Waits::default());
     }
 
     /// Whether nothing has come since a fault.
@@ -35,8 +57,8 @@ impl Patience {
     pub(crate) fn wait(&mut self, now: Instant) -> Option<Duration> {
         let since = *self.since.get_or_insert(now);
         let left = self.most.checked_sub(now.saturating_duration_since(since)).filter(|left| !left.is_zero())?;
-        let wait = self.wait.min(left);
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        let wait = self.waits.now().min(left);
+        self.waits.grow();
         Some(wait)
     }
 }

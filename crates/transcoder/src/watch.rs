@@ -9,7 +9,6 @@ mod tasks;
 
 use crate::outbox::Outbox;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,8 +47,6 @@ struct Watched {
     id: Option<u32>,
     waits: Waits,
     since: Arc<AtomicU64>,
-    /// Where the system tells its processor time.
-    stat: Option<PathBuf>,
     /// The begin of the work that was seen to be long, and the thread's processor time then.
     noticed: Option<(u64, Duration)>,
     /// The begin of the work that lasts, and how that was seen since.
@@ -102,15 +99,11 @@ impl Watch {
         let busy = Busy { start: self.start, since: Arc::clone(&since) };
         let (watch, name) = (self.clone(), name.to_owned());
         std::thread::Builder::new().name(name.clone()).spawn(move || {
-            let stat =
-                std::fs::read_link("/proc/thread-self").ok().map(|task| Path::new("/proc").join(task).join("stat"));
-            let id = Task::own();
             watch.lock().push(Watched {
                 name: name.clone(),
-                id,
+                id: Task::own(),
                 waits,
                 since,
-                stat,
                 noticed: None,
                 stillness: Default::default(),
             });
@@ -126,7 +119,7 @@ impl Watch {
     fn stuck_at(
         &self,
         now: Duration,
-        processor: impl Fn(&Path) -> Option<Duration>,
+        processor: impl Fn(u32) -> Option<Duration>,
         tasks: impl Fn() -> Vec<Task>,
     ) -> Option<String> {
         let (mut threads, now) = (self.lock(), millis(now));
@@ -171,10 +164,10 @@ impl Watched {
         self.busy(now).is_some_and(|busy| busy >= SOME) && self.stillness.1.look(company)
     }
 
-    fn hangs(&mut self, now: u64, processor: impl Fn(&Path) -> Option<Duration>) -> bool {
+    fn hangs(&mut self, now: u64, processor: impl Fn(u32) -> Option<Duration>) -> bool {
         let since = self.since.load(Ordering::Relaxed);
         let Some(busy) = self.busy(now).filter(|busy| *busy >= LONG) else { return false };
-        let used = self.stat.as_deref().and_then(processor).unwrap_or_default();
+        let used = self.id.and_then(processor).unwrap_or_default();
         match self.noticed {
             Some((then, before)) if then == since => busy >= WAITS || used.saturating_sub(before) >= SPINS,
             _ => {
@@ -196,9 +189,9 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 1)
 }
 
-/// A thread's processor time from its `stat` file (proc(5): `utime` and `stime`, the 14th and 15th field, in hundredths).
-fn processor_time(stat: &Path) -> Option<Duration> {
-    let text = std::fs::read_to_string(stat).ok()?;
+/// The processor time of this process's thread `id` (proc(5), `stat`: `utime` and `stime`, the 14th and 15th field, in hundredths).
+fn processor_time(id: u32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).ok()?;
     // The second field is the name, in parentheses, and may hold blanks.
     let mut fields = text.rsplit_once(") ")?.1.split(' ').skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();
@@ -294,8 +287,9 @@ mod tests {
 
     #[test]
     fn the_system_tells_processor_time() {
-        let begin = processor_time(Path::new("/proc/thread-self/stat")).unwrap();
-        while processor_time(Path::new("/proc/thread-self/stat")).unwrap() < begin + Duration::from_millis(20) {}
-        assert_eq!(processor_time(Path::new("/proc/nothing")), None);
+        let own = Task::own().unwrap();
+        let begin = processor_time(own).unwrap();
+        while processor_time(own).unwrap() < begin + Duration::from_millis(20) {}
+        assert_eq!(processor_time(u32::MAX), None);
     }
 }

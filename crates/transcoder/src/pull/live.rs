@@ -3,15 +3,11 @@
 use super::demux::{self, Shift, Tracks};
 use super::open::Source;
 use super::stage::Stage;
+use fetch::Waits;
 use model::PullLimits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// The first wait before another attempt; each is twice the one before.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The longest.
-const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +74,7 @@ pub(super) fn source(limits: &PullLimits, connect: impl Fn(Run) -> End + Send + 
 fn keep(patience: Duration, tracks: &Tracks, connect: impl Fn(Run) -> End) -> Result<(), String> {
     let start = Instant::now();
     let pulse = Pulse { start, last: Arc::default() };
-    let mut wait = FIRST_WAIT;
+    let mut waits = Waits::default();
     loop {
         // On one timeline, whatever each connection's own begins with.
         let at = i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX);
@@ -92,12 +88,12 @@ fn keep(patience: Duration, tracks: &Tracks, connect: impl Fn(Run) -> End) -> Re
         };
         eprintln!("the source is lost: {fault}");
         if pulse.last() != before {
-            wait = FIRST_WAIT;
+            waits = Waits::default();
         }
-        if pulse.last().unwrap_or(start) + patience < Instant::now() + wait {
+        if pulse.last().unwrap_or(start) + patience < Instant::now() + waits.now() {
             return Err(fault);
         }
-        std::thread::sleep(wait);
-        wait = (wait * 2).min(LONGEST_WAIT);
+        std::thread::sleep(waits.now());
+        waits.grow();
     }
 }

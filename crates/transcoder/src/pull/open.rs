@@ -51,7 +51,7 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
     }
     // A stream without an end is not waited for longer than it takes to know what it is.
     let endless = response.length.is_none() && response.range.is_none();
-    let mut head = begins(&mut response, endless, client.timeout() * 2).map_err(|e| e.to_string())?;
+    let mut head = begins(&mut response, endless, client.whole_within()).map_err(|e| e.to_string())?;
     if playlist::is_playlist(&head) {
         return hls::open(job, client, response, head);
     }
