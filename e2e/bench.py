@@ -20,6 +20,7 @@ import zipfile
 from fractions import Fraction
 from pathlib import Path
 
+import bench_loss
 import bench_url
 import bench_whip
 from rig import Push, Source, Stack, Viewer
@@ -256,6 +257,8 @@ def main():
                    "(mp4, mkv, ts, webm, hls, hls4, srt, srt-clumps, rtsp, rtsp-reordered, live-hls, live-hls-2, -4, -6)")
     p.add_argument("--whip", nargs="*", metavar="PART",
                    help="only WHIP, or of it only these: latency, one, twenty, many (200 sessions for a minute)")
+    p.add_argument("--loss", nargs="*", metavar="PART",
+                   help="nothing but what lost packets cost a viewer; or of that only: aiortc, chromium, ffmpeg (WHIP), sfu")
     p.add_argument("--clip", type=Path, help="a film of your own instead of the one that is fetched")
     a = p.parse_args()
 
@@ -273,6 +276,9 @@ def main():
         return
     if a.whip is not None:
         asyncio.run(bench_whip.all(show, a.seconds, set(a.whip)))
+        return
+    if a.loss is not None:
+        asyncio.run(bench_loss.all(show, a.seconds, set(a.loss)))
         return
     clip = a.clip or film()
 

@@ -14,16 +14,19 @@ use std::time::{Duration, Instant};
 const NO_ROOM: u32 = 80;
 /// So much at the most may be lost for a layer to come back.
 const ROOM: u32 = 20;
-/// How long it must be so: two reports of the SFU, which come once a second.
-const FOR: Duration = Duration::from_millis(1_500);
-/// After a decision: what is reported is of the time before it, queues on the way have to empty, and what was lost of a layer that
-/// is paused is repaired for a while yet (2.5 s were too short where it had been tried for one, measured).
+/// How long it must be so: two reports of the SFU in a row, which come once a second.
+const FOR: Duration = Duration::from_millis(900);
+/// After a decision: what is reported is of the time before it, queues on the way have to empty, and what was lost of the layers that
+/// stay is repaired for a while yet (2.5 s were too short where one had been tried, measured).
 const SETTLE: Duration = Duration::from_secs(4);
 /// How long a layer is out at the first; twice as long each time that it proves too much.
 const OUT: Duration = Duration::from_secs(10);
 const OUT_DOUBLINGS: u32 = 5;
 /// A layer that is back has proved that there is room once it was out there for so long without harm.
 const PROVEN: Duration = Duration::from_secs(10);
+/// Reports that tell of the same time: those of the layers come together or spread over a second. What was lost a second ago says
+/// nothing of now.
+const ROUND: Duration = Duration::from_millis(700);
 /// A report that is older says nothing.
 const STALE: Duration = Duration::from_secs(3);
 
@@ -81,7 +84,7 @@ impl Uplink {
     /// The other side reports on a layer: so many kbit/s were sent, and so many thousandths of them were lost.
     pub(crate) fn report(&mut self, layer: usize, kbits: u32, lost: u32, now: Instant) -> Option<Decision> {
         *self.reports.get_mut(layer)? = Some(Report { at: now, kbits, lost });
-        let (sent, carried) = self.sums(now);
+        let (sent, carried) = self.sums(now, ROUND);
         let lost = ((sent - carried) * 1000).checked_div(sent).unwrap_or(0);
         self.bad_since = (lost >= NO_ROOM).then(|| self.bad_since.unwrap_or(now));
         self.good_since = (lost <= ROOM).then(|| self.good_since.unwrap_or(now));
@@ -93,7 +96,7 @@ impl Uplink {
             && (settled || self.trying)
             && let Some(layer) = if self.trying { Some(self.open - 1) } else { self.highest(now) }
         {
-            return Some(self.pause(layer, carried, sent, now));
+            return Some(self.pause(layer, now));
         }
         if self.trying && since(self.decided) >= PROVEN {
             (self.trying, self.failures) = (false, 0);
@@ -115,7 +118,8 @@ impl Uplink {
         (1..self.open).rev().find(sent)
     }
 
-    fn pause(&mut self, layer: usize, carried: u32, sent: u32, now: Instant) -> Decision {
+    fn pause(&mut self, layer: usize, now: Instant) -> Decision {
+        let (sent, carried) = self.sums(now, STALE);
         if std::mem::take(&mut self.trying) {
             self.failures += 1;
         }
@@ -125,9 +129,9 @@ impl Uplink {
         Decision::Pause { layer, carried, sent }
     }
 
-    /// Kilobits a second that are sent and that arrive, of all layers.
-    fn sums(&self, now: Instant) -> (u32, u32) {
-        let fresh = self.reports.iter().flatten().filter(|r| now.saturating_duration_since(r.at) < STALE);
+    /// Kilobits a second that are sent and that arrive, of all layers that were reported of `within` this time.
+    fn sums(&self, now: Instant, within: Duration) -> (u32, u32) {
+        let fresh = self.reports.iter().flatten().filter(|r| now.saturating_duration_since(r.at) < within);
         fresh.fold((0, 0), |(sent, carried), r| (sent + r.kbits, carried + r.kbits * (1000 - r.lost.min(1000)) / 1000))
     }
 }
@@ -164,7 +168,7 @@ mod tests {
     fn layers_go_from_the_top_until_the_rest_arrives() {
         let (start, mut uplink) = (Instant::now(), Uplink::new(3));
         let decided = run(&mut uplink, start, 0..9, 700, 0);
-        assert_eq!(decided.iter().map(|(s, _)| *s).collect::<Vec<_>>(), [2, 6]);
+        assert_eq!(decided.iter().map(|(s, _)| *s).collect::<Vec<_>>(), [1, 5]);
         assert!(matches!(decided[0].1, Decision::Pause { layer: 2, sent: 2_750, carried: 690..=710 }), "{decided:?}");
         assert!(matches!(decided[1].1, Decision::Pause { layer: 1, .. }));
         assert!(uplink.allows(0), "the lowest stays whatever comes");
