@@ -83,6 +83,10 @@ impl Uplink {
 
     /// The other side reports on a layer: so many kbit/s were sent, and so many thousandths of them were lost.
     pub(crate) fn report(&mut self, layer: usize, kbits: u32, lost: u32, now: Instant) -> Option<Decision> {
+        if !self.allows(layer) {
+            // Of what was sent before it was paused.
+            return None;
+        }
         *self.reports.get_mut(layer)? = Some(Report { at: now, kbits, lost });
         let (sent, carried) = self.sums(now, ROUND);
         let lost = ((sent - carried) * 1000).checked_div(sent).unwrap_or(0);
@@ -195,6 +199,18 @@ mod tests {
     fn a_way_that_merely_loses_some_carries_all() {
         let (start, mut uplink) = (Instant::now(), Uplink::new(3));
         assert_eq!(run(&mut uplink, start, 0..100, 10_000, 30), []);
+    }
+
+    #[test]
+    fn reports_of_a_layer_that_was_paused_say_nothing_of_the_others() {
+        let (start, mut uplink) = (Instant::now(), Uplink::new(3));
+        assert_eq!(run(&mut uplink, start, 0..2, 1_000, 0).len(), 1);
+        for second in 2..10 {
+            let at = start + Duration::from_secs(second);
+            for (layer, lost) in [(0, 0), (1, 0), (2, 600)] {
+                assert_eq!(uplink.report(layer, LAYERS[layer], lost, at), None, "{second}");
+            }
+        }
     }
 
     #[test]
