@@ -21,7 +21,7 @@ const REPAIR_PACKETS: usize = 2_000;
 const REPAIR_AGE: Duration = Duration::from_secs(3);
 /// How much of a second's bytes may be repair. The engine's own limit (0.15) refuses to repair a key frame of a small
 /// layer, which is a quarter of that layer's second.
-const REPAIR_SHARE: f32 = 0.5;
+const REPAIR_SHARE: f32 = 0.3;
 
 /// Between sender reports. Lips and voice are together from the first report of both on; a viewer who has only one waits.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
