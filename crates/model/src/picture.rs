@@ -8,7 +8,7 @@ mod hevc;
 mod vpx;
 
 pub use av1::{Av1Light, av1_light, av1_size};
-pub use avc::h264_size;
+pub use avc::{h264_is_spare, h264_size};
 pub use hevc::h265_size;
 pub use vpx::{vp8_size, vp9_size};
 

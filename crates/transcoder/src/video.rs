@@ -174,6 +174,9 @@ impl Video {
         self.late = self.pace.lateness(frame.dts, Instant::now());
         let Some(decoder) = &mut self.decoder else { return };
         self.outbox.count_received();
+        if self.show_from.is_some_and(|from| frame.pts < from) && decoder.is_spare(&frame) {
+            return;
+        }
         self.barren += 1;
         let pushed = decoder.push(frame);
         self.take_pictures();

@@ -37,6 +37,26 @@ pub fn h264_size(nal: &[u8]) -> Option<(u32, u32)> {
     believed(width, height)
 }
 
+/// Whether no other picture builds on this one: units behind their length in so many bytes, of which each slice has a
+/// `nal_ref_idc` of 0 (H.264 §7.4.1). What can't be read is needed.
+pub fn h264_is_spare(mut picture: &[u8], length_size: usize) -> bool {
+    let mut slices = false;
+    while !picture.is_empty() {
+        let Some((length, rest)) = picture.split_at_checked(length_size) else { return false };
+        let length = length.iter().fold(0usize, |n, byte| n << 8 | usize::from(*byte));
+        let Some((unit, rest)) = rest.split_at_checked(length) else { return false };
+        picture = rest;
+        // Slices are whole, or in partitions.
+        if let Some(header) = unit.first().filter(|header| (1..=5).contains(&(**header & 0x1f))) {
+            if header & 0x60 != 0 {
+                return false;
+            }
+            slices = true;
+        }
+    }
+    slices
+}
+
 /// Profiles whose SPS says which chroma format it has (H.264 §7.3.2.1.1).
 fn has_chroma_format(profile: u32) -> bool {
     matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135)
@@ -93,4 +113,29 @@ fn picture_order(bits: &mut Bits<'_>) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_picture_is_spare_if_none_of_its_slices_is_referred_to() {
+        let picture = |units: &[&[u8]]| -> Vec<u8> {
+            units.iter().flat_map(|u| [&(u.len() as u16).to_be_bytes(), *u].concat()).collect()
+        };
+        assert!(h264_is_spare(&picture(&[&[0x06, 1], &[0x01, 9], &[0x01, 9]]), 2));
+        assert!(!h264_is_spare(&picture(&[&[0x01, 9], &[0x21, 9]]), 2));
+        assert!(!h264_is_spare(&picture(&[&[0x65, 9]]), 2));
+        assert!(!h264_is_spare(&picture(&[&[0x06, 1]]), 2), "no slice at all");
+        assert!(!h264_is_spare(&[0, 9, 1], 2) && !h264_is_spare(&[], 4));
+    }
+
+    proptest! {
+        #[test]
+        fn noise_is_no_spare_picture_by_harm(noise in proptest::collection::vec(any::<u8>(), 0..200), length_size in 1usize..5) {
+            h264_is_spare(&noise, length_size);
+        }
+    }
 }

@@ -90,6 +90,7 @@ impl Driver {
         if kind == Kind::Video && !self.skipping {
             warn!("the transcoder does not keep up: pictures are dropped until the next key frame");
             self.skipping = true;
+            self.doze.missed();
         }
     }
 

@@ -9,7 +9,7 @@ use crate::peak::{self, peak};
 use crate::strand::{Output, Strand, element, first_element, from_clock, set_known, to_clock};
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{VideoInfo, VideoInterlaceMode};
-use model::{Colours, Frame, Turn, VideoCodec, VideoConfig};
+use model::{Colours, Frame, Leading, Turn, VideoCodec, VideoConfig, picture};
 
 /// Frames that are skipped at most while waiting for a key frame: ten seconds at 30 pictures a second. A source that never
 /// sends one (it may refresh its pictures bit by bit) is decoded from anywhere after that.
@@ -29,6 +29,9 @@ pub(crate) struct Decoder {
     /// What the first access unit must be led by: AV1's configuration carries a sequence header that key frames may lack.
     lead: Vec<u8>,
     skipped: Option<u32>,
+    /// Of H.264: how many bytes the length of a unit has.
+    length_size: usize,
+    leading: Leading,
 }
 
 impl Decoder {
@@ -70,7 +73,15 @@ impl Decoder {
             peak: config.peak,
             lead,
             skipped: Some(0),
+            // avcC (ISO 14496-15 §5.3.3.1).
+            length_size: config.record.get(4).map_or(4, |byte| usize::from(byte & 3) + 1),
+            leading: Leading::default(),
         })
+    }
+
+    /// Whether a picture need not be decoded if it is not shown: no other builds on it.
+    pub(crate) fn is_spare(&self, frame: &Frame) -> bool {
+        self.codec == VideoCodec::H264 && !frame.key && picture::h264_is_spare(&frame.data, self.length_size)
     }
 
     /// Decodes one access unit; pictures are then to be taken by [`Decoder::next_picture`].
@@ -84,7 +95,12 @@ impl Decoder {
                 return Ok(());
             }
         }
-        self.skipped = None;
+        if self.skipped.take().is_some() {
+            self.leading.missed();
+        }
+        if !self.leading.admits(frame.key, frame.pts) {
+            return Ok(());
+        }
         if self.codec == VideoCodec::Av1 && frame.key {
             self.peak = peak::of_av1(&frame.data).or_else(|| peak::of_av1(&self.lead)).or(self.peak);
         }

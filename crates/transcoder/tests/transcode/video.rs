@@ -358,6 +358,34 @@ fn pictures_before_the_show_point_are_decoded_only() {
 }
 
 #[test]
+fn behind_a_deep_catching_up_every_picture_is_shown_whole_and_in_order() {
+    // B-pictures, of which some need not be decoded.
+    let media = h264("320x180", "25", 6.0, "-bf 2 -g 100 -keyint_min 100 -sc_threshold 0");
+    let mut times: Vec<MediaTime> = frames(&media).iter().map(|f| f.pts).collect();
+    times.sort();
+    let from = times[75];
+    let spare = frames(&media).iter().filter(|f| model::picture::h264_is_spare(&f.data, 4)).count();
+    assert!(spare > 20, "{spare}");
+    let mut child = Child::with(job());
+    child.send(&ToChild::ShowFrom(Kind::Video, from));
+    let hidden = media.iter().take_while(|m| !matches!(m, Media::Frame(f) if f.pts >= from)).count();
+    child.feed(&media[..hidden]);
+    child.until(|m| matches!(m, ToParent::VideoFormat { .. }));
+    child.send(&ToChild::Layers(layers(&[(320, 180)])));
+    child.feed_for(&media[hidden..], 0);
+    let pictures = child.finish().layer(0);
+    assert_eq!(pictures.iter().map(|p| p.pts).collect::<Vec<_>>(), times[75..]);
+    let (expected, got) = (
+        luma(&stream(&transcode(job(), &media, &[(320, 180)]).layer(0)), (320, 180)),
+        luma(&stream(&pictures), (320, 180)),
+    );
+    for (a, b) in expected[75..].iter().zip(&got) {
+        let off: u64 = a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        assert!(off < 320 * 180 * 6, "{off}");
+    }
+}
+
+#[test]
 fn the_last_picture_is_repeated_when_asked_for() {
     let media = h264("320x180", "25", 1.0, "");
     let mut child = Child::with(job());
