@@ -173,7 +173,7 @@ async def idle():
         stack.start()
         await asyncio.sleep(2)
         found = usage(stack.ingress.pid)
-        return dict(pss_mib=round(found["pss"]), service_pss_mib=round(own_pss(stack.ingress.pid)), processes=found["processes"], threads=found["threads"])
+        return dict(pss_mib=round(found["pss"]), service_pss_mib=round(own_pss(stack.ingress.pid), 1), processes=found["processes"], threads=found["threads"])
     finally:
         stack.stop()
 
