@@ -26,8 +26,8 @@ const REPAIR_SHARE: f32 = 0.3;
 /// Between sender reports. Lips and voice are together from the first report of both on; a viewer who has only one waits.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often to look at what the other side reports of losses: as often as it reports.
-const STATS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often to look at whether the other side has reported losses. It does so once a second, and what it says is not to get old.
+const STATS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a report may say of one layer: more than a machine sends, and of three a thousandfold fits into 32 bits.
 const MOST_KBITS: u32 = 1_000_000;
