@@ -12,7 +12,7 @@ use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::format::{Codec, FormatParams, PayloadParams};
 use str0m::media::{Direction, Frequency, MediaKind, Mid, Pt, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive, TcpType, Transmit};
-use str0m::rtp::{Extension, StreamTx};
+use str0m::rtp::Extension;
 use str0m::{Candidate, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 /// Packets kept for repair, per stream: 3 s of a layer at 5 Mbit/s are 1 600, and a repair asked for later than that comes
@@ -21,13 +21,13 @@ const REPAIR_PACKETS: usize = 2_000;
 const REPAIR_AGE: Duration = Duration::from_secs(3);
 /// How much of a second's bytes may be repair. The engine's own limit (0.15) refuses to repair a key frame of a small
 /// layer, which is a quarter of that layer's second.
-const REPAIR_SHARE: f32 = 0.3;
+const REPAIR_SHARE: f32 = 0.5;
 
 /// Between sender reports. Lips and voice are together from the first report of both on; a viewer who has only one waits.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often to look at whether the other side has reported losses. It does so once a second, and what it says is not to get old.
-const STATS_INTERVAL: Duration = Duration::from_millis(250);
+/// How often to look at what the other side reports of losses: as often as it reports.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a report may say of one layer: more than a machine sends, and of three a thousandfold fits into 32 bits.
 const MOST_KBITS: u32 = 1_000_000;
@@ -339,16 +339,6 @@ impl Engine {
         }
     }
 
-    /// Nothing that was sent of this layer is sent again, whoever asks: there is no room for it.
-    pub fn forget(&mut self, layer: usize) {
-        let Some((mid, rid)) = self.video.as_ref().and_then(|l| Some((l.mid, l.streams.get(layer)?.rid))) else {
-            return;
-        };
-        if let Some(tx) = self.rtc.direct_api().stream_tx_by_mid(mid, rid) {
-            repair(tx);
-        }
-    }
-
     /// The wall clock to report for a frame. Sender reports extrapolate from the newest frame to now, and the engine reports
     /// nonsense if that frame lies in the future (its RTP time is then 0). So when frames run ahead of the clock, the whole
     /// session's reports are moved back by as much, for all streams alike: what belongs together stays together.
@@ -498,16 +488,11 @@ impl Line {
         let mut direct = rtc.direct_api();
         for stream in &self.streams {
             if let Some(tx) = direct.stream_tx_by_mid(self.mid, stream.rid) {
-                repair(tx);
+                tx.set_rtx_cache(REPAIR_PACKETS, REPAIR_AGE, Some(REPAIR_SHARE));
             }
         }
         Ok(())
     }
-}
-
-/// What is sent from now on can be sent again, and nothing that was sent before.
-fn repair(tx: &mut StreamTx) {
-    tx.set_rtx_cache(REPAIR_PACKETS, REPAIR_AGE, Some(REPAIR_SHARE));
 }
 
 fn rtc_config(config: &Config) -> RtcConfig {

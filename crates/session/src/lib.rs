@@ -10,7 +10,6 @@ mod crashes;
 mod doze;
 mod driver;
 mod facts;
-mod fit;
 mod gop;
 mod owed;
 pub mod pull;

@@ -5,7 +5,7 @@ use crate::offer::Offer;
 use crate::payload::nal_units;
 use bytes::Bytes;
 use model::{
-    AudioCodec, AudioConfig, Frame, Kind, Leading, Media, MediaTime, OpusFormat, Turn, VideoCodec, VideoConfig, picture,
+    AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Turn, VideoCodec, VideoConfig, picture,
 };
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -28,7 +28,6 @@ pub(super) struct Frames {
     current: Option<usize>,
     /// Pictures are of no use before the next key picture.
     broken: bool,
-    leading: Leading,
     config: Option<VideoConfig>,
 }
 
@@ -55,7 +54,6 @@ impl Frames {
             layers: vec![LayerState::default(); count],
             current: None,
             broken: true,
-            leading: Leading::default(),
             config: None,
         }
     }
@@ -100,13 +98,7 @@ impl Frames {
             outcome.key_wanted = true;
             return outcome;
         }
-        if std::mem::take(&mut self.broken) {
-            self.leading.missed();
-        }
-        let at = self.time(at);
-        if !self.leading.admits(key, at) {
-            return outcome;
-        }
+        self.broken = false;
         if key
             && let Some(config) = unit.config(turn(data.ext_vals.video_orientation))
             && self.config.as_ref() != Some(&config)
@@ -114,6 +106,7 @@ impl Frames {
             self.config = Some(config.clone());
             outcome.media.push(Media::VideoConfig(config));
         }
+        let at = self.time(at);
         outcome.media.push(Media::Frame(Frame { kind: Kind::Video, pts: at, dts: at, key, data: unit.data }));
         outcome
     }
