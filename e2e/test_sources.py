@@ -239,9 +239,10 @@ async def test_a_rate_that_varies(stack, clips):
 
 @pytest.mark.parametrize("change", ["smaller", "larger", "profile"])
 async def test_a_change_in_the_middle(stack, clips, change):
-    """Another size, or another configuration of both codecs, without a new connection: the tracks stay and go on."""
-    small, large = dict(size=(320, 180)), dict(size=(640, 360))
-    first, second = {"smaller": (large, small), "larger": (small, large), "profile": (small, small)}[change]
+    """Another size, or another configuration of both codecs, without a new connection: the tracks stay and go on, and the upper
+    layer grows with the source."""
+    small, middle, large = dict(size=(320, 180)), dict(size=(640, 360)), dict(size=(1280, 720))
+    first, second = {"smaller": (middle, small), "larger": (middle, large), "profile": (small, small)}[change]
     if change == "profile":
         first = dict(first, coding=x264("baseline"))
         sound = ["-ac", "1", "-ar", "44100", "-c:a", "aac"]
@@ -256,6 +257,8 @@ async def test_a_change_in_the_middle(stack, clips, change):
     async def check(viewer, feeder, info):
         await viewer.wait_numbers(20)
         tracks = {t.sid for t in (await stack.wait_participant(f"change-{change}", f"change-{change}-pub", tracks=2)).tracks}
+        if change == "larger":
+            await viewer.wait_size(1280, 720)
         await viewer.wait_numbers(60, over=999)
         await viewer.wait_tone(700)
         assert {t.sid for t in (await stack.participant(f"change-{change}", f"change-{change}-pub")).tracks} == tracks

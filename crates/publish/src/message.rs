@@ -20,7 +20,7 @@ pub(crate) fn video_codecs(enabled: &[proto::Codec]) -> Option<Vec<VideoCodec>> 
 }
 
 pub(crate) fn add_video(track: &VideoTrack) -> proto::AddTrackRequest {
-    let top = track.layers.last();
+    let (width, height) = track.size();
     let (layers, mode) = match &track.layers[..] {
         [only] if in_one_stream(track) => (inner_layers(only), Mode::MultipleSpatialLayersPerStream),
         layers => (layers.iter().map(layer).collect(), Mode::OneSpatialLayerPerStream),
@@ -30,8 +30,8 @@ pub(crate) fn add_video(track: &VideoTrack) -> proto::AddTrackRequest {
         name: track.name.clone(),
         r#type: proto::TrackType::Video as i32,
         source: source(track.source) as i32,
-        width: top.map_or(0, |l| l.width),
-        height: top.map_or(0, |l| l.height),
+        width,
+        height,
         layers: layers.clone(),
         // Without it the server knows codec and layers only from the first packets.
         simulcast_codecs: vec![proto::SimulcastCodec {
@@ -96,6 +96,11 @@ pub(crate) fn attributes(attributes: &BTreeMap<String, String>) -> Message {
         attributes: attributes.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
         ..Default::default()
     })
+}
+
+/// A track of ours is of another size now. Of the sizes of its layers there is no message.
+pub(crate) fn size(sid: &str, (width, height): (u32, u32)) -> Message {
+    Message::UpdateVideoTrack(proto::UpdateLocalVideoTrack { track_sid: sid.to_owned(), width, height })
 }
 
 /// Mutes or unmutes a track of ours.

@@ -4,7 +4,7 @@ use crate::task::{Ends, Task};
 use crate::{AudioTrack, Config, Event, Out, Tracks, VideoTrack, join};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use model::{Blame, Fault, MediaTime, Packet};
+use model::{Blame, Fault, Layer, MediaTime, Packet};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -143,6 +143,12 @@ impl Publisher {
     /// be called before the first of them, and as soon as it is known that no more come from the encoder before.
     pub fn restarted(&self) {
         self.control.send_modify(|c| c.restarts = c.restarts.wrapping_add(1));
+    }
+
+    /// Says that the layers of the picture are of these sizes and bitrates now. They are as many as before, of the same
+    /// qualities: others change nothing, as a track can't.
+    pub fn resized(&self, layers: Vec<Layer>) {
+        self.control.send_if_modified(|c| c.tracks.video.as_mut().is_some_and(|video| video.resize(&layers)));
     }
 
     /// Sets participant attributes, keeping the others; an empty value deletes one.

@@ -16,7 +16,7 @@
 mod live;
 
 use crate::join::{self, Dialect, Opening};
-use crate::{Error, Event, Tracks, message};
+use crate::{Error, Event, Tracks, VideoTrack, message};
 use livekit_protocol as proto;
 use model::{Blame, EncodedVideo, Fault, Kind, Secret, VideoCodec, VideoFormat};
 use proto::signal_request::Message;
@@ -121,6 +121,8 @@ struct Sent {
     offered: bool,
     sid: Option<String>,
     muted: bool,
+    /// What was said of the picture's size.
+    size: (u32, u32),
 }
 
 /// What belongs to one peer connection.
@@ -239,11 +241,15 @@ impl Room {
         matches!(self.phase, Phase::Ended)
     }
 
-    /// Takes more tracks and attributes. A kind that is there already stays as it is.
+    /// Takes more tracks and attributes. A kind that is there already stays as it is, but for the sizes of its layers.
     pub(crate) fn want(&mut self, tracks: &Tracks, attributes: &BTreeMap<String, String>, now: Instant) {
         if self.tracks.video.is_none() && tracks.video.is_some() {
             self.tracks.video.clone_from(&tracks.video);
             self.layers = all_wanted(&self.tracks);
+        } else if let (Some(ours), Some(theirs)) = (&mut self.tracks.video, &tracks.video)
+            && ours.resize(&theirs.layers)
+        {
+            self.tell_size();
         }
         if self.tracks.audio.is_none() {
             self.tracks.audio.clone_from(&tracks.audio);
@@ -387,13 +393,15 @@ impl Room {
     /// The tracks that are wanted and not offered yet; marks them as offered.
     fn lines(&mut self) -> rtc::Lines {
         let Link { video, audio, .. } = &mut self.link;
+        let fresh = self.tracks.video.as_ref().filter(|_| !std::mem::replace(&mut video.offered, true));
+        if let Some(track) = fresh {
+            video.size = track.size();
+        }
         rtc::Lines {
-            video: self.tracks.video.as_ref().filter(|_| !std::mem::replace(&mut video.offered, true)).map(|t| {
-                rtc::VideoLine {
-                    track_id: t.cid.clone(),
-                    format: t.format.clone(),
-                    rids: t.layers.iter().map(|l| l.quality.rid()).collect(),
-                }
+            video: fresh.map(|t| rtc::VideoLine {
+                track_id: t.cid.clone(),
+                format: t.format.clone(),
+                rids: t.layers.iter().map(|l| l.quality.rid()).collect(),
             }),
             audio: self
                 .tracks

@@ -240,10 +240,16 @@ impl Task {
 
     fn on_uplink(&mut self, decision: &Decision) {
         match decision {
-            Decision::Pause { layer, carried, sent } => tracing::warn!(
-                layer,
-                "the uplink to the SFU carries {carried} of {sent} kbit/s of pictures: this layer is paused"
-            ),
+            Decision::Pause { layer, carried, sent } => {
+                tracing::warn!(
+                    layer,
+                    "the uplink to the SFU carries {carried} of {sent} kbit/s of pictures: this layer is paused"
+                );
+                if let Some(peer) = &mut self.peer {
+                    // Most of it is lost, and what was asked for again of it would take the room that it was paused for.
+                    (*layer..self.wanted.len()).for_each(|layer| peer.forget(layer));
+                }
+            }
             Decision::Resume { layer } => {
                 tracing::info!(layer, "the uplink to the SFU loses nothing: trying this layer again")
             }

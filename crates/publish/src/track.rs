@@ -62,6 +62,23 @@ pub struct VideoTrack {
     pub layers: Vec<Layer>,
 }
 
+impl VideoTrack {
+    /// Gives its layers other sizes and bitrates; whether that changed any. What can't be changed stays.
+    pub(crate) fn resize(&mut self, layers: &[Layer]) -> bool {
+        let same = self.layers.iter().map(|l| l.quality).eq(layers.iter().map(|l| l.quality));
+        let changes = same && self.layers != layers;
+        if changes {
+            self.layers = layers.to_vec();
+        }
+        changes
+    }
+
+    /// The size of its largest layer.
+    pub(crate) fn size(&self) -> (u32, u32) {
+        self.layers.last().map_or((0, 0), |l| (l.width, l.height))
+    }
+}
+
 /// An audio track to publish. Always Opus.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AudioTrack {

@@ -12,22 +12,25 @@ use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::format::{Codec, FormatParams, PayloadParams};
 use str0m::media::{Direction, Frequency, MediaKind, Mid, Pt, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive, TcpType, Transmit};
-use str0m::rtp::Extension;
+use str0m::rtp::{Extension, StreamTx};
 use str0m::{Candidate, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 /// Packets kept for repair, per stream: 3 s of a layer at 5 Mbit/s are 1 600, and a repair asked for later than that comes
 /// too late for any viewer.
 const REPAIR_PACKETS: usize = 2_000;
 const REPAIR_AGE: Duration = Duration::from_secs(3);
-/// How much of a second's bytes may be repair. The engine's own limit (0.15) refuses to repair a key frame of a small
+/// How much of the last second's bytes may be repair. The engine's own limit (0.15) refuses to repair a key frame of a small
 /// layer, which is a quarter of that layer's second.
-const REPAIR_SHARE: f32 = 0.5;
+const REPAIR_SHARE: f32 = 0.3;
+/// The same of what is passed on: each packet once more. livekit-server (1.13.5) drops packets whose timestamps go back as their
+/// numbers go on, as those of B-pictures do, asks for them, and takes them as repair.
+const REPAIR_SHARE_PASSED_ON: f32 = 0.5;
 
 /// Between sender reports. Lips and voice are together from the first report of both on; a viewer who has only one waits.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often to look at what the other side reports of losses: as often as it reports.
-const STATS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often to look at whether the other side has reported losses. It does so once a second, and what it says is not to get old.
+const STATS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a report may say of one layer: more than a machine sends, and of three a thousandfold fits into 32 bits.
 const MOST_KBITS: u32 = 1_000_000;
@@ -297,6 +300,9 @@ impl Engine {
         let Some(stream) = line.streams.get_mut(layer) else { return };
         let mut direct = self.rtc.direct_api();
         if let Some(tx) = direct.stream_tx_by_mid(line.mid, stream.rid) {
+            if std::mem::replace(&mut stream.passed_on, false) {
+                repair(tx, stream);
+            }
             let packets = stream.write(tx, types, wallclock, frame);
             self.count(kind, layer, packets, now);
         }
@@ -318,6 +324,9 @@ impl Engine {
         let Some(stream) = line.streams.get_mut(packet.layer) else { return };
         let mut direct = self.rtc.direct_api();
         if let Some(tx) = direct.stream_tx_by_mid(line.mid, stream.rid) {
+            if !std::mem::replace(&mut stream.passed_on, true) {
+                repair(tx, stream);
+            }
             let packets = stream.forward(tx, types, wallclock, packet, fresh);
             self.count(packet.kind, packet.layer, packets, now);
         }
@@ -336,6 +345,15 @@ impl Engine {
         let line = self.video.as_mut();
         if let Some(pulse) = line.and_then(|l| l.streams.get_mut(layer)).and_then(|s| s.pulse.as_mut()) {
             pulse.rest();
+        }
+    }
+
+    /// Nothing that was sent of this layer is sent again, whoever asks: there is no room for it.
+    pub fn forget(&mut self, layer: usize) {
+        let Some(line) = &self.video else { return };
+        let Some(stream) = line.streams.get(layer) else { return };
+        if let Some(tx) = self.rtc.direct_api().stream_tx_by_mid(line.mid, stream.rid) {
+            repair(tx, stream);
         }
     }
 
@@ -488,11 +506,17 @@ impl Line {
         let mut direct = rtc.direct_api();
         for stream in &self.streams {
             if let Some(tx) = direct.stream_tx_by_mid(self.mid, stream.rid) {
-                tx.set_rtx_cache(REPAIR_PACKETS, REPAIR_AGE, Some(REPAIR_SHARE));
+                repair(tx, stream);
             }
         }
         Ok(())
     }
+}
+
+/// What is sent from now on can be sent again, and nothing that was sent before.
+fn repair(tx: &mut StreamTx, stream: &Stream) {
+    let share = if stream.passed_on { REPAIR_SHARE_PASSED_ON } else { REPAIR_SHARE };
+    tx.set_rtx_cache(REPAIR_PACKETS, REPAIR_AGE, Some(share));
 }
 
 fn rtc_config(config: &Config) -> RtcConfig {

@@ -176,6 +176,11 @@ impl Peer {
         self.engine.rest(layer);
     }
 
+    /// See [`Engine::forget`].
+    pub fn forget(&mut self, layer: usize) {
+        self.engine.forget(layer);
+    }
+
     /// Queues packets that are passed on, each with whether others were left out before it, and sends them; see
     /// [`Engine::forward`].
     pub fn forward<'a>(&mut self, packets: impl Iterator<Item = (&'a Packet, bool)>) -> Result<(), Error> {

@@ -28,6 +28,8 @@ pub(crate) struct Types {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) rid: Option<Rid>,
+    /// Whether what was sent last was passed on.
+    pub(crate) passed_on: bool,
     /// `None` for codecs that are passed on only.
     payloader: Option<Payloader>,
     rate: u32,
@@ -75,6 +77,7 @@ impl Stream {
         let numbers = Rewriter::new(rate, first_sequence());
         Self {
             rid,
+            passed_on: false,
             payloader,
             rate,
             numbers,

@@ -1,7 +1,8 @@
 //! Lets the decoder rest while nobody watches: pictures wait here instead, so that it can be brought up to date at once when
 //! somebody does. Pure: frames and `now` go in, frames come out.
 
-use model::{Frame, MediaTime};
+use crate::gop;
+use model::{Frame, Leading, MediaTime};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,8 @@ const REST_AFTER: Duration = Duration::from_secs(2);
 const PICTURES: usize = 64;
 /// Bytes of the same: two seconds of 16 Mbit/s.
 const BYTES: usize = 4 << 20;
-/// Pictures and bytes that wait for a decoder that has much to catch up with: as many as are kept for it, see [`crate::gop`].
-const BACKLOG: (usize, usize) = (400, 8 << 20);
+/// Pictures and bytes that wait for a decoder that has much to catch up with: as many as are kept for it. They are the same bytes.
+const BACKLOG: (usize, usize) = (gop::MAX_FRAMES, gop::MAX_BYTES);
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -26,6 +27,7 @@ pub(crate) struct Doze {
     unwatched_since: Option<Instant>,
     /// A decoder is being brought up to date.
     catching_up: bool,
+    leading: Leading,
 }
 
 impl Doze {
@@ -45,10 +47,19 @@ impl Doze {
         if !full && self.dozes(now) {
             return None;
         }
-        let frame = self.waiting.pop_front()?;
-        self.catching_up &= !self.waiting.is_empty();
-        self.bytes -= frame.data.len();
-        Some(frame)
+        loop {
+            let frame = self.waiting.pop_front()?;
+            self.catching_up &= !self.waiting.is_empty();
+            self.bytes -= frame.data.len();
+            if self.leading.admits(frame.key, frame.pts) {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// A picture was left out on its way to the decoder.
+    pub(crate) fn missed(&mut self) {
+        self.leading.missed();
     }
 
     /// Whether what waits may wait for room, too: only a new decoder has an excuse to be behind.
@@ -71,15 +82,23 @@ impl Doze {
         self.waiting.iter().map(|frame| frame.pts).max()
     }
 
-    /// Starts over with other pictures, all of which are yet to be decoded. Whatever comes is worth a look at first.
+    /// Starts over with other pictures, all of which are yet to be decoded: by another decoder, if there are any. Whatever comes is
+    /// worth a look at first.
     pub(crate) fn restart(&mut self, frames: &[Frame], now: Instant) {
         self.clear();
+        if !frames.is_empty() {
+            // A decoder knows itself what it begins with.
+            self.leading = Leading::default();
+        }
         frames.iter().cloned().for_each(|frame| self.push(frame));
         self.catching_up = !frames.is_empty();
         self.unwatched_since = self.unwatched_since.map(|_| now);
     }
 
     fn clear(&mut self) {
+        if !self.waiting.is_empty() {
+            self.leading.missed();
+        }
         self.waiting.clear();
         self.bytes = 0;
     }
@@ -159,5 +178,46 @@ mod tests {
         doze.restart(&[frame(3, true), frame(4, false)], later);
         assert_eq!(feed(&mut doze, 5..6, 50, later), [3, 4, 5]);
         assert_eq!(feed(&mut doze, 6..8, 50, later + REST_AFTER), [0i64; 0]);
+    }
+
+    #[test]
+    fn what_leads_a_key_picture_behind_a_gap_is_not_decoded() {
+        let (start, mut doze) = (Instant::now(), Doze::default());
+        // Sent in this order; the last two of a group's first three are shown before its key picture.
+        let group = |doze: &mut Doze, at: i64, now| {
+            let pictures = [(0, true), (-2, false), (-1, false), (3, false), (1, false), (2, false)];
+            pictures.into_iter().for_each(|(n, key)| doze.push(frame(at + n, key)));
+            std::iter::from_fn(|| doze.next(now)).map(|f| f.pts.as_millis() / 40 - at).collect::<Vec<_>>()
+        };
+        assert_eq!(group(&mut doze, 10, start), [0, -2, -1, 3, 1, 2]);
+        assert_eq!(group(&mut doze, 16, start), [0, -2, -1, 3, 1, 2]);
+        doze.missed();
+        assert_eq!(group(&mut doze, 22, start), [0, 3, 1, 2]);
+        doze.watched(false, start);
+        let later = start + REST_AFTER;
+        assert_eq!(group(&mut doze, 28, later), [0i64; 0]);
+        doze.push(frame(34, true));
+        doze.push(frame(33, false));
+        doze.push(frame(35, false));
+        doze.watched(true, later);
+        let woken: Vec<_> = std::iter::from_fn(|| doze.next(later)).map(|f| f.pts.as_millis() / 40).collect();
+        assert_eq!(woken, [34, 35], "the group before was not decoded");
+        // Another decoder finds out for itself.
+        doze.missed();
+        doze.restart(&[frame(34, true), frame(33, false)], later);
+        assert_eq!(std::iter::from_fn(|| doze.next(later)).count(), 2);
+    }
+
+    #[test]
+    fn as_much_waits_for_a_new_decoder_as_is_kept_for_it() {
+        let mut gop = gop::Gop::default();
+        (0..gop::MAX_FRAMES as i64).for_each(|n| gop.push(&frame(n, n == 0)));
+        let (now, mut doze) = (Instant::now(), Doze::default());
+        doze.restart(gop.frames(), now);
+        assert!(doze.may_wait(), "ten seconds at 240 a second");
+        doze.push(frame(gop::MAX_FRAMES as i64, false));
+        assert!(!doze.may_wait());
+        while doze.next(now).is_some() {}
+        assert!(!doze.may_wait(), "it has caught up");
     }
 }

@@ -11,6 +11,7 @@ mod source;
 use crate::comeback::Comeback;
 use crate::doze::Doze;
 use crate::facts::Facts;
+use crate::fit::Fit;
 use crate::gop::Gop;
 use crate::owed::Owed;
 use crate::registry::{Command, Commands, Place};
@@ -112,6 +113,7 @@ struct Driver {
     doze: Doze,
     video_config: Option<VideoConfig>,
     audio_config: Option<AudioConfig>,
+    fit: Fit,
     layers: Vec<Layer>,
     wanted: Vec<bool>,
     /// The transcoder's queue overflowed: pictures are of no use before the next key frame.
@@ -143,6 +145,7 @@ impl Driver {
         let mut place = start.place;
         let commands = Some(place.commands());
         let passed = (start.spec.input == InputKind::Whip && !start.spec.transcode).then(passed::State::default);
+        let fit = Fit::new(start.spec.video.encoding.layers.clone());
         Self {
             session,
             pending,
@@ -175,6 +178,7 @@ impl Driver {
             doze: Doze::default(),
             video_config: None,
             audio_config: None,
+            fit,
             layers: Vec::new(),
             wanted: Vec::new(),
             skipping: false,
@@ -204,6 +208,7 @@ impl Driver {
                 Happened::Told(command) => self.on_command(command),
                 Happened::Time => {
                     self.repeat_picture();
+                    self.fit_layers();
                     self.tell_news();
                     self.step(Input::Tick);
                 }
@@ -213,7 +218,8 @@ impl Driver {
 
     /// Waits for the next thing to happen. Wishes and commands go before media, so that a flood of it can't starve them.
     async fn next(&mut self) -> Happened {
-        let deadlines = [self.session.deadline(), self.repeat_due(), self.news.due(), self.splices.due()];
+        let deadlines =
+            [self.session.deadline(), self.repeat_due(), self.news.due(), self.splices.due(), self.fit.due()];
         let deadline = deadlines.into_iter().flatten().min();
         let full = self.transcoder.as_ref().filter(|t| t.is_full());
         self.full_since = full.and_then(|_| self.full_since.or_else(|| Some(now())));

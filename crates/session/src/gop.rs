@@ -3,9 +3,9 @@
 use model::{Frame, MediaTime};
 
 /// At the most this many bytes are kept: ten seconds (the longest key frame distance encoders use by default) at 6 Mbit/s.
-const MAX_BYTES: usize = 8 << 20;
+pub(crate) const MAX_BYTES: usize = 8 << 20;
 /// And this many pictures, as each costs more than its bytes: ten seconds at 240 a second.
-const MAX_FRAMES: usize = 2_400;
+pub(crate) const MAX_FRAMES: usize = 2_400;
 
 /// See the [module](self).
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ mod crashes;
 mod doze;
 mod driver;
 mod facts;
+mod fit;
 mod gop;
 mod owed;
 pub mod pull;

@@ -1,7 +1,7 @@
 //! What a session needs of a room: the narrow side of [`publish`], so that sessions can be tested without one.
 
 use bytes::Bytes;
-use model::{MediaTime, Packet, VideoCodec};
+use model::{Layer, MediaTime, Packet, VideoCodec};
 use publish::{AudioTrack, Config, Event, Out, Publisher, Tracks, VideoTrack};
 use std::collections::HashMap;
 use std::future::Future;
@@ -25,6 +25,8 @@ pub trait Room: Send {
     fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool;
     /// See [`Publisher::restarted`].
     fn restarted(&self);
+    /// See [`Publisher::resized`].
+    fn resized(&self, layers: Vec<Layer>);
     /// See [`Publisher::set_attributes`].
     fn set_attributes(&self, attributes: Vec<(String, String)>);
     /// See [`Publisher::packets`].
@@ -52,6 +54,10 @@ impl Room for Publisher {
 
     fn restarted(&self) {
         Publisher::restarted(self);
+    }
+
+    fn resized(&self, layers: Vec<Layer>) {
+        Publisher::resized(self, layers);
     }
 
     fn set_attributes(&self, attributes: Vec<(String, String)>) {

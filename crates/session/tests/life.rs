@@ -42,6 +42,7 @@ enum Sent {
     Packets(usize),
     AddAudio,
     AddVideo,
+    Resized(Vec<(u32, u32)>),
     Left,
 }
 
@@ -69,6 +70,10 @@ impl Transcoders for FakeTranscoders {
     }
 }
 
+fn sizes(layers: &[Layer]) -> Vec<(u32, u32)> {
+    layers.iter().map(|l| (l.width, l.height)).collect()
+}
+
 struct FakeRoom(mpsc::UnboundedSender<Sent>);
 
 impl Room for FakeRoom {
@@ -85,6 +90,9 @@ impl Room for FakeRoom {
         self.0.send(Sent::Audio).is_ok()
     }
     fn restarted(&self) {}
+    fn resized(&self, layers: Vec<Layer>) {
+        let _ = self.0.send(Sent::Resized(sizes(&layers)));
+    }
     fn set_attributes(&self, _: Vec<(String, String)>) {}
     fn packets(&self, packets: Vec<model::Packet>) -> bool {
         self.0.send(Sent::Packets(packets.len())).is_ok()
@@ -354,6 +362,39 @@ async fn a_crash_keeps_the_room_and_the_encoder() {
     assert!(stage.rooms.try_recv().is_err(), "nothing is joined again");
     assert!(stage.reports.try_recv().is_err(), "the state stays PUBLISHING");
     assert!(!stage.running.is_finished());
+}
+
+/// The next layers that a child is told of.
+async fn layers(child: &mut ChildEnd) -> Vec<(u32, u32)> {
+    match child.expect(|m| matches!(m, ToChild::Layers(_))).await {
+        ToChild::Layers(layers) => sizes(&layers),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_follow_the_size_of_the_source() {
+    let mut stage = Stage::new();
+    let (mut child, mut room) = stage.publish().await;
+    let size = |width, height| ToParent::VideoFormat { width, height, frame_rate: Some(30.0) };
+    assert_eq!(room.got.recv().await, Some(Sent::Video { layer: 0, key: true }));
+    let began = tokio::time::Instant::now();
+    child.say(size(640, 360)).await;
+    let smaller = vec![(320, 180), (640, 360), (640, 360)];
+    assert_eq!(layers(&mut child).await, smaller);
+    assert_eq!(began.elapsed().as_secs(), 10, "a sender that goes up and down is not followed");
+    assert_eq!(room.got.recv().await, Some(Sent::Resized(smaller.clone())));
+    // A new child is told what is so now.
+    child.says.send(FromChild::Gone("signal: 9 (SIGKILL)".into())).await.unwrap();
+    child = stage.child().await;
+    assert_eq!(layers(&mut child).await, smaller);
+    child.say(size(1280, 720)).await;
+    let larger = vec![(320, 180), (640, 360), (1280, 720)];
+    assert_eq!(layers(&mut child).await, larger);
+    assert!(began.elapsed().as_secs() < 11, "at once");
+    assert_eq!(room.got.recv().await, Some(Sent::Resized(larger)));
+    assert_eq!(room.tracks.video.as_ref().map(|t| t.layers.len()), Some(3));
+    assert!(stage.rooms.try_recv().is_err(), "nothing is joined again");
 }
 
 #[tokio::test(start_paused = true)]

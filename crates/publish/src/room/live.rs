@@ -210,6 +210,7 @@ impl Room {
         // is wanted again would stand still for ever. One too many costs until the next change.
         self.want_all_layers();
         self.act(Action::Offer { lines: rtc::Lines::default(), restart: true });
+        self.tell_size();
         self.catch_up(now);
     }
 
@@ -298,7 +299,19 @@ impl Room {
             sent.sid = Some(track.sid.clone());
             self.act(Action::Emit(Event::Published { kind, track_sid: track.sid.clone() }));
         }
+        self.tell_size();
         self.settle(now);
+    }
+
+    /// Tells the server the picture's size, if it is another than what it knows.
+    pub(super) fn tell_size(&mut self) {
+        let Some(size) = self.tracks.video.as_ref().map(VideoTrack::size) else { return };
+        let video = &mut self.link.video;
+        if let Some(sid) = video.sid.clone().filter(|_| matches!(self.phase, Phase::Live { .. }) && video.size != size)
+        {
+            video.size = size;
+            self.send(message::size(&sid, size));
+        }
     }
 
     fn wanted(&mut self, update: &proto::SubscribedQualityUpdate) {

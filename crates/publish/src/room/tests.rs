@@ -253,6 +253,54 @@ fn the_server_is_told_once_that_layers_are_back_and_never_that_a_muted_track_is_
 }
 
 #[test]
+fn the_server_is_told_once_that_the_picture_has_another_size() {
+    let told = |stay: &mut Stay| {
+        let said = std::mem::take(&mut stay.sent).into_iter();
+        said.filter_map(|m| {
+            if let Message::UpdateVideoTrack(m) = m { Some((m.track_sid, m.width, m.height)) } else { None }
+        })
+        .collect::<Vec<_>>()
+    };
+    let resized = |stay: &mut Stay, by: u32| {
+        let mut tracks = both();
+        for layer in &mut tracks.video.as_mut().unwrap().layers {
+            (layer.width, layer.height) = (layer.width / by, layer.height / by);
+        }
+        stay.room.want(&tracks, &BTreeMap::new(), stay.now);
+        stay.perform();
+    };
+    let half = [("TR_V".to_owned(), 640, 360)];
+    let mut stay = Stay::new(both());
+    resized(&mut stay, 2);
+    assert_eq!(told(&mut stay), [], "the track is not there yet");
+    stay.accept(PA);
+    assert_eq!(told(&mut stay), half);
+    resized(&mut stay, 2);
+    assert_eq!(told(&mut stay), []);
+    // Said while nobody hears it.
+    stay.signal_lost();
+    resized(&mut stay, 1);
+    assert_eq!(told(&mut stay), []);
+    stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
+    assert_eq!(told(&mut stay), [("TR_V".to_owned(), 1280, 720)]);
+    // A track that is published anew has the size of the time.
+    resized(&mut stay, 2);
+    assert_eq!(told(&mut stay), half);
+    stay.leave_message(proto::DisconnectReason::StateMismatch, proto::leave_request::Action::Reconnect);
+    while stay.dials.is_empty() {
+        stay.wait(Duration::from_millis(100));
+    }
+    stay.accept("PA_2");
+    assert_eq!(told(&mut stay), []);
+    // What a track can't change it keeps.
+    let mut fewer = both();
+    fewer.video.as_mut().unwrap().layers.pop();
+    stay.room.want(&fewer, &BTreeMap::new(), stay.now);
+    stay.perform();
+    assert_eq!(told(&mut stay), []);
+}
+
+#[test]
 fn what_is_expected_is_what_may_be_added_later() {
     let h265 = VideoFormat { codec: model::VideoCodec::H265, parameters: String::new(), described: false };
     let sound = || Tracks { audio: Some(audio_track()), ..Tracks::default() };

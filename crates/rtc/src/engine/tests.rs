@@ -232,6 +232,25 @@ fn what_gets_lost_is_sent_again() {
 }
 
 #[test]
+fn what_was_lost_of_a_layer_that_has_no_room_is_not_sent_again() {
+    let mut pair = Pair::connected(&config(), &Lines { video: video(&["q", "f"]), audio: None });
+    for n in 0..20u32 {
+        pair.loss = if (5..10).contains(&n) { 1_000 } else { 0 };
+        for layer in 0..2 {
+            let pts = Duration::from_millis(u64::from(n) * 40);
+            pair.send(Kind::Video, layer, pts, pair.now, &picture(n, 800));
+        }
+        if n == 9 {
+            pair.engine.forget(1);
+        }
+        pair.run(Duration::from_millis(40));
+    }
+    pair.run(Duration::from_secs(1));
+    let count = |pair: &Pair, rid| pair.layer(Some(rid)).len();
+    assert_eq!((count(&pair, "q"), count(&pair, "f")), (20, 15), "what was sent later is whole");
+}
+
+#[test]
 fn sound_that_gets_lost_is_repeated_by_what_follows() {
     let mut pair = Pair::connected(&config(), &Lines { video: None, audio: audio() });
     let mut talk = |from: u64, packets: u64, loss: u32| {

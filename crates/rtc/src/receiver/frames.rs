@@ -5,7 +5,7 @@ use crate::offer::Offer;
 use crate::payload::nal_units;
 use bytes::Bytes;
 use model::{
-    AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Turn, VideoCodec, VideoConfig, picture,
+    AudioCodec, AudioConfig, Frame, Kind, Leading, Media, MediaTime, OpusFormat, Turn, VideoCodec, VideoConfig, picture,
 };
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -28,6 +28,7 @@ pub(super) struct Frames {
     current: Option<usize>,
     /// Pictures are of no use before the next key picture.
     broken: bool,
+    leading: Leading,
     config: Option<VideoConfig>,
 }
 
@@ -54,6 +55,7 @@ impl Frames {
             layers: vec![LayerState::default(); count],
             current: None,
             broken: true,
+            leading: Leading::default(),
             config: None,
         }
     }
@@ -98,7 +100,13 @@ impl Frames {
             outcome.key_wanted = true;
             return outcome;
         }
-        self.broken = false;
+        if std::mem::take(&mut self.broken) {
+            self.leading.missed();
+        }
+        let at = self.time(at);
+        if !self.leading.admits(key, at) {
+            return outcome;
+        }
         if key
             && let Some(config) = unit.config(turn(data.ext_vals.video_orientation))
             && self.config.as_ref() != Some(&config)
@@ -106,7 +114,6 @@ impl Frames {
             self.config = Some(config.clone());
             outcome.media.push(Media::VideoConfig(config));
         }
-        let at = self.time(at);
         outcome.media.push(Media::Frame(Frame { kind: Kind::Video, pts: at, dts: at, key, data: unit.data }));
         outcome
     }

@@ -10,13 +10,10 @@ use std::time::Duration;
 /// else. Afterwards it is taken, and what the room says ends the session.
 const ROOM_SAYS: Duration = Duration::from_secs(3);
 
-/// Taken by every server that nobody has configured otherwise, now and in the past.
-const EVERYWHERE: [VideoCodec; 2] = [VideoCodec::H264, VideoCodec::Vp8];
-
 impl Sessions {
     /// What the room of `admitted` takes, for an offer whose first choice is `format`; `None` if that is not known. Joins the
-    /// room to learn it, where that choice is not one that any server takes, nor one that this is known to take: the session
-    /// then goes on in there.
+    /// room to learn it, where that choice is not one that its server is known to take: the session then goes on in there.
+    /// So the first offer of all waits for a join, H.264 too: a server can be told to take none.
     pub async fn room_takes(&self, admitted: &mut Admitted, format: VideoFormat) -> Option<Vec<VideoCodec>> {
         let ws_url = match &*admitted {
             Admitted::New(new) => &new.resolved.ws_url,
@@ -24,15 +21,11 @@ impl Sessions {
         };
         let mut takes = self.parts.rooms.takes(ws_url);
         let known = takes.borrow_and_update().clone();
-        let at_once = match &known {
-            Some(codecs) => codecs.contains(&format.codec),
-            None => EVERYWHERE.contains(&format.codec),
-        };
         let Admitted::New(new) = admitted else { return known };
-        if at_once {
+        let codec = format.codec;
+        if known.as_ref().is_some_and(|codecs| codecs.contains(&codec)) {
             return known;
         }
-        let codec = format.codec;
         let mut config = publish::Config::new(new.resolved.ws_url.clone(), new.resolved.token.clone());
         config.loopback = self.parts.loopback;
         config.expected = Some(format);

@@ -6,7 +6,7 @@ use crate::comeback::Comeback;
 use crate::state::Input;
 use crate::transcoder::{FromChild, Transcoder};
 use link::{Job, ToChild, ToParent};
-use model::{Kind, MediaTime, fit_layers};
+use model::{Kind, Layer, MediaTime};
 use publish::Out;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
@@ -90,6 +90,7 @@ impl Driver {
         if kind == Kind::Video && !self.skipping {
             warn!("the transcoder does not keep up: pictures are dropped until the next key frame");
             self.skipping = true;
+            self.doze.missed();
         }
     }
 
@@ -174,11 +175,34 @@ impl Driver {
         }
         if self.layers.is_empty() {
             info!(width, height, frame_rate, "source picture");
-            self.layers = fit_layers(&self.spec.video.encoding.layers, width, height);
-            self.wanted = vec![true; self.layers.len()];
-            self.tell_child(ToChild::Layers(self.layers.clone()));
+        }
+        if let Some(layers) = self.fit.picture((width, height), &self.layers, now()) {
+            self.use_layers(layers);
         }
         self.step(Input::Decodable(Kind::Video));
+    }
+
+    /// Layers may be due to follow a change of the source's size.
+    pub(super) fn fit_layers(&mut self) {
+        if self.fit.due().is_some_and(|due| now() >= due)
+            && let Some(layers) = self.fit.tick(&self.layers, now())
+        {
+            self.use_layers(layers);
+        }
+    }
+
+    fn use_layers(&mut self, layers: Vec<Layer>) {
+        if self.layers.is_empty() {
+            self.wanted = vec![true; layers.len()];
+        } else {
+            let sizes: Vec<_> = layers.iter().map(|l| (l.width, l.height)).collect();
+            info!(?sizes, "the layers follow the size of the source");
+            if let Some(room) = &self.room {
+                room.resized(layers.clone());
+            }
+        }
+        self.layers = layers;
+        self.tell_child(ToChild::Layers(self.layers.clone()));
     }
 
     /// An encoded frame went to the room: `output` 0 is sound, above it layers.

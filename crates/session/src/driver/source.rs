@@ -82,7 +82,10 @@ impl Driver {
         }
         match kind {
             Kind::Audio => self.tell_child(ToChild::Frame(frame)),
-            Kind::Video if self.skipping => self.count_dropped(),
+            Kind::Video if self.skipping => {
+                self.doze.missed();
+                self.count_dropped();
+            }
             Kind::Video => {
                 self.doze.push(frame);
                 self.feed_pictures();
