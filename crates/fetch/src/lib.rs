@@ -22,6 +22,7 @@ pub mod rtsp;
 mod socket;
 pub mod splice;
 mod timed;
+pub mod ts;
 mod vp6;
 
 pub use address::{Address, Scheme};

@@ -2,8 +2,8 @@
 //! and splice sections, and for the time stamps of pictures to say how far ahead a splice point lies; all else passes by.
 //! Pure: bytes in, splice points out; memory is bounded by one section.
 
-/// Bytes of a packet (§2.4.3.2).
-const PACKET: usize = 188;
+use crate::ts::{self, PACKET, SYNC};
+
 /// The longest section (§2.4.4).
 const SECTION: usize = 4096;
 /// The stream type of splice information (SCTE-35 §8.1).
@@ -40,12 +40,12 @@ impl Finder {
         let mut at = 0;
         while data.len() - at >= PACKET {
             match data[at..].first_chunk::<PACKET>() {
-                Some(packet) if packet[0] == 0x47 => {
+                Some(packet) if packet[0] == SYNC => {
                     self.packet(packet, &mut found);
                     at += PACKET;
                 }
                 // Out of step: the next sync byte.
-                _ => at += 1 + data[at + 1..].iter().position(|b| *b == 0x47).unwrap_or(data.len() - at - 1),
+                _ => at += 1 + data[at + 1..].iter().position(|b| *b == SYNC).unwrap_or(data.len() - at - 1),
             }
         }
         self.rest = data[at..].to_vec();
@@ -53,16 +53,9 @@ impl Finder {
     }
 
     fn packet(&mut self, packet: &[u8; PACKET], found: &mut Vec<Splice>) {
-        let start = packet[1] & 0x40 != 0;
-        let pid = u16::from_be_bytes([packet[1] & 0x1f, packet[2]]);
-        let payload = match packet[3] & 0x30 {
-            0x10 => &packet[4..],
-            0x30 => packet.get(5 + usize::from(packet[4])..).unwrap_or_default(),
-            _ => return,
-        };
-        if packet[1] & 0x80 != 0 {
-            return;
-        }
+        let (start, pid) = (ts::begins(packet), ts::stream(packet));
+        // One that was damaged on its way says so.
+        let Some(payload) = ts::payload(packet).filter(|_| packet[1] & 0x80 == 0) else { return };
         if pid == 0 && start {
             if let Some(section) = whole(payload) {
                 self.pmt = programme(section).or(self.pmt);

@@ -4,8 +4,8 @@
 //!
 //! Pure: packets go in and come out (ISO 13818-1 §2.4.3).
 
-/// Bytes of a packet.
-const PACKET: usize = 188;
+use fetch::ts::{self, PACKET, SYNC};
+
 /// How many pictures must have ended like that before it is believed.
 const ENOUGH: u32 = 16;
 /// Streams that are looked at; programmes have one with pictures.
@@ -41,12 +41,12 @@ impl Ended {
         let mut out = Vec::with_capacity(data.len() + PACKET);
         let mut at = 0;
         while let Some(packet) = data.get(at..).and_then(|d| d.first_chunk::<PACKET>()) {
-            if packet[0] == 0x47 {
+            if packet[0] == SYNC {
                 self.packet(*packet, &mut out);
                 at += PACKET;
             } else {
                 // Out of step, which is for the demultiplexer to mend.
-                let next = data[at + 1..].iter().position(|b| *b == 0x47).map_or(data.len(), |n| at + 1 + n);
+                let next = data[at + 1..].iter().position(|b| *b == SYNC).map_or(data.len(), |n| at + 1 + n);
                 out.extend_from_slice(&data[at..next]);
                 at = next;
             }
@@ -56,11 +56,11 @@ impl Ended {
     }
 
     fn packet(&mut self, mut packet: [u8; PACKET], out: &mut Vec<u8>) {
-        let id = u16::from_be_bytes([packet[1] & 0x1F, packet[2]]);
-        let payload = payload(&packet);
+        let id = ts::stream(&packet);
+        let payload = ts::payload(&packet);
         let unbounded = payload.is_some_and(unbounded);
         let payload = payload.is_some();
-        let begins = packet[1] & 0x40 != 0;
+        let begins = ts::begins(&packet);
         let place = self.streams.iter().position(|s| s.id == id);
         if place.is_none() && begins && unbounded && self.streams.len() < STREAMS {
             let (last, needed) = (packet[3].wrapping_sub(1) & 0xF, ENOUGH);
@@ -77,7 +77,7 @@ impl Ended {
             if stream.goes_on(begins, filled(&packet), unbounded) {
                 stream.added = (stream.added + 1) & 0xF;
                 out.extend_from_slice(&[
-                    0x47,
+                    SYNC,
                     0x40 | packet[1] & 0x1F,
                     packet[2],
                     0x10 | count.wrapping_add(stream.added) & 0xF,
@@ -101,15 +101,6 @@ impl Stream {
         self.filled = filled;
         // Of one that begins here and says its length the end is known.
         filled && self.seen > self.needed && (!begins || unbounded)
-    }
-}
-
-/// Where a packet's payload is, if it has one (§2.4.3.3).
-fn payload(packet: &[u8; PACKET]) -> Option<&[u8]> {
-    match packet[3] & 0x30 {
-        0x10 => packet.get(4..),
-        0x30 => packet.get(5 + usize::from(packet[4])..),
-        _ => None,
     }
 }
 

@@ -3,11 +3,10 @@
 //!
 //! Pure: bytes go in.
 
+use fetch::ts::{self, PACKET, SYNC};
 use std::sync::{Arc, OnceLock};
 
-/// Bytes of a packet of MPEG-TS (ISO 13818-1 §2.4.3.2).
-const PACKET: usize = 188;
-/// Packets in which a clock reference has to come, which is due each tenth of a second (§2.7.2): as long at 30 Mbit/s.
+/// Packets in which a clock reference has to come, which is due each tenth of a second (ISO 13818-1 §2.7.2): as long at 30 Mbit/s.
 const PATIENCE: usize = 2_000;
 /// Streams of one programme that are told apart.
 const STREAMS: usize = 32;
@@ -57,7 +56,7 @@ impl Reference {
 
     fn wanted(&mut self, packet: &[u8; PACKET]) -> bool {
         self.packets += 1;
-        if packet[0] != 0x47 {
+        if packet[0] != SYNC {
             // Nothing that can be taken apart here.
             self.packets = PATIENCE;
             return true;
@@ -66,21 +65,12 @@ impl Reference {
             let _ = self.found.set(reference);
             return true;
         }
-        let stream = u16::from_be_bytes([packet[1] & 0x1F, packet[2]]);
-        let frames = packet[1] & 0x40 != 0 && payload(packet).is_some_and(|p| p.starts_with(&[0, 0, 1]));
+        let stream = ts::stream(packet);
+        let frames = ts::begins(packet) && ts::payload(packet).is_some_and(|p| p.starts_with(&[0, 0, 1]));
         if frames && self.streams.len() < STREAMS && !self.streams.contains(&stream) {
             self.streams.push(stream);
         }
         !self.streams.contains(&stream)
-    }
-}
-
-/// A packet's payload (§2.4.3.3).
-fn payload(packet: &[u8; PACKET]) -> Option<&[u8]> {
-    match packet[3] & 0x30 {
-        0x10 => packet.get(4..),
-        0x30 => packet.get(5 + usize::from(packet[4])..),
-        _ => None,
     }
 }
 

@@ -341,19 +341,24 @@ fn interlaced_sources_are_deinterlaced() {
     assert_eq!(describe(&stream(&pictures), "h264").3, pictures.len());
 }
 
-#[test]
-fn pictures_before_the_show_point_are_decoded_only() {
-    let media = h264("320x180", "25", 2.0, "");
-    let mut child = Child::with(job());
-    let from = MediaTime::from_millis(1000);
+/// The pictures of 320×180 that come of this where all before `from` are to be decoded only.
+fn shown_from(mut child: Child, media: &[Media], from: MediaTime) -> Vec<Picture> {
     child.send(&ToChild::ShowFrom(Kind::Video, from));
-    child.send(&ToChild::ShowFrom(Kind::Audio, MediaTime::from_millis(9_000)));
     let hidden = media.iter().take_while(|m| !matches!(m, Media::Frame(f) if f.pts >= from)).count();
     child.feed(&media[..hidden]);
     child.until(|m| matches!(m, ToParent::VideoFormat { .. }));
     child.send(&ToChild::Layers(layers(&[(320, 180)])));
     child.feed_for(&media[hidden..], 0);
-    let pictures = child.finish().layer(0);
+    child.finish().layer(0)
+}
+
+#[test]
+fn pictures_before_the_show_point_are_decoded_only() {
+    let media = h264("320x180", "25", 2.0, "");
+    let mut child = Child::with(job());
+    child.send(&ToChild::ShowFrom(Kind::Audio, MediaTime::from_millis(9_000)));
+    let from = MediaTime::from_millis(1000);
+    let pictures = shown_from(child, &media, from);
     assert_eq!((pictures[0].pts, pictures[0].key, pictures.len()), (from, true, 25));
 }
 
@@ -366,14 +371,7 @@ fn behind_a_deep_catching_up_every_picture_is_shown_whole_and_in_order() {
     let from = times[75];
     let spare = frames(&media).iter().filter(|f| model::picture::h264_is_spare(&f.data, 4)).count();
     assert!(spare > 20, "{spare}");
-    let mut child = Child::with(job());
-    child.send(&ToChild::ShowFrom(Kind::Video, from));
-    let hidden = media.iter().take_while(|m| !matches!(m, Media::Frame(f) if f.pts >= from)).count();
-    child.feed(&media[..hidden]);
-    child.until(|m| matches!(m, ToParent::VideoFormat { .. }));
-    child.send(&ToChild::Layers(layers(&[(320, 180)])));
-    child.feed_for(&media[hidden..], 0);
-    let pictures = child.finish().layer(0);
+    let pictures = shown_from(Child::with(job()), &media, from);
     assert_eq!(pictures.iter().map(|p| p.pts).collect::<Vec<_>>(), times[75..]);
     let (expected, got) = (
         luma(&stream(&transcode(job(), &media, &[(320, 180)]).layer(0)), (320, 180)),
