@@ -116,6 +116,9 @@ impl Feeder {
 
     fn finish(&mut self) {
         if let Some(demux) = self.demux.take() {
+            if let Some(mut reference) = self.reference.take() {
+                demux.bytes(reference.end());
+            }
             demux.end();
         }
     }

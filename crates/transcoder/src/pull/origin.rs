@@ -8,18 +8,16 @@ use std::sync::{Arc, OnceLock};
 
 /// Packets in which a clock reference has to come, which is due each tenth of a second (ISO 13818-1 §2.7.2): as long at 30 Mbit/s.
 const PATIENCE: usize = 2_000;
-/// Streams of one programme that are told apart.
-const STREAMS: usize = 32;
 
-/// Looks for the first clock reference. What comes before it is left out: a demultiplexer gives it times by guessing, and all that
-/// follows the same mistake.
+/// Looks for the first clock reference. Frames that come before it wait and are given that reference in front: a demultiplexer gives
+/// them times by guessing else, and all that follows the same mistake.
 #[derive(Debug, Default)]
 pub(super) struct Reference {
     found: Arc<OnceLock<i64>>,
     rest: Vec<u8>,
     packets: usize,
-    /// Streams whose frames are left out.
-    streams: Vec<u16>,
+    /// All from the first frame on.
+    held: Vec<u8>,
 }
 
 impl Reference {
@@ -30,19 +28,18 @@ impl Reference {
 
     /// Takes the next piece; gives what is to be demultiplexed.
     pub(super) fn push(&mut self, bytes: Vec<u8>) -> Vec<u8> {
-        if self.rest.is_empty() && self.done() {
+        if self.done() && self.rest.is_empty() && self.held.is_empty() {
             return bytes;
         }
         let mut data = std::mem::take(&mut self.rest);
         data.extend(bytes);
         let (mut out, mut at) = (Vec::with_capacity(data.len()), 0);
         while let Some(packet) = data.get(at..).and_then(|d| d.first_chunk::<PACKET>()).filter(|_| !self.done()) {
-            if self.wanted(packet) {
-                out.extend_from_slice(packet);
-            }
+            self.packet(packet, &mut out);
             at += PACKET;
         }
         if self.done() {
+            out.append(&mut self.held);
             out.extend_from_slice(&data[at..]);
         } else {
             self.rest = data[at..].to_vec();
@@ -50,28 +47,43 @@ impl Reference {
         out
     }
 
+    /// What is left when nothing more comes.
+    pub(super) fn end(&mut self) -> Vec<u8> {
+        self.packets = PATIENCE;
+        self.push(Vec::new())
+    }
+
     fn done(&self) -> bool {
         self.packets >= PATIENCE || self.found.get().is_some()
     }
 
-    fn wanted(&mut self, packet: &[u8; PACKET]) -> bool {
+    fn packet(&mut self, packet: &[u8; PACKET], out: &mut Vec<u8>) {
         self.packets += 1;
         if packet[0] != SYNC {
             // Nothing that can be taken apart here.
             self.packets = PATIENCE;
-            return true;
-        }
-        if let Some(reference) = reference(packet) {
+        } else if let Some(reference) = reference(packet) {
             let _ = self.found.set(reference);
-            return true;
+            if !self.held.is_empty() {
+                out.extend_from_slice(&bare(packet));
+            }
         }
-        let stream = ts::stream(packet);
-        let frames = ts::begins(packet) && ts::payload(packet).is_some_and(|p| p.starts_with(&[0, 0, 1]));
-        if frames && self.streams.len() < STREAMS && !self.streams.contains(&stream) {
-            self.streams.push(stream);
-        }
-        !self.streams.contains(&stream)
+        let frame = ts::begins(packet) && ts::payload(packet).is_some_and(|p| p.starts_with(&[0, 0, 1]));
+        let waits = frame && !self.done() || !self.held.is_empty();
+        let to = if waits { &mut self.held } else { out };
+        to.extend_from_slice(packet);
     }
+}
+
+/// A packet with this one's clock reference and nothing else. It has no payload, so that it does not count (§2.4.3.3).
+fn bare(packet: &[u8; PACKET]) -> [u8; PACKET] {
+    let mut bare = [0xFF; PACKET];
+    bare[..12].copy_from_slice(&packet[..12]);
+    // No beginning of anything; all of it is adaptation, with the reference alone.
+    bare[1] &= 0x1F;
+    bare[3] = 0x20 | packet[3] & 0xF;
+    (bare[4], bare[5]) = (183, 0x10);
+    bare
 }
 
 /// A packet's clock reference in nanoseconds: 33 bits that count 90 000 a second, and nine of 300 parts of those (§2.4.3.5).
@@ -127,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_before_the_first_reference_are_left_out() {
+    fn frames_before_the_first_reference_have_it_in_front() {
         let frame = [0, 0, 1, 0xC0, 0, 0, 0x80];
         let mut more = packet(0x101, None, &[7; 100]);
         more[1] = 1;
@@ -140,13 +152,27 @@ mod tests {
             from.clone(),
             packet(0x101, None, &frame),
             more,
-        ];
+        ]
+        .concat();
         for cut in [1, 100, 188, 5000] {
             let mut reference = Reference::default();
-            let out: Vec<u8> = stream.concat().chunks(cut).flat_map(|c| reference.push(c.to_vec())).collect();
-            assert!(out == [&tables[..], &from, &stream[4], &stream[5]].concat(), "cut {cut}");
+            let out: Vec<u8> = stream.chunks(cut).flat_map(|c| reference.push(c.to_vec())).collect();
             assert_eq!(reference.found().get(), Some(&5_000_004_555));
+            assert_eq!(reference.end(), []);
+            let (before, rest) = out.split_at(PACKET);
+            let (given, rest) = rest.split_first_chunk::<PACKET>().unwrap();
+            assert!(before == tables && rest == &stream[PACKET..], "cut {cut}");
+            assert_eq!(
+                (super::reference(given), ts::stream(given), ts::payload(given)),
+                (Some(5_000_004_555), 0x100, None)
+            );
         }
+        // Nothing waits where it comes with the first frame, nor for ever where none comes.
+        let (mut first, mut none) = (Reference::default(), Reference::default());
+        let stream = [tables, from].concat();
+        assert_eq!(first.push(stream.clone()), stream);
+        let frame = packet(0x101, None, &frame);
+        assert_eq!((none.push(frame.clone()), none.end()), (vec![], frame));
     }
 
     #[test]
@@ -164,10 +190,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn noise_never_panics_and_nothing_else_is_left_out(noise in proptest::collection::vec(prop_oneof![Just(0x47u8), any::<u8>()], 0..2000), cut in 1usize..400) {
+        fn noise_never_panics_and_nothing_is_left_out(noise in proptest::collection::vec(prop_oneof![Just(0x47u8), any::<u8>()], 0..2000), cut in 1usize..400) {
             let mut reference = Reference::default();
-            let out: usize = noise.chunks(cut).map(|c| reference.push(c.to_vec()).len()).sum();
-            prop_assert!(out + reference.rest.len() <= noise.len() && reference.rest.len() < PACKET);
+            let mut out: Vec<u8> = noise.chunks(cut).flat_map(|c| reference.push(c.to_vec())).collect();
+            prop_assert!(reference.rest.len() < PACKET && reference.held.len() <= PATIENCE * PACKET);
+            out.extend(reference.end());
+            let more = out.len().saturating_sub(noise.len());
+            prop_assert!(more == 0 && out == noise || more == PACKET && reference.found.get().is_some());
             stamped(&[b"ID3\x04\0\0\0\0\x7f\x7fPRIV", &noise[..]].concat());
         }
     }

@@ -2,6 +2,7 @@
 
 use super::super::open;
 use super::super::stage::{Item, Next};
+use fetch::ts;
 use gstreamer as gst;
 use model::{Kind, PullGuard, PullJob, PullLimits};
 use std::io::{Read, Write};
@@ -54,6 +55,25 @@ fn twice(directory: &Path, list: &str) -> String {
     format!("#EXTM3U\n#EXT-X-TARGETDURATION:3\n{run}#EXT-X-DISCONTINUITY\n{run}#EXT-X-ENDLIST\n")
 }
 
+/// Moves the first clock reference of a segment of MPEG-TS behind the beginning of its first picture, into a packet of its own.
+fn late_reference(segment: &Path) {
+    let mut packets: Vec<Vec<u8>> = std::fs::read(segment).unwrap().chunks(ts::PACKET).map(Vec::from).collect();
+    let refers = |p: &Vec<u8>| p[3] & 0x20 != 0 && p[4] >= 7 && p[5] & 0x10 != 0;
+    let first = packets.iter().position(refers).unwrap();
+    let mut own = packets[first].clone();
+    own[1] &= 0x1F;
+    own[3] = 0x20 | (own[3] + 4) & 0xF;
+    own[4..6].copy_from_slice(&[183, 0x10]);
+    own[12..].fill(0xFF);
+    packets[first][5] &= !0x10;
+    packets[first][6..12].fill(0xFF);
+    // Four more of the picture come before it, as its number says.
+    let of_picture = |p: &Vec<u8>| p[1] & 0x1F == own[1] && p[2] == own[2];
+    let place = (first + 1..packets.len()).filter(|i| of_picture(&packets[*i])).nth(4).unwrap();
+    packets.insert(place, own);
+    std::fs::write(segment, packets.concat()).unwrap();
+}
+
 /// How many packets of sound a playlist has.
 fn packets(directory: &Path, list: &str) -> usize {
     let text = std::fs::read_to_string(directory.join(list)).unwrap();
@@ -101,7 +121,9 @@ fn play(url: String) -> [Vec<f64>; 2] {
     let mut times = [Vec::new(), Vec::new()];
     loop {
         match stage.next(i64::MAX) {
-            Next::Item(kind, Item::Unit(unit)) => times[usize::from(kind == Kind::Video)].push(unit.pts as f64 / 1e9),
+            Next::Item(kind, Item::Unit(unit), _) => {
+                times[usize::from(kind == Kind::Video)].push(unit.pts as f64 / 1e9)
+            }
             Next::Item(..) => {}
             Next::Empty => stage.wait(until),
             Next::End => return times,
@@ -117,16 +139,21 @@ fn sound_and_pictures_are_in_step() {
     let root = std::env::temp_dir().join(format!("ingress-hls-{}", std::process::id()));
     std::fs::create_dir_all(&root).unwrap();
     let port = serve(&root);
-    let mut sounds = 0;
+    let (mut sounds, mut whole) = (0, Vec::new());
     for (name, kind, streams) in [
         ("apart-ts", "mpegts", "v:0,agroup:a a:0,agroup:a"),
         ("apart-mp4", "fmp4", "v:0,agroup:a a:0,agroup:a"),
         ("ts", "mpegts", "v:0,a:0"),
         ("mp4", "fmp4", "v:0,a:0"),
+        ("late-ts", "mpegts", "v:0,a:0"),
     ] {
         let directory = root.join(name);
         encode(&directory, kind, streams);
         let mut list = "0.m3u8";
+        if name == "late-ts" {
+            let files = std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path());
+            files.filter(|path| path.extension().is_some_and(|e| e == "ts")).for_each(|path| late_reference(&path));
+        }
         if name.starts_with("apart") {
             sounds = packets(&directory, "1.m3u8");
             let sound = twice(&directory, "1.m3u8");
@@ -154,6 +181,11 @@ fn sound_and_pictures_are_in_step() {
         // The second goes on where the first ended: there is neither a hole nor anything twice.
         let between = pictures[pictures.len() / 2] - last(&pictures[..pictures.len() / 2]);
         assert!((0.02..1.0).contains(&between), "{name}: {between} s between runs");
+        match name {
+            "ts" => whole = pictures,
+            "late-ts" => assert_eq!(pictures, whole, "a picture that begins before the first reference is one, too"),
+            _ => {}
+        }
     }
     std::fs::remove_dir_all(&root).unwrap();
 }
