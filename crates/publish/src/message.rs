@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 /// The newest protocol that livekit-server 1.13 knows. What we rely on: 13 (`LeaveRequest.action`), 10 (`track_subscribed`).
 pub(crate) const PROTOCOL: i32 = 17;
 
-/// The video codecs that the server takes from us; `None` from servers that don't say.
-pub(crate) fn video_codecs(enabled: &[proto::Codec]) -> Option<Vec<VideoCodec>> {
+/// The video codecs that the server takes from us: all from servers that don't say, as those take what they know.
+pub(crate) fn video_codecs(enabled: &[proto::Codec]) -> Vec<VideoCodec> {
     let is = |codec: &VideoCodec| {
         let mime = format!("video/{}", codec.rtp_name());
         enabled.iter().any(|e| e.mime.eq_ignore_ascii_case(&mime))
     };
-    (!enabled.is_empty()).then(|| VideoCodec::OVER_RTP.into_iter().filter(is).collect())
+    VideoCodec::OVER_RTP.into_iter().filter(|codec| enabled.is_empty() || is(codec)).collect()
 }
 
 pub(crate) fn add_video(track: &VideoTrack) -> proto::AddTrackRequest {

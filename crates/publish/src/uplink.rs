@@ -1,8 +1,8 @@
 //! A way to the SFU that carries less than the layers are together: which of them go out. Pure: what the other side reports of
 //! losses and the time go in, decisions come out.
 //!
-//! A queue somewhere on the way is full then, and drops packets of all layers alike, and of sound: every picture is broken.
-//! Without the highest layer the others and the sound arrive whole. What counts is what is lost *after* repair: on a way that
+//! A queue somewhere on the way is full then, and drops packets of all layers, and of sound: the highest layer is most of what
+//! comes, and is hardly mended, and others and sound are broken for seconds (see [`SWAMPED`]). Without the highest layer the others and the sound arrive whole. What counts is what is lost *after* repair: on a way that
 //! merely loses some, losses are mended and nearly nothing is left of them, and there would be nothing gained by sending less;
 //! where repair itself finds no room, much is left.
 //!
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// So much lost after repair, in thousandths, means that there is no room. One packet in ten lost at random leaves less than 20.
 const NO_ROOM: u32 = 80;
+/// A layer of which less is sent, in kbit/s, is not what fills a way, and a packet or two of it are much of what it loses.
+const THIN: u32 = 100;
 /// So much at the most may be lost for a layer to come back.
 const ROOM: u32 = 20;
 /// How long it must be so: two reports of the SFU in a row, which come once a second.
@@ -93,7 +95,7 @@ impl Uplink {
         let top = self.top(now)?;
         let swamped = self.swamped(top, now);
         if layer == top {
-            self.bad_since = (lost >= NO_ROOM).then(|| self.bad_since.unwrap_or(now));
+            self.bad_since = (lost >= NO_ROOM && kbits >= THIN).then(|| self.bad_since.unwrap_or(now));
             self.good_since = (lost <= ROOM).then(|| self.good_since.unwrap_or(now));
         } else if !swamped {
             return None;
@@ -102,7 +104,7 @@ impl Uplink {
         let settled = self.decided.is_none_or(|at| now >= at + SETTLE);
         // A layer that is being tried goes at the first sign.
         let hopeless = swamped || self.bad_since.is_some() && (since(self.bad_since) >= FOR || self.trying);
-        if hopeless && (settled || self.trying) && top > 0 {
+        if hopeless && (self.trying || settled && top > 0) {
             let layer = if self.trying { self.open - 1 } else { top };
             return Some(self.pause(layer, now));
         }
@@ -129,7 +131,9 @@ impl Uplink {
     /// Whether this layer, and not the lowest one as well, is beyond repair in the same second.
     fn swamped(&self, top: usize, now: Instant) -> bool {
         let fresh = |layer: usize| self.reports[layer].filter(|r| now.saturating_duration_since(r.at) < ROUND);
-        fresh(top).zip(fresh(0)).is_some_and(|(top, lowest)| top.lost >= SWAMPED && lowest.lost < top.lost / 2)
+        let beyond =
+            |top: Report, lowest: Report| top.lost >= SWAMPED && lowest.lost < top.lost / 2 && top.kbits >= THIN;
+        fresh(top).zip(fresh(0)).is_some_and(|(top, lowest)| beyond(top, lowest))
     }
 
     fn pause(&mut self, layer: usize, now: Instant) -> Decision {
@@ -237,6 +241,31 @@ mod tests {
                 assert_eq!(uplink.report(layer, LAYERS[layer], lost, at), None, "{second}");
             }
         }
+    }
+
+    #[test]
+    fn a_layer_of_a_few_packets_is_never_what_fills_a_way() {
+        let (start, mut uplink) = (Instant::now(), Uplink::new(3));
+        for second in 0..20 {
+            for layer in 0..3 {
+                let at = start + Duration::from_secs(second);
+                assert_eq!(uplink.report(layer, THIN - 1, 100, at), None, "{second}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_on_trial_goes_although_nothing_of_it_arrives_that_could_be_reported() {
+        let (start, mut uplink) = (Instant::now(), Uplink::new(2));
+        let at = |second| start + Duration::from_secs(second);
+        let both = |uplink: &mut Uplink, second, lost| {
+            (0..2).filter_map(|layer| uplink.report(layer, LAYERS[layer], lost, at(second))).collect::<Vec<_>>()
+        };
+        let first = (0..9).find_map(|second| both(&mut uplink, second, 300).pop());
+        assert!(matches!(first, Some(Decision::Pause { layer: 1, .. })), "{first:?}");
+        let back = (9..60).find(|second| !both(&mut uplink, *second, 0).is_empty()).unwrap();
+        let gone = uplink.report(0, LAYERS[0], 500, at(back + 4));
+        assert!(matches!(gone, Some(Decision::Pause { layer: 1, .. })), "{gone:?}");
     }
 
     #[test]

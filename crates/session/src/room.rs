@@ -128,6 +128,12 @@ impl Ahead {
         let joined = rooms.join(config, Tracks::default());
         Self { joined: Mutex::new(Some(joined)), rooms }
     }
+
+    /// Whether it could not be joined, or has been left, before a session took it.
+    pub fn is_over(&self) -> bool {
+        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        joined.as_ref().is_some_and(|(_, events)| events.is_closed())
+    }
 }
 
 impl Rooms for Ahead {

@@ -181,9 +181,7 @@ impl Room {
         };
         self.ping.next = now + self.ping.interval;
         self.may_publish = self.permitted(join.participant.as_ref());
-        if let Some(codecs) = message::video_codecs(&join.enabled_publish_codecs) {
-            self.act(Action::Takes(codecs));
-        }
+        self.act(Action::Takes(message::video_codecs(&join.enabled_publish_codecs)));
         self.in_room(join.room, join.participant);
         self.phase = Phase::Live { since: purpose, settle_by: Some(now + SETTLE) };
         if let Some(sdp) = self.link.first_offer.take() {

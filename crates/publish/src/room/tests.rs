@@ -323,10 +323,10 @@ fn a_codec_that_the_room_does_not_take_ends_it_in_words() {
 }
 
 #[test]
-fn what_the_server_takes_is_told_with_each_join_where_it_says_so() {
+fn what_the_server_takes_is_told_with_each_join() {
     let mut silent = Stay::new(both());
     silent.hear(Stay::join_message(PA));
-    assert_eq!(silent.takes, None);
+    assert_eq!(silent.takes, Some(model::VideoCodec::OVER_RTP.into()), "it takes what it knows");
     let mut stay = Stay::new(Tracks::default());
     let Incoming::Join(mut join) = Stay::join_message(PA) else { unreachable!() };
     let codec = |mime: &str| proto::Codec { mime: mime.into(), ..Default::default() };

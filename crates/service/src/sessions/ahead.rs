@@ -9,6 +9,8 @@ use std::time::Duration;
 /// How long an offer waits for the room: a join takes 50 to 100 ms on one machine, and three round trips and a TLS handshake
 /// else. Afterwards it is taken, and what the room says ends the session.
 const ROOM_SAYS: Duration = Duration::from_secs(3);
+/// How often is looked whether it has been left meanwhile: short beside what a join takes that fails.
+const LOOK: Duration = Duration::from_millis(50);
 
 impl Sessions {
     /// What the room of `admitted` takes, for an offer whose first choice is `format`; `None` if that is not known. Joins the
@@ -30,7 +32,11 @@ impl Sessions {
         config.loopback = self.parts.loopback;
         config.expected = Some(format);
         let ahead = Ahead::join(self.parts.rooms.clone(), config);
-        if tokio::time::timeout(ROOM_SAYS, takes.changed()).await.is_err() {
+        let answer = async {
+            // One that can't be joined says nothing; why, its session will hear.
+            while !ahead.is_over() && tokio::time::timeout(LOOK, takes.changed()).await.is_err() {}
+        };
+        if tokio::time::timeout(ROOM_SAYS, answer).await.is_err() {
             tracing::warn!(codec = codec.rtp_name(), "the room has not told in time whether it takes this");
         }
         let told = takes.borrow().clone();
