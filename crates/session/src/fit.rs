@@ -5,8 +5,8 @@
 //! The size of each can: a viewer's decoder reads it in every key frame.
 //!
 //! Layers grow at once, as viewers see less than is sent until then. They shrink late, as that mends nothing but the work of
-//! scaling up. So a sender that changes its size every few seconds makes them grow once. Each change costs a key frame of every
-//! layer that changes, hence the bounds.
+//! scaling up. So a sender whose size goes up and down every few seconds makes them grow once; one that is turned grows in one
+//! direction each time. Each change costs a key frame of every layer that changes, hence the bounds.
 
 use model::{Layer, fit_layers};
 use std::time::{Duration, Instant};

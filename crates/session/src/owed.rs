@@ -41,6 +41,13 @@ impl Owed {
     /// Keeps a message that found no room; false if it is one that is not worth keeping.
     pub(crate) fn keep(&mut self, message: ToChild) -> bool {
         let Some(about) = subject(&message) else { return false };
+        // What is said of single layers follows what layers there are.
+        if about == Subject::Layers
+            && let Some(before) = self.0.iter_mut().find(|m| subject(m) == Some(Subject::Layers))
+        {
+            *before = message;
+            return true;
+        }
         self.0.retain(|m| subject(m).as_ref() != Some(&about));
         self.0.push_back(message);
         true
@@ -71,7 +78,23 @@ impl Owed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::MediaTime;
+    use model::{Layer, MediaTime, Quality};
+
+    #[test]
+    fn layers_are_told_before_what_is_said_of_them() {
+        let (mut owed, mut got) = (Owed::default(), Vec::new());
+        let wanted = ToChild::Wanted { layer: 2, wanted: false };
+        let layer = |width| Layer { quality: Quality::High, width, height: 180, bitrate: 1 };
+        let layers = |width| ToChild::Layers(vec![layer(width)]);
+        for message in [layers(320), wanted.clone(), layers(640)] {
+            assert!(owed.keep(message));
+        }
+        owed.pay(|message| {
+            got.push(message);
+            None
+        });
+        assert_eq!(got, [layers(640), wanted]);
+    }
 
     #[test]
     fn the_newest_of_each_is_kept_in_order_and_nothing_that_is_of_no_use_later() {

@@ -37,8 +37,14 @@ pub fn h264_size(nal: &[u8]) -> Option<(u32, u32)> {
     believed(width, height)
 }
 
+/// Types of units that hold parameters of what follows (H.264 table 7-1).
+const SPS: u8 = 7;
+const PPS: u8 = 8;
+const SPS_EXTENSION: u8 = 13;
+const SUBSET_SPS: u8 = 15;
+
 /// Whether no other picture builds on this one: units behind their length in so many bytes, of which each slice has a
-/// `nal_ref_idc` of 0 (H.264 §7.4.1). What can't be read is needed.
+/// `nal_ref_idc` of 0 (H.264 §7.4.1), and none holds parameters of others. What can't be read is needed.
 pub fn h264_is_spare(mut picture: &[u8], length_size: usize) -> bool {
     let mut slices = false;
     while !picture.is_empty() {
@@ -46,12 +52,12 @@ pub fn h264_is_spare(mut picture: &[u8], length_size: usize) -> bool {
         let length = length.iter().fold(0usize, |n, byte| n << 8 | usize::from(*byte));
         let Some((unit, rest)) = rest.split_at_checked(length) else { return false };
         picture = rest;
-        // Slices are whole, or in partitions.
-        if let Some(header) = unit.first().filter(|header| (1..=5).contains(&(**header & 0x1f))) {
-            if header & 0x60 != 0 {
-                return false;
-            }
-            slices = true;
+        let Some(header) = unit.first() else { continue };
+        match header & 0x1f {
+            // Slices are whole, or in partitions.
+            1..=5 if header & 0x60 == 0 => slices = true,
+            1..=5 | SPS | PPS | SPS_EXTENSION | SUBSET_SPS => return false,
+            _ => {}
         }
     }
     slices
@@ -129,6 +135,9 @@ mod tests {
         assert!(!h264_is_spare(&picture(&[&[0x01, 9], &[0x21, 9]]), 2));
         assert!(!h264_is_spare(&picture(&[&[0x65, 9]]), 2));
         assert!(!h264_is_spare(&picture(&[&[0x06, 1]]), 2), "no slice at all");
+        for parameters in [0x67, 0x68, 0x6d, 0x6f] {
+            assert!(!h264_is_spare(&picture(&[&[parameters, 1], &[0x01, 9]]), 2), "of others, too");
+        }
         assert!(!h264_is_spare(&[0, 9, 1], 2) && !h264_is_spare(&[], 4));
     }
 

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::strand::element;
 use fetch::splice::Finder;
 use gstreamer::{self as gst, prelude::*};
-use model::{Kind, MediaTime, Turn};
+use model::{Kind, Leading, MediaTime, Turn};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -461,12 +461,24 @@ struct Flow {
     segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     caps: Option<gst::Caps>,
     turn: Turn,
+    leading: Leading,
+}
+
+impl Flow {
+    /// What a buffer holds, unless it builds on pictures that did not come.
+    fn unit(&mut self, kind: Kind, buffer: &gst::Buffer, shift: &Shift) -> Option<Unit> {
+        let unit = unit(kind, buffer, self.segment.as_ref()?, shift)?;
+        (kind == Kind::Audio || self.leading.admits(unit.key, media_time(unit.pts))).then_some(unit)
+    }
 }
 
 fn tail(context: &Arc<Context>, kind: Kind, track: usize, accepts: &str) -> Result<gst::Pad, Error> {
     let accepts = gst::Caps::from_str(accepts)?;
     let template = gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &accepts)?;
-    let flow = Arc::new(Mutex::new(Flow::default()));
+    let mut flow = Flow::default();
+    // The decoder may be one that goes on: what comes first here follows nothing that it knows.
+    flow.leading.missed();
+    let flow = Arc::new(Mutex::new(flow));
     let (chain, events) = (Arc::clone(&flow), flow);
     let (stage, shift) = (context.stage.clone(), Arc::clone(&context.shift));
     let told = context.stage.clone();
@@ -475,7 +487,7 @@ fn tail(context: &Arc<Context>, kind: Kind, track: usize, accepts: &str) -> Resu
     let ended = Arc::downgrade(context);
     Ok(gst::Pad::builder_from_template(&template)
         .chain_function(move |_, _, buffer| {
-            let unit = lock(&chain).segment.as_ref().and_then(|segment| unit(kind, &buffer, segment, &shift));
+            let unit = lock(&chain).unit(kind, &buffer, &shift);
             let wanted = unit.is_none_or(|unit| stage.push(track, unit));
             if wanted { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Eos) }
         })
@@ -501,7 +513,10 @@ fn tail(context: &Arc<Context>, kind: Kind, track: usize, accepts: &str) -> Resu
                 }
                 gst::EventView::Segment(s) => lock(&events).segment = s.segment().downcast_ref().cloned(),
                 gst::EventView::FlushStart(_) => told.jump_begins(),
-                gst::EventView::FlushStop(_) => told.jump_ends(track),
+                gst::EventView::FlushStop(_) => {
+                    lock(&events).leading.missed();
+                    told.jump_ends(track);
+                }
                 gst::EventView::Eos(_) if last => told.end(track),
                 // Radio in Ogg begins anew with each title, with pads of its own.
                 gst::EventView::Eos(_) => {

@@ -12,9 +12,10 @@ use gstreamer_video::{self as gst_video, VideoFormat, VideoInfo, prelude::*};
 use model::Layer;
 use std::sync::Arc;
 
-/// Pictures of one size that may be in use at once: those in the encoder's queue, one in the encoder, one being made, and one
-/// from which the next smaller is being made. Memory is taken only as it is needed.
-const POOL: u32 = super::encode::QUEUE as u32 + 3;
+/// Pictures of one size that may be in use at once: those in the encoder's queue and one in the encoder, of each of three layers, as
+/// they are all of one size where the source is that small; one being made, and one from which the next smaller is being made.
+/// Memory is taken only as it is needed.
+const POOL: u32 = (super::encode::QUEUE as u32 + 1) * 3 + 2;
 
 /// Makes one picture of each wanted layer's size out of each decoded one.
 #[derive(Debug)]

@@ -177,17 +177,19 @@ fn a_size_that_changes_is_scaled_into_the_same_layers() {
 
 #[test]
 fn layers_take_other_sizes_with_a_key_frame_and_without_losing_a_picture() {
-    let media = h264("320x180", "25", 2.0, "");
+    let media = h264("320x180", "25", 3.0, "");
     let mut child = Child::with(job());
-    let rest = child.open_video(&media, &layers(&[(160, 90), (320, 180)]));
-    let (before, after) = rest.split_at(rest.len() / 2);
-    child.feed_for(before, 1);
-    child.send(&ToChild::Wanted { layer: 0, wanted: false });
-    child.send(&ToChild::Layers(layers(&[(160, 90), (240, 136)])));
-    child.feed_for(after, 1);
-    child.send(&ToChild::Wanted { layer: 0, wanted: true });
+    let rest = child.open_video(&media, &layers(&[(80, 46), (160, 90), (320, 180)]));
+    let (before, after) = rest.split_at(rest.len() / 3);
+    child.feed_for(before, 2);
+    child.send(&ToChild::Wanted { layer: 1, wanted: false });
+    child.send(&ToChild::Layers(layers(&[(80, 46), (120, 68), (240, 136)])));
+    let (unwanted, wanted) = after.split_at(after.len() / 2);
+    child.feed_for(unwanted, 2);
+    child.send(&ToChild::Wanted { layer: 1, wanted: true });
+    child.feed_for(wanted, 2);
     let recording = child.finish();
-    let pictures = recording.layer(1);
+    let pictures = recording.layer(2);
     assert_eq!(
         pictures.iter().map(|p| p.pts).collect::<Vec<_>>(),
         frames(&media).iter().map(|f| f.pts).collect::<Vec<_>>()
@@ -200,7 +202,17 @@ fn layers_take_other_sizes_with_a_key_frame_and_without_losing_a_picture() {
     assert_eq!(described(&pictures[..change]).1, 180);
     let after = described(&pictures[change..]);
     assert_eq!((after.0, after.1, after.3), (240, 136, pictures.len() - change));
-    assert_eq!(recording.layer(0).iter().filter(|p| p.key).count(), 1, "what stays as it is needs none");
+    let same = recording.layer(0);
+    assert_eq!(
+        (same.len(), same.iter().filter(|p| p.key).count()),
+        (pictures.len(), 1),
+        "what stays as it is needs none"
+    );
+    let meanwhile = recording.layer(1);
+    let back = meanwhile.iter().rposition(|p| p.key).unwrap();
+    let described = described(&meanwhile[back..]);
+    assert_eq!((described.0, described.1), (120, 68));
+    assert!(described.3 >= wanted.len() - 2, "{}", described.3);
 }
 
 #[test]
