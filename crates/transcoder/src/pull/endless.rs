@@ -4,6 +4,7 @@
 use super::demux::{self, Demux, HEAD};
 use super::live::{self, End, Run};
 use super::open::Source;
+use super::stage::Stage;
 use fetch::{Address, Client, Response};
 use model::PullJob;
 use std::sync::Mutex;
@@ -52,7 +53,7 @@ pub(super) fn open(
 ) -> Result<Source, String> {
     let beginning = head.get(..SAME).map(<[u8]>::to_vec);
     let first = Mutex::new(Some((response, head)));
-    live::source(&job.limits, move |run| {
+    live::source(&job.limits, Stage::new(true), move |run| {
         if let Some((response, head)) = demux::lock(&first).take() {
             return feed(response, head, &run);
         }

@@ -51,12 +51,15 @@ impl Pulse {
     }
 }
 
-/// A source of one connection after the other; `connect` blocks for as long as one lasts.
+/// A source of one connection after the other, all of which fill this stage; `connect` blocks for as long as one lasts.
 ///
 /// # Errors
 /// If the system has no threads left.
-pub(super) fn source(limits: &PullLimits, connect: impl Fn(Run) -> End + Send + 'static) -> Result<Source, String> {
-    let stage = Stage::new(true);
+pub(super) fn source(
+    limits: &PullLimits,
+    stage: Stage,
+    connect: impl Fn(Run) -> End + Send + 'static,
+) -> Result<Source, String> {
     let tracks = Tracks::new(&stage);
     let told = stage.clone();
     // An attempt that nobody answers takes one timeout, and is to be followed by another.

@@ -86,9 +86,8 @@ fn run(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
             outbox.fact(ToParent::Splice(event));
         }
         match stage.next(due) {
-            Next::Item(_, Item::Config(config)) => send(outbox, config),
-            Next::Item(kind, Item::Unit(unit)) => {
-                let late = due - unit.dts.unwrap_or(unit.pts);
+            Next::Item(_, Item::Config(config), _) => send(outbox, config),
+            Next::Item(kind, Item::Unit(unit), late) => {
                 // Radio servers begin with some seconds at once, which nobody could hear in time; pictures are decoded from these.
                 let first = source.live && clock.start.elapsed() < BEGINNING;
                 if first && kind == Kind::Audio && late > OLD {
@@ -126,10 +125,10 @@ fn run(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
 /// The earliest decoding time; waits for a first frame.
 fn first(source: &Source) -> Option<i64> {
     let until = Instant::now() + LOOK * 4;
-    while source.stage.head().is_none() && Instant::now() < until {
+    while source.stage.first().is_none() && Instant::now() < until {
         source.stage.wait(until);
     }
-    source.stage.head()
+    source.stage.first()
 }
 
 fn frame(kind: Kind, unit: Unit, clock: &Clock) -> Frame {

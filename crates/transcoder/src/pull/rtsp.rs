@@ -4,6 +4,7 @@
 use super::demux::{Demux, lock};
 use super::live::{self, End, Run};
 use super::open::Source;
+use super::stage::Stage;
 use crate::strand::{element, set_known};
 use fetch::{Address, Relay, check_host};
 use gstreamer::{self as gst, prelude::*};
@@ -28,7 +29,7 @@ pub(super) fn open(job: &PullJob, address: Address) -> Result<Source, String> {
     let (guard, timeout) = (job.guard.clone(), job.limits.timeout);
     // TCP loses nothing and passes every firewall; what does not offer it is asked over UDP.
     let over = Mutex::new(if address.to_string().starts_with("rtspu:") { "udp" } else { "tcp" });
-    live::source(&job.limits, move |run| {
+    live::source(&job.limits, Stage::new(true), move |run| {
         let protocol = *lock(&over);
         let end = connect(&address, &guard, timeout, protocol, &run);
         if let End::Lost(_) = &end

@@ -3,6 +3,7 @@
 use super::demux::{self, Demux, HEAD};
 use super::live::{self, End, Run};
 use super::open::Source;
+use super::stage::Stage;
 use crate::strand::{element, set_known};
 use fetch::{Address, guard_listener, resolve};
 use gstreamer::{self as gst, prelude::*};
@@ -25,7 +26,7 @@ pub(super) fn open(job: &PullJob, address: Address) -> Result<Source, String> {
     let options = Options::of(&address)?;
     let (guard, limits) = (job.guard.clone(), job.limits.clone());
     options.check(&guard, &address)?;
-    live::source(&job.limits, move |run| connect(&options, &address, &guard, &limits, &run))
+    live::source(&job.limits, Stage::hurried(), move |run| connect(&options, &address, &guard, &limits, &run))
 }
 
 /// What an address asks for.

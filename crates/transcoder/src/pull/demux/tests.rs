@@ -38,7 +38,7 @@ fn a_live_picture_is_not_held_for_the_next_one() {
             assert!(demux.bytes(piece));
             pushed += 1;
             let _ = stage.chosen(Instant::now() + Duration::from_millis(1));
-            while let Next::Item(_, item) = stage.next(i64::MAX) {
+            while let Next::Item(_, item, _) = stage.next(i64::MAX) {
                 out += usize::from(matches!(item, Item::Unit(_)));
             }
             held.push(pushed - out);
