@@ -26,7 +26,7 @@ pub(super) fn open(job: &PullJob, address: Address) -> Result<Source, String> {
     let options = Options::of(&address)?;
     let (guard, limits) = (job.guard.clone(), job.limits.clone());
     options.check(&guard, &address)?;
-    live::source(&job.limits, Stage::hurried(), move |run| connect(&options, &address, &guard, &limits, &run))
+    live::source(&job.limits, Stage::over_srt(), move |run| connect(&options, &address, &guard, &limits, &run))
 }
 
 /// What an address asks for.
