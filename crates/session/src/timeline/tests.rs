@@ -113,6 +113,18 @@ fn a_source_that_stood_still_is_late_for_a_moment_only() {
 }
 
 #[test]
+fn what_comes_a_second_at_a_time_after_a_break_is_not_late_for_ever() {
+    let mut b = Bench::running();
+    for i in 0..200 {
+        // Half a second later than before the break, at the least.
+        let arrived = 1_000 + (i as u32 / 25 + 1) * 1_000 + 500;
+        let late = b.late(Kind::Video, 1_000 + i * 40, arrived).late;
+        assert!(i < 75 || i % 25 < 24 || late < LATE / 10, "{i}: {late:?}");
+    }
+    assert_eq!(b.line.jumps(), 1);
+}
+
+#[test]
 fn a_start_in_a_burst_is_tied_to_its_end() {
     let mut b = Bench::new();
     // An encoder hands over two seconds that it had queued.
