@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from conftest import run
+from livekit.protocol import ingress as pb
 
 from rig import Stack, Viewer, free_ports
 from rig.processes import Program
@@ -86,6 +87,22 @@ def asked_again(web):
     while len(web.requests) == before:
         assert time.monotonic() < end, "nobody asked again"
         time.sleep(0.05)
+
+
+async def test_radio_that_begins_with_the_same_again_is_none_that_has_ended(stack):
+    """A source that is started again, as with its jingle."""
+    name, _ = endless(stack, "mp3")
+    with streaming(stack) as web:
+        async with Viewer(stack, "endless-again") as viewer:
+            info = await pull(stack, "endless-again", f"{web.url}/icecast/{name}")
+            await viewer.wait_sound()
+            web.server.away = True
+            await asyncio.to_thread(asked_again, web)
+            web.server.away = False
+            heard = len(viewer.levels)
+            await viewer.wait("sound after it", lambda v: sum(level > 300 for _, level in v.levels[heard:]) > 150)
+            assert (await stack.info(info.ingress_id)).state.status == pb.IngressState.ENDPOINT_PUBLISHING
+            await stack.delete(info.ingress_id)
 
 
 async def test_one_that_does_not_come_back_ends_in_words(stack):

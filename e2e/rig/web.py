@@ -104,6 +104,22 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.flow(name, lambda piece: piece + b"\x02" + b"StreamTitle='x';".ljust(32, b"\0"))
 
+    def how_icecast(self, name):
+        """As Icecast does it whose source has just begun: half of the file at once, and then a second at a time."""
+        if self.server.away:
+            return self.answer(404)
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nServer: Icecast 2.4.4\r\nContent-Type: audio/mpeg\r\n\r\n")
+        self.close_connection = True
+        data = self.read(name)
+        half, second = len(data) // 2, len(data) // int(self.server.pace)
+        self.wfile.write(data[:half])
+        for at in range(half, len(data), second):
+            self.wfile.write(data[at : at + second])
+            for _ in range(10):
+                time.sleep(0.1)
+                if self.server.away:
+                    self.hang_up()
+
     def flow(self, name, framed):
         """Goes on in `name` where the stream is by now, for all who listen. Hangs up when `server.away` is set."""
         head, pieces = parts(name, self.read(name))

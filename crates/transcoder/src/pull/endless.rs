@@ -51,9 +51,10 @@ pub(super) fn open(
     response: Response,
     head: Vec<u8>,
 ) -> Result<Source, String> {
-    let beginning = head.get(..SAME).map(<[u8]>::to_vec);
+    // Radio may begin with the same again, and is none that has an end.
+    let beginning = head.get(..SAME).filter(|_| !response.radio).map(<[u8]>::to_vec);
     let first = Mutex::new(Some((response, head)));
-    live::source(&job.limits, Stage::new(true), move |run| {
+    live::source(&job.limits, Stage::over_http(), move |run| {
         if let Some((response, head)) = demux::lock(&first).take() {
             return feed(response, head, &run);
         }

@@ -13,6 +13,9 @@
 /// The longest that anything is held, in nanoseconds: the longest that sound was seen to be gathered, and half as much for the
 /// line's own unevenness. What is later than this is behind a stall.
 const MOST: i64 = 500_000_000;
+/// The same of streams over HTTP, which nobody takes for immediate: a page of Ogg lasts a second (libogg's and FFmpeg's default), and
+/// FFmpeg fills 32 kB before it sends anything to an Icecast in WebM, which are half a second to two.
+const MOST_OVER_HTTP: i64 = 2_000_000_000;
 /// How long lateness is remembered, once or twice this: several turns of whatever gathers.
 const WINDOW: i64 = 4_000_000_000;
 /// The same in the beginning, and how long that is: senders and servers begin with what they have, in one go, and the first of it is
@@ -45,6 +48,7 @@ pub(super) struct Even {
     current: Option<Range>,
     previous: Option<Range>,
     paused: i64,
+    over_http: bool,
 }
 
 /// How far arrivals lay behind their media times.
@@ -78,13 +82,18 @@ impl Range {
 }
 
 impl Even {
+    /// For a stream over HTTP.
+    pub(super) fn over_http() -> Self {
+        Self { over_http: true, ..Self::default() }
+    }
+
     /// Media of the time `media` comes at `now`.
     pub(super) fn came(&mut self, media: i64, now: i64) {
         let behind = now.saturating_sub(media);
         let this = Range::new(behind);
         let jumped = |r: Range| behind > r.most().saturating_add(JUMP) || behind < r.least.saturating_sub(JUMP);
         if self.seen().is_some_and(jumped) {
-            *self = Self { paused: self.paused, ..Self::default() };
+            *self = Self { paused: self.paused, over_http: self.over_http, ..Self::default() };
         }
         self.begun.get_or_insert(now);
         let window = if self.begins(now) { FIRST_WINDOW } else { WINDOW };
@@ -126,7 +135,9 @@ impl Even {
 
     fn offset_at(&self, now: i64) -> Option<i64> {
         let seen = self.seen()?;
-        let most = seen.least.saturating_add(MOST);
+        // What servers begin with is not what they gather.
+        let most = if self.over_http && !self.begins(now) { MOST_OVER_HTTP } else { MOST };
+        let most = seen.least.saturating_add(most);
         let wanted = seen.most().min(most);
         let Some((before, at)) = self.offset.filter(|_| !self.begins(now)) else { return Some(wanted) };
         Some(wanted.max(before.saturating_sub(now.saturating_sub(at).max(0) / SLEW)).min(most))
@@ -185,6 +196,17 @@ mod tests {
         // Another clock is no pause.
         run(&mut even, (0..100).map(|i| (900_000 + i * 20, 30_000 + i * 20)));
         assert_eq!(even.paused(), 0);
+    }
+
+    #[test]
+    fn a_stream_over_http_may_come_a_second_at_a_time() {
+        // Two seconds at once in the beginning, then each second that second's.
+        let coming = || (0..100).map(|i| (i * 20, 2_000)).chain((100..1_300).map(|i| (i * 20, (i / 50 + 1) * 1_000)));
+        let held = run(&mut Even::over_http(), coming());
+        assert!(held[..100].iter().all(|ms| *ms <= 500), "{held:?}");
+        assert!(held[300..].iter().all(|ms| *ms >= 0), "{held:?}");
+        assert!(held[300..].iter().all(|ms| *ms <= 1_000), "{held:?}");
+        assert!(run(&mut Even::default(), coming())[300..].contains(&-480), "others are not held for as long");
     }
 
     #[test]

@@ -113,6 +113,13 @@ impl Stage {
         stage
     }
 
+    /// Nothing yet of a live stream over HTTP.
+    pub(crate) fn over_http() -> Self {
+        let stage = Self::new(true);
+        stage.lock().even = Even::over_http();
+        stage
+    }
+
     /// Nothing yet of what comes over SRT.
     pub(crate) fn over_srt() -> Self {
         let stage = Self::new(true);
