@@ -1,10 +1,10 @@
 //! A way to the SFU that carries less than the layers are together: which of them go out. Pure: what the other side reports of
 //! losses and the time go in, decisions come out.
 //!
-//! A queue somewhere on the way is full then, and drops packets of all layers, and of sound: the highest layer is most of what
-//! comes, and is hardly mended, and others and sound are broken for seconds (see [`SWAMPED`]). Without the highest layer the others and the sound arrive whole. What counts is what is lost *after* repair: on a way that
-//! merely loses some, losses are mended and nearly nothing is left of them, and there would be nothing gained by sending less;
-//! where repair itself finds no room, much is left.
+//! A queue somewhere on the way is full then, and drops packets of all layers, and of sound: the highest layer is most of what comes,
+//! and is hardly mended, and others and sound are broken for seconds (see [`SWAMPED`]). Without the highest layer the others and the
+//! sound arrive whole. What counts is what is lost *after* repair: on a way that merely loses some, losses are mended and nearly
+//! nothing is left of them, and there would be nothing gained by sending less; where repair itself finds no room, much is left.
 //!
 //! Nothing of this estimates delays: a machine that is busy is read as a narrow way by those who do.
 
@@ -249,7 +249,8 @@ mod tests {
         for second in 0..20 {
             for layer in 0..3 {
                 let at = start + Duration::from_secs(second);
-                assert_eq!(uplink.report(layer, THIN - 1, 100, at), None, "{second}");
+                let lost = [10, 100, 600][layer];
+                assert_eq!(uplink.report(layer, THIN - 1, lost, at), None, "{second}");
             }
         }
     }

@@ -444,11 +444,22 @@ impl Engine {
                 if let Some(loss) = stats.loss {
                     self.repeating.note(loss, stats.timestamp);
                     self.report(&stats, loss);
+                } else if let Some((bytes, at)) = self.reported(&stats)
+                    && *bytes == stats.bytes
+                {
+                    // A time in which nothing was sent is none to reckon a rate by.
+                    *at = stats.timestamp;
                 }
             }
             str0m::Event::Closed => self.events.push_back(Event::Closed),
             _ => {}
         }
+    }
+
+    /// Of the layer that these are of: how much of it had been sent when the other side last reported, and when that was.
+    fn reported(&mut self, stats: &str0m::stats::MediaEgressStats) -> Option<&mut (u64, Instant)> {
+        let line = self.video.as_mut().filter(|l| l.mid == stats.mid)?;
+        line.streams.iter_mut().find(|s| s.rid == stats.rid)?.reported.as_mut()
     }
 
     fn report(&mut self, stats: &str0m::stats::MediaEgressStats, loss: f32) {

@@ -185,8 +185,9 @@ fn av1(payload: &[u8]) -> Seen {
     if head & NEW == 0 {
         return Seen::default();
     }
-    let count = head >> 4 & 3;
+    let count = usize::from(head >> 4 & 3);
     let mut size = None;
+    // A packet may hold as many units of no length as it has bytes.
     let mut index = 0;
     while !rest.is_empty() && size.is_none() {
         index += 1;

@@ -32,10 +32,10 @@ const DRIFT_STEP: Duration = Duration::from_millis(2);
 pub const LATE: Duration = Duration::from_millis(400);
 /// How long to watch late media before deciding whether a backlog is draining or the source's clock stood still.
 const SETTLE: Duration = Duration::from_millis(600);
-/// A track that is late and for so long has not become less so does not catch up, though each burst of it may look like it: what comes
-/// a second at a time is less late with each frame of it, and no less with the next second.
+/// A track that is late and for so long has not become less so, not in a whole burst either, does not catch up, though each burst
+/// looks like it: what comes a second at a time is less late with each frame of it, and no less with the next second.
 const STUCK: Duration = Duration::from_millis(1_500);
-/// Less late by so much counts: more than what bursts of one length differ by.
+/// More or less late by so much counts: more than what frames lie apart unevenly, and bursts of one length end.
 const LESS: i64 = 20_000_000;
 /// Media that comes this much before it is due shows that the wall clock was tied to a frame that came late.
 const EARLY: Duration = Duration::from_millis(20);
@@ -85,6 +85,9 @@ struct Behind {
     least: i64,
     /// The least since it has been late at all, and when it became so.
     best: (i64, Instant),
+    /// Whether that was in this burst, all of whose frames are less late than the one before.
+    improved: bool,
+    last: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -288,23 +291,25 @@ impl Timeline {
             return None;
         }
         let late = i64::try_from(late.as_nanos()).unwrap_or(i64::MAX);
-        let anew = Behind { since: now, at_first: late, least: late, best: (late, now) };
+        let anew = Behind { since: now, at_first: late, least: late, best: (late, now), improved: true, last: late };
         let behind = track.behind.get_or_insert(anew);
         behind.least = behind.least.min(late);
-        if late < behind.best.0 - LESS {
-            behind.best = (late, now);
+        if std::mem::replace(&mut behind.last, late) < late - LESS {
+            let (best, at) = behind.best;
+            if !std::mem::replace(&mut behind.improved, false) && now.saturating_duration_since(at) >= STUCK {
+                track.behind = None;
+                return Some(MediaTime::from_nanos(best));
+            }
         }
-        let (best, at) = behind.best;
-        if now.saturating_duration_since(at) >= STUCK {
-            track.behind = None;
-            return Some(MediaTime::from_nanos(best));
+        if late < behind.best.0 - LESS {
+            (behind.best, behind.improved) = ((late, now), true);
         }
         let watched = now.saturating_duration_since(behind.since);
         if watched < SETTLE {
             return None;
         }
         let (caught_up, least) = (behind.at_first - behind.least, behind.least);
-        *behind = Behind { best: (best, at), ..anew };
+        *behind = Behind { best: behind.best, improved: behind.improved, ..anew };
         // Less than a third faster than real time: waiting for the rest would take longer than anyone waits.
         (caught_up < watched.as_nanos() as i64 / 3).then(|| MediaTime::from_nanos(least))
     }

@@ -468,7 +468,9 @@ impl Flow {
     /// What a buffer holds, unless it builds on pictures that did not come.
     fn unit(&mut self, kind: Kind, buffer: &gst::Buffer, shift: &Shift) -> Option<Unit> {
         let unit = unit(kind, buffer, self.segment.as_ref()?, shift)?;
-        (kind == Kind::Audio || self.leading.admits(unit.key, media_time(unit.pts))).then_some(unit)
+        // Of fields and further pictures of a packet only decoding times are known, which say nothing of this.
+        let said = kind == Kind::Video && (unit.key || buffer.pts().is_some());
+        (!said || self.leading.admits(unit.key, media_time(unit.pts))).then_some(unit)
     }
 }
 

@@ -100,7 +100,7 @@ impl Feeder {
                 Ok(Some(Piece::Segment { fresh, at, run })) => self.segment(fresh, at, run),
                 Ok(Some(Piece::Bytes(bytes))) => self.bytes(bytes),
                 Ok(None) => {
-                    self.finish();
+                    self.finish(true);
                     self.clock.leave();
                     return self.tracks.end();
                 }
@@ -114,9 +114,10 @@ impl Feeder {
         }
     }
 
-    fn finish(&mut self) {
+    /// What waits for its clock reference is of no use if it breaks off here.
+    fn finish(&mut self, whole: bool) {
         if let Some(demux) = self.demux.take() {
-            if let Some(mut reference) = self.reference.take() {
+            if let Some(mut reference) = self.reference.take().filter(|_| whole) {
                 demux.bytes(reference.end());
             }
             demux.end();
@@ -129,7 +130,7 @@ impl Feeder {
             return Err("a segment is not media that can be played".into());
         }
         if fresh || self.bare {
-            self.finish();
+            self.finish(number != self.number);
             self.head.clear();
             self.at = at;
             if !self.begun {

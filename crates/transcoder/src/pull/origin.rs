@@ -8,6 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 /// Packets in which a clock reference has to come, which is due each tenth of a second (ISO 13818-1 §2.7.2): as long at 30 Mbit/s.
 const PATIENCE: usize = 2_000;
+/// So many frames may begin before it: as many as pictures and sound have in half a second, so that nothing without a reference waits
+/// for long however little it is.
+const FRAMES: usize = 64;
 
 /// Looks for the first clock reference. Frames that come before it wait and are given that reference in front: a demultiplexer gives
 /// them times by guessing else, and all that follows the same mistake.
@@ -16,6 +19,7 @@ pub(super) struct Reference {
     found: Arc<OnceLock<i64>>,
     rest: Vec<u8>,
     packets: usize,
+    frames: usize,
     /// All from the first frame on.
     held: Vec<u8>,
 }
@@ -54,7 +58,7 @@ impl Reference {
     }
 
     fn done(&self) -> bool {
-        self.packets >= PATIENCE || self.found.get().is_some()
+        self.packets >= PATIENCE || self.frames >= FRAMES || self.found.get().is_some()
     }
 
     fn packet(&mut self, packet: &[u8; PACKET], out: &mut Vec<u8>) {
@@ -69,6 +73,7 @@ impl Reference {
             }
         }
         let frame = ts::begins(packet) && ts::payload(packet).is_some_and(|p| p.starts_with(&[0, 0, 1]));
+        self.frames += usize::from(frame);
         let waits = frame && !self.done() || !self.held.is_empty();
         let to = if waits { &mut self.held } else { out };
         to.extend_from_slice(packet);
@@ -172,7 +177,9 @@ mod tests {
         let stream = [tables, from].concat();
         assert_eq!(first.push(stream.clone()), stream);
         let frame = packet(0x101, None, &frame);
-        assert_eq!((none.push(frame.clone()), none.end()), (vec![], frame));
+        assert_eq!((none.push(frame.clone()), none.end()), (vec![], frame.clone()));
+        let (mut none, many) = (Reference::default(), frame.repeat(FRAMES));
+        assert_eq!((none.push(frame.repeat(FRAMES - 1)), none.push(frame)), (vec![], many));
     }
 
     #[test]

@@ -259,7 +259,9 @@ impl Stage {
     /// What comes next may lie far behind what came: what lies between is not to be waited for.
     pub(crate) fn rejoined(&self) {
         let mut state = self.lock();
-        state.rejoined = Some(state.newest);
+        // Tracks that lie apart are joined anew one after the other, and the first may be behind the hole by then.
+        let newest = state.newest;
+        state.rejoined.get_or_insert(newest);
     }
 
     /// This track has come to its end.
@@ -336,7 +338,7 @@ impl Stage {
     pub(crate) fn hole(&self, due: i64) -> Option<i64> {
         let mut state = self.lock();
         let before = state.rejoined.filter(|_| state.played().iter().all(|t| t.ended || t.head().is_some()))?;
-        let (_, at) = state.earliest().filter(|(_, at)| *at > before)?;
+        let (_, at) = state.earliest().filter(|(t, _)| state.tracks[*t].head().is_some_and(|head| head > before))?;
         state.rejoined = None;
         Some(at.saturating_sub(due)).filter(|hole| *hole > HOLE)
     }
@@ -617,16 +619,26 @@ mod tests {
         stage.rejoined();
         stage.push(0, unit(12_000, 1));
         assert_eq!(stage.hole(3_020_000_000), None, "sound may follow");
+        stage.rejoined();
         stage.push(1, unit(11_000, 1));
         assert_eq!((stage.hole(3_020_000_000), stage.hole(3_020_000_000)), (Some(7_980_000_000), None));
-        // Nothing was missed: a pause that comes later is one again.
+        // What came before it is played before it.
         played(12_000);
-        stage.rejoined();
         both(12_040);
+        stage.rejoined();
+        while stage.lock().tracks[1].items.pop_front().is_some() {}
+        both(20_000);
         assert_eq!(stage.hole(12_020_000_000), None);
         played(12_040);
-        both(20_000);
-        assert_eq!(stage.hole(12_060_000_000), None);
+        assert_eq!(stage.hole(12_060_000_000), Some(7_940_000_000));
+        // Nothing was missed: a pause that comes later is one again.
+        played(20_000);
+        stage.rejoined();
+        both(20_040);
+        assert_eq!(stage.hole(20_020_000_000), None);
+        played(20_040);
+        both(30_000);
+        assert_eq!(stage.hole(20_060_000_000), None);
     }
 
     #[test]
