@@ -66,9 +66,7 @@ async def live(stack, kind, how):
             await viewer.wait_sound()
             if video:
                 await viewer.wait_size(320, 180)
-            web.server.away = True
-            await asyncio.to_thread(asked_again, web)
-            web.server.away = False
+            await cut(web)
             heard, seen = len(viewer.levels), len(viewer.frames)
             await viewer.wait("sound after the cut", lambda v: sum(level > 300 for _, level in v.levels[heard:]) > 50)
             if video:
@@ -89,6 +87,13 @@ def asked_again(web):
         time.sleep(0.05)
 
 
+async def cut(web):
+    """The server is gone until somebody has found it so."""
+    web.server.away = True
+    await asyncio.to_thread(asked_again, web)
+    web.server.away = False
+
+
 async def test_radio_that_begins_with_the_same_again_is_none_that_has_ended(stack):
     """A source that is started again, as with its jingle."""
     name, _ = endless(stack, "mp3")
@@ -96,9 +101,7 @@ async def test_radio_that_begins_with_the_same_again_is_none_that_has_ended(stac
         async with Viewer(stack, "endless-again") as viewer:
             info = await pull(stack, "endless-again", f"{web.url}/icecast/{name}")
             await viewer.wait_sound()
-            web.server.away = True
-            await asyncio.to_thread(asked_again, web)
-            web.server.away = False
+            await cut(web)
             heard = len(viewer.levels)
             await viewer.wait("sound after it", lambda v: sum(level > 300 for _, level in v.levels[heard:]) > 150)
             assert (await stack.info(info.ingress_id)).state.status == pb.IngressState.ENDPOINT_PUBLISHING
