@@ -31,7 +31,7 @@ class Dependencies(unittest.TestCase):
     def test_rooms(self):
         self.check(None, model=["serde"], rtmp=["model", "bytes"])
         self.check("rtmp: may not depend on session", rtmp=["session"], session=[])
-        self.check("service: may not depend on transcoder", service=["transcoder"], transcoder=[])
+        self.check("service: may not depend on transcode", service=["transcode"], transcode=[])
         self.check("model: may not depend on link", model=["link"], link=[])
         self.check("shed: has no line", shed=[])
 
@@ -46,7 +46,7 @@ class Dependencies(unittest.TestCase):
     def test_libraries_of_one_room(self):
         self.check(None, rtc=["str0m"])
         self.check("publish: str0m is named only in rtc", publish=["str0m"])
-        self.check("session: gstreamer-app is named only in transcoder", session=["gstreamer-app"])
+        self.check("session: gstreamer-app is named only in demux and transcode and worker", session=["gstreamer-app"])
         self.check("service: redis is named only in psrpc", service=["redis"])
         self.check("service: clap is named only in ingress", service=["clap"])
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fuzz::op;
-use link::{Hello, Job, ToChild, ToParent, VERSION};
+use ipc::{Hello, Job, ToChild, ToParent, VERSION};
 use model::{AudioEncoding, EncodedVideo, Frame, Kind, MediaTime, Quality, VideoCodec, VideoConfig};
 use rtmp::amf::{Value, encode_all, object};
 use std::path::Path;
@@ -274,9 +274,9 @@ fn messages() {
         ToChild::KeyFrame { layer: 0 },
         ToChild::Finish,
     ] {
-        link::encode(&message, &mut down).expect("short");
+        ipc::encode(&message, &mut down).expect("short");
     }
-    write("link_messages", "to-child", &down);
+    write("ipc_messages", "to-child", &down);
     let mut up = vec![9];
     for message in [
         ToParent::Hello(Hello { version: VERSION }),
@@ -290,7 +290,7 @@ fn messages() {
         ToParent::Failed { reason: "gone".into() },
         ToParent::Finished,
     ] {
-        link::encode(&message, &mut up).expect("short");
+        ipc::encode(&message, &mut up).expect("short");
     }
-    write("link_messages", "to-parent", &up);
+    write("ipc_messages", "to-parent", &up);
 }

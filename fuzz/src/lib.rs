@@ -23,7 +23,7 @@ mod whip;
 
 pub use engine::{op, rtmp_chunks, rtmp_connection};
 pub use machines::{psrpc_envelope, session_life, timeline};
-pub use parsers::{amf, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, link_messages, sound_configs};
+pub use parsers::{amf, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, ipc_messages, sound_configs};
 pub use pulled::{playlists, pulled_bytes, rtsp_answers};
 pub use received::{redundant_sound, rtp_payloads, sdp_fragments, whip_offers};
 pub use secured::dtls_handshake;
@@ -43,7 +43,7 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("hevc_config", hevc_config),
     ("av1_config", av1_config),
     ("sound_configs", sound_configs),
-    ("link_messages", link_messages),
+    ("ipc_messages", ipc_messages),
     ("psrpc_envelope", psrpc_envelope),
     ("session_life", session_life),
     ("timeline", timeline),

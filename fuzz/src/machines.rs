@@ -5,9 +5,9 @@ use bytes::Bytes;
 use model::{Blame, Fault, Kind, MediaTime, SourceTracks};
 use psrpc::envelope::Envelope;
 use session::state::{Action, Input, Session, Stop};
-use session::timeline::Timeline;
 use session::{SourceEnd, Status};
 use std::time::{Duration, Instant};
+use timing::ingest_clock::Timeline;
 
 /// What a session is told: one byte for what, one for how much time has passed before, in units of 100 ms.
 ///

@@ -1,9 +1,9 @@
 //! Parsers of one value: AMF, tags, codec configurations, messages between parent and child.
 
 use bytes::Bytes;
-use link::{Decoder, ToChild, ToParent};
-use model::picture;
-use rtmp::codec::{ac3, av1, avc, flac, flv1, hevc, mpeg_audio, opus, whole_nals};
+use ipc::{Decoder, ToChild, ToParent};
+use media::codec_config::{ac3, av1, avc, flac, flv1, hevc, mpeg_audio, opus, whole_nals};
+use media::picture;
 use rtmp::flv::{TrackChoice, parse_audio, parse_video};
 
 /// Promise: what is read comes back the same when it is written and read again.
@@ -95,7 +95,7 @@ pub fn sound_configs(data: &[u8]) {
 }
 
 /// Messages of both directions. Promise: what is read comes back the same when it is written and read again.
-pub fn link_messages(data: &[u8]) {
+pub fn ipc_messages(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else { return };
     let (mut to_child, mut to_parent) = (Decoder::<ToChild>::default(), Decoder::<ToParent>::default());
     for piece in data.chunks(usize::from(cut).max(1)) {
@@ -103,7 +103,7 @@ pub fn link_messages(data: &[u8]) {
         to_parent.push(piece);
         while let Ok(Some(message)) = to_child.next_message() {
             let mut bytes = Vec::new();
-            link::encode(&message, &mut bytes).expect("what was read is not too long");
+            ipc::encode(&message, &mut bytes).expect("what was read is not too long");
             let mut again = Decoder::default();
             again.push(&bytes);
             assert_eq!(
@@ -113,7 +113,7 @@ pub fn link_messages(data: &[u8]) {
         }
         while let Ok(Some(message)) = to_parent.next_message() {
             let mut bytes = Vec::new();
-            link::encode(&message, &mut bytes).expect("what was read is not too long");
+            ipc::encode(&message, &mut bytes).expect("what was read is not too long");
             let mut again = Decoder::default();
             again.push(&bytes);
             assert_eq!(

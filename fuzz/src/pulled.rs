@@ -2,8 +2,9 @@
 
 use fetch::playlist::{Playlist, parse};
 use fetch::rtsp::{Answer, Login, Talk};
-use fetch::splice::Finder;
-use fetch::{Address, Chunks, cropped, hls, reads_head};
+use fetch::{Address, Chunks, hls, reads_head};
+use media::mpegts::scte35::Finder;
+use media::vp6::cropped;
 
 /// A playlist. Promise: segments are numbered in order, and a master playlist gives a choice or words.
 pub fn playlists(data: &[u8]) {

@@ -1,7 +1,7 @@
 //! What WHIP clients send: offers, fragments, and what is looked at inside their packets.
 
+use media::rtp_inspector::Inspector;
 use model::VideoCodec;
-use rtc::inspect::Inspector;
 use rtc::payload::{Heard, Place, Red, blocks};
 use rtc::{Accept, Fragment, answer_unreachable};
 use std::time::Instant;

@@ -20,10 +20,7 @@ pub mod playlist;
 mod relay;
 pub mod rtsp;
 mod socket;
-pub mod splice;
 mod timed;
-pub mod ts;
-mod vp6;
 
 pub use address::{Address, Scheme};
 pub use again::Again;
@@ -35,4 +32,3 @@ pub use http::{Client, Response, reads_head};
 pub use icy::Titles;
 pub use patience::Waits;
 pub use relay::Relay;
-pub use vp6::cropped;

@@ -92,7 +92,7 @@ fn serve(config: Config, warnings: &[Warning]) -> ExitCode {
 /// The session that started this process has put its socket in the place of standard input.
 fn transcode() -> ExitCode {
     match std::io::stdin().as_fd().try_clone_to_owned() {
-        Ok(socket) => transcoder::run(socket),
+        Ok(socket) => transcode::run(socket, demux::start),
         Err(e) => {
             eprintln!("ingress transcode: no socket: {e}");
             ExitCode::FAILURE

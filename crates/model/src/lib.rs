@@ -9,9 +9,7 @@ mod encoding;
 mod fault;
 mod frame;
 mod id;
-mod leading;
 mod packet;
-pub mod picture;
 mod pull;
 mod spec;
 mod time;
@@ -23,7 +21,6 @@ pub use encoding::{
 pub use fault::{Blame, Fault};
 pub use frame::{AudioConfig, Colours, Frame, Media, SourceTracks, Turn, VideoConfig};
 pub use id::{IngressId, ResourceId, Secret};
-pub use leading::Leading;
 pub use packet::{OpusFormat, Packet, Passed, VideoFormat};
 pub use pull::{HostRule, PullGuard, PullJob, PullLimits};
 pub use spec::{AudioSpec, IngressSpec, InputKind, TrackSource, VideoSpec};

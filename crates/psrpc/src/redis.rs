@@ -1,6 +1,6 @@
 //! The bus over Redis: one server, a master found through sentinels, or a cluster.
 //!
-//! One task (`link`) owns the connections, a pair to one node: a subscriber and one for commands. It connects for ever,
+//! One task (`ipc`) owns the connections, a pair to one node: a subscriber and one for commands. It connects for ever,
 //! subscribes again to everything, and notices a dead peer. The `redis` crate is used for its protocol only; its own
 //! reconnecting gives up after some tries and its clients can't be given a TLS server name, so dialling, finding the node
 //! and supervising are here.

@@ -16,7 +16,6 @@ mod message;
 mod publisher;
 mod room;
 mod signal;
-mod steady;
 mod task;
 mod track;
 mod uplink;

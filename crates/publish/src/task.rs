@@ -5,7 +5,6 @@ use crate::gate::{Gate, Unit, Verdict};
 use crate::publisher::{Control, LAST_WORDS, MAX_LAYERS, Media, Overflow};
 use crate::room::{Action, Room};
 use crate::signal::{self, Signal};
-use crate::steady::{Beside, Steady};
 use crate::uplink::{Decision, Uplink};
 use crate::{Config, Error, Event, Out, Tracks};
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use timing::audio_pacer::{Beside, Steady};
 use tokio::sync::{mpsc, watch};
 use url::Url;
 

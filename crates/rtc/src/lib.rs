@@ -12,7 +12,6 @@
 #![forbid(unsafe_code)]
 
 mod address;
-mod clock;
 mod descriptor;
 mod dtls;
 mod endpoint;
@@ -21,7 +20,6 @@ mod error;
 mod fragment;
 mod framing;
 mod incoming;
-pub mod inspect;
 mod layers;
 mod offer;
 pub mod payload;

@@ -8,7 +8,6 @@ mod budget;
 mod frames;
 mod lines;
 
-use crate::clock::Clock;
 use crate::descriptor::Descriptor;
 use crate::engine::Transport;
 use crate::layers::Layers;
@@ -29,6 +28,7 @@ use str0m::net::{Protocol, Receive, TcpType, Transmit};
 use str0m::rtp::{RtpPacket, Ssrc};
 use str0m::stats::MediaIngressStats;
 use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
+use timing::rtp_clock::Clock;
 
 /// Nothing at all received for so long means that the sender has vanished: it checks the way every few seconds even when it
 /// has nothing to show. With what it takes to end, below the ten seconds promised.

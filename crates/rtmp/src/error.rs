@@ -73,13 +73,8 @@ pub enum Error {
     #[error("malformed {0} tag")]
     Tag(&'static str),
     /// A codec configuration that cannot be one.
-    #[error("malformed {codec} configuration: {why}")]
-    Config {
-        /// The codec's usual name.
-        codec: &'static str,
-        /// What is wrong.
-        why: &'static str,
-    },
+    #[error(transparent)]
+    Config(#[from] media::ConfigError),
 }
 
 impl Error {
@@ -105,7 +100,7 @@ impl Error {
             Self::NoStreamKey => "no_stream_key",
             Self::UnknownCodec(_) => "unknown_codec",
             Self::Tag(_) => "tag",
-            Self::Config { .. } => "codec_config",
+            Self::Config(_) => "codec_config",
         }
     }
 }

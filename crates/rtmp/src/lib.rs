@@ -13,7 +13,6 @@
 
 pub mod amf;
 mod chunk;
-pub mod codec;
 mod command;
 mod connection;
 mod error;

@@ -1,11 +1,11 @@
 //! From audio and video messages to media: configurations once per change, frames from the first key frame on, time unwrapped.
 
 use crate::chunk::kind;
-use crate::codec::mpeg_audio::Sound;
-use crate::codec::{self, NalConfig};
 use crate::flv::{AudioBody, AudioTag, Codec, TrackChoice, VideoBody, VideoTag, parse_audio, parse_video};
 use crate::{Error, Event, amf};
 use bytes::{Buf, Bytes};
+use media::codec_config::mpeg_audio::Sound;
+use media::codec_config::{self, NalConfig};
 use model::{AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, SourceTracks, VideoCodec, VideoConfig};
 use std::collections::VecDeque;
 
@@ -241,12 +241,13 @@ impl Video {
         }
         let size = match codec {
             VideoCodec::H264 | VideoCodec::H265 => {
-                let parse = if codec == VideoCodec::H264 { codec::avc::parse } else { codec::hevc::parse };
+                let parse =
+                    if codec == VideoCodec::H264 { codec_config::avc::parse } else { codec_config::hevc::parse };
                 let NalConfig { length_size, size } = parse(&record)?;
                 self.length_size = length_size;
                 size
             }
-            VideoCodec::Av1 => codec::av1::parse(&record)?,
+            VideoCodec::Av1 => codec_config::av1::parse(&record)?,
             VideoCodec::Vp8 | VideoCodec::Vp9 => {
                 self.record = Some((codec, record));
                 return Ok(());
@@ -295,7 +296,7 @@ impl Video {
 
     /// The whole NAL units of a frame.
     fn nal_units(&self, data: Bytes, warnings: &mut Warnings, events: &mut VecDeque<Event>) -> Option<Bytes> {
-        let whole = codec::whole_nals(&data, self.length_size);
+        let whole = codec_config::whole_nals(&data, self.length_size);
         if whole < data.len() {
             let text = "video frames are damaged: their NAL units do not have the lengths they say";
             warnings.tell("NAL units", || text.into(), events);
@@ -321,9 +322,9 @@ impl Video {
         }
         if key {
             let size = match codec {
-                VideoCodec::Vp8 => model::picture::vp8_size(&data),
-                VideoCodec::Vp9 => model::picture::vp9_size(&data),
-                VideoCodec::Flv1 => codec::flv1::size(&data),
+                VideoCodec::Vp8 => media::picture::vp8_size(&data),
+                VideoCodec::Vp9 => media::picture::vp9_size(&data),
+                VideoCodec::Flv1 => codec_config::flv1::size(&data),
                 _ => None,
             };
             self.tell(VideoConfig::new(codec, record, size.or(self.size_hint)), events);
@@ -340,9 +341,9 @@ impl Audio {
             return Ok(());
         }
         let (record, sound) = match codec {
-            AudioCodec::Aac => (record.clone(), codec::mpeg_audio::parse_aac(record)?),
-            AudioCodec::Opus => (record.clone(), codec::opus::parse(record)?),
-            AudioCodec::Flac => codec::flac::parse(record)?,
+            AudioCodec::Aac => (record.clone(), codec_config::mpeg_audio::parse_aac(record)?),
+            AudioCodec::Opus => (record.clone(), codec_config::opus::parse(record)?),
+            AudioCodec::Flac => codec_config::flac::parse(record)?,
             // The others have none.
             _ => return Ok(()),
         };
@@ -371,8 +372,8 @@ impl Audio {
         match codec {
             AudioCodec::Aac | AudioCodec::Flac | AudioCodec::Opus if configured => {}
             AudioCodec::Opus => {
-                let head = codec::opus::header(self.channels.unwrap_or(2));
-                let sound = Sound { sample_rate: Some(codec::opus::SAMPLE_RATE), channels: Some(head[9]) };
+                let head = codec_config::opus::header(self.channels.unwrap_or(2));
+                let sound = Sound { sample_rate: Some(codec_config::opus::SAMPLE_RATE), channels: Some(head[9]) };
                 self.tell(codec, head, sound, events);
             }
             AudioCodec::Aac | AudioCodec::Flac => {
@@ -381,8 +382,11 @@ impl Audio {
             }
             // Frame headers know better than the tag; a packet without one belongs to the frame before.
             AudioCodec::Mp3 | AudioCodec::Ac3 | AudioCodec::Eac3 => {
-                let read =
-                    if codec == AudioCodec::Mp3 { codec::mpeg_audio::mp3_sound(data) } else { codec::ac3::sound(data) };
+                let read = if codec == AudioCodec::Mp3 {
+                    codec_config::mpeg_audio::mp3_sound(data)
+                } else {
+                    codec_config::ac3::sound(data)
+                };
                 match read {
                     Some(sound) => self.tell(codec, Bytes::new(), sound, events),
                     None if configured => {}

@@ -1,8 +1,8 @@
 //! Lets the decoder rest while nobody watches: pictures wait here instead, so that it can be brought up to date at once when
 //! somebody does. Pure: frames and `now` go in, frames come out.
 
-use crate::gop;
-use model::{Frame, Leading, MediaTime};
+use media::RaslFilter;
+use model::{Frame, MediaTime};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const PICTURES: usize = 64;
 /// Bytes of the same: two seconds of 16 Mbit/s.
 const BYTES: usize = 4 << 20;
 /// Pictures and bytes that wait for a decoder that has much to catch up with: as many as are kept for it. They are the same bytes.
-const BACKLOG: (usize, usize) = (gop::MAX_FRAMES, gop::MAX_BYTES);
+const BACKLOG: (usize, usize) = (media::GOP_MAX_FRAMES, media::GOP_MAX_BYTES);
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(crate) struct Doze {
     unwatched_since: Option<Instant>,
     /// A decoder is being brought up to date.
     catching_up: bool,
-    leading: Leading,
+    leading: RaslFilter,
 }
 
 impl Doze {
@@ -88,7 +88,7 @@ impl Doze {
         self.clear();
         if !frames.is_empty() {
             // A decoder knows itself what it begins with.
-            self.leading = Leading::default();
+            self.leading = RaslFilter::default();
         }
         frames.iter().cloned().for_each(|frame| self.push(frame));
         self.catching_up = !frames.is_empty();
@@ -210,12 +210,12 @@ mod tests {
 
     #[test]
     fn as_much_waits_for_a_new_decoder_as_is_kept_for_it() {
-        let mut gop = gop::Gop::default();
-        (0..gop::MAX_FRAMES as i64).for_each(|n| gop.push(&frame(n, n == 0)));
+        let mut gop = gop::GopCache::default();
+        (0..media::GOP_MAX_FRAMES as i64).for_each(|n| gop.push(&frame(n, n == 0)));
         let (now, mut doze) = (Instant::now(), Doze::default());
         doze.restart(gop.frames(), now);
         assert!(doze.may_wait(), "ten seconds at 240 a second");
-        doze.push(frame(gop::MAX_FRAMES as i64, false));
+        doze.push(frame(media::GOP_MAX_FRAMES as i64, false));
         assert!(!doze.may_wait());
         while doze.next(now).is_some() {}
         assert!(!doze.may_wait(), "it has caught up");

@@ -12,21 +12,21 @@ use crate::comeback::Comeback;
 use crate::doze::Doze;
 use crate::facts::Facts;
 use crate::fit::Fit;
-use crate::gop::Gop;
 use crate::owed::Owed;
 use crate::registry::{Command, Commands, Place};
 use crate::room::{Room, Rooms};
 use crate::seldom::Seldom;
 use crate::state::{Action, Input, Session};
-use crate::still::Still;
-use crate::timeline::Timeline;
 use crate::transcoder::{FromChild, PATIENCE, Transcoder, Transcoders};
 use crate::{Report, Source, SourceEvent};
-use link::ToChild;
+use ipc::ToChild;
+use media::GopCache;
 use model::{AudioConfig, IngressSpec, InputKind, Layer, MediaTime, Quality, Secret, VideoConfig};
 use publish::Event;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use timing::frame_repeater::FrameRepeater;
+use timing::ingest_clock::Timeline;
 use tokio::sync::mpsc;
 
 /// Reports that may wait for the control plane. A session makes a handful; more than this wait only while the control plane is
@@ -103,7 +103,7 @@ struct Driver {
     transcoder: Option<Transcoder>,
     owed: Owed,
     timeline: Timeline,
-    gop: Gop,
+    gop: GopCache,
     /// The key frame from which pictures were last given to a new transcoder.
     replayed: Option<MediaTime>,
     /// A new transcoder's first pictures, until they are out.
@@ -119,7 +119,7 @@ struct Driver {
     /// The transcoder's queue overflowed: pictures are of no use before the next key frame.
     skipping: bool,
     dropped: u64,
-    still: Still,
+    still: FrameRepeater,
     /// What was last sent as [`ToChild::ShowFrom`], of sound and of pictures.
     show_from: [Option<MediaTime>; 2],
     sampled: [Option<Instant>; 4],
@@ -171,7 +171,7 @@ impl Driver {
             transcoder: None,
             owed: Owed::default(),
             timeline: Timeline::new(),
-            gop: Gop::default(),
+            gop: GopCache::default(),
             replayed: None,
             comeback: None,
             full_since: None,
@@ -183,7 +183,7 @@ impl Driver {
             wanted: Vec::new(),
             skipping: false,
             dropped: 0,
-            still: Still::default(),
+            still: FrameRepeater::default(),
             show_from: [None; 2],
             sampled: [None; 4],
             passed,

@@ -11,7 +11,6 @@ mod doze;
 mod driver;
 mod facts;
 mod fit;
-mod gop;
 mod owed;
 pub mod pull;
 pub mod registry;
@@ -20,8 +19,6 @@ pub mod room;
 mod seldom;
 mod source;
 pub mod state;
-mod still;
-pub mod timeline;
 pub mod transcoder;
 
 pub use driver::{Observer, Start, run};

@@ -2,7 +2,7 @@
 //! late; a configuration, a wish or the end of the source has to come, and each of them is worth nothing but in its newest
 //! version.
 
-use link::ToChild;
+use ipc::ToChild;
 use model::Kind;
 use std::collections::VecDeque;
 

@@ -8,7 +8,7 @@ use crate::driver::now;
 use crate::state::START_DEADLINE;
 use crate::transcoder::{FromChild, Transcoder, Transcoders};
 use crate::{Source, SourceEnd, SourceEvent, SourceFeed, source};
-use link::ToParent;
+use ipc::ToParent;
 use model::{Blame, Fault, Media, MediaTime, PullJob};
 use std::io;
 use std::sync::Arc;

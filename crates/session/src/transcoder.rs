@@ -4,7 +4,7 @@
 //! else: no secret in its arguments or environment, no other descriptor. Media is handed to it without waiting; a child that does not keep up or
 //! hangs costs frames, never memory, and is killed.
 
-use link::{Decoder, Hello, Job, ToChild, ToParent, VERSION};
+use ipc::{Decoder, Hello, Job, ToChild, ToParent, VERSION};
 use model::PullJob;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -333,7 +333,7 @@ async fn write(mut socket: tokio::net::unix::OwnedWriteHalf, mut to: mpsc::Recei
     let (mut batch, mut bytes) = (Vec::new(), Vec::new());
     while to.recv_many(&mut batch, 32).await > 0 {
         for message in batch.drain(..) {
-            if let Err(e) = link::encode(&message, &mut bytes) {
+            if let Err(e) = ipc::encode(&message, &mut bytes) {
                 warn!(error = %e, "a message to the transcoder was dropped");
             }
         }

@@ -1,6 +1,6 @@
 //! Real child processes: started, hung, killed. The child is a shell, which knows nothing of media, but lives and dies like one.
 
-use link::Job;
+use ipc::Job;
 use model::{AudioPreset, EncodedVideo};
 use session::transcoder::{FromChild, Pool, Transcoders};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Whole sessions on virtual time, with a scripted transcoder and a room that takes notes.
 
 use bytes::Bytes;
-use link::{Job, ToChild, ToParent};
+use ipc::{Job, ToChild, ToParent};
 use model::*;
 use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
 use session::registry::{Command, Registry};

@@ -2,7 +2,7 @@
 //! key picture that comes without. The SFU tells key pictures by these sets, and a viewer who joins there has seen no earlier ones.
 
 use super::MAX_PAYLOAD;
-use crate::inspect::aggregated;
+use media::rtp_inspector::aggregated;
 use model::VideoCodec;
 use std::sync::Arc;
 

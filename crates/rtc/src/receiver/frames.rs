@@ -4,9 +4,8 @@
 use crate::offer::Offer;
 use crate::payload::nal_units;
 use bytes::Bytes;
-use model::{
-    AudioCodec, AudioConfig, Frame, Kind, Leading, Media, MediaTime, OpusFormat, Turn, VideoCodec, VideoConfig, picture,
-};
+use media::{RaslFilter, picture};
+use model::{AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Turn, VideoCodec, VideoConfig};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 use str0m::format::{CodecExtra, Vp9CodecExtra};
@@ -28,7 +27,7 @@ pub(super) struct Frames {
     current: Option<usize>,
     /// Pictures are of no use before the next key picture.
     broken: bool,
-    leading: Leading,
+    leading: RaslFilter,
     config: Option<VideoConfig>,
 }
 
@@ -55,7 +54,7 @@ impl Frames {
             layers: vec![LayerState::default(); count],
             current: None,
             broken: true,
-            leading: Leading::default(),
+            leading: RaslFilter::default(),
             config: None,
         }
     }

@@ -1,19 +1,19 @@
 //! The media lines of a received session and their streams, and the engine's settings for them.
 
 use crate::Delivery;
-use crate::clock::Ticks;
 use crate::descriptor;
 use crate::dtls;
 use crate::engine::codec_name;
-use crate::inspect::Inspector;
 use crate::offer::{Common, Offer, Video};
 use crate::payload::{Heard, Sets};
+use media::rtp_inspector::Inspector;
 use model::Kind;
 use std::time::{Duration, Instant};
 use str0m::RtcConfig;
 use str0m::format::{Codec, FormatParams};
 use str0m::media::{Frequency, Mid, Rid};
 use str0m::rtp::{Extension, Ssrc};
+use timing::rtp_clock::Ticks;
 
 /// Ticks of a video RTP clock in a second, and of Opus'.
 const VIDEO_RATE: u32 = 90_000;

@@ -197,8 +197,11 @@ fn what_cannot_be_decoded_is_named_once() {
     assert!(taken.unusable[0].1.starts_with("MPEG-4 part 2 video is left out"));
     assert_eq!(taken.frames.len(), 1);
     assert_eq!(taken.frames[0].data, nal(&[0x65]));
-    assert!(matches!(take([video(0, &avc(true, 0, 0, &[2, 3]))]), Err(Error::Config { codec: "H.264", .. })));
-    assert!(matches!(take([audio(0, &[0xaf, 0, 0])]), Err(Error::Config { codec: "AAC", .. })));
+    assert!(matches!(
+        take([video(0, &avc(true, 0, 0, &[2, 3]))]),
+        Err(Error::Config(ConfigError { codec: "H.264", .. }))
+    ));
+    assert!(matches!(take([audio(0, &[0xaf, 0, 0])]), Err(Error::Config(ConfigError { codec: "AAC", .. }))));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::Status;
 use crate::comeback::Comeback;
 use crate::state::Input;
 use crate::transcoder::{FromChild, Transcoder};
-use link::{Job, ToChild, ToParent};
+use ipc::{Job, ToChild, ToParent};
 use model::{Kind, Layer, MediaTime};
 use publish::Out;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::state::Input;
-use link::ToChild;
+use ipc::ToChild;
 use model::{Blame, Fault, SourceTracks};
 use publish::{AudioTrack, Event, Tracks, VideoTrack};
 use tracing::{debug, info, warn};

@@ -4,7 +4,7 @@
 use super::{Driver, now};
 use crate::Wish;
 use crate::state::Input;
-use link::ToChild;
+use ipc::ToChild;
 use model::{Kind, Layer, OpusFormat, Packet, Passed, VideoFormat};
 
 use tracing::{debug, info};

@@ -2,12 +2,12 @@
 
 use super::{Driver, now};
 use crate::state::Input;
-use crate::timeline::LATE;
 use crate::transcoder::Transcoder;
 use crate::{SourceEnd, SourceEvent, Status};
-use link::ToChild;
+use ipc::ToChild;
 use model::{Blame, Fault, Frame, Kind, Media, MediaTime};
 use std::time::Instant;
+use timing::ingest_clock::LATE;
 use tracing::{debug, info};
 
 impl Driver {

@@ -1,0 +1,16 @@
+//! What coded media says of itself, read from its bytes: codec configurations, pictures, MPEG-TS packets. Pure: bytes in, facts out.
+#![forbid(unsafe_code)]
+
+pub mod au_detector;
+pub mod codec_config;
+mod error;
+mod gop_cache;
+pub mod mpegts;
+pub mod picture;
+mod rasl_filter;
+pub mod rtp_inspector;
+pub mod vp6;
+
+pub use error::ConfigError;
+pub use gop_cache::{GopCache, MAX_BYTES as GOP_MAX_BYTES, MAX_FRAMES as GOP_MAX_FRAMES};
+pub use rasl_filter::RaslFilter;

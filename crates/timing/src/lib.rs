@@ -1,0 +1,13 @@
+//! Every clock of the program, pure and on virtual time: whoever holds media back, or says when it is due, does it through a type of
+//! this crate.
+#![forbid(unsafe_code)]
+
+pub mod audio_pacer;
+pub mod decode_order;
+pub mod frame_repeater;
+pub mod hls_clock;
+pub mod ingest_clock;
+pub mod jitter_delay;
+pub mod lateness;
+pub mod rtp_clock;
+pub mod sample_clock;
