@@ -32,7 +32,7 @@ class Dependencies(unittest.TestCase):
         self.check(None, model=["serde"], rtmp=["model", "bytes"])
         self.check("rtmp: may not depend on session", rtmp=["session"], session=[])
         self.check("service: may not depend on transcode", service=["transcode"], transcode=[])
-        self.check("model: may not depend on link", model=["link"], link=[])
+        self.check("model: may not depend on ipc", model=["ipc"], ipc=[])
         self.check("shed: has no line", shed=[])
 
     def test_only_tests_may_look_further(self):
@@ -99,7 +99,7 @@ class Checkout(unittest.TestCase):
         with tempfile.TemporaryDirectory() as name:
             top = Path(name)
             (top / "Cargo.toml").write_text('[workspace]\nresolver = "3"\nmembers = ["crates/*"]\n')
-            for crate, dependencies in {"model": "", "link": 'model = { path = "../model" }\n'}.items():
+            for crate, dependencies in {"model": "", "ipc": 'model = { path = "../model" }\n'}.items():
                 (top / "crates" / crate / "src").mkdir(parents=True)
                 manifest = f'[package]\nname = "{crate}"\nversion = "0.1.0"\nedition = "2024"\n[dependencies]\n{dependencies}'
                 (top / "crates" / crate / "Cargo.toml").write_text(manifest)
@@ -107,7 +107,7 @@ class Checkout(unittest.TestCase):
             subprocess.run(["git", "init", "-q"], cwd=top, check=True)
             self.assertEqual(tidy.faults_in(top), [])
             (top / "crates/model/src/lib.rs").write_text("pub fn f() {}\n")
-            (top / "crates/link/Cargo.toml").write_text(manifest.replace('name = "link"', 'name = "attic"'))
+            (top / "crates/ipc/Cargo.toml").write_text(manifest.replace('name = "ipc"', 'name = "attic"'))
             self.assertEqual(len(tidy.faults_in(top)), 3)
 
 

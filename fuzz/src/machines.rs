@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use model::{Blame, Fault, Kind, MediaTime, SourceTracks};
 use psrpc::envelope::Envelope;
-use session::state::{Action, Input, Session, Stop};
+use session::lifecycle::{Action, Input, Session, Stop};
 use session::{SourceEnd, Status};
 use std::time::{Duration, Instant};
 use timing::ingest_clock::Timeline;

@@ -1,6 +1,6 @@
 //! What a WHIP client says in its request line and headers.
 
-use service::servers::whip::{IfMatch, Target, is_type, key_of};
+use service::inputs::whip::{IfMatch, Target, is_type, key_of};
 
 /// A path with what is escaped in it put in its place (RFC 3986 §2.1).
 fn plain(path: &str) -> String {

@@ -165,9 +165,3 @@ pub(crate) fn nal(payload: &[u8]) -> Vec<u8> {
     unit.extend(payload);
     unit
 }
-
-/// Bytes from hexadecimal digits.
-pub(crate) fn hex(digits: &str) -> Vec<u8> {
-    let nibble = |d: u8| (d as char).to_digit(16).unwrap() as u8;
-    digits.as_bytes().chunks(2).map(|d| nibble(d[0]) << 4 | nibble(d[1])).collect()
-}

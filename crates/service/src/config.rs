@@ -6,7 +6,6 @@
 mod describe;
 mod duration;
 mod fault;
-mod pulls;
 mod read;
 mod redis;
 mod resolved;
@@ -15,6 +14,7 @@ mod section;
 mod sources;
 mod turn;
 mod unknown;
+mod url_input;
 mod yaml;
 
 pub use fault::{Faults, Position, Remark, Warning};

@@ -7,13 +7,12 @@ pub mod config;
 pub mod control;
 mod descriptors;
 pub mod http;
+pub mod inputs;
 pub mod load;
-mod pulling;
 mod run;
-pub mod servers;
+mod session_metrics;
 pub mod sessions;
 pub mod telemetry;
 pub mod tls;
-mod watch;
 
 pub use run::{Children, run};

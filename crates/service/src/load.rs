@@ -1,11 +1,11 @@
 //! How busy this machine is, and whether one more session fits on it.
 //!
-//! [`Cpu`] reads what the container or the machine has and uses, [`Sampler`] does so every second, [`Admission`] decides.
+//! [`Cpu`] reads what the container or the machine has and uses, [`Sampler`] does so every second, [`Capacity`] decides.
 
-mod admission;
+mod capacity;
 mod cpu;
 mod sampler;
 
-pub use admission::{Active, Admission, Permit};
+pub use capacity::{Active, Capacity, Permit};
 pub use cpu::{Cpu, CpuUsage, Roots};
 pub use sampler::Sampler;

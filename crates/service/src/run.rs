@@ -3,22 +3,20 @@
 //! SIGTERM and SIGQUIT drain: nobody new is let in, running sessions go on, the program ends with the last of them. SIGINT ends
 //! the sessions in order, and then the program. A second signal does not wait for anything.
 
-mod whip;
-
 use crate::config::{Config, UrlConfig, Warning};
 use crate::control::livekit::LiveKit;
 use crate::control::{Affinity, ControlPlane, StartRequest, StartRequests};
 use crate::http;
-use crate::load::{Admission, Cpu, Roots, Sampler};
-use crate::pulling;
-use crate::servers::rtmp;
-use crate::servers::whip::Server as WhipServer;
+use crate::inputs::rtmp;
+use crate::inputs::url as url_input;
+use crate::inputs::whip::{Server as WhipServer, open as whip};
+use crate::load::{Capacity, Cpu, Roots, Sampler};
+use crate::session_metrics::{Reachable, Watcher};
 use crate::sessions::{Parts, Sessions};
 use crate::telemetry::{self, Metrics, PublishStatus};
 use crate::tls;
-use crate::watch::{Reachable, Watcher};
 use model::{Blame, Fault, IngressId, InputKind, ResourceId};
-use session::transcoder::Pool;
+use session::workers::pool::Pool;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,7 +101,7 @@ impl Signals {
 async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> Result<(), Fault> {
     let mut signals =
         Signals::new().map_err(|e| Fault::new(Blame::Us, format!("signals can't be listened for: {e}")))?;
-    let admission = Admission::new(cpu.capacity(), config.cpu_cost);
+    let admission = Capacity::new(cpu.capacity(), config.cpu_cost);
     if let Some(advice) = admission.advice() {
         warn!("{advice}");
     }
@@ -116,7 +114,7 @@ async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> R
     let sessions = Sessions::new(Parts {
         control: control.clone(),
         admission: admission.clone(),
-        rooms: Arc::new(session::room::LiveKit::default()),
+        rooms: Arc::new(session::participant::LiveKit::default()),
         transcoders: Arc::new(pool.clone()),
         watch: Arc::new(Watcher::new(&metrics)),
         on_duplicate: config.on_duplicate,
@@ -244,7 +242,7 @@ async fn answer(sessions: Arc<Sessions>, metrics: Metrics, request: rtmp::Reques
 }
 
 /// What this machine bids for a URL: all there is for one that it pulls already.
-fn bids(sessions: &Arc<Sessions>, admission: &Admission) -> Affinity {
+fn bids(sessions: &Arc<Sessions>, admission: &Capacity) -> Affinity {
     /// More than any machine bids that would have to begin.
     const MINE: f32 = 100.0;
     let (registry, admission) = (sessions.registry().clone(), admission.clone());
@@ -261,7 +259,7 @@ fn bids(sessions: &Arc<Sessions>, admission: &Admission) -> Affinity {
 
 async fn pull(sessions: Arc<Sessions>, config: Arc<UrlConfig>, request: StartRequest) {
     let ingress = request.resolved.spec.ingress_id.clone();
-    let admitted = match pulling::job(&config, &request.resolved.spec) {
+    let admitted = match url_input::job(&config, &request.resolved.spec) {
         Ok(job) => sessions.admit_pull(&request).await.map(|(report, new)| (report, new.map(|new| (new, job)))),
         Err(fault) => Err(fault),
     };
@@ -299,7 +297,7 @@ async fn open_rtmp(config: &Config, metrics: &Metrics) -> Result<rtmp::Server, F
     Ok(server)
 }
 
-async fn open_pages(config: &Config, metrics: &Metrics, admission: &Admission) -> Result<Vec<http::Server>, Fault> {
+async fn open_pages(config: &Config, metrics: &Metrics, admission: &Capacity) -> Result<Vec<http::Server>, Fault> {
     let pages = [
         (config.health_port, "health_port", http::health(admission.clone())),
         (config.prometheus_port, "prometheus_port", http::metrics(metrics.clone())),

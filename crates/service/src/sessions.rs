@@ -3,20 +3,20 @@
 //! Servers ask [`Sessions::admit`] and start what it gives. Each session has a clerk: one task that carries its reports out
 //! and commands in, one after the other, so that nothing is reported once a deletion was answered.
 
-mod ahead;
-mod clerk;
+mod prejoin;
+mod state_reporter;
 
 use crate::config::OnDuplicate;
 use crate::control::{ControlPlane, Resolved, SessionCommands, StartRequest, store_refusal};
-use crate::load::{Admission, Permit};
+use crate::load::{Capacity, Permit};
 use crate::telemetry::session_span;
-use clerk::Clerk;
 use model::{Blame, Fault, IngressId, InputKind, PullJob, ResourceId, Secret};
+use session::lifecycle::Stop;
+use session::participant::{Ahead, Rooms};
 use session::registry::{Command, Entry, Place, Registry};
-use session::room::{Ahead, Rooms};
-use session::state::Stop;
-use session::transcoder::Transcoders;
+use session::workers::pool::Transcoders;
 use session::{Observer, Report, Source, Status};
+use state_reporter::StateReporter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct Parts {
     /// Who knows ingresses and takes reports.
     pub control: Arc<dyn ControlPlane>,
     /// Whether the machine has room.
-    pub admission: Admission,
+    pub admission: Capacity,
     /// Where sessions join rooms.
     pub rooms: Arc<dyn Rooms>,
     /// Where sessions get transcoders.
@@ -220,7 +220,7 @@ impl Sessions {
     /// # Errors
     /// If nothing could be started that pulls.
     pub fn start_pull(self: &Arc<Self>, new: Box<NewSession>, job: PullJob) -> Result<(), Fault> {
-        let source = session::pull::start(self.parts.transcoders.clone(), job);
+        let source = session::url_source::start(self.parts.transcoders.clone(), job);
         let source =
             source.map_err(|e| Fault::passing(Blame::Us, format!("nothing could be started that pulls: {e}")))?;
         self.start(Admitted::New(new), source);
@@ -303,7 +303,7 @@ impl Sessions {
             transcoders: self.parts.transcoders.clone(),
             observer,
         });
-        let clerk = Clerk::new(self.parts.control.clone(), self.registry.clone(), entry, commands);
+        let clerk = StateReporter::new(self.parts.control.clone(), self.registry.clone(), entry, commands);
         self.active.fetch_add(1, Ordering::Acquire);
         let sessions = self.clone();
         let work = async move {

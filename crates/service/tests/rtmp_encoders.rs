@@ -1,7 +1,7 @@
 //! Real encoders publish to the RTMP server over loopback: FFmpeg and GStreamer, as installed.
 
 use model::{AudioCodec, AudioConfig, Blame, Fault, Frame, Kind, Media, MediaTime, VideoCodec, VideoConfig};
-use service::servers::rtmp::{Config, Counters, Request, Server};
+use service::inputs::rtmp::{Config, Counters, Request, Server};
 use service::tls::Files as TlsFiles;
 use session::{Source, SourceEnd, SourceEvent};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What idle RTMP connections cost. In a process of its own, as it measures that process.
 
-use service::servers::rtmp::{Config, Counters, Server};
+use service::inputs::rtmp::{Config, Counters, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 /// Resident bytes of this process, whose pages have 4 KiB.

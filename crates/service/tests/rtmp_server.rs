@@ -3,7 +3,7 @@
 use model::{Blame, Fault, Frame, Media};
 use prometheus_client::registry::Registry;
 use rtmp::amf::{self, Value, object};
-use service::servers::rtmp::{Config, Counters, Request, Server};
+use service::inputs::rtmp::{Config, Counters, Request, Server};
 use session::{Source, SourceEnd, SourceEvent};
 use std::io;
 use std::net::SocketAddr;

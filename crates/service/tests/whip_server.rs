@@ -7,8 +7,8 @@ use service::config::{CpuCost, RtcConfig, TurnAccess, TurnProtocol, TurnServer};
 use service::control::memory::{Memory, rtmp_ingress, whip_ingress};
 use service::control::{BoxFuture, ControlPlane};
 use service::http::listen;
-use service::load::Admission;
-use service::servers::whip::{Accepted, Control, Links, Media, Parts, Request, Server};
+use service::inputs::whip::{Accepted, Control, Links, Media, Parts, Request, Server};
+use service::load::Capacity;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -82,7 +82,7 @@ struct Setup {
     address: SocketAddr,
     memory: Memory,
     media: Fake,
-    load: Admission,
+    load: Capacity,
     _task: JoinHandle<()>,
 }
 
@@ -117,7 +117,7 @@ async fn answer(memory: Memory, request: Request) {
 }
 
 async fn start_with(max_per_address: usize, rtc: RtcConfig, memory: Memory) -> Setup {
-    let (media, load) = (Fake::default(), Admission::new(8.0, CpuCost::default()));
+    let (media, load) = (Fake::default(), Capacity::new(8.0, CpuCost::default()));
     let mut server = Server::new(Parts {
         media: Arc::new(media.clone()),
         control: Arc::new(memory.clone()),

@@ -1,6 +1,7 @@
 //! The one registry of sessions: which ingress runs here, and how to reach its session. One session per ingress.
 
-use crate::{Source, state::Stop};
+use crate::Source;
+use crate::lifecycle::Stop;
 use model::{IngressId, InputKind, ResourceId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

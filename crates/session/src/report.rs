@@ -1,6 +1,6 @@
 //! What a session tells the control plane about itself: the content of `livekit.IngressState`, free of its encoding.
 
-use crate::driver::unix_nanos;
+use crate::pipeline::unix_nanos;
 use model::ResourceId;
 use std::time::SystemTime;
 

@@ -1,6 +1,6 @@
 //! Where a session's media comes from: the contract between a server (RTMP, later WHIP and SRT) and a session.
 
-use crate::state::START_DEADLINE;
+use crate::lifecycle::START_DEADLINE;
 use model::{Blame, Fault, Media, Passed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

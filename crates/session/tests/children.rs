@@ -2,7 +2,7 @@
 
 use ipc::Job;
 use model::{AudioPreset, EncodedVideo};
-use session::transcoder::{FromChild, Pool, Transcoders};
+use session::workers::pool::{FromChild, Pool, Transcoders};
 use std::time::Duration;
 
 fn job() -> Job {

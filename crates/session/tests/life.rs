@@ -4,10 +4,10 @@ use bytes::Bytes;
 use ipc::{Job, ToChild, ToParent};
 use model::*;
 use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
+use session::lifecycle::Stop;
+use session::participant::{Room, Rooms};
 use session::registry::{Command, Registry};
-use session::room::{Room, Rooms};
-use session::state::Stop;
-use session::transcoder::{FromChild, Transcoder, Transcoders};
+use session::workers::pool::{FromChild, Transcoder, Transcoders};
 use session::*;
 use std::future::Future;
 use std::io;
@@ -115,7 +115,7 @@ impl Rooms for FakeRooms {
         (Box::new(FakeRoom(note)), events)
     }
 
-    fn takes(&self, _: &str) -> session::room::Takes {
+    fn takes(&self, _: &str) -> session::participant::Takes {
         tokio::sync::watch::channel(None).1
     }
 }

@@ -67,7 +67,7 @@ mod tests {
     fn a_picture_is_repeated_until_the_next_comes() {
         let t0 = Instant::now();
         let at = |v: u64| t0 + Duration::from_millis(v);
-        let mut still = FrameRepeater::default();
+        let mut repeater = FrameRepeater::default();
         assert_eq!((repeater.due(), repeater.repeat(t0)), (None, None), "there is nothing to show");
         repeater.picture(ms(1_000), at(0));
         // Sent behind the picture that it builds on, shown before it.

@@ -1,7 +1,6 @@
 //! Configurations and headers from real encoders (x264, x265, libvpx, SVT-AV1, libaom, FFmpeg's own), and what is none.
 
 use super::mpeg_audio::Sound;
-use super::testing::{AVCC, hex, nal};
 use super::*;
 use crate::ConfigError;
 use crate::picture;
@@ -196,4 +195,24 @@ proptest! {
             prop_assert!((1..=picture::MAX_SIDE).contains(&width) && (1..=picture::MAX_SIDE).contains(&height));
         }
     }
+}
+
+/// The avcC that x264 writes for 64×48 in constrained baseline profile.
+const AVCC: &[u8] = &[
+    0x01, 0x42, 0xc0, 0x0a, 0xff, 0xe1, 0x00, 0x17, 0x67, 0x42, 0xc0, 0x0a, 0xd9, 0x04, 0x7b, 0x01, 0x10, 0x00, 0x00,
+    0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x03, 0x20, 0xf1, 0x22, 0x64, 0x80, 0x01, 0x00, 0x05, 0x68, 0xcb, 0x83, 0xcb,
+    0x20,
+];
+
+/// One NAL unit with its length of four bytes.
+fn nal(payload: &[u8]) -> Vec<u8> {
+    let mut unit = (payload.len() as u32).to_be_bytes().to_vec();
+    unit.extend(payload);
+    unit
+}
+
+/// Bytes from hexadecimal digits.
+fn hex(digits: &str) -> Vec<u8> {
+    let nibble = |d: u8| (d as char).to_digit(16).unwrap() as u8;
+    digits.as_bytes().chunks(2).map(|d| nibble(d[0]) << 4 | nibble(d[1])).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::{AVCC, avc, nal};
+use media::ConfigError;
 use proptest::prelude::*;
 
 /// The tags of an FLV file: type, timestamp, body.

@@ -66,7 +66,7 @@ fn whole(mut section: Section<'_, '_>, env: Env<'_>, known: &mut Vec<Known>) -> 
     let mut config = required.unwrap_or_else(stand_in);
     ports(&mut section, &mut config, known);
     operation(&mut section, &mut config);
-    config.url = super::pulls::read(section.section("url"), section.section("url_aliases"), known);
+    config.url = super::url_input::read(section.section("url"), section.section("url_aliases"), known);
     config.logging = logging(&mut section, known);
     config.cpu_cost = cpu_cost(section.section("cpu_cost"), known);
     known.push(section.finish());

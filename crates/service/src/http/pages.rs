@@ -5,11 +5,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
-use crate::load::Admission;
+use crate::load::Capacity;
 use crate::telemetry::{CONTENT_TYPE, Metrics};
 
 /// For `health_port`: `/availability` says whether a session would fit (200 or 503), any other path that this process lives.
-pub fn health(admission: Admission) -> Router {
+pub fn health(admission: Capacity) -> Router {
     let availability = async move || match admission.can_accept_any() {
         true => (StatusCode::OK, "Available"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "No availability"),

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use crate::servers::admission::Admission;
+use crate::inputs::connection_limits::ConnectionLimits;
 use crate::tls::Tls;
 
 /// Bounds on what connections may cost.
@@ -185,7 +185,7 @@ impl Door {
     async fn accept(&self, connections: &mut JoinSet<()>) {
         let free = Arc::new(Semaphore::new(self.limits.connections));
         // All of them are bounded by the semaphore.
-        let addresses = Arc::new(Admission::new(usize::MAX, self.limits.connections_per_address));
+        let addresses = Arc::new(ConnectionLimits::new(usize::MAX, self.limits.connections_per_address));
         loop {
             while connections.try_join_next().is_some() {}
             // The semaphore is never closed.

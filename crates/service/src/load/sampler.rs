@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::{Admission, Cpu};
+use super::{Capacity, Cpu};
 
 /// The first sample is short, so that a start on a busy machine is noticed soon; until then the machine counts as idle. Twenty
 /// ticks of `/proc/stat` on two CPUs: a tenth of what is measured is its error.
@@ -13,7 +13,7 @@ const FIRST: Duration = Duration::from_millis(100);
 /// All others, as in the Go ingress.
 const EACH: Duration = Duration::from_secs(1);
 
-/// Keeps an [`Admission`] told of what is idle, until dropped.
+/// Keeps an [`Capacity`] told of what is idle, until dropped.
 #[derive(Debug)]
 pub struct Sampler {
     task: JoinHandle<()>,
@@ -21,7 +21,7 @@ pub struct Sampler {
 
 impl Sampler {
     /// Begins. Needs a tokio runtime.
-    pub fn spawn(cpu: Cpu, admission: Admission) -> Self {
+    pub fn spawn(cpu: Cpu, admission: Capacity) -> Self {
         Self { task: tokio::spawn(sample(cpu, admission)) }
     }
 }
@@ -32,7 +32,7 @@ impl Drop for Sampler {
     }
 }
 
-async fn sample(cpu: Cpu, admission: Admission) {
+async fn sample(cpu: Cpu, admission: Capacity) {
     let mut before = (cpu.usage(), Instant::now());
     let mut pause = FIRST;
     loop {
@@ -61,7 +61,7 @@ mod tests {
         let stat = |ticks: u32| fs::write(root.join("stat"), format!("cpu0 {ticks} 0 0 0\ncpu1 0 0 0 0\n")).unwrap();
         stat(1000);
         let cpu = Cpu::find(&Roots { proc: root.clone(), cgroup: root.join("none") }, None);
-        let admission = Admission::new(cpu.capacity(), CpuCost::default());
+        let admission = Capacity::new(cpu.capacity(), CpuCost::default());
         // Ticks become seconds and those a share; hundredths are enough.
         let load = || (admission.load() * 100.0).round() / 100.0;
         let _sampler = Sampler::spawn(cpu, admission.clone());

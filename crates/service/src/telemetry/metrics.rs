@@ -16,7 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::process::Process;
-use crate::load::Admission;
+use crate::load::Capacity;
 
 mod exposition;
 
@@ -77,7 +77,7 @@ pub enum LatencyTrack {
 
 impl Metrics {
     /// Registers all that is known of here. `version` is the program's.
-    pub fn new(node_id: &str, version: &'static str, admission: Admission) -> Self {
+    pub fn new(node_id: &str, version: &'static str, admission: Capacity) -> Self {
         let mut registry = Registry::default();
         let publish_status = Arc::new(PublishCounts { node_id: node_id.to_owned(), counts: Mutex::default() });
         // From 5 ms, doubling, to about 10 s.
@@ -167,7 +167,7 @@ impl Collector for PublishCounts {
 #[derive(Debug)]
 struct Machine {
     node_id: String,
-    admission: Admission,
+    admission: Capacity,
 }
 
 impl Collector for Machine {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::config::CpuCost;
 use crate::http::{health, metrics};
-use crate::load::Admission;
+use crate::load::Capacity;
 use crate::telemetry::Metrics;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -30,8 +30,8 @@ async fn get(server: &Server, path: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-fn machine() -> Admission {
-    Admission::new(8.0, CpuCost::default())
+fn machine() -> Capacity {
+    Capacity::new(8.0, CpuCost::default())
 }
 
 #[tokio::test]

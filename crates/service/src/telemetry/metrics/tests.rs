@@ -14,7 +14,7 @@ fn page(metrics: &Metrics) -> String {
 #[test]
 fn the_series_of_the_go_ingress() {
     let costs = CpuCost { min_idle_ratio: 0.5, ..CpuCost::default() };
-    let admission = Admission::new(32.0, costs);
+    let admission = Capacity::new(32.0, costs);
     let metrics = Metrics::new("NE_x", "1.2.3", admission.clone());
     let head = "\
 # HELP livekit_node_cpu_load Share of the CPUs in use, from 0 to 1

@@ -1,0 +1,66 @@
+//! `url` and `url_aliases`: what is pulled, from where, and what it may cost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::{PullGuard, PullLimits, Secret};
+use url::Url;
+
+use super::resolved::UrlConfig;
+use super::section::{Known, Located, Section};
+use crate::inputs::url::host_rule;
+
+pub(super) fn read(mut section: Section<'_, '_>, mut aliases: Section<'_, '_>, known: &mut Vec<Known>) -> UrlConfig {
+    let default = PullLimits::default();
+    let guard = PullGuard {
+        allow: section.list("allow", host_rule),
+        deny: section.list("deny", host_rule),
+        refuse_private: section.flag("refuse_private"),
+    };
+    let bytes = |section: &mut Section<'_, '_>, key| {
+        let given = section.int(key, 0..=i64::MAX)?;
+        Some(given.value.unsigned_abs()).filter(|n| *n > 0)
+    };
+    let limits = PullLimits {
+        play_time: section.duration("max_play_time").map(|d| d.value).filter(|d| !d.is_zero()),
+        bytes: bytes(&mut section, "max_bytes"),
+        file_size: bytes(&mut section, "max_file_size"),
+        temporary: bytes(&mut section, "max_temporary_file").unwrap_or(default.temporary),
+        timeout: waits(&mut section, "timeout", default.timeout),
+        reconnect: section.duration("reconnect").map_or(default.reconnect, |d| d.value),
+    };
+    known.push(section.finish());
+    let mut named = BTreeMap::new();
+    for (name, Located { value, at }) in aliases.every_text() {
+        match alias(&name, &value) {
+            Ok(url) => _ = named.insert(name, url),
+            Err(why) => aliases.fault(at, &name, why),
+        }
+    }
+    known.push(aliases.finish());
+    UrlConfig { aliases: named, guard, limits }
+}
+
+/// A deadline: at least a tenth of a second, or nothing could ever be pulled.
+fn waits(section: &mut Section<'_, '_>, key: &'static str, default: Duration) -> Duration {
+    let Some(Located { value, at }) = section.duration(key) else { return default };
+    if value < Duration::from_millis(100) {
+        section.fault(at, key, "is too short: 100ms and more is allowed");
+        return default;
+    }
+    value
+}
+
+/// The error does not repeat the address, which may hold a login.
+fn alias(name: &str, url: &str) -> Result<Secret, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || !name.chars().all(good) {
+        return Err("is no name for an alias: letters, digits, '-', '_' and '.' are allowed".to_owned());
+    }
+    let url = url.trim();
+    let parsed = Url::parse(url).map_err(|_| "is not the address of a source, such as rtsp://host/path".to_owned())?;
+    if !matches!(parsed.scheme(), "http" | "https" | "srt" | "rtsp" | "rtsps" | "rtspt" | "rtspu") {
+        return Err("has a scheme that can't be pulled: http, https, srt, rtsp and rtsps are allowed".to_owned());
+    }
+    Ok(Secret::new(url))
+}

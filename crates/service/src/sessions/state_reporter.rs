@@ -1,0 +1,144 @@
+//! A session's clerk: carries its reports out and commands in, one after the other, so that nothing is reported once a deletion
+//! was answered.
+
+use crate::control::{ControlPlane, ReportError, SessionCommand, SessionCommands};
+use session::lifecycle::Stop;
+use session::registry::{Command, Entry, Registry};
+use session::{Report, Status};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+/// How long a last report is tried again while the control plane is away. Its own clients (Redis and livekit-server restarts)
+/// are back within seconds; an operator who mends something needs minutes.
+const LAST_REPORT_TRIES: Duration = Duration::from_secs(120);
+/// When a report that did not arrive is tried again: at first, and at the longest. A livekit-server that restarts is back
+/// within seconds; asking every ten costs nothing.
+const AGAIN: Duration = Duration::from_millis(500);
+const AGAIN_AT_MOST: Duration = Duration::from_secs(10);
+
+pub(super) struct StateReporter {
+    control: Arc<dyn ControlPlane>,
+    registry: Registry,
+    entry: Entry,
+    commands: SessionCommands,
+    deleted: bool,
+    last: Option<Report>,
+    /// When to try the newest report again, and how long was waited for that.
+    again: Option<(Instant, Duration)>,
+}
+
+impl StateReporter {
+    pub(super) fn new(
+        control: Arc<dyn ControlPlane>,
+        registry: Registry,
+        entry: Entry,
+        commands: SessionCommands,
+    ) -> Self {
+        Self { control, registry, entry, commands, deleted: false, last: None, again: None }
+    }
+
+    /// Works until the session has ended and its last report is out, or nobody takes it.
+    pub(super) async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
+        let mut commanded = true;
+        loop {
+            let again = self.again;
+            let time = async {
+                match again {
+                    Some((at, _)) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                command = self.commands.recv(), if commanded => match command {
+                    Some(command) => self.command(command),
+                    None => commanded = false,
+                },
+                report = reports.recv() => match report {
+                    Some(report) => self.report(report).await,
+                    None => return self.check_end().await,
+                },
+                () = time => self.try_report().await,
+            }
+        }
+    }
+
+    fn command(&mut self, command: SessionCommand) {
+        let (stop, reply) = match command {
+            SessionCommand::Update { reply } => (Stop::Updated, reply),
+            SessionCommand::Delete { reply } => (Stop::Deleted, reply),
+        };
+        info!(?stop, "told to end");
+        self.deleted |= stop == Stop::Deleted;
+        // The one that runs now: while this session's last report is tried again, the ingress may have another.
+        let running = self.registry.get(&self.entry.ingress_id).unwrap_or_else(|| self.entry.clone());
+        if running.tell(Command::Stop(stop)).is_err() {
+            warn!("the session is ending already, or too busy to be told");
+        }
+        if let Some(last) = &self.last {
+            reply.send(Report { status: Status::Inactive, error: String::new(), ..last.clone() });
+        }
+    }
+
+    async fn report(&mut self, report: Report) {
+        let is_final = report.status.is_final();
+        (self.last, self.again) = (Some(report), None);
+        if is_final {
+            self.report_last().await;
+        } else {
+            self.try_report().await;
+        }
+    }
+
+    /// Tries the newest report; sets when to try again if it neither arrived nor never will.
+    async fn try_report(&mut self) {
+        let waited = self.again.take().map(|(_, waited)| waited);
+        let Some(report) = self.last.as_ref().filter(|_| !self.deleted) else { return };
+        match self.control.report(&self.entry.ingress_id, report).await {
+            Ok(()) => {}
+            Err(ReportError::Deleted) => {
+                info!("the ingress was deleted: the session ends and reports no more");
+                self.deleted = true;
+                let _ = self.entry.tell(Command::Stop(Stop::Deleted));
+            }
+            Err(e @ ReportError::Older) => warn!(error = %e, "this session's state is not stored"),
+            Err(ReportError::Unreachable(fault)) => {
+                warn!(status = ?report.status, error = %fault, "a state could not be stored");
+                if fault.retry {
+                    let wait = waited.map_or(AGAIN, |w| (w * 2).min(AGAIN_AT_MOST));
+                    self.again = Some((Instant::now() + wait, wait));
+                }
+            }
+        }
+    }
+
+    /// The last state is what stands in the store for good: it is worth trying for a while, unless a deletion comes, or
+    /// another session of the ingress, whose states count now.
+    async fn report_last(&mut self) {
+        let until = Instant::now() + LAST_REPORT_TRIES;
+        self.try_report().await;
+        while let Some((at, _)) = self.again.filter(|(at, _)| *at < until) {
+            if self.registry.get(&self.entry.ingress_id).is_some_and(|e| e.resource_id != self.entry.resource_id) {
+                return;
+            }
+            tokio::select! {
+                () = sleep_until(at) => self.try_report().await,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => sleep_until(at).await,
+                },
+            }
+        }
+    }
+
+    /// A session that ended without a last report (its task panicked) is an error, and must not stand as PUBLISHING.
+    async fn check_end(&mut self) {
+        let Some(last) = self.last.clone().filter(|last| !self.deleted && !last.status.is_final()) else { return };
+        let error = "the session ended by a fault of this server; connect again, and please report this".to_owned();
+        let at = last.updated_at + 1;
+        self.report(Report { status: Status::Error, error, ended_at: at, updated_at: at, ..last }).await;
+    }
+}

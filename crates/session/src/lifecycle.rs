@@ -1,0 +1,474 @@
+//! The life of a session as one total function: facts and the time go in, decisions come out. It does no IO and holds no
+//! media; the driver carries its decisions out.
+//!
+//! | phase | entered with | leaves when |
+//! |---|---|---|
+//! | Buffering | report BUFFERING | first media is on its way into the room → Publishing; deadline, fault, end → Draining |
+//! | Publishing | report PUBLISHING, once | source gone, stop, room gone, no media → Draining |
+//! | Draining | the first cause; the transcoder empties, the room is left | done or deadline → Ended |
+//! | Ended | the last report (none after a deletion), release | never |
+//!
+//! Admission comes before: a publisher that is refused never becomes a session and stores nothing.
+
+use crate::workers::restart_policy::{Crashes, MAX_CRASHES, Starts, not_started};
+use crate::{SourceEnd, Status};
+use model::{Blame, Fault, Kind, SourceTracks};
+use std::time::{Duration, Instant};
+
+/// How long a session waits for the first media to reach the room. The Go ingress gives its pipeline and its track
+/// announcement ten seconds each; a source that brought nothing usable in fifteen won't.
+pub const START_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a publisher that was let in may take to send anything at all, as each of them gets an answer within ten seconds.
+pub const MEDIA_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a source may be silent once it has published. The Go ingress ends it after 60 to 120 s.
+pub const SILENCE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long after the first frame to wait for the other kind of media, where the source does not say what it will send.
+/// Encoders that send both interleave them within a few frames; at a picture every 200 ms this is still five.
+pub const OTHER_TRACK_WAIT: Duration = Duration::from_secs(1);
+/// As above, for a track that the source announced but does not send. PUBLISHING is due 2 s after the push began.
+pub const ANNOUNCED_TRACK_WAIT: Duration = Duration::from_millis(1_500);
+/// How long after the first media to wait for the other kind, where what came cannot be decoded: as long as for a decoder that
+/// is still to be found out to fail, and short of the ten seconds in which every publisher gets an answer.
+pub const HOPELESS_WAIT: Duration = Duration::from_secs(3);
+/// How long the transcoder may take to hand over what is inside it. It holds a few frames: this is for a machine that stalls.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+/// How long leaving the room may take after that.
+pub const LEAVE_DEADLINE: Duration = Duration::from_millis(1_500);
+
+/// Why a session is told to end from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The ingress's settings changed; the next session takes them.
+    Updated,
+    /// The ingress was deleted. Nothing is reported after this: a late report can crash livekit-server.
+    Deleted,
+    /// The service ends.
+    Shutdown,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The source says what it will send.
+    Announced(SourceTracks),
+    /// The source sent a frame.
+    SourceFrame(Kind),
+    /// The source tells anew how this kind is coded.
+    Configured(Kind),
+    /// Decoded media of this kind has a known shape: its track can be announced to the room.
+    Decodable(Kind),
+    /// This kind cannot be decoded, for this reason.
+    Unusable(Kind, String),
+    /// An encoded frame was handed to a connected room.
+    MediaOut,
+    /// The source has ended.
+    SourceEnded(SourceEnd),
+    /// The transcoder went away without having said why.
+    TranscoderCrashed(String),
+    /// No transcoder could be started, or it went away before it was of any use.
+    TranscoderNotStarted(String),
+    /// The transcoder gave up, with words.
+    TranscoderFailed(String),
+    /// The transcoder has handed over everything.
+    TranscoderFinished,
+    /// The room is gone for good.
+    RoomClosed(Fault),
+    /// The room was left in order.
+    RoomLeft,
+    /// Somebody ends the session.
+    Stop(Stop),
+    /// Time passed; see [`Session::deadline`].
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Store this status, with the session's facts, and words where it is an error.
+    Report(Status, String),
+    /// Announce these tracks to the room: join with them, or add them if joined already.
+    Publish(SourceTracks),
+    /// Start a transcoder in the place of the crashed one.
+    RestartTranscoder,
+    /// Try again to start one, where there is none because it could not be started.
+    StartTranscoder,
+    /// Let the transcoder hand over what is inside it.
+    FinishTranscoder,
+    /// Let go of the source, with words for the publisher if it was not its own doing.
+    StopSource(Option<Fault>),
+    /// End the transcoder, however it is.
+    KillTranscoder,
+    /// Leave the room.
+    LeaveRoom,
+    /// Let go of everything: the session is over.
+    Release,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Cause {
+    /// The source ended in order.
+    Finished,
+    Stopped(Stop),
+    Failed(Fault),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Phase {
+    Buffering,
+    Publishing,
+    Draining { cause: Cause, leaving: bool, deadline: Instant },
+    Ended,
+}
+
+/// What is known of one kind of media.
+#[derive(Clone, Debug, Default)]
+struct Track {
+    announced: Option<bool>,
+    seen: bool,
+    decodable: bool,
+    published: bool,
+    unusable: Option<String>,
+}
+
+/// See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Session {
+    phase: Phase,
+    reusable: bool,
+    patience: Duration,
+    began: Instant,
+    audio: Track,
+    video: Track,
+    first_media: Option<Instant>,
+    last_frame: Instant,
+    crashes: Crashes,
+    starts: Starts,
+    /// When to try again to start a transcoder.
+    start_again: Option<Instant>,
+}
+
+impl Session {
+    /// A session that was admitted at `now`, and the first things to do. `reusable`: it ends INACTIVE rather than COMPLETE.
+    pub fn new(reusable: bool, now: Instant) -> (Self, Vec<Action>) {
+        let session = Self {
+            phase: Phase::Buffering,
+            reusable,
+            patience: START_DEADLINE,
+            began: now,
+            audio: Track::default(),
+            video: Track::default(),
+            first_media: None,
+            last_frame: now,
+            crashes: Crashes::default(),
+            starts: Starts::default(),
+            start_again: None,
+        };
+        (session, vec![Action::Report(Status::Buffering, String::new())])
+    }
+
+    /// The same with another patience than [`START_DEADLINE`]: a source that is pulled may wait for its server, and knows best
+    /// for how long.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    fn silence(&self) -> Duration {
+        self.patience.max(SILENCE_DEADLINE)
+    }
+
+    /// Whether everything is over.
+    pub fn ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// Whether media is still wanted from the source.
+    pub fn running(&self) -> bool {
+        matches!(self.phase, Phase::Buffering | Phase::Publishing)
+    }
+
+    /// The status that stands in the store.
+    pub fn status(&self) -> Status {
+        match &self.phase {
+            Phase::Buffering => Status::Buffering,
+            Phase::Publishing => Status::Publishing,
+            Phase::Draining { cause, .. } => self.last_status(cause),
+            Phase::Ended => Status::Inactive,
+        }
+    }
+
+    /// When to call [`Self::step`] with [`Input::Tick`] at the latest; `None` once it is over.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Buffering | Phase::Publishing => {
+                let last = match self.phase {
+                    Phase::Buffering => self.began + self.start_patience(),
+                    _ => self.last_frame + self.silence(),
+                };
+                let hopeless = self.nothing_usable().map(|(_, at)| at);
+                [self.tracks_deadline(), hopeless, self.start_again].into_iter().flatten().chain([last]).min()
+            }
+            Phase::Draining { deadline, .. } => Some(*deadline),
+            Phase::Ended => None,
+        }
+    }
+
+    /// Takes in what happened and says what to do about it, in order.
+    pub fn step(&mut self, input: Input, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match self.phase {
+            Phase::Buffering | Phase::Publishing => self.step_running(input, now, &mut actions),
+            Phase::Draining { .. } => self.step_draining(&input, now, &mut actions),
+            Phase::Ended => {}
+        }
+        actions
+    }
+
+    fn step_running(&mut self, input: Input, now: Instant, actions: &mut Vec<Action>) {
+        match input {
+            Input::Announced(tracks) => {
+                self.audio.announced = Some(tracks.audio);
+                self.video.announced = Some(tracks.video);
+                self.publish(now, actions);
+            }
+            Input::SourceFrame(kind) => {
+                self.last_frame = now;
+                self.first_media.get_or_insert(now);
+                self.track(kind).seen = true;
+            }
+            Input::Decodable(kind) => {
+                let track = self.track(kind);
+                track.decodable = true;
+                track.unusable = None;
+                self.publish(now, actions);
+            }
+            Input::Unusable(kind, reason) => {
+                self.first_media.get_or_insert(now);
+                self.track(kind).unusable = Some(reason);
+                self.publish(now, actions);
+                self.give_up_hopeless(now, actions);
+            }
+            Input::Configured(kind) => self.track(kind).unusable = None,
+            Input::MediaOut => {
+                if self.phase == Phase::Buffering {
+                    self.phase = Phase::Publishing;
+                    actions.push(Action::Report(Status::Publishing, String::new()));
+                }
+            }
+            Input::SourceEnded(SourceEnd::Finished) => {
+                let cause = self.nothing_shown().map_or(Cause::Finished, Cause::Failed);
+                self.drain(cause, now, actions);
+            }
+            Input::SourceEnded(SourceEnd::Lost(fault)) | Input::RoomClosed(fault) => {
+                self.drain(Cause::Failed(fault), now, actions);
+            }
+            Input::TranscoderCrashed(how) => self.crashed(&how, now, actions),
+            Input::TranscoderNotStarted(how) => self.not_started(&how, now, actions),
+            Input::TranscoderFailed(reason) => {
+                self.drain(Cause::Failed(Fault::new(Blame::Source, reason)), now, actions);
+            }
+            Input::TranscoderFinished => self.crashed("it stopped by itself", now, actions),
+            Input::RoomLeft => {}
+            Input::Stop(stop) => self.drain(Cause::Stopped(stop), now, actions),
+            Input::Tick => self.tick(now, actions),
+        }
+    }
+
+    fn track(&mut self, kind: Kind) -> &mut Track {
+        match kind {
+            Kind::Audio => &mut self.audio,
+            Kind::Video => &mut self.video,
+        }
+    }
+
+    fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.start_again.take_if(|at| now >= *at).is_some() {
+            actions.push(Action::StartTranscoder);
+        }
+        self.publish(now, actions);
+        if self.give_up_hopeless(now, actions) {
+            return;
+        }
+        if self.phase == Phase::Buffering && now >= self.began + self.start_patience() {
+            let fault = Fault::new(Blame::Source, self.why_not_started());
+            self.drain(Cause::Failed(fault), now, actions);
+        } else if self.phase == Phase::Publishing && now >= self.last_frame + self.silence() {
+            // Opens with the Go ingress's text: users filter for it.
+            let text = format!(
+                "source encoder not ready: no media has come for {} s; check the encoder and its network",
+                self.silence().as_secs()
+            );
+            self.drain(Cause::Failed(Fault::passing(Blame::Source, text)), now, actions);
+        }
+    }
+
+    fn why_not_started(&self) -> String {
+        let what = match (&self.first_media, self.audio.published || self.video.published) {
+            (None, _) if !self.reusable => "nothing came from the URL",
+            (None, _) => "the encoder connected but sent no media; start its stream again",
+            (Some(_), false) => "media came but nothing in it could be decoded; use H.264 with AAC",
+            (Some(_), true) => "the room took no media; is its UDP or TCP media port reachable from here?",
+        };
+        format!("source encoder not ready: after {} s {what}", self.start_patience().as_secs())
+    }
+
+    /// How long the start may take, by what is known so far. Who is pulled may keep a puller waiting.
+    fn start_patience(&self) -> Duration {
+        let mute = self.reusable && self.first_media.is_none();
+        if mute { self.patience.min(MEDIA_DEADLINE) } else { self.patience }
+    }
+
+    /// When the tracks known by then are published without those still missing; `None` if nothing is waited for.
+    fn tracks_deadline(&self) -> Option<Instant> {
+        let first = self.first_media?;
+        if !self.pending_track(&self.audio) && !self.pending_track(&self.video) {
+            return None;
+        }
+        let waits = |t: &Track| t.announced == Some(true) || t.seen;
+        let patience = if (waits(&self.audio) && !self.audio.decodable) || (waits(&self.video) && !self.video.decodable)
+        {
+            ANNOUNCED_TRACK_WAIT
+        } else {
+            OTHER_TRACK_WAIT
+        };
+        Some(first + patience)
+    }
+
+    fn pending_track(&self, track: &Track) -> bool {
+        track.decodable && !track.published
+    }
+
+    /// Publishes what can be, once nothing more is worth waiting for.
+    fn publish(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let ready = SourceTracks { audio: self.pending_track(&self.audio), video: self.pending_track(&self.video) };
+        if !ready.audio && !ready.video {
+            return;
+        }
+        let joined = self.audio.published || self.video.published;
+        let settled =
+            |t: &Track| t.decodable || t.published || t.unusable.is_some() || (t.announced == Some(false) && !t.seen);
+        let waited = self.tracks_deadline().is_none_or(|d| now >= d);
+        if joined || waited || (settled(&self.audio) && settled(&self.video)) {
+            self.audio.published |= ready.audio;
+            self.video.published |= ready.video;
+            actions.push(Action::Publish(ready));
+        }
+    }
+
+    /// Words, if a source that can't come again has ended and nothing of it could be shown.
+    fn nothing_shown(&self) -> Option<Fault> {
+        if self.reusable || self.audio.decodable || self.video.decodable {
+            return None;
+        }
+        let reasons: Vec<_> = [&self.video, &self.audio].into_iter().filter_map(|t| t.unusable.clone()).collect();
+        let why = if reasons.is_empty() { "nothing in it could be decoded".to_owned() } else { reasons.join("; ") };
+        Some(Fault::new(Blame::Source, format!("the source has ended, and {why}")))
+    }
+
+    /// Words and the time to say them, if everything that the source has sent is unusable.
+    fn nothing_usable(&self) -> Option<(String, Instant)> {
+        let tracks = [&self.video, &self.audio];
+        let reasons: Vec<_> = tracks.iter().filter_map(|t| t.unusable.clone()).collect();
+        let first = self.first_media.filter(|_| !reasons.is_empty())?;
+        if tracks.iter().any(|t| t.unusable.is_none() && t.seen) {
+            return None;
+        }
+        let sure = tracks.iter().all(|t| t.unusable.is_some() || t.announced == Some(false));
+        Some((reasons.join("; "), if sure { first } else { first + HOPELESS_WAIT }))
+    }
+
+    /// Ends a session that has nothing to show and will not get anything; whether it did.
+    fn give_up_hopeless(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+        let Some((reason, _)) = self.nothing_usable().filter(|(_, at)| now >= *at) else { return false };
+        self.drain(Cause::Failed(Fault::new(Blame::Source, reason)), now, actions);
+        true
+    }
+
+    fn not_started(&mut self, how: &str, now: Instant, actions: &mut Vec<Action>) {
+        match self.starts.failed() {
+            Some(wait) => self.start_again = Some(now + wait),
+            None => self.drain(Cause::Failed(not_started("a transcoder", how)), now, actions),
+        }
+    }
+
+    fn crashed(&mut self, how: &str, now: Instant, actions: &mut Vec<Action>) {
+        self.starts.succeeded();
+        if !self.crashes.too_many(now) {
+            actions.push(Action::RestartTranscoder);
+            return;
+        }
+        let text = format!(
+            "the transcoder crashed {MAX_CRASHES} times within a minute on this stream ({how}); try other encoder settings, and please report this"
+        );
+        self.drain(Cause::Failed(Fault::new(Blame::Us, text)), now, actions);
+    }
+
+    fn drain(&mut self, cause: Cause, now: Instant, actions: &mut Vec<Action>) {
+        let told = match &cause {
+            Cause::Finished => None,
+            Cause::Stopped(Stop::Updated) => {
+                Some(Fault::passing(Blame::Spec, "the ingress was changed; connect again to use its new settings"))
+            }
+            Cause::Stopped(Stop::Deleted) => Some(Fault::new(Blame::Access, "the ingress was deleted")),
+            Cause::Stopped(Stop::Shutdown) => Some(Fault::passing(Blame::Draining, "the server is shutting down")),
+            Cause::Failed(fault) => Some(fault.clone()),
+        };
+        actions.push(Action::StopSource(told));
+        // What is inside is worth showing only if the source came to its own end.
+        if cause == Cause::Finished {
+            actions.push(Action::FinishTranscoder);
+            self.phase = Phase::Draining { cause, leaving: false, deadline: now + DRAIN_DEADLINE };
+        } else {
+            self.phase = Phase::Draining { cause, leaving: true, deadline: now + LEAVE_DEADLINE };
+            actions.extend([Action::KillTranscoder, Action::LeaveRoom]);
+        }
+    }
+
+    fn step_draining(&mut self, input: &Input, now: Instant, actions: &mut Vec<Action>) {
+        let Phase::Draining { cause, leaving, deadline } = &mut self.phase else { return };
+        // A deletion overrides whatever else was going on: it forbids the last report.
+        if *input == Input::Stop(Stop::Deleted) {
+            *cause = Cause::Stopped(Stop::Deleted);
+        }
+        let overdue = now >= *deadline;
+        let emptied = matches!(
+            input,
+            Input::TranscoderFinished
+                | Input::TranscoderCrashed(_)
+                | Input::TranscoderNotStarted(_)
+                | Input::TranscoderFailed(_)
+                | Input::RoomClosed(_)
+        );
+        let left = matches!(input, Input::RoomLeft | Input::RoomClosed(_));
+        if *leaving && (left || overdue) {
+            self.end(actions);
+        } else if !*leaving && (emptied || overdue || matches!(input, Input::Stop(_))) {
+            *leaving = true;
+            *deadline = now + LEAVE_DEADLINE;
+            actions.extend([Action::KillTranscoder, Action::LeaveRoom]);
+        }
+    }
+
+    fn end(&mut self, actions: &mut Vec<Action>) {
+        let Phase::Draining { cause, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+        let words = match &cause {
+            Cause::Failed(fault) => fault.text.clone(),
+            _ => String::new(),
+        };
+        if cause != Cause::Stopped(Stop::Deleted) {
+            actions.push(Action::Report(self.last_status(&cause), words));
+        }
+        actions.push(Action::Release);
+    }
+
+    fn last_status(&self, cause: &Cause) -> Status {
+        match cause {
+            Cause::Failed(_) => Status::Error,
+            Cause::Finished if !self.reusable => Status::Complete,
+            Cause::Finished | Cause::Stopped(_) => Status::Inactive,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
