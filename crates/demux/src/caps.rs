@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
-use model::{AudioCodec, AudioConfig, Colours, Kind, Media, Turn, VideoCodec, VideoConfig};
+use model::{AudioCodec, AudioConfig, Colours, Kind, Media, Rotation, VideoCodec, VideoConfig};
 use std::str::FromStr;
-use worker::max_luminance::peak;
+use worker::max_luminance::max_luminance;
 
 /// How one elementary stream is brought to access units.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +121,7 @@ pub(crate) fn stream(caps: &gst::CapsRef) -> Stream {
 
 /// What the session is told, and how good a track of this kind it is; `crop` is what a file says of VP6. `None` for caps that say
 /// too little.
-pub(crate) fn config(caps: &gst::CapsRef, turn: Turn, crop: Option<u8>) -> Option<(Media, u64)> {
+pub(crate) fn config(caps: &gst::CapsRef, rotation: Rotation, crop: Option<u8>) -> Option<(Media, u64)> {
     let s = caps.structure(0)?;
     let int = |field: &str| s.get::<i32>(field).ok().and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0);
     let record = || s.get::<gst::Buffer>("codec_data").ok().and_then(|b| bytes_of(&b)).unwrap_or_default();
@@ -156,10 +156,10 @@ pub(crate) fn config(caps: &gst::CapsRef, turn: Turn, crop: Option<u8>) -> Optio
             codec,
             record,
             size,
-            turn,
+            rotation,
             colours: colours(s),
             pixel_aspect,
-            peak: peak(caps),
+            max_luminance: max_luminance(caps),
         }),
         rank,
     ))
@@ -172,17 +172,17 @@ fn colours(s: &gst::StructureRef) -> Colours {
         Some((gst_video::VideoTransferFunction::Smpte2084, _)) => Colours::Pq,
         Some((gst_video::VideoTransferFunction::AribStdB67, _)) => Colours::Hlg,
         Some((_, gst_video::VideoColorPrimaries::Bt2020)) => Colours::Wide,
-        _ => Colours::Unsaid,
+        _ => Colours::Unspecified,
     }
 }
 
 /// How pictures with these tags are to be turned; `None` if they don't say. Mirrored ones are left as they are.
-pub(crate) fn turn(tags: &gst::TagListRef) -> Option<Turn> {
+pub(crate) fn rotation(tags: &gst::TagListRef) -> Option<Rotation> {
     Some(match tags.get::<gst::tags::ImageOrientation>()?.get() {
-        "rotate-90" => Turn::Quarter,
-        "rotate-180" => Turn::Half,
-        "rotate-270" => Turn::ThreeQuarters,
-        _ => Turn::Upright,
+        "rotate-90" => Rotation::Clockwise90,
+        "rotate-180" => Rotation::Clockwise180,
+        "rotate-270" => Rotation::Clockwise270,
+        _ => Rotation::None,
     })
 }
 

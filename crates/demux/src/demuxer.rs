@@ -10,7 +10,7 @@ use media::RaslFilter;
 use media::au_detector::{Slices, Whole};
 use media::mpegts::au_terminator::Ended;
 use media::mpegts::scte35::Finder;
-use model::{Kind, MediaTime, Turn};
+use model::{Kind, MediaTime, Rotation};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -461,7 +461,7 @@ fn tell_whole(pad: &gst::Pad) {
 struct Flow {
     segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     caps: Option<gst::Caps>,
-    turn: Turn,
+    rotation: Rotation,
     leading: RaslFilter,
 }
 
@@ -500,16 +500,16 @@ fn tail(context: &Arc<Context>, kind: Kind, track: usize, accepts: &str) -> Resu
                     let mut flow = lock(&events);
                     if flow.caps.as_deref() != Some(caps.caps()) {
                         flow.caps = Some(caps.caps_owned());
-                        if let Some((config, rank)) = caps::config(caps.caps(), flow.turn, crop) {
+                        if let Some((config, rank)) = caps::config(caps.caps(), flow.rotation, crop) {
                             told.config(track, config, rank);
                         }
                     }
                 }
                 gst::EventView::Tag(tag) => {
                     let mut flow = lock(&events);
-                    if let Some(turn) = caps::turn(tag.tag()).filter(|turn| *turn != flow.turn) {
-                        flow.turn = turn;
-                        if let Some((config, rank)) = flow.caps.as_ref().and_then(|c| caps::config(c, turn, crop)) {
+                    if let Some(rotation) = caps::rotation(tag.tag()).filter(|rotation| *rotation != flow.rotation) {
+                        flow.rotation = rotation;
+                        if let Some((config, rank)) = flow.caps.as_ref().and_then(|c| caps::config(c, rotation, crop)) {
                             told.config(track, config, rank);
                         }
                     }

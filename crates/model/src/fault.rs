@@ -1,64 +1,65 @@
-//! Faults: what went wrong in words for the person who can mend it, and who that is.
+//! Faults: what went wrong, whose doing it is, and whether another attempt can help.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Whose doing a fault is, so that each edge can answer in its own code (RTMP status, HTTP status, psrpc code).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Whose doing a fault is. Each edge translates it to its own code (RTMP status, HTTP status, psrpc code).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Blame {
-    /// The encoder or URL that sends media: bad bytes, an unsupported codec, silence.
+    /// The encoder or URL that sends media: bad bytes, an unsupported codec, no media.
     Source,
-    /// Who pushes is not allowed to: disabled ingress, another encoder came.
+    /// The publisher, who is not allowed to publish: the ingress is disabled, another encoder has connected.
     Access,
-    /// Who pushes shows a key that nobody has.
+    /// The publisher, whose stream key does not exist.
     Unknown,
-    /// Who pushes shows a key that is for another kind of input.
+    /// The publisher, whose stream key belongs to another kind of input.
     Mismatch,
-    /// Who pushes shows a key that is in use.
+    /// The publisher, whose stream key is in use.
     InUse,
-    /// What the ingress was created with: no room name, odd layer size.
+    /// The settings of the ingress: no room name, an odd layer size, an unusable URL.
     Spec,
     /// The room or the SFU: deleted, participant removed, unreachable.
     Room,
-    /// The control plane (Redis, livekit-server's RPC) did not answer.
+    /// The control plane: Redis or livekit-server's RPC does not answer.
     Control,
-    /// This machine is full.
+    /// This machine, which is full.
     Capacity,
-    /// This machine takes nobody new, as it is about to end.
+    /// This machine, which takes no new session as it is shutting down.
     Draining,
     /// Ourselves: a crash, a bug.
     Us,
 }
 
-/// A fault as told to people. It must hold no secret, and says what to do where we know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A fault as people read it. The text holds no secret, and says what to do where we know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Whose doing it is.
     pub blame: Blame,
     /// Whether the same attempt may succeed a little later.
     pub retry: bool,
-    /// The text, for the log and for who may look at the ingress.
+    /// The text, for the log and for those who may see the ingress.
     pub text: String,
 }
 
-/// What anybody hears of the control plane: its text names our machines, which is nobody's business who has not shown a valid
-/// key yet.
-const CONTROL: &str =
+/// The text of every control plane fault for a publisher. The fault's own text names machines of ours, which must not be shown
+/// to anybody without a valid stream key.
+const CONTROL_FAULT: &str =
     "livekit-server, or the Redis before it, does not answer this ingress; try again in a moment (its log knows more)";
 
 impl Fault {
-    /// A fault that trying again will not mend.
+    /// A fault that another attempt does not mend.
     pub fn new(blame: Blame, text: impl Into<String>) -> Self {
         Self { blame, retry: false, text: text.into() }
     }
 
     /// A fault that may be gone on the next attempt.
-    pub fn passing(blame: Blame, text: impl Into<String>) -> Self {
+    pub fn transient(blame: Blame, text: impl Into<String>) -> Self {
         Self { blame, retry: true, text: text.into() }
     }
 
-    /// The text for whoever is at the other end of a connection.
+    /// The text for the peer of a connection, who may hold no valid stream key.
     pub fn public(&self) -> &str {
-        if self.blame == Blame::Control { CONTROL } else { &self.text }
+        if self.blame == Blame::Control { CONTROL_FAULT } else { &self.text }
     }
 }
 

@@ -1,19 +1,19 @@
-//! What a source delivers, and what an encoder gives back: access units with their time.
+//! Coded media with its time: what sources deliver to a session, and what encoders return.
 
 use crate::{AudioCodec, Kind, MediaTime, VideoCodec};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// One access unit: all bytes of one picture, or one packet of coded sound.
+/// One access unit: the bytes of one coded picture, or one packet of coded audio.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
     /// Which track it belongs to.
     pub kind: Kind,
-    /// When it is to be shown or heard.
+    /// Presentation time.
     pub pts: MediaTime,
-    /// When it is to be decoded; differs from `pts` only where pictures are reordered.
+    /// Decoding time; differs from `pts` only where pictures are reordered.
     pub dts: MediaTime,
-    /// Whether decoding can start here. Always true for sound.
+    /// Whether it is a key frame. Always true for audio.
     pub key: bool,
     /// The coded bytes. H.264 and H.265: length-prefixed NAL units as in MP4 (the size of the prefix is in the codec's
     /// configuration record); AV1: low-overhead OBUs; all others as the codec defines one packet.
@@ -27,31 +27,40 @@ pub struct VideoConfig {
     pub codec: VideoCodec,
     /// The decoder configuration record: avcC (ISO 14496-15 §5.3.3), hvcC (§8.3.3), av1C, vpcC; empty where there is none.
     pub record: Bytes,
-    /// Width and height in pixels, if the container or the record tells.
+    /// Width and height in pixels, if the container or the record names them.
     pub size: Option<(u32, u32)>,
-    /// How decoded pictures are to be turned to stand upright.
-    pub turn: Turn,
-    /// How the container says that colours are coded, for streams that don't say it themselves (VP9).
+    /// How decoded pictures are to be turned.
+    pub rotation: Rotation,
+    /// The colours that the container names, for streams that do not name them themselves (VP9).
     pub colours: Colours,
-    /// How much wider than high a pixel is shown, as a fraction, if the container says so.
+    /// The pixel aspect ratio, width to height, if the container names one.
     pub pixel_aspect: Option<(u32, u32)>,
-    /// Nits of the brightest that is in its pictures, if what they came in says so (mastering display, MaxCLL).
-    pub peak: Option<u16>,
+    /// The luminance of the brightest pixel in cd/m² (nits), if the container names it (mastering display, MaxCLL).
+    pub max_luminance: Option<u16>,
 }
 
 impl VideoConfig {
-    /// What most sources know: nothing is to be turned, and the stream itself tells its colours and the shape of its pixels.
+    /// A configuration of which only codec, record and size are known: no rotation, and colours and pixel aspect ratio as the
+    /// stream itself says.
     pub fn new(codec: VideoCodec, record: Bytes, size: Option<(u32, u32)>) -> Self {
-        Self { codec, record, size, turn: Turn::Upright, colours: Colours::Unsaid, pixel_aspect: None, peak: None }
+        Self {
+            codec,
+            record,
+            size,
+            rotation: Rotation::None,
+            colours: Colours::Unspecified,
+            pixel_aspect: None,
+            max_luminance: None,
+        }
     }
 }
 
-/// Colours of more than BT.709 has.
+/// Colours beyond BT.709.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Colours {
-    /// Nothing is said of such.
+    /// The container names none, or BT.709.
     #[default]
-    Unsaid,
+    Unspecified,
     /// BT.2020.
     Wide,
     /// BT.2100 with the perceptual quantizer (SMPTE ST 2084).
@@ -60,18 +69,18 @@ pub enum Colours {
     Hlg,
 }
 
-/// A turn, clockwise: phones film lying on their side and say so.
+/// By how much decoded pictures are to be turned clockwise before they are shown. Phones film lying on their side and say so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Turn {
-    /// None.
+pub enum Rotation {
+    /// Not at all.
     #[default]
-    Upright,
-    /// By a quarter.
-    Quarter,
-    /// By half.
-    Half,
-    /// By three quarters.
-    ThreeQuarters,
+    None,
+    /// By a quarter turn.
+    Clockwise90,
+    /// By half a turn.
+    Clockwise180,
+    /// By three quarters of a turn.
+    Clockwise270,
 }
 
 /// How the audio track that follows is coded. Sent before its first frame and again whenever it changes.
@@ -88,7 +97,7 @@ pub struct AudioConfig {
     pub channels: Option<u8>,
 }
 
-/// Which tracks a source says it will send, where it says so before they come (FLV's onMetaData, an SDP offer).
+/// The tracks that a source announces before they come (FLV's onMetaData, an SDP offer).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceTracks {
     /// A video track is announced.
@@ -100,7 +109,7 @@ pub struct SourceTracks {
 /// What flows from a source into a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Media {
-    /// What to expect. May come again; the newest counts.
+    /// The tracks to expect. May come again; the newest counts.
     Announced(SourceTracks),
     /// The frames that follow on the video track are coded like this.
     VideoConfig(VideoConfig),
@@ -108,7 +117,7 @@ pub enum Media {
     AudioConfig(AudioConfig),
     /// An access unit.
     Frame(Frame),
-    /// Media of this kind comes, but no decoder knows it; the words are for the publisher. A configuration of this kind that
-    /// follows is a new chance.
+    /// Media of this kind comes, but no decoder takes it; the text is for the publisher. A later configuration of this kind
+    /// replaces this.
     Unusable(Kind, String),
 }

@@ -97,7 +97,7 @@ async fn run(config: Config, tracks: Tracks, ends: Ends) {
 /// Runs a task to its end. A panic inside it (the WebRTC engine's, on what it takes for impossible) ends this session only.
 async fn contain(task: impl Future<Output = ()>) -> Option<Fault> {
     let ended = AssertUnwindSafe(task).catch_unwind().await;
-    ended.err().map(|_| Fault::passing(Blame::Us, "publishing failed inside the ingress"))
+    ended.err().map(|_| Fault::transient(Blame::Us, "publishing failed inside the ingress"))
 }
 
 impl Publisher {

@@ -305,7 +305,7 @@ impl Room {
         match self.phase {
             Phase::Opening { purpose: Purpose::Join, .. } => {
                 let text = format!("LiveKit at {} closed the connection before we had joined", join::name(&self.base));
-                self.join_failed(Fault::passing(Blame::Room, text), now);
+                self.join_failed(Fault::transient(Blame::Room, text), now);
             }
             Phase::Opening { purpose, .. } => {
                 self.opening_failed(purpose, "the connection was closed".into(), true, now);
@@ -451,7 +451,7 @@ impl Room {
         let Phase::Live { since, settle_by } = self.phase else { return };
         tracing::debug!(why, "lost the room");
         if !self.established {
-            self.end(Fault::passing(
+            self.end(Fault::transient(
                 Blame::Room,
                 format!("cannot publish to LiveKit at {}: {why}", join::name(&self.base)),
             ));
@@ -508,7 +508,7 @@ impl Room {
         // As long as media flows there is no reason to give up.
         if !may_resume && self.away_since.is_some_and(|since| now >= since + GIVE_UP) {
             let text = format!("room disconnected unexpectedly: {}", self.why);
-            self.end(Fault::passing(Blame::Room, text));
+            self.end(Fault::transient(Blame::Room, text));
         } else if self.attempt == 0 {
             self.open(Purpose::Rejoin, now);
         } else {

@@ -6,7 +6,7 @@ use crate::fragment::Fragment;
 use crate::receiver::Receiver;
 use crate::{Error, Refusal};
 use bytes::Bytes;
-use model::{Blame, Fault, Media, Passed};
+use model::{Blame, Fault, Media, PassthroughMedia};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -53,7 +53,7 @@ pub enum Received {
     /// Media to be decoded, and what the offer announces.
     Media(Media),
     /// Media to be passed on.
-    Passed(Passed),
+    Passthrough(PassthroughMedia),
     /// [`Control::close`] was called, or the sender said goodbye (DTLS close_notify). Nothing follows.
     Finished,
     /// The sender has vanished, or never came, in words for the ingress's state. Nothing follows.
@@ -91,7 +91,7 @@ impl Incoming {
         }
         let received = match poll_fn(|cx| self.poll_next(cx)).await {
             Ok(received) => received,
-            Err(e) => Received::Lost(Fault::passing(Blame::Us, e.to_string())),
+            Err(e) => Received::Lost(Fault::transient(Blame::Us, e.to_string())),
         };
         self.over = matches!(received, Received::Finished | Received::Lost(_));
         Some(received)

@@ -17,7 +17,7 @@ use crate::{Accept, Delivery, Error, Received, Refusal};
 use budget::Budget;
 use frames::Frames;
 use lines::{Line, Lines};
-use model::{Blame, Fault, Kind, Media, OpusFormat, Packet, Passed, SourceTracks};
+use model::{Blame, Fault, Kind, Media, OpusFormat, Packet, PassthroughMedia, SourceTracks};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -124,13 +124,13 @@ impl Receiver {
     fn announce(&mut self) {
         self.tell(Received::Media(Media::Announced(self.tracks())));
         if let (Some(video), None) = (&self.offer.video, &self.frames) {
-            self.tell(Received::Passed(Passed::Expected(video.format.clone())));
+            self.tell(Received::Passthrough(PassthroughMedia::Expected(video.format.clone())));
         }
         if let Some(audio) = &self.offer.audio {
             let format = OpusFormat { stereo: audio.stereo, dtx: audio.dtx };
             match &self.frames {
                 Some(frames) => self.tell(Received::Media(Media::AudioConfig(frames.audio_config(format)))),
-                None => self.tell(Received::Passed(Passed::Audio(format))),
+                None => self.tell(Received::Passthrough(PassthroughMedia::Audio(format))),
             }
         }
     }
@@ -296,7 +296,7 @@ impl Receiver {
         if self.packets.is_empty() || self.over {
             return None;
         }
-        Some(Received::Passed(Passed::Packets(std::mem::take(&mut self.packets))))
+        Some(Received::Passthrough(PassthroughMedia::Packets(std::mem::take(&mut self.packets))))
     }
 
     /// Ends it by our own wish; [`Receiver::drain`] hands the goodbye out.
@@ -493,7 +493,7 @@ impl Receiver {
             && self.frames.is_none()
         {
             let format = video.format.clone();
-            self.tell(Received::Passed(Passed::Video(format, layers)));
+            self.tell(Received::Passthrough(PassthroughMedia::Video(format, layers)));
         }
     }
 
@@ -567,13 +567,13 @@ fn no_way() -> Fault {
         "no media connection with the WHIP client within {} s; can it reach this server's UDP or TCP media port?",
         CONNECT.as_secs()
     );
-    Fault::passing(Blame::Source, text)
+    Fault::transient(Blame::Source, text)
 }
 
 fn no_keys() -> Fault {
     let text = "the WHIP client and this server found no encryption in common (DTLS); its certificate may not be the offer's, or longer \
          than 2,000 bytes";
-    Fault::passing(Blame::Source, text)
+    Fault::transient(Blame::Source, text)
 }
 
 /// RFC 7983 §7.
@@ -583,7 +583,7 @@ fn is_dtls(data: &[u8]) -> bool {
 
 fn vanished() -> Fault {
     let text = format!("the WHIP client has vanished: nothing came from it for {} s", SILENCE.as_secs());
-    Fault::passing(Blame::Source, text)
+    Fault::transient(Blame::Source, text)
 }
 
 #[cfg(test)]

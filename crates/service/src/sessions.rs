@@ -158,7 +158,7 @@ impl Sessions {
     /// Words for the publisher and the log.
     pub async fn admit(&self, key: &Secret, input: InputKind) -> Result<Admitted, Fault> {
         if self.draining() {
-            return Err(Fault::passing(Blame::Draining, "server shutting down: connect again to reach another one"));
+            return Err(Fault::transient(Blame::Draining, "server shutting down: connect again to reach another one"));
         }
         let resolved = self.parts.control.lookup(key).await?;
         let resource = resource_id(input);
@@ -188,7 +188,7 @@ impl Sessions {
     /// Words for who asked.
     pub async fn admit_pull(&self, request: &StartRequest) -> Result<(Report, Option<Box<NewSession>>), Fault> {
         if self.draining() {
-            return Err(Fault::passing(Blame::Draining, "server shutting down"));
+            return Err(Fault::transient(Blame::Draining, "server shutting down"));
         }
         let (spec, input) = (&request.resolved.spec, InputKind::Url);
         let resource = resource_id(input);
@@ -199,7 +199,7 @@ impl Sessions {
         let place = match entered {
             Ok(place) => place,
             Err(running) if running.is_ending() => {
-                return Err(Fault::passing(Blame::Us, "the last session of this ingress is still ending"));
+                return Err(Fault::transient(Blame::Us, "the last session of this ingress is still ending"));
             }
             Err(running) => return Ok((answer(&running), None)),
         };
@@ -209,7 +209,7 @@ impl Sessions {
             self.parts.control.create_ingress(request).await?;
             Ok(commands)
         };
-        let late = || Fault::passing(Blame::Control, "livekit-server did not take the ingress in time");
+        let late = || Fault::transient(Blame::Control, "livekit-server did not take the ingress in time");
         let commands = tokio::time::timeout(PULL_ANSWER, made).await.map_err(|_| late())??;
         let (report, resolved) = (answer(&place.entry), request.resolved.clone());
         Ok((report, Some(Box::new(NewSession { place, resolved, commands, ahead: None, _permit: permit }))))
@@ -222,7 +222,7 @@ impl Sessions {
     pub fn start_pull(self: &Arc<Self>, new: Box<NewSession>, job: PullJob) -> Result<(), Fault> {
         let source = session::url_source::start(self.parts.transcoders.clone(), job);
         let source =
-            source.map_err(|e| Fault::passing(Blame::Us, format!("nothing could be started that pulls: {e}")))?;
+            source.map_err(|e| Fault::transient(Blame::Us, format!("nothing could be started that pulls: {e}")))?;
         self.start(Admitted::New(new), source);
         Ok(())
     }
@@ -246,11 +246,11 @@ impl Sessions {
                     return Ok(Err(running));
                 }
                 let text = "this stream key is in use by another encoder (on_duplicate: refuse); stop that one first";
-                return Err(Fault::passing(Blame::InUse, text));
+                return Err(Fault::transient(Blame::InUse, text));
             }
             if tokio::time::timeout_at(until, self.wait_for_place(&spec.ingress_id)).await.is_err() {
                 let text = "the last session with this stream key is still ending; connect again in a few seconds";
-                return Err(Fault::passing(Blame::Us, text));
+                return Err(Fault::transient(Blame::Us, text));
             }
         }
     }

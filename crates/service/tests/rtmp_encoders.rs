@@ -52,7 +52,7 @@ async fn take(mut source: Source) -> Taken {
             SourceEvent::Media(Media::AudioConfig(config)) => taken.audio_configs.push(config),
             SourceEvent::Media(Media::Frame(frame)) => taken.frames.push(frame),
             SourceEvent::Media(Media::Unusable(kind, why)) => panic!("{kind:?}: {why}"),
-            SourceEvent::Passed(_) | SourceEvent::Splice(_) => {}
+            SourceEvent::Passthrough(_) | SourceEvent::Splice(_) => {}
             SourceEvent::Ended(end) => taken.end = Some(end),
         }
     }

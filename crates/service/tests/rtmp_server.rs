@@ -119,7 +119,7 @@ async fn rest(mut source: Source) -> (Vec<Frame>, Option<SourceEnd>) {
         assert!(end.is_none());
         match event {
             SourceEvent::Media(Media::Frame(frame)) => frames.push(frame),
-            SourceEvent::Media(_) | SourceEvent::Passed(_) | SourceEvent::Splice(_) => {}
+            SourceEvent::Media(_) | SourceEvent::Passthrough(_) | SourceEvent::Splice(_) => {}
             SourceEvent::Ended(e) => end = Some(e),
         }
     }
@@ -238,7 +238,7 @@ async fn a_broken_connection_is_a_loss_unless_the_encoder_was_parting() {
         if parting {
             assert_eq!(end, Some(SourceEnd::Finished));
         } else {
-            assert_eq!(lost(end), Fault::passing(Blame::Source, "the encoder's connection broke: timed out"));
+            assert_eq!(lost(end), Fault::transient(Blame::Source, "the encoder's connection broke: timed out"));
         }
     }
 }
@@ -410,7 +410,7 @@ async fn peers_that_do_not_read_or_do_not_speak_are_let_go() {
 
     let (mut encoder, source) = publishing(&mut server).await;
     assert!(encoder.hear_out().await.contains("the encoder has gone silent"));
-    assert_eq!(lost(rest(source).await.1), Fault::passing(Blame::Source, "the encoder has gone silent"));
+    assert_eq!(lost(rest(source).await.1), Fault::transient(Blame::Source, "the encoder has gone silent"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -94,8 +94,8 @@ async fn admit(memory: &Memory, keys: &[Secret]) -> Result<(Secret, bool), Fault
                 found.spec.expect_input(InputKind::Whip)?;
                 return match found.spec.name.as_str() {
                     "disabled" => Err(Fault::new(Blame::Access, "session is disabled")),
-                    "busy" => Err(Fault::passing(Blame::InUse, "this stream key is in use")),
-                    "full" => Err(Fault::passing(Blame::Capacity, "this machine is full")),
+                    "busy" => Err(Fault::transient(Blame::InUse, "this stream key is in use")),
+                    "full" => Err(Fault::transient(Blame::Capacity, "this machine is full")),
                     "broken" => Err(Fault::new(Blame::Us, "out of order")),
                     _ => Ok((key.clone(), found.spec.transcode)),
                 };
@@ -244,7 +244,7 @@ async fn what_is_wrong_with_an_offer_has_its_status_and_words() {
         assert_eq!(answer.header("retry-after").is_some(), *status == 503, "{answer:?}");
         assert_eq!(answer.header("www-authenticate").is_some(), *status == 401, "{answer:?}");
     }
-    setup.memory.set_away(Some(Fault::passing(Blame::Control, "Redis is not reachable")));
+    setup.memory.set_away(Some(Fault::transient(Blame::Control, "Redis is not reachable")));
     let away = setup.ask("POST", "/w/good", SDP, "offer").await;
     assert_eq!((away.status, away.header("retry-after")), (503, Some("2")));
     let noise = b"POST /w/good HTTP/1.1\r\nHost: x\r\nContent-Type: application/sdp\r\nContent-Length: 3\r\nConnection: close\r\n\r\n\xff\xfe\xfd";

@@ -298,7 +298,7 @@ impl Session {
                 "source encoder not ready: no media has come for {} s; check the encoder and its network",
                 self.silence().as_secs()
             );
-            self.drain(Cause::Failed(Fault::passing(Blame::Source, text)), now, actions);
+            self.drain(Cause::Failed(Fault::transient(Blame::Source, text)), now, actions);
         }
     }
 
@@ -407,10 +407,10 @@ impl Session {
         let told = match &cause {
             Cause::Finished => None,
             Cause::Stopped(Stop::Updated) => {
-                Some(Fault::passing(Blame::Spec, "the ingress was changed; connect again to use its new settings"))
+                Some(Fault::transient(Blame::Spec, "the ingress was changed; connect again to use its new settings"))
             }
             Cause::Stopped(Stop::Deleted) => Some(Fault::new(Blame::Access, "the ingress was deleted")),
-            Cause::Stopped(Stop::Shutdown) => Some(Fault::passing(Blame::Draining, "the server is shutting down")),
+            Cause::Stopped(Stop::Shutdown) => Some(Fault::transient(Blame::Draining, "the server is shutting down")),
             Cause::Failed(fault) => Some(fault.clone()),
         };
         actions.push(Action::StopSource(told));

@@ -1,7 +1,7 @@
 //! Where a session's media comes from: the contract between a server (RTMP, later WHIP and SRT) and a session.
 
 use crate::lifecycle::START_DEADLINE;
-use model::{Blame, Fault, Media, Passed};
+use model::{Blame, Fault, Media, PassthroughMedia};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub enum SourceEvent {
     /// Media.
     Media(Media),
     /// Media that is passed on as it comes.
-    Passed(Passed),
+    Passthrough(PassthroughMedia),
     /// A splice point (SCTE-35): out of its network with this event from now on, or (`None`) back in it.
     Splice(Option<u32>),
     /// Nothing more comes. Always the last event. A channel that closes without it is a fault of ours.
@@ -101,7 +101,7 @@ impl Source {
     pub fn too_late(self) {
         let text = "the session with this stream key has just ended; connect again";
         // Who has gone needs no words.
-        let _ = self.stop.send(Some(Fault::passing(Blame::Us, text)));
+        let _ = self.stop.send(Some(Fault::transient(Blame::Us, text)));
     }
 }
 

@@ -10,7 +10,7 @@ use media::picture::av1_light;
 const UNITS: u32 = 10_000;
 
 /// Nits of the brightest that is in pictures with these caps, if they say so.
-pub fn peak(caps: &gst::CapsRef) -> Option<u16> {
+pub fn max_luminance(caps: &gst::CapsRef) -> Option<u16> {
     let display = VideoMasteringDisplayInfo::from_caps(caps).map(|d| d.max_display_mastering_luminance() / UNITS);
     let pixel = VideoContentLightLevel::from_caps(caps).map(|c| u32::from(c.max_content_light_level()));
     lower(display.ok(), pixel.ok())
@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn the_lower_of_both_counts() {
         gst::init().unwrap();
-        let of = |fields: &str| peak(&gst::Caps::from_str(&format!("video/x-vp9{fields}")).unwrap());
+        let of = |fields: &str| max_luminance(&gst::Caps::from_str(&format!("video/x-vp9{fields}")).unwrap());
         let display = ",mastering-display-info=(string)34000:16000:13250:34500:7500:3000:15635:16450:40000000:50";
         assert_eq!(of(""), None);
         assert_eq!(of(display), Some(4000));

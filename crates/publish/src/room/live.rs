@@ -222,7 +222,7 @@ impl Room {
         let reason = message::reason(leave.reason).unwrap_or("no reason given");
         if purpose == Purpose::Join {
             let text = format!("LiveKit at {} refused the participant: {reason}", join::name(&self.base));
-            self.end(Fault::passing(Blame::Room, text));
+            self.end(Fault::transient(Blame::Room, text));
         } else if is_final(leave) && leave.reason != proto::DisconnectReason::JoinFailure as i32 {
             self.end(disconnected(leave));
         } else {

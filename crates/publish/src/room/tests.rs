@@ -384,7 +384,7 @@ fn the_first_join_is_tried_again_if_that_can_help() {
         stay.refuse_after_waiting();
     }
     let words = "LiveKit at ws://h:7880 answered 503: no (tried 6 times)";
-    assert_eq!(stay.closed(), &Fault::passing(Blame::Room, words));
+    assert_eq!(stay.closed(), &Fault::transient(Blame::Room, words));
     assert!(stay.now < stay.start + JOIN_PATIENCE && !stay.peer_open && stay.dials.is_empty());
 
     for status in [401, 403, 410] {
@@ -525,7 +525,7 @@ fn rejoining_waits_a_little_longer_each_time_and_gives_up_after_a_minute() {
     assert_eq!(dialled[..7], [0, 0, 300, 1_500, 3_500, 5_500, 7_500]);
     assert!((58_000..62_000).contains(dialled.last().unwrap()), "{dialled:?}");
     let text = "room disconnected unexpectedly: LiveKit at ws://h:7880 answered 503: no";
-    assert_eq!(stay.closed(), &Fault::passing(Blame::Room, text));
+    assert_eq!(stay.closed(), &Fault::transient(Blame::Room, text));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{AudioLine, Config, Event, Frame, Lines, Peer, Received, VideoLine};
-use model::{EncodedVideo, Kind, Media, MediaTime, Packet, Passed, Quality};
+use model::{EncodedVideo, Kind, Media, MediaTime, Packet, PassthroughMedia, Quality};
 use std::time::Duration;
 
 /// As long as a busy machine may need.
@@ -73,7 +73,7 @@ async fn driving<T>(incoming: &mut Incoming, answer: impl Future<Output = T>) ->
 
 fn packets(received: &Received) -> &[Packet] {
     match received {
-        Received::Passed(Passed::Packets(packets)) => packets,
+        Received::Passthrough(PassthroughMedia::Packets(packets)) => packets,
         _ => &[],
     }
 }
@@ -95,8 +95,8 @@ async fn packets_come_with_what_is_known_of_them() {
     let (mut sound, mut picture, mut told) = (false, false, false);
     until(&mut peer, &mut incoming, 1, |received| {
         match received {
-            Received::Passed(Passed::Audio(format)) => assert!(format.stereo),
-            Received::Passed(Passed::Video(format, layers)) => {
+            Received::Passthrough(PassthroughMedia::Audio(format)) => assert!(format.stereo),
+            Received::Passthrough(PassthroughMedia::Video(format, layers)) => {
                 assert_eq!(format, &EncodedVideo::H264.into());
                 assert_eq!((layers.len(), layers[0].width, layers[0].height), (1, 64, 48));
                 told = true;
@@ -120,7 +120,7 @@ async fn layers_are_told_apart() {
     let (mut peer, mut incoming, _) = session(&endpoint, &Accept::passed_on(), &["q", "h", "f"]).await;
     let mut seen = [0; 3];
     until(&mut peer, &mut incoming, 3, |received| {
-        if let Received::Passed(Passed::Video(_, layers)) = received {
+        if let Received::Passthrough(PassthroughMedia::Video(_, layers)) = received {
             assert_eq!(
                 layers.iter().map(|l| l.quality).collect::<Vec<_>>(),
                 [Quality::Low, Quality::Medium, Quality::High]

@@ -5,7 +5,7 @@ use crate::offer::Offer;
 use crate::payload::nal_units;
 use bytes::Bytes;
 use media::{RaslFilter, picture};
-use model::{AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Turn, VideoCodec, VideoConfig};
+use model::{AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Rotation, VideoCodec, VideoConfig};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 use str0m::format::{CodecExtra, Vp9CodecExtra};
@@ -107,7 +107,7 @@ impl Frames {
             return outcome;
         }
         if key
-            && let Some(config) = unit.config(turn(data.ext_vals.video_orientation))
+            && let Some(config) = unit.config(rotation(data.ext_vals.video_orientation))
             && self.config.as_ref() != Some(&config)
         {
             self.config = Some(config.clone());
@@ -187,12 +187,12 @@ fn superframe<'a>(picture: &'a [u8], extra: &Vp9CodecExtra) -> Cow<'a, [u8]> {
 }
 
 /// How a picture that was taken so is to be turned.
-fn turn(orientation: Option<VideoOrientation>) -> Turn {
+fn rotation(orientation: Option<VideoOrientation>) -> Rotation {
     match orientation {
-        Some(VideoOrientation::Deg90) => Turn::Quarter,
-        Some(VideoOrientation::Deg180) => Turn::Half,
-        Some(VideoOrientation::Deg270) => Turn::ThreeQuarters,
-        _ => Turn::Upright,
+        Some(VideoOrientation::Deg90) => Rotation::Clockwise90,
+        Some(VideoOrientation::Deg180) => Rotation::Clockwise180,
+        Some(VideoOrientation::Deg270) => Rotation::Clockwise270,
+        _ => Rotation::None,
     }
 }
 
@@ -239,13 +239,13 @@ impl Unit {
     }
 
     /// The configuration that a key picture brings; `None` if it lacks its parameter sets.
-    fn config(&self, turn: Turn) -> Option<VideoConfig> {
+    fn config(&self, rotation: Rotation) -> Option<VideoConfig> {
         let record = match self.codec {
             VideoCodec::H264 => avcc(&self.sets)?,
             VideoCodec::H265 => hvcc(&self.sets)?,
             _ => Vec::new(),
         };
-        Some(VideoConfig { turn, ..VideoConfig::new(self.codec, record.into(), self.size) })
+        Some(VideoConfig { rotation, ..VideoConfig::new(self.codec, record.into(), self.size) })
     }
 }
 

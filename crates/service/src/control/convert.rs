@@ -284,12 +284,14 @@ pub(super) fn fault(error: &psrpc::Error, bus: &str) -> Fault {
             retry: error.retryable(),
             text: format!("livekit-server refused ({}): {}", failure.code, failure.message),
         },
-        Error::NoServers { .. } | Error::NoneWilling { .. } => Fault::passing(
+        Error::NoServers { .. } | Error::NoneWilling { .. } => Fault::transient(
             Blame::Control,
             format!("no livekit-server answered: is it running and connected to the same Redis? (ours: {bus})"),
         ),
-        Error::TimedOut => Fault::passing(Blame::Control, "livekit-server took the request and did not answer in time"),
-        Error::Bus(bus) => Fault::passing(Blame::Control, bus.to_string()),
+        Error::TimedOut => {
+            Fault::transient(Blame::Control, "livekit-server took the request and did not answer in time")
+        }
+        Error::Bus(bus) => Fault::transient(Blame::Control, bus.to_string()),
         other => Fault::new(Blame::Control, format!("livekit-server's answer can't be used: {other}")),
     }
 }

@@ -131,7 +131,7 @@ impl LiveKit {
         if timeout(SUBSCRIBE, confirmed).await.is_err() {
             self.reachable()?;
             let text = format!("{} did not confirm the session's subscriptions", self.bus.name());
-            return Err(Fault::passing(Blame::Control, text));
+            return Err(Fault::transient(Blame::Control, text));
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl ControlPlane for LiveKit {
                 }
                 tokio::time::sleep(wait).await;
             }
-            Err(Fault::passing(Blame::Control, "livekit-server took the ingress several times and does not know it"))
+            Err(Fault::transient(Blame::Control, "livekit-server took the ingress several times and does not know it"))
         })
     }
 
@@ -271,7 +271,7 @@ impl ControlPlane for LiveKit {
             Link::Down { since, reason } => {
                 let (name, since) = (self.bus.name(), since.elapsed().as_secs());
                 let text = format!("{name} is not reachable (since {since} s): {reason}");
-                Err(Fault::passing(Blame::Control, text))
+                Err(Fault::transient(Blame::Control, text))
             }
         }
     }

@@ -210,7 +210,7 @@ impl Request {
         let mut response = created(&app, key, &resource, &etag, sdp);
         answers::add_links(response.headers_mut(), handles.links.all(&resource.0, SystemTime::now()));
         if answer.send(response).is_err() {
-            return Err(Fault::passing(
+            return Err(Fault::transient(
                 Blame::Source,
                 "the client closed its connection before its offer was answered",
             ));

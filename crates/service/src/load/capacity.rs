@@ -226,7 +226,7 @@ impl State {
 
     fn try_admit(&mut self, slot: usize, now: Instant) -> Result<u64, Fault> {
         if self.draining {
-            return Err(Fault::passing(Blame::Draining, "this machine is shutting down and takes no new session"));
+            return Err(Fault::transient(Blame::Draining, "this machine is shutting down and takes no new session"));
         }
         let cost = self.cost(slot);
         let reserve = self.costs.min_idle_ratio / 2.0;
@@ -258,7 +258,7 @@ impl State {
             self.capacity,
             reserve * self.capacity,
         );
-        Fault::passing(Blame::Capacity, text)
+        Fault::transient(Blame::Capacity, text)
     }
 
     /// What to bid for a session of this cost; `None` if it doesn't fit.

@@ -31,7 +31,7 @@ impl Driver {
                 self.audio_config = Some(config);
             }
             Some(SourceEvent::Media(Media::Frame(frame))) => self.on_frame(frame),
-            Some(SourceEvent::Passed(passed)) => self.on_passed(passed),
+            Some(SourceEvent::Passthrough(passed)) => self.on_passed(passed),
             Some(SourceEvent::Splice(event)) => self.on_splice(event),
             Some(SourceEvent::Media(Media::Unusable(kind, reason))) => self.step(Input::Unusable(kind, reason)),
             Some(SourceEvent::Ended(end)) => {
@@ -40,7 +40,7 @@ impl Driver {
             }
             None => {
                 self.source = None;
-                let fault = Fault::passing(Blame::Us, "the connection's task ended unexpectedly; connect again");
+                let fault = Fault::transient(Blame::Us, "the connection's task ended unexpectedly; connect again");
                 self.step(Input::SourceEnded(SourceEnd::Lost(fault)));
             }
         }

@@ -5,7 +5,7 @@ use super::{Driver, now};
 use crate::Wish;
 use crate::lifecycle::Input;
 use ipc::ToChild;
-use model::{Kind, Layer, OpusFormat, Packet, Passed, VideoFormat};
+use model::{Kind, Layer, OpusFormat, Packet, PassthroughMedia, VideoFormat};
 
 use tracing::{debug, info};
 
@@ -21,15 +21,15 @@ pub(super) struct State {
 }
 
 impl Driver {
-    pub(super) fn on_passed(&mut self, passed: Passed) {
+    pub(super) fn on_passed(&mut self, passed: PassthroughMedia) {
         match passed {
-            Passed::Expected(format) => {
+            PassthroughMedia::Expected(format) => {
                 if let Some(state) = &mut self.passed {
                     state.expected = Some(format);
                 }
             }
-            Passed::Video(format, layers) => self.on_passed_video(format, layers),
-            Passed::Audio(format) => {
+            PassthroughMedia::Video(format, layers) => self.on_passed_video(format, layers),
+            PassthroughMedia::Audio(format) => {
                 self.facts.passed_codec(Kind::Audio, "OPUS");
                 let channels = if format.stereo { 2 } else { 1 };
                 if self.facts.audio_format(48_000, channels) {
@@ -40,7 +40,7 @@ impl Driver {
                 }
                 self.step(Input::Decodable(Kind::Audio));
             }
-            Passed::Packets(packets) => self.on_packets(packets),
+            PassthroughMedia::Packets(packets) => self.on_packets(packets),
         }
     }
 

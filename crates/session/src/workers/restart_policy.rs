@@ -45,7 +45,7 @@ pub(crate) fn not_started(what: &str, how: &str) -> Fault {
     let text = format!(
         "{what} could not be started in {tries} attempts ({how}); try again later, and tell whoever runs the server"
     );
-    Fault::passing(Blame::Us, text)
+    Fault::transient(Blame::Us, text)
 }
 
 /// When children crashed of late.

@@ -8,9 +8,9 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{VideoInfo, VideoInterlaceMode};
 use media::RaslFilter;
 use media::picture;
-use model::{Colours, Frame, Turn, VideoCodec, VideoConfig};
+use model::{Colours, Frame, Rotation, VideoCodec, VideoConfig};
 use worker::Error;
-use worker::max_luminance::{self, peak};
+use worker::max_luminance::{self, max_luminance};
 use worker::pad_chain::{Output, Strand, element, first_element, from_clock, set_known, to_clock};
 
 /// Frames that are skipped at most while waiting for a key frame: ten seconds at 30 pictures a second. A source that never
@@ -24,7 +24,7 @@ pub(crate) struct Decoder {
     codec: VideoCodec,
     /// What else is done to decoded pictures: deinterlacing, turning.
     after: Option<Strand>,
-    turn: Turn,
+    rotation: Rotation,
     info: Option<VideoInfo>,
     /// What the container says of it, and after the first picture the stream.
     peak: Option<u16>,
@@ -70,9 +70,9 @@ impl Decoder {
             strand,
             codec: config.codec,
             after: None,
-            turn: config.turn,
+            rotation: config.rotation,
             info: None,
-            peak: config.peak,
+            peak: config.max_luminance,
             lead,
             skipped: Some(0),
             // avcC (ISO 14496-15 §5.3.3.1).
@@ -155,9 +155,9 @@ impl Decoder {
         match output {
             Output::Caps(caps) => {
                 let info = VideoInfo::from_caps(&caps)?;
-                self.after = after(&caps, info.interlace_mode() != VideoInterlaceMode::Progressive, self.turn)?;
+                self.after = after(&caps, info.interlace_mode() != VideoInterlaceMode::Progressive, self.rotation)?;
                 self.info = Some(info);
-                self.peak = peak(&caps).or(self.peak);
+                self.peak = max_luminance(&caps).or(self.peak);
                 Ok(None)
             }
             output => match (&self.after, output) {
@@ -183,9 +183,9 @@ impl Decoder {
 
 /// What is done to decoded pictures like these, if anything. Deinterlacing gives one picture for each frame, from one field of it
 /// and what the other adds: no waiting for later fields.
-fn after(caps: &gst::Caps, interlaced: bool, turn: Turn) -> Result<Option<Strand>, Error> {
+fn after(caps: &gst::Caps, interlaced: bool, rotation: Rotation) -> Result<Option<Strand>, Error> {
     let mut elements = Vec::new();
-    if interlaced || turn != Turn::Upright {
+    if interlaced || rotation != Rotation::None {
         // Neither takes every kind of picture; where nothing has to be changed, nothing is.
         elements.push(element("videoconvert")?);
     }
@@ -198,11 +198,11 @@ fn after(caps: &gst::Caps, interlaced: bool, turn: Turn) -> Result<Option<Strand
         set_known(&deinterlace, &[("fields", "top"), ("method", "linear"), ("mode", "auto"), ("locking", "none")]);
         elements.push(deinterlace);
     }
-    let method = match turn {
-        Turn::Upright => None,
-        Turn::Quarter => Some("clockwise"),
-        Turn::Half => Some("rotate-180"),
-        Turn::ThreeQuarters => Some("counterclockwise"),
+    let method = match rotation {
+        Rotation::None => None,
+        Rotation::Clockwise90 => Some("clockwise"),
+        Rotation::Clockwise180 => Some("rotate-180"),
+        Rotation::Clockwise270 => Some("counterclockwise"),
     };
     if let Some(method) = method {
         let flip = element("videoflip")?;
@@ -286,7 +286,7 @@ fn caps(config: &VideoConfig) -> gst::Caps {
     };
     let with_record = !config.record.is_empty() && takes_record(config.codec);
     let colours = match config.colours {
-        Colours::Unsaid => None,
+        Colours::Unspecified => None,
         Colours::Wide => Some("bt2020"),
         Colours::Pq => Some("bt2100-pq"),
         Colours::Hlg => Some("bt2100-hlg"),

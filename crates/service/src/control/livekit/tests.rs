@@ -260,7 +260,7 @@ async fn a_url_is_pulled_where_it_is_wanted() {
         assert_eq!(request.resolved.spec.url.expose(), "https://example.org/a.mp4");
         livekit.create_ingress(&request).await.unwrap();
         request.accept(Report { resource_id: ResourceId("UR_a".into()), ..report(9) });
-        requests.recv().await.unwrap().reject(Fault::passing(Blame::Capacity, "server capacity exceeded"));
+        requests.recv().await.unwrap().reject(Fault::transient(Blame::Capacity, "server capacity exceeded"));
         requests.recv().await.unwrap().unimplemented("not yet");
         drop(requests.recv().await.unwrap());
     };

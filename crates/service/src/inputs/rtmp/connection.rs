@@ -178,8 +178,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
                 Some(End::Stopped(fault))
             }
             Wake::Answer(Some(Answer::Reject(fault))) => Some(End::Refused(fault)),
-            Wake::Answer(None) => Some(End::Refused(Fault::passing(Blame::Us, "the publish was not answered"))),
-            Wake::ServerGone => Some(End::Refused(Fault::passing(Blame::Draining, "the server is shutting down"))),
+            Wake::Answer(None) => Some(End::Refused(Fault::transient(Blame::Us, "the publish was not answered"))),
+            Wake::ServerGone => Some(End::Refused(Fault::transient(Blame::Draining, "the server is shutting down"))),
             Wake::Room(false) => Some(End::Stopped(None)),
             Wake::Written(Ok(count)) => self.written(count),
             Wake::Answer(Some(Answer::Accept(feed))) => self.accepted(feed),
@@ -232,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         }
         if self.answer.as_ref().is_some_and(|(_, until)| now >= *until) {
             self.answer = None;
-            self.ended = Some(End::Refused(Fault::passing(Blame::Us, "the publish was not answered in time")));
+            self.ended = Some(End::Refused(Fault::transient(Blame::Us, "the publish was not answered in time")));
         }
     }
 
@@ -281,7 +281,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
                 self.answer = Some((receiver, Instant::now() + self.shared.config.answer));
                 None
             }
-            Err(_) => Some(End::Refused(Fault::passing(Blame::Capacity, "the server is busy; try again in a moment"))),
+            Err(_) => {
+                Some(End::Refused(Fault::transient(Blame::Capacity, "the server is busy; try again in a moment")))
+            }
         }
     }
 
@@ -413,7 +415,7 @@ impl End {
             // the same to everybody (and to the Go ingress).
             Self::Socket(error) if error.kind() == io::ErrorKind::ConnectionReset => SourceEnd::Finished,
             Self::Socket(_) | Self::WriteTimeout | Self::Protocol(rtmp::Error::Idle) => {
-                SourceEnd::Lost(Fault::passing(Blame::Source, text()))
+                SourceEnd::Lost(Fault::transient(Blame::Source, text()))
             }
             Self::Protocol(_) => SourceEnd::Lost(Fault::new(Blame::Source, text())),
         }

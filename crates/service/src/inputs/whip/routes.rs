@@ -80,11 +80,11 @@ async fn publish(shared: &Shared, parts: &Parts, target: Target, body: Body) -> 
     let (peer, agent) = (address(parts), headers::agent(&parts.headers));
     let request = Request { keys, app: target.app, peer, agent, offer, handles: shared.handles(), answer };
     if shared.requests.try_send(request).is_err() {
-        return answers::fault(&Fault::passing(Blame::Capacity, "the server is busy; try again in a moment"));
+        return answers::fault(&Fault::transient(Blame::Capacity, "the server is busy; try again in a moment"));
     }
     let response = match timeout(super::ANSWER, answered).await {
         Ok(Ok(response)) => response,
-        _ => answers::fault(&Fault::passing(Blame::Us, "the offer was not answered in time; try again")),
+        _ => answers::fault(&Fault::transient(Blame::Us, "the offer was not answered in time; try again")),
     };
     refused_for_key(parts, response)
 }

@@ -33,11 +33,11 @@ async fn carry(mut incoming: Incoming, mut feed: SourceFeed) {
             received = incoming.next() => match received {
                 Some(Received::Connected) => debug!("media connection with the WHIP client is up"),
                 Some(Received::Media(media)) => if !hand_on(&mut feed, SourceEvent::Media(media)).await { return },
-                Some(Received::Passed(passed)) => if !hand_on(&mut feed, SourceEvent::Passed(passed)).await { return },
+                Some(Received::Passthrough(passed)) => if !hand_on(&mut feed, SourceEvent::Passthrough(passed)).await { return },
                 Some(Received::Finished) => break SourceEnd::Finished,
                 Some(Received::Lost(fault)) => break SourceEnd::Lost(fault),
                 Some(_) => {}
-                None => break SourceEnd::Lost(Fault::passing(Blame::Us, "the WHIP session ended unexpectedly")),
+                None => break SourceEnd::Lost(Fault::transient(Blame::Us, "the WHIP session ended unexpectedly")),
             },
         }
     };
