@@ -114,9 +114,9 @@ async fn serve(config: Config, children: Children, cpu: Cpu, node_id: &str) -> R
     let sessions = Sessions::new(Parts {
         control: control.clone(),
         admission: admission.clone(),
-        rooms: Arc::new(session::participant::LiveKit::default()),
+        participants: Arc::new(session::participant::LiveKitParticipants::default()),
         transcoders: Arc::new(pool.clone()),
-        watch: Arc::new(Watcher::new(&metrics)),
+        observer: Arc::new(Watcher::new(&metrics)),
         on_duplicate: config.on_duplicate,
         loopback: uses_loopback(&config),
     });

@@ -1,14 +1,13 @@
 //! What sessions tell of themselves while they run, as metrics.
 
 use crate::control::ControlPlane;
-use crate::sessions::Watch;
 use crate::telemetry::{LatencyTrack, Metrics};
 use model::{InputKind, Quality};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use session::Observer;
+use session::{Observer, SessionIds, SessionObserver};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,10 +38,10 @@ impl Watcher {
     }
 }
 
-impl Watch for Watcher {
-    fn begin(&self, input: InputKind) -> Arc<dyn Observer> {
+impl SessionObserver for Watcher {
+    fn begin(&self, session: &SessionIds) -> Arc<dyn Observer> {
         Arc::new(Observed {
-            input,
+            input: session.input,
             metrics: self.metrics.clone(),
             restarts: self.restarts.clone(),
             dropped: self.dropped.clone(),

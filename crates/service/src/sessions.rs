@@ -12,10 +12,10 @@ use crate::load::{Capacity, Permit};
 use crate::telemetry::session_span;
 use model::{Blame, Fault, IngressId, InputKind, PullJob, ResourceId, Secret};
 use session::lifecycle::Stop;
-use session::participant::{Ahead, Rooms};
-use session::registry::{Command, Entry, Place, Registry};
+use session::participant::{ParticipantFactory, Prejoined};
+use session::registry::{Command, Entry, Registry, Slot};
 use session::workers::pool::Transcoders;
-use session::{Observer, Report, Source, Status};
+use session::{Report, SessionObserver, Source, Status};
 use state_reporter::StateReporter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,22 +35,16 @@ pub struct Parts {
     pub control: Arc<dyn ControlPlane>,
     /// Whether the machine has room.
     pub admission: Capacity,
-    /// Where sessions join rooms.
-    pub rooms: Arc<dyn Rooms>,
+    /// Makes sessions' participants.
+    pub participants: Arc<dyn ParticipantFactory>,
     /// Where sessions get transcoders.
     pub transcoders: Arc<dyn Transcoders>,
-    /// Who is told about sessions while they run.
-    pub watch: Arc<dyn Watch>,
+    /// Observes sessions while they run.
+    pub observer: Arc<dyn SessionObserver>,
     /// What a second publisher with the same key does.
     pub on_duplicate: OnDuplicate,
     /// Whether to offer loopback addresses for media.
     pub loopback: bool,
-}
-
-/// Who watches sessions: metrics.
-pub trait Watch: Send + Sync + 'static {
-    /// A session begins; what comes back is told about it.
-    fn begin(&self, input: InputKind) -> Arc<dyn Observer>;
 }
 
 /// See the [module](self).
@@ -58,11 +52,11 @@ pub struct Sessions {
     parts: Parts,
     registry: Registry,
     draining: AtomicBool,
-    /// Sessions whose last report is not out yet: they outlive their place in the registry by that.
+    /// Sessions whose last report is not out yet: they outlive their slot in the registry by that.
     active: AtomicUsize,
 }
 
-/// A publisher that may begin. Dropping it gives up its place.
+/// A publisher that may begin. Dropping it frees its slot.
 pub enum Admitted {
     /// A session of its own.
     New(Box<NewSession>),
@@ -77,11 +71,11 @@ pub enum Admitted {
 
 /// What a new session starts with.
 pub struct NewSession {
-    place: Place,
+    slot: Slot,
     resolved: Resolved,
     commands: SessionCommands,
     /// The room, where it was joined already.
-    ahead: Option<Ahead>,
+    ahead: Option<Prejoined>,
     _permit: Permit,
 }
 
@@ -89,7 +83,7 @@ impl Admitted {
     /// The id under which this publisher is known: of a session of its own, or one for itself within another's.
     pub fn resource_id(&self) -> ResourceId {
         match self {
-            Self::New(new) => new.place.entry.resource_id.clone(),
+            Self::New(new) => new.slot.entry.resource_id.clone(),
             Self::TakesOver { running, .. } => resource_id(running.input),
         }
     }
@@ -166,8 +160,8 @@ impl Sessions {
             self.store_refusal(&resolved, &resource, &fault).await;
             return Err(fault);
         }
-        let place = match self.enter(&resolved, &resource, input).await? {
-            Ok(place) => place,
+        let slot = match self.enter(&resolved, &resource, input).await? {
+            Ok(slot) => slot,
             Err(running) => return Ok(Admitted::TakesOver { running, ws_url: resolved.ws_url }),
         };
         let permit = match self.parts.admission.try_admit(input, resolved.spec.transcode) {
@@ -178,7 +172,7 @@ impl Sessions {
             }
         };
         let commands = self.parts.control.serve_session(&resolved.spec.ingress_id, &resource).await?;
-        Ok(Admitted::New(Box::new(NewSession { place, resolved, commands, ahead: None, _permit: permit })))
+        Ok(Admitted::New(Box::new(NewSession { slot, resolved, commands, ahead: None, _permit: permit })))
     }
 
     /// Makes room for the session of an ingress that is pulled, and makes it known; what to answer, and the session to start, unless
@@ -196,8 +190,8 @@ impl Sessions {
             Report::first(entry.resource_id.clone(), Status::Buffering, String::new(), entry.started_at)
         };
         let entered = self.registry.enter(spec.ingress_id.clone(), resource.clone(), input, spec.transcode);
-        let place = match entered {
-            Ok(place) => place,
+        let slot = match entered {
+            Ok(slot) => slot,
             Err(running) if running.is_ending() => {
                 return Err(Fault::transient(Blame::Us, "the last session of this ingress is still ending"));
             }
@@ -211,8 +205,8 @@ impl Sessions {
         };
         let late = || Fault::transient(Blame::Control, "livekit-server did not take the ingress in time");
         let commands = tokio::time::timeout(PULL_ANSWER, made).await.map_err(|_| late())??;
-        let (report, resolved) = (answer(&place.entry), request.resolved.clone());
-        Ok((report, Some(Box::new(NewSession { place, resolved, commands, ahead: None, _permit: permit }))))
+        let (report, resolved) = (answer(&slot.entry), request.resolved.clone());
+        Ok((report, Some(Box::new(NewSession { slot, resolved, commands, ahead: None, _permit: permit }))))
     }
 
     /// Begins the session of an admitted pull.
@@ -227,18 +221,18 @@ impl Sessions {
         Ok(())
     }
 
-    /// Takes the ingress's place, or finds the session to take over; waits for one that is ending.
+    /// Takes the slot of the ingress, or finds the session to take over; waits for one that is ending.
     async fn enter(
         &self,
         resolved: &Resolved,
         resource: &ResourceId,
         input: InputKind,
-    ) -> Result<Result<Place, Entry>, Fault> {
+    ) -> Result<Result<Slot, Entry>, Fault> {
         let spec = &resolved.spec;
         let until = tokio::time::Instant::now() + ENDING;
         loop {
             let running = match self.registry.enter(spec.ingress_id.clone(), resource.clone(), input, spec.transcode) {
-                Ok(place) => return Ok(Ok(place)),
+                Ok(slot) => return Ok(Ok(slot)),
                 Err(running) => running,
             };
             if !running.is_ending() {
@@ -264,9 +258,9 @@ impl Sessions {
     /// Gives up what was admitted, because its media is of no use.
     pub async fn withdraw(&self, admitted: Admitted, fault: &Fault) {
         if let Admitted::New(new) = admitted {
-            let NewSession { place, resolved, commands, ahead, _permit } = *new;
+            let NewSession { slot, resolved, commands, ahead, _permit } = *new;
             drop((commands, ahead));
-            self.store_refusal(&resolved, &place.entry.resource_id, fault).await;
+            self.store_refusal(&resolved, &slot.entry.resource_id, fault).await;
         }
     }
 
@@ -286,28 +280,27 @@ impl Sessions {
                 return;
             }
         };
-        let NewSession { place, resolved, commands, ahead, _permit: permit } = new;
+        let NewSession { slot, resolved, commands, ahead, _permit: permit } = new;
         let spec = resolved.spec;
-        let span = session_span(&spec, &place.entry.resource_id, &resolved.logging_fields);
+        let span = session_span(&spec, &slot.entry.resource_id, &resolved.logging_fields);
         span.in_scope(|| info!(name = %spec.name, input = spec.input.as_str(), "session begins"));
-        let entry = place.entry.clone();
-        let observer = self.parts.watch.begin(spec.input);
+        let entry = slot.entry.clone();
         let (running, reports) = session::run(session::Start {
-            place,
+            slot,
             spec,
             ws_url: resolved.ws_url,
             token: resolved.token,
             loopback: self.parts.loopback,
             source,
-            rooms: ahead.map_or_else(|| self.parts.rooms.clone(), |ahead| Arc::new(ahead)),
+            participants: ahead.map_or_else(|| self.parts.participants.clone(), |ahead| Arc::new(ahead)),
             transcoders: self.parts.transcoders.clone(),
-            observer,
+            observer: self.parts.observer.clone(),
         });
         let clerk = StateReporter::new(self.parts.control.clone(), self.registry.clone(), entry, commands);
         self.active.fetch_add(1, Ordering::Acquire);
         let sessions = self.clone();
         let work = async move {
-            // On a task of its own: a panic ends this session only, and its place is given up all the same.
+            // On a task of its own: a panic ends this session only, and its slot is freed all the same.
             let session = async move {
                 running.await;
                 // The machine is free again before the last word about the session has reached anybody.

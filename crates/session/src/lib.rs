@@ -7,6 +7,7 @@
 
 mod layers;
 pub mod lifecycle;
+mod observer;
 pub mod participant;
 mod pipeline;
 pub mod registry;
@@ -17,6 +18,10 @@ mod throttle;
 pub mod url_source;
 pub mod workers;
 
-pub use pipeline::{Observer, Start, run};
+pub use observer::{Observer, SessionIds, SessionObserver};
+pub use pipeline::{Start, run};
 pub use report::{AudioFacts, Report, Status, VideoFacts};
-pub use source::{SOURCE_QUEUE, Source, SourceEnd, SourceEvent, SourceFeed, Wish, WishFeed, Wishes, source};
+pub use source::{
+    KeyframeRequest, KeyframeRequestFeed, KeyframeRequests, SOURCE_QUEUE, Source, SourceEnd, SourceEvent, SourceFeed,
+    source,
+};

@@ -1,4 +1,7 @@
-//! What a session needs of a room: the narrow side of [`publish`], so that sessions can be tested without one.
+//! What a session needs of its participant in the room: the narrow side of [`publish`], so that sessions can be tested without
+//! a server.
+
+mod prejoined;
 
 use bytes::Bytes;
 use model::{Layer, MediaTime, Packet, VideoCodec};
@@ -6,15 +9,17 @@ use publish::{AudioTrack, Config, Event, Out, Publisher, Tracks, VideoTrack};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
-/// Servers of which it is remembered what they take; an ingress has one, or a few.
-const SERVERS: usize = 64;
+pub use prejoined::Prejoined;
 
-/// A participant in a room. See [`Publisher`], whose methods these are.
-pub trait Room: Send {
+/// Servers whose accepted codecs are remembered. An ingress has one, or a few.
+const REMEMBERED_SERVERS: usize = 64;
+
+/// A participant in a room. Its methods are those of [`Publisher`].
+pub trait Participant: Send {
     /// See [`Publisher::add_video`].
     fn add_video(&self, track: VideoTrack);
     /// See [`Publisher::add_audio`].
@@ -35,7 +40,7 @@ pub trait Room: Send {
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-impl Room for Publisher {
+impl Participant for Publisher {
     fn add_video(&self, track: VideoTrack) {
         Publisher::add_video(self, track);
     }
@@ -73,81 +78,46 @@ impl Room for Publisher {
     }
 }
 
-/// Where sessions join rooms.
-pub trait Rooms: Send + Sync + 'static {
-    /// Joins as `config` says, with these tracks. What becomes of it comes as events.
-    fn join(&self, config: Config, tracks: Tracks) -> (Box<dyn Room>, mpsc::Receiver<Event>);
+/// A participant, and its events.
+pub type Joined = (Box<dyn Participant>, mpsc::Receiver<Event>);
 
-    /// What the server there takes, as the newest join of all told.
-    fn takes(&self, ws_url: &str) -> Takes;
+/// Makes participants.
+pub trait ParticipantFactory: Send + Sync + 'static {
+    /// Joins as `config` says and publishes these tracks. Does not wait: how it goes comes as events.
+    fn join(&self, config: Config, tracks: Tracks) -> Joined;
+
+    /// The video codecs that this server accepts, as its newest join said.
+    fn accepted_codecs(&self, ws_url: &str) -> AcceptedCodecs;
 }
 
-/// What a server said last of the video codecs that it takes; `None` before it has said anything.
-pub type Takes = watch::Receiver<Option<Vec<VideoCodec>>>;
+/// The video codecs that a server accepts; `None` before the first join.
+pub type AcceptedCodecs = watch::Receiver<Option<Vec<VideoCodec>>>;
 
-/// Rooms of LiveKit.
+/// Makes participants in rooms of LiveKit servers.
 #[derive(Debug, Default)]
-pub struct LiveKit {
+pub struct LiveKitParticipants {
     servers: Mutex<HashMap<String, watch::Sender<Option<Vec<VideoCodec>>>>>,
 }
 
-impl LiveKit {
+impl LiveKitParticipants {
     fn server(&self, ws_url: &str) -> watch::Sender<Option<Vec<VideoCodec>>> {
-        // What is in there is whole, whoever panicked.
+        // Each change under the lock is a single map operation: a panic leaves it whole.
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        if servers.len() >= SERVERS && !servers.contains_key(ws_url) {
+        if servers.len() >= REMEMBERED_SERVERS && !servers.contains_key(ws_url) {
             servers.clear();
         }
         servers.entry(ws_url.to_owned()).or_default().clone()
     }
 }
 
-impl Rooms for LiveKit {
-    fn join(&self, mut config: Config, tracks: Tracks) -> (Box<dyn Room>, mpsc::Receiver<Event>) {
+impl ParticipantFactory for LiveKitParticipants {
+    fn join(&self, mut config: Config, tracks: Tracks) -> Joined {
         config.takes = Some(self.server(&config.ws_url));
         let (publisher, events) = publish::connect(config, tracks);
         (Box::new(publisher), events)
     }
 
-    fn takes(&self, ws_url: &str) -> Takes {
+    fn accepted_codecs(&self, ws_url: &str) -> AcceptedCodecs {
         self.server(ws_url).subscribe()
-    }
-}
-
-type Joined = (Box<dyn Room>, mpsc::Receiver<Event>);
-
-/// Rooms of which one was joined before its session began. Dropping it unused leaves that one.
-pub struct Ahead {
-    joined: Mutex<Option<Joined>>,
-    rooms: Arc<dyn Rooms>,
-}
-
-impl Ahead {
-    /// Joins, without a track yet.
-    pub fn join(rooms: Arc<dyn Rooms>, config: Config) -> Self {
-        let joined = rooms.join(config, Tracks::default());
-        Self { joined: Mutex::new(Some(joined)), rooms }
-    }
-
-    /// Whether it could not be joined, or has been left, before a session took it.
-    pub fn is_over(&self) -> bool {
-        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
-        joined.as_ref().is_some_and(|(_, events)| events.is_closed())
-    }
-}
-
-impl Rooms for Ahead {
-    /// The first time, adds the tracks to the room that was joined.
-    fn join(&self, config: Config, tracks: Tracks) -> (Box<dyn Room>, mpsc::Receiver<Event>) {
-        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((room, events)) = joined else { return self.rooms.join(config, tracks) };
-        tracks.video.into_iter().for_each(|track| room.add_video(track));
-        tracks.audio.into_iter().for_each(|track| room.add_audio(track));
-        room.set_attributes(config.attributes);
-        (room, events)
-    }
-
-    fn takes(&self, ws_url: &str) -> Takes {
-        self.rooms.takes(ws_url)
     }
 }

@@ -12,17 +12,17 @@ mod reports;
 use crate::layers::restart_barrier::RestartBarrier;
 use crate::layers::sizing::Sizing;
 use crate::lifecycle::{Action, Input, Session};
-use crate::participant::{Room, Rooms};
+use crate::participant::{Participant, ParticipantFactory};
 use crate::pipeline::idle_decode_gate::IdleDecodeGate;
-use crate::registry::{Command, Commands, Place};
+use crate::registry::{Command, Commands, Slot};
 use crate::session_stats::SessionStats;
 use crate::throttle::Throttle;
 use crate::workers::pending_commands::PendingCommands;
 use crate::workers::pool::{FromChild, PATIENCE, Transcoder, Transcoders};
-use crate::{Report, Source, SourceEvent};
+use crate::{Observer, Report, SessionIds, SessionObserver, Source, SourceEvent};
 use ipc::ToChild;
 use media::GopCache;
-use model::{AudioConfig, IngressSpec, InputKind, Layer, MediaTime, Quality, Secret, VideoConfig};
+use model::{AudioConfig, IngressSpec, InputKind, Layer, MediaTime, Secret, VideoConfig};
 use publish::Event;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -39,20 +39,10 @@ const FACTS_EVERY: Duration = Duration::from_secs(1);
 /// See [`FACTS_EVERY`].
 const SPLICES_EVERY: Duration = Duration::from_millis(250);
 
-/// What others may want to know of a session while it runs: for metrics.
-pub trait Observer: Send + Sync + 'static {
-    /// A frame of this layer (`None`: of sound) left for the room so long after it was due here.
-    fn latency(&self, layer: Option<Quality>, latency: Duration);
-    /// A transcoder crashed, and another took its place.
-    fn transcoder_restarted(&self);
-    /// Frames of the source were dropped, because the transcoder did not take them.
-    fn dropped(&self, frames: u64);
-}
-
 /// Everything a session starts with.
 pub struct Start {
-    /// Its place in the registry.
-    pub place: Place,
+    /// Its slot in the registry.
+    pub slot: Slot,
     /// What it is to do.
     pub spec: IngressSpec,
     /// Where the room's server is.
@@ -63,12 +53,12 @@ pub struct Start {
     pub loopback: bool,
     /// Where media comes from.
     pub source: Source,
-    /// Where it gets rooms.
-    pub rooms: Arc<dyn Rooms>,
+    /// Makes its participant.
+    pub participants: Arc<dyn ParticipantFactory>,
     /// Where it gets transcoders.
     pub transcoders: Arc<dyn Transcoders>,
-    /// Who is told about its speed and its troubles.
-    pub observer: Arc<dyn Observer>,
+    /// Is told that it begins, and makes who observes it.
+    pub observer: Arc<dyn SessionObserver>,
 }
 
 /// Runs a session in a future that resolves when it is over, and gives its reports: the last of them is final, unless the
@@ -90,14 +80,14 @@ struct Driver {
     ws_url: String,
     token: Secret,
     loopback: bool,
-    place: Place,
+    slot: Slot,
     commands: Option<Commands>,
     source: Option<Source>,
-    rooms: Arc<dyn Rooms>,
+    participants: Arc<dyn ParticipantFactory>,
     transcoders: Arc<dyn Transcoders>,
     observer: Arc<dyn Observer>,
     reports: mpsc::Sender<Report>,
-    room: Option<Box<dyn Room>>,
+    room: Option<Box<dyn Participant>>,
     room_events: Option<mpsc::Receiver<Event>>,
     leaving: Option<tokio::task::JoinHandle<()>>,
     connected: bool,
@@ -143,14 +133,19 @@ impl Driver {
     fn new(start: Start, reports: mpsc::Sender<Report>) -> Self {
         let (session, pending) = Session::new(start.spec.input.reusable(), now());
         let session = session.with_patience(start.source.patience);
-        let mut place = start.place;
-        let commands = Some(place.commands());
+        let mut slot = start.slot;
+        let observer = start.observer.begin(&SessionIds {
+            ingress_id: slot.entry.ingress_id.clone(),
+            resource_id: slot.entry.resource_id.clone(),
+            input: slot.entry.input,
+        });
+        let commands = Some(slot.commands());
         let passed = (start.spec.input == InputKind::Whip && !start.spec.transcode).then(passthrough::State::default);
         let fit = Sizing::new(start.spec.video.encoding.layers.clone());
         Self {
             session,
             pending,
-            facts: SessionStats::new(place.entry.resource_id.clone(), place.entry.started_at),
+            facts: SessionStats::new(slot.entry.resource_id.clone(), slot.entry.started_at),
             news: Throttle::new(FACTS_EVERY),
             splice: None,
             splices: Throttle::new(SPLICES_EVERY),
@@ -158,12 +153,12 @@ impl Driver {
             ws_url: start.ws_url,
             token: start.token,
             loopback: start.loopback,
-            place,
+            slot,
             commands,
             source: Some(start.source),
-            rooms: start.rooms,
+            participants: start.participants,
             transcoders: start.transcoders,
-            observer: start.observer,
+            observer,
             reports,
             room: None,
             room_events: None,
@@ -304,7 +299,7 @@ impl Driver {
 
     async fn act(&mut self, action: Action) {
         if !self.session.running() {
-            // Nobody takes over a session that is ending: its next encoder waits for the place.
+            // Nobody takes over a session that is ending: its next encoder waits for the slot.
             self.commands = None;
         }
         match action {

@@ -47,7 +47,7 @@ impl Entry {
         })
     }
 
-    /// Whether it has stopped taking commands: it is about to give up its place.
+    /// Whether it has stopped taking commands: it is about to give up its slot.
     pub fn is_ending(&self) -> bool {
         self.commands.is_closed()
     }
@@ -59,16 +59,16 @@ pub struct Registry {
     sessions: Arc<Mutex<HashMap<IngressId, Entry>>>,
 }
 
-/// A place in the registry; dropping it gives the place up.
+/// A slot in the registry. Dropping it frees the slot.
 #[derive(Debug)]
-pub struct Place {
+pub struct Slot {
     registry: Registry,
     /// What stands in the registry.
     pub entry: Entry,
     commands: Option<Commands>,
 }
 
-impl Place {
+impl Slot {
     /// The commands for this session. Taken once.
     pub(crate) fn commands(&mut self) -> Commands {
         // A second taker gets a closed queue: it is told nothing.
@@ -98,14 +98,14 @@ impl Drop for Commands {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.registry.lock().remove(&self.entry.ingress_id);
     }
 }
 
 impl Registry {
-    /// Takes the place of a session to come.
+    /// Takes the slot of an ingress for a session to come.
     ///
     /// # Errors
     /// The session of this ingress that runs (or is being admitted) already.
@@ -115,7 +115,7 @@ impl Registry {
         resource_id: ResourceId,
         input: InputKind,
         transcode: bool,
-    ) -> Result<Place, Entry> {
+    ) -> Result<Slot, Entry> {
         let mut sessions = self.lock();
         if let Some(running) = sessions.get(&ingress_id) {
             return Err(running.clone());
@@ -124,7 +124,7 @@ impl Registry {
         let started_at = SystemTime::now();
         let entry = Entry { ingress_id: ingress_id.clone(), resource_id, input, transcode, started_at, commands };
         sessions.insert(ingress_id, entry.clone());
-        Ok(Place { registry: self.clone(), entry, commands: Some(Commands(receiver)) })
+        Ok(Slot { registry: self.clone(), entry, commands: Some(Commands(receiver)) })
     }
 
     /// The session of this ingress, if there is one.
@@ -158,11 +158,11 @@ mod tests {
         let enter = |resource: &str| {
             registry.enter(IngressId("IN_1".into()), ResourceId(resource.into()), InputKind::Rtmp, true)
         };
-        let mut place = enter("RT_1").unwrap();
+        let mut slot = enter("RT_1").unwrap();
         let running = enter("RT_2").unwrap_err();
-        assert_eq!((&running.resource_id, running.started_at), (&ResourceId("RT_1".into()), place.entry.started_at));
+        assert_eq!((&running.resource_id, running.started_at), (&ResourceId("RT_1".into()), slot.entry.started_at));
         running.tell(Command::Stop(Stop::Shutdown)).unwrap();
-        let mut commands = place.commands();
+        let mut commands = slot.commands();
         assert!(matches!(commands.recv().await, Some(Command::Stop(Stop::Shutdown))));
         let (feed, source) = crate::source();
         running.tell(Command::TakeOver(source)).unwrap();
@@ -171,7 +171,7 @@ mod tests {
         assert!(running.is_ending());
         assert!(running.tell(Command::Stop(Stop::Shutdown)).is_err());
         assert!(!registry.is_empty());
-        drop(place);
+        drop(slot);
         assert!(registry.is_empty());
         enter("RT_3").unwrap();
     }

@@ -1,4 +1,4 @@
-//! Where a session's media comes from: the contract between a server (RTMP, later WHIP and SRT) and a session.
+//! Where a session's media comes from: the contract between an input (RTMP, WHIP, a pulled URL) and a session.
 
 use crate::lifecycle::START_DEADLINE;
 use model::{Blame, Fault, Media, PassthroughMedia};
@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-/// Access units that may wait between a server and its session. A session drains this at once and does its own dropping, so
-/// it fills only while the machine is stalled; the server then stops reading its socket, and the encoder feels it.
+/// Events that may wait between an input and its session. A session takes them at once and does its own dropping, so the queue
+/// fills only while the machine stalls. The input then stops reading its socket, and the encoder is slowed down.
 pub const SOURCE_QUEUE: usize = 64;
 
-/// What a source says.
+/// What a source sends.
 #[derive(Debug)]
 pub enum SourceEvent {
-    /// Media.
+    /// Access units and their configurations.
     Media(Media),
-    /// Media that is passed on as it comes.
+    /// RTP packets for passthrough, and their formats.
     Passthrough(PassthroughMedia),
-    /// A splice point (SCTE-35): out of its network with this event from now on, or (`None`) back in it.
+    /// A splice point (SCTE-35): out of the network with this event from now on, or (`None`) back in it.
     Splice(Option<u32>),
     /// Nothing more comes. Always the last event. A channel that closes without it is a fault of ours.
     Ended(SourceEnd),
@@ -27,93 +27,93 @@ pub enum SourceEvent {
 /// How a source ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceEnd {
-    /// The publisher said goodbye, or closed its connection in order.
+    /// The publisher ended the stream, or closed its connection in order.
     Finished,
-    /// It broke; the words are for the ingress's state.
+    /// The source broke. The fault's text is shown in the ingress's state.
     Lost(Fault),
 }
 
-/// A source that a session has accepted. Dropping it tells the server to let go of the publisher.
+/// A source that a session has accepted. Dropping it tells the input to let go of the publisher.
 #[derive(Debug)]
 pub struct Source {
     /// What it delivers.
     pub events: mpsc::Receiver<SourceEvent>,
-    /// Tells the server why the session lets go of it; it tells the publisher, as far as its protocol has words, and closes.
+    /// Tells the input why the session lets go of it. The input tells the publisher, as far as its protocol can, and closes.
     pub stop: oneshot::Sender<Option<Fault>>,
     /// How long it may take to bring its first media.
     pub patience: Duration,
-    /// Takes what the room wishes of it.
-    pub wishes: Wishes,
+    /// Takes requests for key frames of passed-through layers.
+    pub keyframes: KeyframeRequests,
 }
 
-/// What the room wishes of a source whose media is passed on as it comes.
+/// Asks the source for a key frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// A picture to start decoding this layer from; lowest is 0.
-    KeyFrame(usize),
+pub struct KeyframeRequest {
+    /// The source's layer; 0 is the lowest.
+    pub layer: usize,
 }
 
-/// The way of wishes to a source. Nothing is lost, and nothing piles up: a wish that waits already is not made twice.
+/// The session's end of the requests to a source. None is lost, and none piles up: a request for a layer that waits already
+/// changes nothing.
 #[derive(Debug)]
-pub struct Wishes(Arc<Waiting>);
+pub struct KeyframeRequests(Arc<Waiting>);
 
-/// Where a source gets them.
+/// The input's end.
 #[derive(Debug)]
-pub struct WishFeed(Arc<Waiting>);
+pub struct KeyframeRequestFeed(Arc<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
     /// A bit for each layer of which a key frame is wanted.
-    key_frames: AtomicU32,
-    made: Notify,
+    layers: AtomicU32,
+    changed: Notify,
 }
 
-impl Wishes {
-    /// Makes a wish. Of layers beyond the 32nd nobody has heard.
-    pub fn make(&self, wish: Wish) {
-        let Wish::KeyFrame(layer) = wish;
-        let bit = u32::try_from(layer).ok().and_then(|layer| 1u32.checked_shl(layer));
+impl KeyframeRequests {
+    /// Asks. Layers from the 33rd on are ignored: no source has so many.
+    pub fn request(&self, request: KeyframeRequest) {
+        let bit = u32::try_from(request.layer).ok().and_then(|layer| 1u32.checked_shl(layer));
         if let Some(bit) = bit {
-            self.0.key_frames.fetch_or(bit, Ordering::Relaxed);
-            // This also hands the bit over to whoever is woken by it.
-            self.0.made.notify_one();
+            self.0.layers.fetch_or(bit, Ordering::Relaxed);
+            // Relaxed is enough: the notification synchronizes with whoever it wakes.
+            self.0.changed.notify_one();
         }
     }
 }
 
-impl WishFeed {
-    /// The next wish, that of the lowest layer first. Cancel safe.
-    pub async fn recv(&mut self) -> Wish {
+impl KeyframeRequestFeed {
+    /// The next request, that of the lowest layer first. Cancel safe.
+    pub async fn recv(&mut self) -> KeyframeRequest {
         loop {
-            let waiting = self.0.key_frames.load(Ordering::Relaxed);
+            let waiting = self.0.layers.load(Ordering::Relaxed);
             if waiting != 0 {
                 let layer = waiting.trailing_zeros();
-                self.0.key_frames.fetch_and(!(1 << layer), Ordering::Relaxed);
-                return Wish::KeyFrame(layer as usize);
+                self.0.layers.fetch_and(!(1 << layer), Ordering::Relaxed);
+                return KeyframeRequest { layer: layer as usize };
             }
-            self.0.made.notified().await;
+            self.0.changed.notified().await;
         }
     }
 }
 
 impl Source {
-    /// Sends a publisher away that wanted to take over a session which ends.
+    /// Sends away a publisher that came to take over a session that is ending.
     pub fn too_late(self) {
         let text = "the session with this stream key has just ended; connect again";
-        // Who has gone needs no words.
+        // A publisher that has gone by itself needs no text.
         let _ = self.stop.send(Some(Fault::transient(Blame::Us, text)));
     }
 }
 
-/// The server's ends of a [`Source`].
+/// The input's ends of a [`Source`].
 #[derive(Debug)]
 pub struct SourceFeed {
-    /// Where to put what comes.
+    /// Takes what the source sends.
     pub events: mpsc::Sender<SourceEvent>,
-    /// Resolves when the session lets go (an error if it was dropped without words).
+    /// Resolves when the session lets go of the source; an error if it was dropped without a reason.
     pub stopped: oneshot::Receiver<Option<Fault>>,
-    /// What the room wishes; may be left unread.
-    pub wishes: WishFeed,
+    /// Requests for key frames. May be left unread.
+    pub keyframes: KeyframeRequestFeed,
 }
 
 /// Makes the two ends.
@@ -122,8 +122,8 @@ pub fn source() -> (SourceFeed, Source) {
     let (stop_tx, stop_rx) = oneshot::channel();
     let waiting = Arc::<Waiting>::default();
     (
-        SourceFeed { events: events_tx, stopped: stop_rx, wishes: WishFeed(waiting.clone()) },
-        Source { events: events_rx, stop: stop_tx, patience: START_DEADLINE, wishes: Wishes(waiting) },
+        SourceFeed { events: events_tx, stopped: stop_rx, keyframes: KeyframeRequestFeed(waiting.clone()) },
+        Source { events: events_rx, stop: stop_tx, patience: START_DEADLINE, keyframes: KeyframeRequests(waiting) },
     )
 }
 
@@ -132,20 +132,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_storm_of_wishes_loses_none_and_is_heard_once() {
+    async fn keyframe_requests_merge_and_none_is_lost() {
         let (mut feed, source) = source();
         for layer in (0..100).flat_map(|_| [2, 0, 2, 99]) {
-            source.wishes.make(Wish::KeyFrame(layer));
+            source.keyframes.request(KeyframeRequest { layer });
         }
-        assert_eq!(feed.wishes.recv().await, Wish::KeyFrame(0));
-        assert_eq!(feed.wishes.recv().await, Wish::KeyFrame(2));
+        assert_eq!(feed.keyframes.recv().await, KeyframeRequest { layer: 0 });
+        assert_eq!(feed.keyframes.recv().await, KeyframeRequest { layer: 2 });
         tokio::select! {
             biased;
-            wish = feed.wishes.recv() => panic!("{wish:?}"),
+            request = feed.keyframes.recv() => panic!("{request:?}"),
             () = tokio::task::yield_now() => {}
         }
-        // One that comes while it is waited for.
-        let (wish, ()) = tokio::join!(feed.wishes.recv(), async { source.wishes.make(Wish::KeyFrame(1)) });
-        assert_eq!(wish, Wish::KeyFrame(1));
+        // One that comes while the feed waits.
+        let (request, ()) = tokio::join!(feed.keyframes.recv(), async {
+            source.keyframes.request(KeyframeRequest { layer: 1 });
+        });
+        assert_eq!(request, KeyframeRequest { layer: 1 });
     }
 }

@@ -5,7 +5,7 @@ use ipc::{Job, ToChild, ToParent};
 use model::*;
 use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
 use session::lifecycle::Stop;
-use session::participant::{Room, Rooms};
+use session::participant::{Participant, ParticipantFactory};
 use session::registry::{Command, Registry};
 use session::workers::pool::{FromChild, Transcoder, Transcoders};
 use session::*;
@@ -74,9 +74,9 @@ fn sizes(layers: &[Layer]) -> Vec<(u32, u32)> {
     layers.iter().map(|l| (l.width, l.height)).collect()
 }
 
-struct FakeRoom(mpsc::UnboundedSender<Sent>);
+struct FakeParticipant(mpsc::UnboundedSender<Sent>);
 
-impl Room for FakeRoom {
+impl Participant for FakeParticipant {
     fn add_video(&self, _: VideoTrack) {
         let _ = self.0.send(Sent::AddVideo);
     }
@@ -105,18 +105,28 @@ impl Room for FakeRoom {
     }
 }
 
-struct FakeRooms(mpsc::UnboundedSender<RoomEnd>);
+struct FakeParticipants(mpsc::UnboundedSender<RoomEnd>);
 
-impl Rooms for FakeRooms {
-    fn join(&self, config: publish::Config, tracks: Tracks) -> (Box<dyn Room>, mpsc::Receiver<Event>) {
+impl ParticipantFactory for FakeParticipants {
+    fn join(&self, config: publish::Config, tracks: Tracks) -> (Box<dyn Participant>, mpsc::Receiver<Event>) {
         let (says, events) = mpsc::channel(64);
         let (note, got) = mpsc::unbounded_channel();
         let _ = self.0.send(RoomEnd { config, tracks, says, got });
-        (Box::new(FakeRoom(note)), events)
+        (Box::new(FakeParticipant(note)), events)
     }
 
-    fn takes(&self, _: &str) -> session::participant::Takes {
+    fn accepted_codecs(&self, _: &str) -> session::participant::AcceptedCodecs {
         tokio::sync::watch::channel(None).1
+    }
+}
+
+struct FakeObserver(Arc<Notes>);
+
+impl SessionObserver for FakeObserver {
+    fn begin(&self, session: &SessionIds) -> Arc<dyn Observer> {
+        let (ingress_id, resource_id) = (IngressId("IN_1".into()), ResourceId("RT_1".into()));
+        assert_eq!(*session, SessionIds { ingress_id, resource_id, input: InputKind::Rtmp });
+        self.0.clone()
     }
 }
 
@@ -159,22 +169,22 @@ fn spec() -> IngressSpec {
 impl Stage {
     fn new() -> Self {
         let registry = Registry::default();
-        let place = registry.enter(IngressId("IN_1".into()), ResourceId("RT_1".into()), InputKind::Rtmp, true).unwrap();
+        let slot = registry.enter(IngressId("IN_1".into()), ResourceId("RT_1".into()), InputKind::Rtmp, true).unwrap();
         let (feed, source) = source();
         let (children_tx, children) = mpsc::unbounded_channel();
         let (rooms_tx, rooms) = mpsc::unbounded_channel();
         let restarts = Arc::new(Mutex::new(0));
         let failing = Arc::<Mutex<u32>>::default();
         let (running, reports) = run(Start {
-            place,
+            slot,
             spec: spec(),
             ws_url: "ws://sfu".into(),
             token: Secret::new("token"),
             loopback: false,
             source,
-            rooms: Arc::new(FakeRooms(rooms_tx)),
+            participants: Arc::new(FakeParticipants(rooms_tx)),
             transcoders: Arc::new(FakeTranscoders(children_tx, failing.clone())),
-            observer: Arc::new(Notes(restarts.clone())),
+            observer: Arc::new(FakeObserver(Arc::new(Notes(restarts.clone())))),
         });
         Self { registry, feed, reports, children, rooms, running: tokio::spawn(running), restarts, failing }
     }
@@ -234,7 +244,7 @@ impl Stage {
     /// The statuses still to come, once the session is over.
     async fn rest(mut self) -> Vec<(Status, String)> {
         self.running.await.unwrap();
-        assert!(self.registry.is_empty(), "the place is given up");
+        assert!(self.registry.is_empty(), "the slot is given up");
         let mut rest = Vec::new();
         while let Some(report) = self.reports.recv().await {
             rest.push((report.status, report.error));

@@ -3,7 +3,7 @@
 
 use super::{Admitted, Sessions};
 use model::{VideoCodec, VideoFormat};
-use session::participant::Ahead;
+use session::participant::Prejoined;
 use std::time::Duration;
 
 /// How long an offer waits for the room: a join takes 50 to 100 ms on one machine, and three round trips and a TLS handshake
@@ -21,7 +21,7 @@ impl Sessions {
             Admitted::New(new) => &new.resolved.ws_url,
             Admitted::TakesOver { ws_url, .. } => ws_url,
         };
-        let mut takes = self.parts.rooms.takes(ws_url);
+        let mut takes = self.parts.participants.accepted_codecs(ws_url);
         let known = takes.borrow_and_update().clone();
         let Admitted::New(new) = admitted else { return known };
         let codec = format.codec;
@@ -31,7 +31,7 @@ impl Sessions {
         let mut config = publish::Config::new(new.resolved.ws_url.clone(), new.resolved.token.clone());
         config.loopback = self.parts.loopback;
         config.expected = Some(format);
-        let ahead = Ahead::join(self.parts.rooms.clone(), config);
+        let ahead = Prejoined::join(self.parts.participants.clone(), config);
         let answer = async {
             // One that can't be joined says nothing; why, its session will hear.
             while !ahead.is_over() && tokio::time::timeout(LOOK, takes.changed()).await.is_err() {}

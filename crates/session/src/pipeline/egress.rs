@@ -17,10 +17,10 @@ impl Driver {
             return;
         }
         let mut config = publish::Config::new(self.ws_url.clone(), self.token.clone());
-        config.attributes = vec![("ingress.resourceID".to_owned(), self.place.entry.resource_id.to_string())];
+        config.attributes = vec![("ingress.resourceID".to_owned(), self.slot.entry.resource_id.to_string())];
         config.loopback = self.loopback;
         config.expected = self.passed.as_ref().and_then(|p| p.expected.clone());
-        let (room, events) = self.rooms.join(config, Tracks { video, audio });
+        let (room, events) = self.participants.join(config, Tracks { video, audio });
         self.room = Some(room);
         self.room_events = Some(events);
     }
@@ -39,7 +39,7 @@ impl Driver {
     fn audio_track(&self) -> AudioTrack {
         let (stereo, dtx) = self.opus_format();
         AudioTrack {
-            cid: format!("TR_{}", self.place.entry.resource_id),
+            cid: format!("TR_{}", self.slot.entry.resource_id),
             name: self.spec.audio.name.clone(),
             source: self.spec.audio.source,
             stereo,

@@ -2,7 +2,7 @@
 //! back to the source.
 
 use super::{Driver, now};
-use crate::Wish;
+use crate::KeyframeRequest;
 use crate::lifecycle::Input;
 use ipc::ToChild;
 use model::{Kind, Layer, OpusFormat, Packet, PassthroughMedia, VideoFormat};
@@ -103,7 +103,7 @@ impl Driver {
             return self.tell_child(ToChild::KeyFrame { layer: layer as u8 });
         }
         if let Some(source) = &self.source {
-            source.wishes.make(Wish::KeyFrame(layer));
+            source.keyframes.request(KeyframeRequest { layer });
         }
     }
 

@@ -1,9 +1,9 @@
-//! Carries what a WHIP client sends from `rtc` into a session, and what the room wishes back: the media side of the WHIP
+//! Carries what a WHIP client sends from `rtc` into a session, and key frame requests back: the media side of the WHIP
 //! server.
 
 use model::{Blame, Fault};
 use rtc::{Incoming, Received};
-use session::{Source, SourceEnd, SourceEvent, SourceFeed, Wish};
+use session::{Source, SourceEnd, SourceEvent, SourceFeed};
 use std::any::Any;
 use std::time::Duration;
 use tracing::{Instrument, debug};
@@ -29,7 +29,7 @@ async fn carry(mut incoming: Incoming, mut feed: SourceFeed) {
         tokio::select! {
             biased;
             _ = &mut feed.stopped => return,
-            Wish::KeyFrame(layer) = feed.wishes.recv() => control.request_key_frame(layer),
+            request = feed.keyframes.recv() => control.request_key_frame(request.layer),
             received = incoming.next() => match received {
                 Some(Received::Connected) => debug!("media connection with the WHIP client is up"),
                 Some(Received::Media(media)) => if !hand_on(&mut feed, SourceEvent::Media(media)).await { return },
