@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Set-up: finds out what this machine lacks and installs it. Sourced by ../x, which calls `setup`; sets PYTHON and LIVEKIT_SERVER.
+# Set-up: finds out what this machine lacks for a command and installs it. Sourced by ../x, which calls `setup COMMAND`; sets
+# PYTHON and LIVEKIT_SERVER.
 #
 # Everything is asked for by what it can do (a command runs, a library is found), not by the name of a package, so that a
-# machine where things were installed in another way is left alone. Once all is there a stamp is written, named after what
-# was asked for; while that stands, set-up looks for the commands and nothing more.
+# machine where things were installed in another way is left alone. It says what it installs, and is silent and quick when
+# nothing is missing.
 
 CACHE="${INGRESS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/livekit-ingress}"
 LIVEKIT_VERSION=1.13.5
@@ -24,60 +25,108 @@ have() { command -v "$1" >/dev/null 2>&1; }
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 gst_element() { gst-inspect-1.0 --exists "$1" >/dev/null 2>&1; }
 
+# The parts that each command of ../x needs:
+#   check  a compiler with rustfmt and clippy, the headers of GStreamer and OpenSSL, python3 and git for tools/tidy.py
+#   fuzz   the same; tools/fuzz.sh adds a nightly compiler and cargo-fuzz
+#   demo   also GStreamer's plugins, FFmpeg, Redis, livekit-server, and the viewer in a Python environment
+#   bench  also a browser (--loss) and GStreamer's RTSP server (--url)
+#   test   all: also node with libdatachannel, GStreamer's webrtcbin, openssl, ip
+parts_of() {
+  case "$1" in
+    check | fuzz) echo build ;;
+    demo) echo build run ;;
+    bench) echo build run bench ;;
+    test) echo build run bench test ;;
+    *) setup_fail "no set of tools is called $1" ;;
+  esac
+}
+
+# setup COMMAND: sees to it that all that COMMAND needs is there.
 setup() {
   # rustup's own place, which a shell that was open before it was installed does not know yet.
   [ -d "${CARGO_HOME:-$HOME/.cargo}/bin" ] && PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+  local part parts
+  parts="$(parts_of "$1")"
+  for part in $parts; do
+    setup_part "$part"
+  done
+}
+
+# Sees to one part. A stamp, named after what is asked for, says that all of it was found once; while the stamp stands, only the
+# commands are looked for.
+setup_part() {
   local stamp
-  stamp="$CACHE/ready-$(cat tools/setup.sh e2e/requirements.txt | sha256sum | cut -c1-16)"
-  if [ -e "$stamp" ] && [ -x "$PYTHON" ] && [ -x "$LIVEKIT_SERVER" ] &&
-    have cargo && have redis-server && have ffmpeg && have gst-inspect-1.0 && have pkg-config; then
+  stamp="$CACHE/ready-$1-$(cat tools/setup.sh e2e/requirements.txt | sha256sum | cut -c1-16)"
+  if [ -e "$stamp" ] && "still_$1"; then
     return
   fi
   mkdir -p "$CACHE/bin"
-  setup_system
-  setup_rust
-  setup_python
-  setup_datachannel
-  setup_livekit
+  setup_system "missing_$1"
+  case "$1" in
+    build) setup_rust ;;
+    run)
+      setup_python
+      setup_livekit
+      ;;
+    test) setup_datachannel ;;
+  esac
   touch "$stamp"
 }
 
-# Prints the Debian package of each thing that the system lacks, one a line.
-missing_packages() {
+still_build() { have cargo && have cc && have pkg-config && have python3 && have git; }
+still_run() { have redis-server && have ffmpeg && have gst-inspect-1.0 && [ -x "$PYTHON" ] && [ -x "$LIVEKIT_SERVER" ]; }
+still_bench() { have_browser; }
+still_test() { have node && have openssl && have ip; }
+
+have_browser() { have chromium || have chromium-browser || have google-chrome; }
+
+# Each prints the Debian package of every thing that the system lacks of this part, one a line.
+missing_build() {
   have cc || echo build-essential
   have pkg-config || echo pkg-config
   have git || echo git
-  have curl || echo curl
-  have openssl || echo openssl
-  have ip || echo iproute2
-  have redis-server || echo redis-server
-  { have ffmpeg && have ffprobe; } || echo ffmpeg
-  python3 -c 'import ensurepip, venv' 2>/dev/null || printf '%s\n' python3 python3-venv
+  have python3 || echo python3
+  have cargo || have rustup || have curl || echo curl # fetches rustup's installer
   pkg-config --exists "gstreamer-1.0 >= $GST_MIN" 2>/dev/null || echo libgstreamer1.0-dev
   pkg-config --exists "gstreamer-app-1.0 >= $GST_MIN" 2>/dev/null || echo libgstreamer-plugins-base1.0-dev
   pkg-config --exists "openssl >= 3.0" 2>/dev/null || echo libssl-dev # DTLS of those who push over WHIP
+}
+
+missing_run() {
+  have redis-server || echo redis-server
+  { have ffmpeg && have ffprobe; } || echo ffmpeg
+  python3 -c 'import ensurepip, venv' 2>/dev/null || printf '%s\n' python3 python3-venv
   have gst-inspect-1.0 || echo gstreamer1.0-tools
   { gst_element opusenc && gst_element videoscale; } || echo gstreamer1.0-plugins-base
   { gst_element vp8enc && gst_element flvdemux && gst_element rtspsrc; } || echo gstreamer1.0-plugins-good
   { gst_element h264parse && gst_element srtsrc; } || echo gstreamer1.0-plugins-bad
   gst_element x264enc || echo gstreamer1.0-plugins-ugly
   gst_element avdec_h264 || echo gstreamer1.0-libav
-  have node || echo nodejs
-  have npm || echo npm
-  { have chromium || have chromium-browser || have google-chrome; } || echo chromium # a browser that publishes over WHIP
-  # An RTSP server for the tests, by the system's own Python.
+}
+
+missing_bench() {
+  have_browser || echo chromium # publishes over WHIP
+  # An RTSP server, run by the system's own Python.
   /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
     printf '%s\n' python3-gi gir1.2-gst-rtsp-server-1.0
-  # And a WHIP client on its webrtcbin.
+}
+
+missing_test() {
+  have openssl || echo openssl
+  have ip || echo iproute2
+  have node || echo nodejs
+  have npm || echo npm
+  # A WHIP client on webrtcbin, run by the system's own Python.
   /usr/bin/python3 -c 'import gi; gi.require_version("GstWebRTC", "1.0")' 2>/dev/null ||
     printf '%s\n' python3-gi gir1.2-gst-plugins-bad-1.0
   # Not by gst_element: --exists wants the plugin's version to be GStreamer's own, and this one has its own count.
   gst-inspect-1.0 nicesrc >/dev/null 2>&1 || echo gstreamer1.0-nice
 }
 
+# setup_system PROBE: installs the packages that the function PROBE prints.
 setup_system() {
   local missing sudo=()
-  mapfile -t missing < <(missing_packages | sort -u)
+  mapfile -t missing < <("$1" | sort -u)
   [ "${#missing[@]}" -gt 0 ] || return 0
   if ! have apt-get; then
     setup_fail "this system has no apt-get, so please install with its own package manager what Debian calls: ${missing[*]} (GStreamer must be $GST_MIN or newer)"
@@ -94,7 +143,7 @@ setup_system() {
     tail -n 20 "$CACHE/apt.log" >&2
     setup_fail "apt failed; the above is the end of $CACHE/apt.log"
   }
-  mapfile -t missing < <(missing_packages | sort -u)
+  mapfile -t missing < <("$1" | sort -u)
   [ "${#missing[@]}" -eq 0 ] ||
     setup_fail "apt installed these, but they are still missing or too old (GStreamer must be $GST_MIN or newer): ${missing[*]}"
 }

@@ -1,7 +1,7 @@
 //! What servers send to who pulls from them: playlists, heads of answers, chunks, splice points, RTSP.
 
 use fetch::playlist::{Playlist, parse};
-use fetch::rtsp::{Answer, Login, Talk};
+use fetch::rtsp::{Answer, Login, Rewriter};
 use fetch::{Address, Chunks, hls, reads_head};
 use media::mpegts::scte35::Finder;
 use media::vp6::cropped;
@@ -52,17 +52,17 @@ pub fn rtsp_answers(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else { return };
     let talk = || {
         let names = ("rtsp://127.0.0.1:1".to_owned(), "rtsp://camera".to_owned());
-        Talk::new(std::net::IpAddr::from([192, 0, 2, 7]), names, Login::new("user".into(), "word".into(), 0))
+        Rewriter::new(std::net::IpAddr::from([192, 0, 2, 7]), names, Login::new("user".into(), "word".into(), 0))
     };
     let pass = |size: usize| {
         let (mut talk, mut all) = (talk(), Answer::default());
-        talk.asks(b"DESCRIBE rtsp://127.0.0.1:1/x RTSP/1.0\r\nCSeq: 1\r\n\r\n").expect("it is a request");
+        talk.from_client(b"DESCRIBE rtsp://127.0.0.1:1/x RTSP/1.0\r\nCSeq: 1\r\n\r\n").expect("it is a request");
         for piece in data.chunks(size.max(1)) {
-            let Ok(answer) = talk.answers(piece) else { return (all, false) };
+            let Ok(answer) = talk.from_server(piece) else { return (all, false) };
             all.client.extend(answer.client);
             all.server.extend(answer.server);
-            if answer.moved.is_some() {
-                return (Answer { moved: answer.moved, ..all }, true);
+            if answer.redirect.is_some() {
+                return (Answer { redirect: answer.redirect, ..all }, true);
             }
         }
         (all, true)
@@ -73,10 +73,10 @@ pub fn rtsp_answers(data: &[u8]) {
     assert!(!fine || all == whole, "{all:?} {whole:?}");
     assert!(String::from_utf8_lossy(&all.server).matches("\r\nAuthorization: ").count() <= 2);
     // What was passed on is passed on again as it is.
-    if fine && all.moved.is_none() {
+    if fine && all.redirect.is_none() {
         assert!(
             talk()
-                .answers(&all.client)
+                .from_server(&all.client)
                 .is_ok_and(|again| again == Answer { client: all.client.clone(), ..Answer::default() })
         );
     }

@@ -79,7 +79,7 @@ pub(crate) fn open(
 
 /// What is wrong may pass, but for what was decided here: a stream that is gone comes back under the same name.
 fn fault(error: &fetch::Error) -> End {
-    if error.is_verdict() { End::Hopeless(error.to_string()) } else { End::Lost(error.to_string()) }
+    if error.is_policy() { End::Hopeless(error.to_string()) } else { End::Lost(error.to_string()) }
 }
 
 fn feed(mut response: Response, mut head: Vec<u8>, run: &Run) -> End {

@@ -3,7 +3,7 @@
 use crate::demuxer::{self, Demux, HEAD, Tracks};
 use crate::track_queues::Stage;
 use crate::{hls, http_live, length, rtsp, srt};
-use fetch::{Address, Again, Client, RangeFile, Response, Scheme, playlist};
+use fetch::{Address, Client, RangeFile, Response, ResumableBody, Scheme, playlist};
 use gstreamer as gst;
 use model::PullJob;
 use std::fs::File;
@@ -51,11 +51,11 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
     }
     // A stream without an end is not waited for longer than it takes to know what it is.
     let endless = response.length.is_none() && response.range.is_none();
-    let mut head = begins(&mut response, endless, client.whole_within()).map_err(|e| e.to_string())?;
+    let mut head = begins(&mut response, endless, client.small_file_timeout()).map_err(|e| e.to_string())?;
     if playlist::is_playlist(&head) {
         return hls::open(job, client, response, head);
     }
-    response.no_hurry().map_err(|e| e.to_string())?;
+    response.clear_deadline().map_err(|e| e.to_string())?;
     let mut kind = kind(&head, &response.content_type)?;
     if let (Some(crop), Some(flv)) = (media::vp6::cropped(&head), kind.make_mut().structure_mut(0)) {
         flv.set(demuxer::CROP, i32::from(crop));
@@ -77,7 +77,7 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
         }
         Err(response) if index_last(&head) => {
             let length = response.length;
-            let body = Again::new(again.0, again.1, *response, head.len() as u64);
+            let body = ResumableBody::new(again.0, again.1, *response, head.len() as u64);
             let (file, length) = spool(body, length, head, job.limits.temporary).map_err(|e| e.to_string())?;
             seekable(move |at, most| read_at(&file, at, most).map_err(|e| e.to_string()), length, &kind)
         }
@@ -86,7 +86,7 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
             if unsaid && http_live::is_live(&mut response, &mut head).map_err(|e| e.to_string())? {
                 return http_live::open(job, again.0, again.1, *response, head);
             }
-            let mut body = Again::new(again.0, again.1, *response, head.len() as u64);
+            let mut body = ResumableBody::new(again.0, again.1, *response, head.len() as u64);
             let mut head = Some(head);
             streamed(move || head.take().map_or_else(|| body.next_piece(HEAD), |head| Ok(Some(head))), &kind)
         }
@@ -97,7 +97,7 @@ fn http(job: &PullJob, client: Client, address: Address, mut response: Response)
 fn begins(response: &mut Response, endless: bool, patience: Duration) -> Result<Vec<u8>, fetch::Error> {
     let mut head = Vec::new();
     let mut early = endless;
-    response.hurry(if endless { EARLY } else { patience })?;
+    response.set_deadline(if endless { EARLY } else { patience })?;
     while head.len() < HEAD && !(endless && demuxer::surely(&head)) {
         match response.next_piece(HEAD - head.len()) {
             Ok(Some(piece)) => head.extend(piece),
@@ -105,7 +105,7 @@ fn begins(response: &mut Response, endless: bool, patience: Duration) -> Result<
             Err(fetch::Error::Slow { .. }) if !playlist::is_playlist(&head) && demuxer::kind_of(&head).is_some() => {
                 break;
             }
-            Err(fetch::Error::Slow { .. }) if std::mem::take(&mut early) => response.hurry(patience)?,
+            Err(fetch::Error::Slow { .. }) if std::mem::take(&mut early) => response.set_deadline(patience)?,
             Err(e) => return Err(e),
         }
     }
@@ -127,7 +127,7 @@ fn index_last(head: &[u8]) -> bool {
 }
 
 /// Brings a whole file to the disk, where nobody else finds it.
-fn spool(mut body: Again, length: Option<u64>, head: Vec<u8>, most: u64) -> Result<(File, u64), fetch::Error> {
+fn spool(mut body: ResumableBody, length: Option<u64>, head: Vec<u8>, most: u64) -> Result<(File, u64), fetch::Error> {
     let too_large = |size| fetch::Error::TooLarge { size, allowed: most };
     if let Some(size) = length.filter(|size| *size > most) {
         return Err(too_large(size));

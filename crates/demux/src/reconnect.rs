@@ -3,7 +3,7 @@
 use crate::demuxer::{self, Shift, Tracks};
 use crate::open::Source;
 use crate::track_queues::Stage;
-use fetch::Waits;
+use fetch::Backoff;
 use model::PullLimits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,7 +77,7 @@ pub(crate) fn source(
 fn keep(patience: Duration, tracks: &Tracks, connect: impl Fn(Run) -> End) -> Result<(), String> {
     let start = Instant::now();
     let pulse = Pulse { start, last: Arc::default() };
-    let mut waits = Waits::default();
+    let mut backoff = Backoff::default();
     loop {
         // On one timeline, whatever each connection's own begins with.
         let at = i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX);
@@ -91,12 +91,12 @@ fn keep(patience: Duration, tracks: &Tracks, connect: impl Fn(Run) -> End) -> Re
         };
         eprintln!("the source is lost: {fault}");
         if pulse.last() != before {
-            waits = Waits::default();
+            backoff = Backoff::default();
         }
-        if pulse.last().unwrap_or(start) + patience < Instant::now() + waits.now() {
+        if pulse.last().unwrap_or(start) + patience < Instant::now() + backoff.wait() {
             return Err(fault);
         }
-        std::thread::sleep(waits.now());
-        waits.grow();
+        std::thread::sleep(backoff.wait());
+        backoff.grow();
     }
 }

@@ -51,7 +51,7 @@ fn connect(address: &Address, guard: &PullGuard, timeout: Duration, protocol: &s
             Err(e) => return End::Lost(e.to_string()),
         };
         let end = once(&relay, timeout, protocol, run);
-        let Some(to) = relay.moved() else { return end };
+        let Some(to) = relay.redirect() else { return end };
         match at.redirected(&to) {
             Ok(next) => at = next,
             Err(e) => return End::Hopeless(e.to_string()),

@@ -1,10 +1,10 @@
-//! Addresses that can be pulled: taken apart, and shown without what is private in them.
+//! URLs that can be pulled. They print without login and query.
 
 use crate::Error;
 use std::fmt;
 use url::Url;
 
-/// How an address is spoken to.
+/// The URL schemes that can be pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Scheme {
@@ -15,24 +15,24 @@ pub enum Scheme {
     Rtsps,
 }
 
-/// An address. `Display` and `Debug` show neither login nor query.
+/// A URL that can be pulled. `Display` and `Debug` show neither login nor query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     url: Url,
-    /// Its scheme.
+    /// The scheme.
     pub scheme: Scheme,
 }
 
 impl Address {
-    /// Reads one.
+    /// Parses a URL.
     ///
     /// # Errors
     /// [`Error::Scheme`], [`Error::Address`].
     pub fn parse(text: &str) -> Result<Self, Error> {
         let text = text.trim();
-        // "srt://:9000" listens on all addresses; to the URL standard it is no URL.
+        // "srt://:9000" listens on all addresses. It is no URL by the URL standard.
         let listener = text.strip_prefix("srt://:").map(|rest| format!("srt://0.0.0.0:{rest}"));
-        // The parser's own error may repeat the text.
+        // The parser's own error is not shown: it may repeat the text.
         let url =
             Url::parse(listener.as_deref().unwrap_or(text)).map_err(|_| Error::Address("it is no absolute URL"))?;
         Self::from_url(url)
@@ -48,14 +48,14 @@ impl Address {
             "rtsps" => Scheme::Rtsps,
             other => return Err(Error::Scheme(other.chars().take(20).collect())),
         };
-        // Without one, what stands in its place would be shown as a path, and it may be a login.
+        // Without a host, `Display` would show what stands in its place as a path, and that may be a login.
         if url.host_str().is_none_or(str::is_empty) {
             return Err(Error::Address("it names no host"));
         }
         Ok(Self { url, scheme })
     }
 
-    /// What `reference` means where it stands in what this address gave.
+    /// Resolves a reference in the document at this address.
     ///
     /// # Errors
     /// [`Error::Scheme`], [`Error::Address`].
@@ -64,10 +64,10 @@ impl Address {
         Self::from_url(url)
     }
 
-    /// Where a redirect to `reference` leads. A login is for the server it was given for, and stays with it.
+    /// The address that a redirect to `reference` leads to. The login goes along only to the same server.
     ///
     /// # Errors
-    /// [`Error::Scheme`], also for another protocol; [`Error::Address`].
+    /// [`Error::Scheme`], also for a redirect to another protocol; [`Error::Address`].
     pub fn redirected(&self, reference: &str) -> Result<Self, Error> {
         let next = self.join(reference)?;
         let web = |scheme| matches!(scheme, Scheme::Http | Scheme::Https);
@@ -77,13 +77,13 @@ impl Address {
         Ok(if next.login().is_none() && next.same_origin(self) { next.with_login_of(self) } else { next })
     }
 
-    /// The host without brackets; empty if there is none.
+    /// The host in lower case, without brackets; empty if there is none.
     pub fn host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase()
     }
 
-    /// The port, that of the scheme unless another is named; 0 if neither is known.
+    /// The port, by default that of the scheme; 0 for SRT without a port.
     pub fn port(&self) -> u16 {
         self.url.port().unwrap_or(match self.scheme {
             Scheme::Http => 80,
@@ -94,13 +94,13 @@ impl Address {
         })
     }
 
-    /// Host and port for people and for HTTP's `Host`.
+    /// Host and port, for people and for HTTP's `Host` header.
     pub fn authority(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    /// Scheme, host and port, as they stand before the path where a server is asked; for RTSP, HTTP and SRT alike.
+    /// Scheme, host and port: what stands before the path.
     pub fn origin(&self) -> String {
         let scheme = match self.scheme {
             Scheme::Http => "http",
@@ -118,34 +118,34 @@ impl Address {
         self.url.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
     }
 
-    /// User and password, decoded; `None` if there is neither.
+    /// User and password, percent-decoded; `None` if there is neither.
     pub fn login(&self) -> Option<(String, String)> {
         let (user, password) = (self.url.username(), self.url.password().unwrap_or_default());
         let decoded = |text: &str| decode(text);
         (!user.is_empty() || !password.is_empty()).then(|| (decoded(user), decoded(password)))
     }
 
-    /// The values of the query, by name.
+    /// Names and values of the query, in order.
     pub fn query(&self) -> Vec<(String, String)> {
         self.url.query_pairs().map(|(k, v)| (k.into_owned(), v.into_owned())).collect()
     }
 
-    /// Whether both are of one scheme, host and port.
+    /// Whether scheme, host and port are the same.
     pub fn same_origin(&self, other: &Self) -> bool {
         self.scheme == other.scheme && self.host() == other.host() && self.port() == other.port()
     }
 
-    /// The same with this login in it.
+    /// This address with the login of `other`.
     #[must_use]
     pub fn with_login_of(mut self, other: &Self) -> Self {
-        // Fails only where no host is, and then there is nothing to log in to.
+        // Setting these fails only for a URL without a host, which is never built.
         let _ = self.url.set_username(other.url.username());
         let _ = self.url.set_password(other.url.password());
         self
     }
 }
 
-/// Percent-decoding; what is no UTF-8 afterwards is replaced.
+/// Percent-decodes; bytes that are not UTF-8 afterwards are replaced.
 fn decode(text: &str) -> String {
     let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((&byte, after)) = rest.split_first() {
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_private_is_not_shown() {
+    fn login_and_query_are_not_shown() {
         let a = Address::parse("https://us%20er:pa%3Ass@Host.example:8443/a/b.mp4?token=t").unwrap();
         assert_eq!(format!("{a} {a:?}"), "https://host.example:8443/a/b.mp4 https://host.example:8443/a/b.mp4");
         assert_eq!(a.login(), Some(("us er".into(), "pa:ss".into())));

@@ -1,22 +1,22 @@
-//! Where an HTTP body ends: by length, by chunks (RFC 9112 §7.1) or with the connection. Without IO.
+//! HTTP body framing: by length, chunked (RFC 9112 §7.1), or until the connection closes. Without IO.
 
 /// How the end of a body is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// So many bytes are left.
+    /// This many bytes are left.
     Length(u64),
-    /// In chunks.
+    /// Chunked transfer coding.
     Chunked(Chunks),
-    /// It ends when the connection does.
+    /// The body ends when the connection closes.
     UntilClose,
 }
 
-/// Longest line between chunks: a size in hexadecimal and extensions that nobody uses.
-const LINE: usize = 1024;
-/// Longest trailer behind the last chunk.
-const TRAILER: usize = 8192;
+/// The longest chunk header line in bytes: a size in hexadecimal, and extensions, which nobody uses.
+const MAX_LINE: usize = 1024;
+/// The longest trailer section in bytes.
+const MAX_TRAILER: usize = 8192;
 
-/// Reads chunk sizes and finds the data between them.
+/// Decodes a chunked body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chunks {
     state: State,
@@ -40,10 +40,11 @@ impl Chunks {
         self.state == State::End
     }
 
-    /// Takes bytes as they came; gives how many were used, and which of those are data. Uses at least one, unless at the end.
+    /// Takes bytes as they came. Returns how many were used, and the range of data among those. Uses at least one byte, except
+    /// at the end of the body.
     ///
     /// # Errors
-    /// What is no chunked body.
+    /// Why this is no chunked body.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(usize, std::ops::Range<usize>), &'static str> {
         let mut used = 0;
         while used < bytes.len() {
@@ -52,7 +53,7 @@ impl Chunks {
                 State::Data(left) => {
                     let n = left.min((bytes.len() - used) as u64);
                     self.state = if left == n { State::AfterData } else { State::Data(left - n) };
-                    // The cast holds: no more than is there.
+                    // The cast holds: `n` is at most the length of `bytes`.
                     let data = used..used + n as usize;
                     return Ok((data.end, data));
                 }
@@ -61,7 +62,7 @@ impl Chunks {
                     used += 1;
                     if byte != b'\n' {
                         self.line.push(byte);
-                        if self.line.len() > LINE {
+                        if self.line.len() > MAX_LINE {
                             return Err("a chunk's size is too long");
                         }
                         continue;
@@ -86,7 +87,7 @@ impl Chunks {
             State::Trailer if line.is_empty() => State::End,
             State::Trailer => {
                 self.trailer += line.len();
-                if self.trailer > TRAILER {
+                if self.trailer > MAX_TRAILER {
                     return Err("its trailer is too long");
                 }
                 State::Trailer
@@ -124,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_survive_any_cutting(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..300), 0..8), cut in 1usize..50) {
+        fn chunks_decode_wherever_they_are_cut(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..300), 0..8), cut in 1usize..50) {
             let mut bytes = Vec::new();
             for part in &parts {
                 bytes.extend(format!("{:x};ext=1\r\n", part.len()).into_bytes());
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chunk_is_refused() {
+    fn malformed_chunks_are_errors() {
         for bad in [&b"zz\r\n"[..], b"\r\n", b"-1\r\n", b"fffffffffffffffff\r\n", b"1\r\nab\r\n"] {
             assert!(decode(bad, 3).is_err(), "{bad:?}");
         }

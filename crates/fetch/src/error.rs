@@ -1,8 +1,10 @@
-//! What can go wrong with a pull, in words for whoever wrote the address. None shows a login or a query.
+//! What can go wrong with a pull, in a text for whoever wrote the URL. No text shows a login or a query.
 
+use model::{Blame, Fault};
 use std::time::Duration;
 
-/// Why something could not be fetched.
+/// Why something could not be fetched. [`Error::blame`] says whose doing it is, [`Error::retry`] whether another attempt can
+/// help.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]
@@ -11,7 +13,7 @@ pub enum Error {
     Scheme(String),
     #[error("the URL can't be understood: {0}")]
     Address(&'static str),
-    /// The guard's word.
+    /// The guard refuses the address.
     #[error("{host} must not be pulled from: {why}")]
     Denied { host: String, why: String },
     #[error("the name {0} has no address")]
@@ -25,7 +27,7 @@ pub enum Error {
     /// Nothing came in time.
     #[error("{host} did not {what} within {after:?}")]
     Timeout { host: String, what: &'static str, after: Duration },
-    /// Something came, and not enough of it.
+    /// Something came in time, but not all of it.
     #[error("{host} is too slow: it did not {what} within {after:?}")]
     Slow { host: String, what: &'static str, after: Duration },
     #[error("TLS with {host} failed: {why}")]
@@ -53,9 +55,9 @@ pub enum Error {
     Changed(String),
     #[error("the playlist can't be used: {0}")]
     Playlist(&'static str),
-    /// A live one that nobody adds to.
+    /// A live playlist that does not grow.
     #[error("the live playlist on {host} has had nothing new for {after:?}")]
-    Stands { host: String, after: Duration },
+    Stalled { host: String, after: Duration },
     #[error("more than the allowed {0} bytes would be fetched")]
     TooMuch(u64),
     #[error("the file says it has {size} bytes, and {allowed} are allowed")]
@@ -65,13 +67,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it was decided here, so that what is live is not tried again: it may come back from any other fault.
-    pub fn is_verdict(&self) -> bool {
-        matches!(self, Self::Denied { .. } | Self::TooMuch(_))
+    /// Whose doing it is: the settings of the ingress where the URL may not be or can't be pulled, this machine's where its disk
+    /// fails, and else the source's.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Scheme(_) | Self::Address(_) | Self::Denied { .. } => Blame::Spec,
+            Self::Temporary(_) => Blame::Us,
+            _ => Blame::Source,
+        }
     }
 
-    /// Whether the same may succeed a little later.
-    pub fn passes(&self) -> bool {
+    /// Whether the same request may succeed a little later.
+    pub fn retry(&self) -> bool {
         match self {
             Self::Refused(_)
             | Self::Unreachable(..)
@@ -83,5 +90,30 @@ impl Error {
             Self::Status { status, .. } => *status >= 500 || *status == 429,
             _ => false,
         }
+    }
+
+    /// Whether our own rules end the pull. A live source is not tried again then; after any other error it may come back.
+    pub fn is_policy(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::TooMuch(_))
+    }
+
+    /// The fault as people read it.
+    pub fn fault(&self) -> Fault {
+        Fault { blame: self.blame(), retry: self.retry(), text: self.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_keeps_blame_retry_and_text() {
+        let busy = Error::Status { host: "h".into(), status: 503 };
+        assert_eq!(busy.fault(), Fault::transient(Blame::Source, "h answers with an error: 503"));
+        let denied = Error::Denied { host: "h".into(), why: "no".into() };
+        assert_eq!(denied.fault(), Fault::new(Blame::Spec, "h must not be pulled from: no"));
+        let disk = Error::Temporary(std::io::ErrorKind::StorageFull.into());
+        assert_eq!((disk.blame(), disk.retry()), (Blame::Us, false));
     }
 }

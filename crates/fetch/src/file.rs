@@ -1,25 +1,25 @@
-//! A file on a server that gives ranges, read at any place: what a demultiplexer wants that looks for an index at the end, or
-//! for sound and picture that lie far apart.
+//! Random access to a file whose server takes range requests, for a demultiplexer that looks for an index at the end of a file or
+//! reads audio and video that lie far apart in it.
 //!
-//! Few requests: each answer is read on for as long as what is asked for lies ahead of it. Memory is bounded: some blocks, and
-//! what the system keeps for open connections.
+//! It makes few requests: an open response is read on while the next block lies a little ahead. Memory is bounded: some cached
+//! blocks, and the receive buffers of open connections.
 
 use crate::{Address, Client, Error, Response};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The unit of reading: one read of a socket.
+/// The unit of reading and caching, in bytes: one read of a socket.
 const BLOCK: u64 = 64 << 10;
-/// Blocks kept: 4 MiB, what sound and picture of a badly interleaved file lie apart.
-const KEPT: usize = 64;
-/// Answers that are open at a time: the picture's place, the sound's, and the index.
-const CURSORS: usize = 3;
-/// A place so far ahead is reached by reading on; another request takes about as long on usual lines.
-const READ_ON: u64 = 512 << 10;
-/// Waits between attempts; after the last the file is given up. Together with the client's own deadlines this bridges a restart
-/// of the server. Counted anew whenever something comes. The first at once: a server may only have grown tired of a slow reader.
-const WAITS: [Duration; 6] = [
+/// Blocks in the cache: 4 MiB, the distance of audio and video in a badly interleaved file.
+const CACHED_BLOCKS: usize = 64;
+/// Open responses: one at the place of the video, one at that of the audio, one at the index.
+const MAX_CURSORS: usize = 3;
+/// A block at most this many bytes ahead is reached by reading on: on usual connections a new request takes about as long.
+const READ_AHEAD: u64 = 512 << 10;
+/// Waits between attempts that bring nothing new; after the last the file is given up. Together with the client's own timeouts
+/// they bridge a restart of the server. The first attempt comes at once: a server may just have closed a slow connection.
+const RETRY_WAITS: [Duration; 6] = [
     Duration::ZERO,
     Duration::from_millis(200),
     Duration::from_millis(500),
@@ -28,7 +28,7 @@ const WAITS: [Duration; 6] = [
     Duration::from_secs(4),
 ];
 
-/// See the module.
+/// A file, read at any offset.
 #[derive(Debug)]
 pub struct RangeFile {
     client: Client,
@@ -40,21 +40,23 @@ pub struct RangeFile {
     cursors: Vec<Cursor>,
 }
 
+/// An open response that is read block by block.
 #[derive(Debug)]
 struct Cursor {
-    /// The block that begins where this answer goes on.
+    /// The number of the next block.
     block: u64,
     response: Response,
+    /// The beginning of the next block.
     rest: Vec<u8>,
     used: Instant,
 }
 
 impl RangeFile {
-    /// The file that an answer to `Range: bytes=0-` opened, of which `head` was read already; `asked` is the address before redirects, which may lead elsewhere
-    /// by the next request. The answer back if its server gives no ranges.
+    /// The file that `response` answers `Range: bytes=0-` with, of which `head` was read already. `asked` is the address before
+    /// redirects: the next request may be redirected elsewhere.
     ///
     /// # Errors
-    /// The response, as it was.
+    /// The response, as it was, if its server takes no range requests.
     pub fn open(client: Client, asked: Address, response: Response, head: &[u8]) -> Result<Self, Box<Response>> {
         let Some((0, Some(length))) = response.range.filter(|_| response.status == 206) else {
             return Err(Box::new(response));
@@ -64,20 +66,20 @@ impl RangeFile {
         Ok(Self { client, address: asked, length, tag, content_type, blocks: VecDeque::new(), cursors: vec![first] })
     }
 
-    /// What its server calls it; empty if nothing.
+    /// The content type that the server names; empty if it names none.
     pub fn content_type(&self) -> &str {
         &self.content_type
     }
 
-    /// Its length in bytes.
+    /// The length in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Reads up to `most` bytes from `at`; fewer only at the end of the file.
+    /// Reads `most` bytes from `at` on; fewer only at the end of the file.
     ///
     /// # Errors
-    /// What kept them from coming, after some attempts.
+    /// Why they do not come, after some attempts; [`Error::Changed`].
     pub fn read(&mut self, at: u64, most: usize) -> Result<Vec<u8>, Error> {
         let end = self.length.min(at.saturating_add(most as u64));
         let mut out = Vec::with_capacity(end.saturating_sub(at) as usize);
@@ -100,13 +102,13 @@ impl RangeFile {
         if let Some((_, block)) = self.blocks.iter().find(|(n, _)| *n == number) {
             return Ok(block.clone());
         }
-        let mut tries = WAITS.iter();
+        let mut tries = RETRY_WAITS.iter();
         loop {
             match self.fetch(number) {
                 Ok(Some(block)) => return Ok(block),
-                // Something came, and this is still missing: the attempts begin anew.
-                Ok(None) => tries = WAITS.iter(),
-                Err(e) if e.passes() => match tries.next() {
+                // There was progress: the attempts are counted anew.
+                Ok(None) => tries = RETRY_WAITS.iter(),
+                Err(e) if e.retry() => match tries.next() {
                     Some(wait) => std::thread::sleep(*wait),
                     None => return Err(e),
                 },
@@ -115,9 +117,9 @@ impl RangeFile {
         }
     }
 
-    /// Reads towards a block; `None` if the answer broke on the way, but after some progress.
+    /// Reads on to a block; `None` if the connection broke before it, but after some progress.
     fn fetch(&mut self, number: u64) -> Result<Option<Bytes>, Error> {
-        let near = |c: &Cursor| c.block <= number && (number - c.block) * BLOCK <= READ_ON;
+        let near = |c: &Cursor| c.block <= number && (number - c.block) * BLOCK <= READ_AHEAD;
         let nearest = self.cursors.iter().enumerate().filter(|(_, c)| near(c)).max_by_key(|(_, c)| c.block);
         let mut cursor = match nearest.map(|(i, _)| i) {
             Some(i) => self.cursors.swap_remove(i),
@@ -128,7 +130,7 @@ impl RangeFile {
             match cursor.next_block(self.length) {
                 Ok((n, block)) => {
                     progress = true;
-                    if self.blocks.len() == KEPT {
+                    if self.blocks.len() == CACHED_BLOCKS {
                         self.blocks.pop_front();
                     }
                     self.blocks.push_back((n, block.clone()));
@@ -137,7 +139,7 @@ impl RangeFile {
                         return Ok(Some(block));
                     }
                 }
-                Err(e) if e.passes() && progress => return Ok(None),
+                Err(e) if e.retry() && progress => return Ok(None),
                 Err(e) => return Err(e),
             }
         }
@@ -145,12 +147,12 @@ impl RangeFile {
 
     fn keep(&mut self, mut cursor: Cursor) {
         if cursor.block * BLOCK >= self.length {
-            // Lets the connection be used again.
+            // Reading the end makes the connection available for another request.
             let _ = cursor.response.next_piece(1);
             return;
         }
         cursor.used = Instant::now();
-        if self.cursors.len() == CURSORS {
+        if self.cursors.len() == MAX_CURSORS {
             let oldest = self.cursors.iter().enumerate().min_by_key(|(_, c)| c.used).map_or(0, |(i, _)| i);
             self.cursors.swap_remove(oldest);
         }
@@ -195,7 +197,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Serves ranges of `data`, breaking off after `break_after` bytes of each answer; counts requests.
+    /// Serves ranges of `data`, hangs up after `break_after` bytes of each response, and counts requests.
     fn server(data: Vec<u8>, break_after: usize) -> (Address, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::parse(&format!("http://{}/f", listener.local_addr().unwrap())).unwrap();
@@ -234,12 +236,12 @@ mod tests {
     }
 
     #[test]
-    fn any_place_is_read_with_few_requests() {
+    fn any_offset_is_read_with_few_requests() {
         let data = data(3_000_001);
         let (address, requests) = server(data.clone(), usize::MAX);
         let mut file = open(&address);
         assert_eq!(file.length(), 3_000_001);
-        // The end, then sound and picture that lie a megabyte apart, turn by turn.
+        // The end, then audio and video that lie a megabyte apart, in turns.
         assert_eq!(file.read(2_999_990, 100).unwrap(), data[2_999_990..]);
         for i in 0..100 {
             for at in [i * 9_000, 1_200_000 + i * 12_000] {
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_breaks_again_and_again_costs_nothing_but_requests() {
+    fn broken_connections_only_cost_requests() {
         let data = data(700_000);
         let (address, requests) = server(data.clone(), 100_000);
         let mut file = open(&address);

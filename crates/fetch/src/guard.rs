@@ -1,4 +1,4 @@
-//! The guard: where a pull may lead. Names are looked up here, and what is connected to is an address that was checked.
+//! The guard: which hosts a pull may connect to. It looks names up itself, so that every address that is connected to was checked.
 
 use crate::Error;
 use model::{HostRule, PullGuard};
@@ -6,16 +6,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// What the guard thinks of an address.
+/// The guard's decision about an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It may be connected to.
     Allowed,
-    /// It may not, for this reason.
+    /// It may not be connected to, for this reason.
     Refused(&'static str),
 }
 
-/// Addresses at which clouds keep credentials for whoever asks, besides those that are link-local: AWS and Google over IPv6,
+/// Metadata services, at which clouds hand out credentials, besides those at link-local addresses: AWS and Google over IPv6,
 /// Alibaba, Oracle, Azure.
 const METADATA: &[IpAddr] = &[
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
@@ -40,7 +40,7 @@ fn in_range(ip: IpAddr, range: IpAddr, bits: u8) -> bool {
     }
 }
 
-/// The IPv4 address that an IPv6 one stands for: mapped, compatible, NAT64 (RFC 6052) and 6to4 (RFC 3056).
+/// The IPv4 address inside an IPv6 address: mapped, compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056).
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let s = ip.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
@@ -48,7 +48,7 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
         [0, 0, 0, 0, 0, 0xffff, a, b] | [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0, 0, 0, 0, 0xffff, 0, a, b] => {
             Some(v4(a, b))
         }
-        // A network's own NAT64 (RFC 8215), as its usual prefix length of 96 bits puts it.
+        // Local-use NAT64 (RFC 8215), with the usual prefix length of 96 bits.
         [0x64, 0xff9b, 1, .., a, b] => Some(v4(a, b)),
         [0, 0, 0, 0, 0, 0, a, b] if a != 0 => Some(v4(a, b)),
         [0x2002, a, b, ..] => Some(v4(a, b)),
@@ -56,7 +56,7 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Judges an address.
+/// Decides about an address: by the lists first, then by its kind.
 pub fn judge(guard: &PullGuard, ip: IpAddr) -> Verdict {
     let plain = match ip {
         IpAddr::V6(v6) => embedded(v6).map_or(ip, IpAddr::V4),
@@ -81,8 +81,8 @@ fn by_kind(ip: IpAddr, refuse_private: bool) -> Verdict {
     let (link_local, multicast, private) = match ip {
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();
-            // 0.0.0.0/8 reaches this very machine; 100.64/10 is a carrier's private range (RFC 6598), 198.18/15 a laboratory's
-            // (RFC 2544), 192.0.0/24 for protocols between neighbours (RFC 6890).
+            // 0.0.0.0/8 reaches this machine itself; 100.64/10 is for carrier-grade NAT (RFC 6598), 198.18/15 for benchmarks
+            // (RFC 2544), 192.0.0/24 for IETF protocol assignments (RFC 6890).
             let special = matches!((a, b, c), (0, ..) | (100, 64..128, _) | (198, 18 | 19, _) | (192, 0, 0));
             let private = v4.is_private() || v4.is_loopback() || special;
             (v4.is_link_local(), v4.is_multicast() || v4.is_broadcast() || a >= 240, private)
@@ -107,7 +107,7 @@ fn by_kind(ip: IpAddr, refuse_private: bool) -> Verdict {
     }
 }
 
-/// What the lists say of a name, before it is looked up: `Some(true)` lets all of its addresses pass.
+/// What the lists say about a name, before it is looked up. `Some(true)` allows all of its addresses.
 fn by_name(guard: &PullGuard, host: &str) -> Option<bool> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let matches = |rules: &[HostRule]| {
@@ -126,7 +126,7 @@ fn by_name(guard: &PullGuard, host: &str) -> Option<bool> {
     }
 }
 
-/// What can be said without looking a name up.
+/// Checks a host without looking it up.
 ///
 /// # Errors
 /// [`Error::Denied`].
@@ -143,8 +143,8 @@ pub fn check_host(guard: &PullGuard, host: &str) -> Result<(), Error> {
     }
 }
 
-/// Whether a port may be opened here for a source to connect to. Whoever refuses private addresses has strangers as users, and
-/// those don't get to open ports.
+/// Checks whether a port may be opened here for a source to connect to. A server that refuses private addresses has strangers as
+/// users, and those may not open ports.
 ///
 /// # Errors
 /// [`Error::Denied`].
@@ -161,8 +161,8 @@ fn listed(rules: &[HostRule], host: &str) -> bool {
     rules.iter().any(|rule| matches!(rule, HostRule::Range(range, bits) if in_range(ip, *range, *bits)))
 }
 
-/// Looks a host up; every address that comes out may be connected to. A name of which one address is refused is refused whole:
-/// which of them an attacker's server is reached by must not be a matter of luck.
+/// Looks a host up and checks every address. One refused address refuses the whole name: whether an attacker's server is reached
+/// must not depend on which of its addresses is tried.
 ///
 /// # Errors
 /// [`Error::Denied`], [`Error::Unresolved`], [`Error::LookupTimeout`].
@@ -176,8 +176,8 @@ pub fn resolve(guard: &PullGuard, host: &str, port: u16, within: Duration) -> Re
     judge_all(guard, host, found, trusted)
 }
 
-/// The addresses of a host, if all may be connected to. Callers connect to these and look nothing up again: what a name leads to a
-/// moment later is no matter.
+/// Checks the addresses of a host. Callers connect to these and do not look the name up again, so that a change of the name in
+/// between (DNS rebinding) has no effect.
 fn judge_all(guard: &PullGuard, host: &str, found: Vec<SocketAddr>, trusted: bool) -> Result<Vec<SocketAddr>, Error> {
     for address in found.iter().filter(|_| !trusted) {
         if let Verdict::Refused(why) = judge(guard, address.ip()) {
@@ -192,7 +192,7 @@ fn judge_all(guard: &PullGuard, host: &str, found: Vec<SocketAddr>, trusted: boo
     Ok(found)
 }
 
-/// The system's resolver has deadlines of its own, of a minute and more: it is left behind after ours.
+/// Looks a name up on a thread of its own, which is abandoned after `within`: the system's resolver takes up to a minute and more.
 fn look_up(host: &str, port: u16, within: Duration) -> Result<Vec<SocketAddr>, Error> {
     let (found, receiver) = mpsc::sync_channel(1);
     let name = host.to_owned();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_and_link_local_addresses_are_refused_in_every_disguise() {
+    fn metadata_and_link_local_are_always_refused() {
         let guard = PullGuard::default();
         for text in [
             "169.254.169.254",
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn one_setting_refuses_what_is_private() {
+    fn refuse_private_refuses_private_ranges() {
         let guard = PullGuard { refuse_private: true, ..PullGuard::default() };
         for text in [
             "127.0.0.1",
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_go_before_the_rest_and_what_is_allowed_first() {
+    fn allow_goes_before_deny_and_deny_before_the_rest() {
         let guard = PullGuard {
             allow: vec![HostRule::Range(ip("10.1.0.0"), 16), HostRule::Host("trusted.example".into())],
             deny: vec![HostRule::Range(ip("10.0.0.0"), 8), HostRule::Below("evil.example".into())],
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_refused_with_the_worst_of_its_addresses() {
+    fn one_refused_address_refuses_the_name() {
         let guard = PullGuard { refuse_private: true, ..PullGuard::default() };
         let of = |ips: &[&str], trusted| {
             judge_all(
@@ -312,21 +312,21 @@ mod tests {
                 matches!(&refused, Err(Error::Denied { host, .. }) if host.contains("name.example (")),
                 "{refused:?}"
             );
-            assert!(of(&ips, true).is_ok(), "a name that is on the list of what is allowed");
+            assert!(of(&ips, true).is_ok(), "a name on the allow list");
         }
         assert!(matches!(of(&[], false), Err(Error::Unresolved(_))));
     }
 
     proptest! {
         #[test]
-        fn a_mapped_address_is_judged_like_the_plain_one(bits: u32, private: bool) {
+        fn a_mapped_address_is_judged_like_its_ipv4(bits: u32, private: bool) {
             let guard = PullGuard { refuse_private: private, ..PullGuard::default() };
             let v4 = Ipv4Addr::from(bits);
             prop_assert_eq!(judge(&guard, IpAddr::V4(v4)), judge(&guard, IpAddr::V6(v4.to_ipv6_mapped())));
         }
 
         #[test]
-        fn a_whole_range_holds_everything(bits: u128, v4: u32) {
+        fn prefix_length_zero_holds_every_address(bits: u128, v4: u32) {
             prop_assert!(in_range(IpAddr::V6(bits.into()), ip("::"), 0));
             prop_assert!(in_range(IpAddr::V4(v4.into()), ip("0.0.0.0"), 0));
             prop_assert!(in_range(IpAddr::V4(v4.into()), IpAddr::V4(v4.into()), 32));

@@ -1,64 +1,66 @@
-//! HLS: one media playlist as a stream of bytes with marks where a segment begins. Live playlists are read again as they grow.
+//! Plays one HLS media playlist: its segments as a stream of bytes, with a mark where each segment begins. A live playlist is
+//! reloaded as it grows.
 
+use crate::backoff::Reconnect;
 use crate::crypt::decrypt;
-use crate::patience::Patience;
 use crate::playlist::{self, Key, Map, Master, MediaList, Playlist, Segment, Variant};
 use crate::{Address, Client, Error, Response};
 use std::time::{Duration, Instant};
 
-/// How many segments before its end a live stream is joined. The newest is up to a whole one old when its playlist is read, so that
-/// three made 3.1 to 3.5 segments of delay, and three are promised. RFC 8216 §6.3.3 advises against fewer than three, for players
-/// that must not stall; here a source that stalls is shown later from then on, and with two the next segment is there before the
-/// last is used up, as playlists are looked at twice a segment.
-const FROM_END: usize = 2;
-/// More segments than this are a stall's, and the stream is joined anew.
-const BEHIND: usize = 6;
-/// The longest segment that is decrypted, which takes it whole.
+/// How many segments before its end a live stream is joined. The newest segment is up to one segment old when its playlist is read,
+/// so that joining at three made 3.1 to 3.5 segments of delay, and three are promised. RFC 8216 §6.3.3 advises against fewer than
+/// three, for players that must not stall. Here a source that stalls is shown later from then on; and with two, the next segment
+/// is there before the last is used up, as the playlist is reloaded twice per segment.
+const JOIN_FROM_END: usize = 2;
+/// A live stream that is more segments behind has stalled, and is joined anew.
+const MAX_BEHIND: usize = 6;
+/// The longest encrypted segment in bytes; it is decrypted as a whole, in memory.
 const MAX_ENCRYPTED: usize = 64 << 20;
-/// The longest initialisation section.
+/// The longest initialisation section in bytes.
 const MAX_MAP: usize = 4 << 20;
 /// Bytes handed over at once.
-const PIECE: usize = 64 << 10;
-/// How often what broke in a segment of what does not grow is tried again before it is given up, with growing waits of this unit.
-const TRIES: u32 = 4;
-/// See [`TRIES`].
-const WAIT: Duration = Duration::from_millis(250);
-/// Target durations in which a live playlist has to grow, whatever is configured: its server has one and a half (RFC 8216 §6.2.1).
-const STANDS: u32 = 3;
+const MAX_PIECE: usize = 64 << 10;
+/// Attempts to fetch a segment before it is given up.
+const SEGMENT_ATTEMPTS: u32 = 4;
+/// The wait before the second attempt at a segment of a stream that is not live; each further wait is one unit longer.
+const SEGMENT_RETRY_WAIT: Duration = Duration::from_millis(250);
+/// Target durations within which a live playlist has to grow, whatever is configured. Its server has to add to it within one and
+/// a half (RFC 8216 §6.2.1).
+const STALL_TARGET_DURATIONS: u32 = 3;
 
-/// What comes next.
+/// What comes next of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// A segment begins.
     Segment {
-        /// What comes has nothing to do with what came: another demultiplexer is needed.
+        /// It does not continue the segment before: a new demultiplexer is needed.
         fresh: bool,
-        /// Where it lies on the playlist's timeline; zero is where the stream was joined.
+        /// Its start on the playlist's timeline, of which zero is where the stream was joined.
         at: Duration,
-        /// The run of segments with one clock that it belongs to: the same number in all renditions of a presentation.
+        /// Its discontinuity sequence number: segments of the same number share one clock, in all renditions of a presentation.
         run: u64,
     },
-    /// Bytes of it.
+    /// Bytes of the segment.
     Bytes(Vec<u8>),
 }
 
-/// The playlists to play: the best variant that fits, and its sound if that lies apart.
+/// The playlists to play: the best variant that fits, and its audio rendition if that is separate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The variant's playlist.
+    /// The variant's media playlist.
     pub main: Address,
-    /// The playlist of its sound.
+    /// The media playlist of its audio.
     pub sound: Option<Address>,
 }
 
-/// Chooses from a master playlist: the largest variant that is not larger than of use, or else the smallest there is.
+/// Chooses from a master playlist: the largest variant within `largest` (pixels), or else the smallest.
 ///
 /// # Errors
-/// Addresses that can't be used.
+/// URIs that can't be used; [`Error::Playlist`].
 pub fn choose(master: &Master, base: &Address, largest: (u32, u32)) -> Result<Choice, Error> {
     let fits = |v: &&Variant| v.size.is_none_or(|(w, h)| w <= largest.0 && h <= largest.1);
-    let pictured = master.variants.iter().any(|v| v.size.is_some());
-    let of_use = |v: &&Variant| !pictured || v.size.is_some();
+    let has_video = master.variants.iter().any(|v| v.size.is_some());
+    let of_use = |v: &&Variant| !has_video || v.size.is_some();
     let pixels = |v: &Variant| v.size.map_or(0, |(w, h)| u64::from(w) * u64::from(h));
     let candidates = || master.variants.iter().filter(of_use);
     let best = candidates().filter(fits).max_by_key(|v| (pixels(v), v.bandwidth));
@@ -78,21 +80,22 @@ pub struct Stream {
     list: MediaList,
     read_at: Instant,
     reconnect: Duration,
-    /// Of what is live: faults since bytes of a segment last came.
-    faults: Patience,
-    /// Since when a live playlist has brought nothing new.
-    stands: Option<Instant>,
+    /// Of a live stream: faults since bytes of a segment last came.
+    faults: Reconnect,
+    /// Since when a live playlist has not grown.
+    stalled_since: Option<Instant>,
     next: Option<u64>,
     at: Duration,
     fresh: bool,
-    /// What is added to the numbers of runs: a server that says nothing of those that left its playlist counts too few.
+    /// Added to discontinuity sequence numbers: a server that does not count the discontinuities that left its playlist counts too
+    /// few.
     runs: u64,
     current: Option<Current>,
     map: Option<Map>,
     key: Option<(Key, [u8; 16])>,
 }
 
-/// A segment on its way.
+/// A segment that is being fetched.
 #[derive(Debug)]
 struct Current {
     segment: Segment,
@@ -103,7 +106,7 @@ struct Current {
 }
 
 impl Stream {
-    /// Plays the playlist `text` that came from `address`; a live one is tried again for `reconnect` when it breaks.
+    /// Plays the playlist `text`, which came from `address`. A live one is tried again for `reconnect` after a fault.
     ///
     /// # Errors
     /// [`Error::Playlist`].
@@ -117,8 +120,8 @@ impl Stream {
             list,
             read_at: Instant::now(),
             reconnect,
-            faults: Patience::new(reconnect),
-            stands: None,
+            faults: Reconnect::new(reconnect),
+            stalled_since: None,
             next: None,
             at: Duration::ZERO,
             fresh: true,
@@ -129,7 +132,7 @@ impl Stream {
         })
     }
 
-    /// The same from an address.
+    /// Fetches the playlist at `address` and plays it, as [`Stream::new`].
     ///
     /// # Errors
     /// As [`Client::get_small`], and [`Error::Playlist`].
@@ -138,15 +141,16 @@ impl Stream {
         Self::new(client, address, &text, reconnect)
     }
 
-    /// Whether it grows.
+    /// Whether it is live: segments will be added.
     pub fn live(&self) -> bool {
         !self.list.ended
     }
 
-    /// The number of the segment that comes next, once it is known; to be begun with by the sound that lies apart.
+    /// Chooses the first segment, `with` if that is in the playlist, and returns the number of the next one once it is known.
+    /// A separate audio rendition begins with the number of the video.
     pub fn begin(&mut self, with: Option<u64>) -> Option<u64> {
         let segments = &self.list.segments;
-        let from = if self.list.ended { 0 } else { segments.len().saturating_sub(FROM_END) };
+        let from = if self.list.ended { 0 } else { segments.len().saturating_sub(JOIN_FROM_END) };
         let first = segments.get(from).map(|s| s.sequence);
         let known = with.filter(|n| segments.iter().any(|s| s.sequence == *n));
         if self.next.is_none() {
@@ -155,7 +159,7 @@ impl Stream {
         self.next
     }
 
-    /// Leaves out segments that end before this point of a stream that does not grow.
+    /// Skips segments that end before `from`, in a stream that is not live.
     pub fn skip_to(&mut self, from: Duration) {
         self.begin(None);
         while let Some(segment) = self.segment().filter(|s| self.at + s.duration <= from).cloned() {
@@ -169,10 +173,10 @@ impl Stream {
         self.list.segments.iter().find(|s| s.sequence >= next)
     }
 
-    /// What comes next; `None` at the end of a stream that has one.
+    /// What comes next; `None` at the end of a stream that is not live.
     ///
     /// # Errors
-    /// What could not be fetched, after some attempts.
+    /// Why it could not be fetched, after some attempts.
     pub fn next_piece(&mut self) -> Result<Option<Piece>, Error> {
         loop {
             if let Some(current) = self.current.take() {
@@ -190,10 +194,10 @@ impl Stream {
                 self.reload()?;
                 continue;
             };
-            // A segment that is missing was live and is gone.
+            // A missing segment has left the live playlist.
             let missed = self.next.is_some_and(|n| segment.sequence > n);
             self.next = Some(segment.sequence + 1);
-            self.stands = None;
+            self.stalled_since = None;
             let fresh = std::mem::take(&mut self.fresh) || missed || segment.discontinuity;
             let piece = Piece::Segment { fresh, at: self.at, run: segment.run.saturating_add(self.runs) };
             if fresh {
@@ -210,16 +214,16 @@ impl Stream {
         match fetched {
             Ok(Some(bytes)) => {
                 current.tries = 0;
-                self.faults.came();
+                self.faults.succeeded();
                 self.current = Some(current);
                 Ok(Some(Piece::Bytes(bytes)))
             }
             Ok(None) => Ok(None),
-            Err(e) if self.live() => self.again(e, Some(current)).map(|()| None),
-            Err(e) if e.passes() && current.tries < TRIES => {
+            Err(e) if self.live() => self.recover(e, Some(current)).map(|()| None),
+            Err(e) if e.retry() && current.tries < SEGMENT_ATTEMPTS => {
                 current.tries += 1;
                 current.response = None;
-                std::thread::sleep(WAIT * current.tries);
+                std::thread::sleep(SEGMENT_RETRY_WAIT * current.tries);
                 self.current = Some(current);
                 Ok(None)
             }
@@ -227,23 +231,23 @@ impl Stream {
         }
     }
 
-    /// After a fault of a live stream: waits, and goes on with the segment that it hit if that is still there then. One that is not, or
-    /// can't be had, is a gap.
-    fn again(&mut self, fault: Error, hit: Option<Current>) -> Result<(), Error> {
+    /// After a fault of a live stream: waits, and tries the segment again if it is still in the playlist. One that is not, or that
+    /// can't be fetched, becomes a gap.
+    fn recover(&mut self, fault: Error, hit: Option<Current>) -> Result<(), Error> {
         let missing = matches!(fault, Error::NotFound { .. } | Error::Forbidden { .. } | Error::Status { .. });
-        if fault.is_verdict() || (hit.is_some() && !missing && !fault.passes()) {
+        if fault.is_policy() || (hit.is_some() && !missing && !fault.retry()) {
             return Err(fault);
         }
-        let Some(wait) = self.faults.wait(Instant::now()) else { return Err(fault) };
+        let Some(wait) = self.faults.failed(Instant::now()) else { return Err(fault) };
         std::thread::sleep(wait);
         let Some(mut current) = hit else { return Ok(()) };
         current.response = None;
         current.tries += 1;
-        // A server that has its playlist and not this will not have it later.
-        let hopeless = self.read().is_ok() && current.tries >= TRIES;
+        // A server that has the playlist but not this segment will not have it later.
+        let hopeless = self.read().is_ok() && current.tries >= SEGMENT_ATTEMPTS;
         let same = |s: &Segment| s.sequence == current.segment.sequence && s.uri == current.segment.uri;
         let listed = !self.fresh && self.list.segments.iter().any(same);
-        if listed && fault.passes() && !hopeless {
+        if listed && fault.retry() && !hopeless {
             self.current = Some(current);
         } else {
             self.fresh = true;
@@ -251,13 +255,13 @@ impl Stream {
         Ok(())
     }
 
-    /// The next bytes of a segment, those of its initialisation section before all others.
+    /// The next bytes of a segment, after those of its initialisation section; `None` at its end.
     fn fetch(&mut self, current: &mut Current) -> Result<Option<Vec<u8>>, Error> {
         if let Some(map) = current.segment.map.clone().filter(|map| self.map.as_ref() != Some(map)) {
             let address = self.address.join(&map.uri)?;
-            let (_, bytes) = self.client.get_small(&address, map.range.map(wire), MAX_MAP)?;
+            let (_, bytes) = self.client.get_small(&address, map.range.map(request_range), MAX_MAP)?;
             let bytes = match map.range {
-                // A server without ranges sends all of the file.
+                // A server that takes no range requests sends the whole file.
                 Some((from, length)) if bytes.len() as u64 > length => cut(bytes, from, length),
                 _ => bytes,
             };
@@ -275,7 +279,7 @@ impl Stream {
             Some(response) => response,
             None => self.request(&current.segment, start + current.got, length.map(|l| start + l - 1))?,
         };
-        let most = length.map_or(PIECE, |l| PIECE.min(usize::try_from(l - current.got).unwrap_or(PIECE)));
+        let most = length.map_or(MAX_PIECE, |l| MAX_PIECE.min(usize::try_from(l - current.got).unwrap_or(MAX_PIECE)));
         let piece = response.next_piece(most)?;
         current.got += piece.as_ref().map_or(0, |p| p.len() as u64);
         current.response = Some(response);
@@ -288,7 +292,9 @@ impl Stream {
         let mut response = self.client.get(&address, range)?;
         let mut skip = if response.range.is_some_and(|(at, _)| at == from) { 0 } else { from };
         while skip > 0 {
-            let Some(piece) = response.next_piece(usize::try_from(skip).unwrap_or(PIECE).min(PIECE))? else { break };
+            let Some(piece) = response.next_piece(usize::try_from(skip).unwrap_or(MAX_PIECE).min(MAX_PIECE))? else {
+                break;
+            };
             skip -= piece.len() as u64;
         }
         Ok(response)
@@ -305,47 +311,48 @@ impl Stream {
             }
         };
         let address = self.address.join(&current.segment.uri)?;
-        let (_, mut bytes) = self.client.get_whole(&address, current.segment.range.map(wire), MAX_ENCRYPTED)?;
+        let (_, mut bytes) =
+            self.client.get_whole(&address, current.segment.range.map(request_range), MAX_ENCRYPTED)?;
         let iv = key.iv.unwrap_or_else(|| u128::from(current.segment.sequence).to_be_bytes());
         decrypt(secret, iv, &mut bytes)?;
         Ok(Some(bytes))
     }
 
-    /// Where a live stream has gone on without us, by more than it was behind when it was joined: joins it anew.
+    /// Joins a live stream anew if it is far ahead of what was fetched.
     fn catch_up(&mut self) {
         if self.list.ended || self.read_at.elapsed() < self.list.target {
             return;
         }
-        // What breaks here is looked at when there is nothing left to play.
+        // A fault is handled when no segment is left.
         let _ = self.read();
         let left = self.next.map(|next| self.list.segments.iter().filter(|s| s.sequence >= next).count());
-        if !self.list.ended && left.is_some_and(|left| left > BEHIND) {
+        if !self.list.ended && left.is_some_and(|left| left > MAX_BEHIND) {
             self.next = None;
             self.begin(None);
             self.fresh = true;
         }
     }
 
-    /// Waits until a live playlist may have grown, and reads it again.
+    /// Waits until a live playlist may have grown, and reloads it.
     fn reload(&mut self) -> Result<(), Error> {
-        // Half a target duration where nothing is new (RFC 8216 §6.3.4); segments may be shorter than it says.
+        // Half a target duration, as where nothing is new (RFC 8216 §6.3.4): segments may be shorter than that.
         let wait = (self.list.target / 2).clamp(Duration::from_millis(200), Duration::from_secs(10));
         std::thread::sleep(wait.saturating_sub(self.read_at.elapsed()));
         if let Err(fault) = self.read() {
-            return self.again(fault, None);
+            return self.recover(fault, None);
         }
         if self.segment().is_some() || self.next.is_none() && !self.list.segments.is_empty() {
             return Ok(());
         }
-        let stood = self.stands.get_or_insert_with(Instant::now).elapsed();
-        let allowed = self.reconnect.max(self.list.target * STANDS);
-        if self.live() && stood >= allowed {
-            return Err(Error::Stands { host: self.address.authority(), after: allowed });
+        let stalled = self.stalled_since.get_or_insert_with(Instant::now).elapsed();
+        let allowed = self.reconnect.max(self.list.target * STALL_TARGET_DURATIONS);
+        if self.live() && stalled >= allowed {
+            return Err(Error::Stalled { host: self.address.authority(), after: allowed });
         }
         Ok(())
     }
 
-    /// Reads the playlist once more.
+    /// Reloads the playlist.
     fn read(&mut self) -> Result<(), Error> {
         let text = self.client.get_small(&self.address, None, playlist::MAX_TEXT);
         self.read_at = Instant::now();
@@ -355,8 +362,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Takes what the playlist has become. A server that started anew counts from the start again; one that we fell behind has dropped
-    /// what is next.
+    /// Takes the playlist as reloaded. A server that restarted counts from the start again; one that we fell behind has dropped the
+    /// next segment.
     fn take(&mut self, list: MediaList) {
         let ends = |list: &MediaList| Some((list.segments.first()?.sequence, list.segments.last()?.sequence));
         let Some((first, last)) = ends(&list) else {
@@ -364,13 +371,13 @@ impl Stream {
             return;
         };
         let (old_first, old_last) = ends(&self.list).unwrap_or((first, last));
-        // A cache may give the one of a little earlier.
-        let earlier = !self.faults.troubled() && last + 1 == old_last && first + 1 >= old_first;
+        // A cache may answer with an older version.
+        let earlier = !self.faults.is_failing() && last + 1 == old_last && first + 1 >= old_first;
         if earlier {
             return;
         }
         let anew = first < old_first || last < old_last;
-        // The first that both have, which is among the first here.
+        // The discontinuity sequence number of the first segment, before and now.
         let same = |s: &Segment| self.list.segments.iter().find(|old| old.sequence == s.sequence);
         let known = list.segments.first().and_then(|new| Some((same(new)?.run, new.run))).filter(|_| !anew);
         if let Some((old, new)) = known {
@@ -384,8 +391,8 @@ impl Stream {
     }
 }
 
-/// A range as a request names it.
-fn wire((from, length): (u64, u64)) -> (u64, Option<u64>) {
+/// Offset and length as first and last byte, the form of a request.
+fn request_range((from, length): (u64, u64)) -> (u64, Option<u64>) {
     (from, Some(from.saturating_add(length).saturating_sub(1)))
 }
 
@@ -404,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_variant_that_is_of_use() {
+    fn the_best_variant_that_fits_is_chosen() {
         let base = Address::parse("http://h/m.m3u8").unwrap();
         let master = |variants: Vec<Variant>| Master { variants, audio: Vec::new() };
         let of = |variants: Vec<Variant>| choose(&master(variants), &base, (1280, 720)).unwrap().main.path_and_query();

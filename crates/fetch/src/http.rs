@@ -1,4 +1,4 @@
-//! HTTP/1.1 (RFC 9112), as much as fetching takes: GET, ranges, redirects, bodies of every framing, connections used again.
+//! An HTTP/1.1 client (RFC 9112), as far as fetching needs one: GET, ranges, redirects, every body framing, persistent connections.
 
 use crate::body::{Chunks, Framing};
 use crate::socket::{Socket, connect, timed_out};
@@ -10,22 +10,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Redirects to follow: browsers follow 20, and no source of media needs more than a few.
-const REDIRECTS: usize = 10;
-/// Bytes of a response's head: what servers themselves allow for a request's is 8 to 16 KiB.
-const HEAD: usize = 32 << 10;
-/// Timeouts in which something small has to come as a whole: a playlist, a key, what a file begins with. One is for its first byte.
-const WHOLE: u32 = 2;
-/// Timeouts after which no further redirect is followed: each step has one for its name, its connection and its answer.
-const CHAIN: u32 = 3;
-/// Header lines of a response.
-const HEADERS: usize = 100;
-/// Connections kept for another request: video, sound, and the two playlists of a live stream.
-const IDLE: usize = 4;
+/// Redirects that are followed. Browsers follow 20; no media source needs more than a few.
+const MAX_REDIRECTS: usize = 10;
+/// Bytes of a response head. Servers allow 8 to 16 KiB for that of a request.
+const MAX_HEAD: usize = 32 << 10;
+/// Timeouts within which a small file has to be complete: a playlist, a key, the beginning of a file. One is for its first byte.
+const SMALL_FILE_TIMEOUTS: u32 = 2;
+/// Timeouts after which no further redirect is followed: one each for looking up, connecting and answering.
+const REDIRECT_TIMEOUTS: u32 = 3;
+/// Header lines of a response. Real ones have below 30.
+const MAX_HEADERS: usize = 100;
+/// Idle connections kept for another request: those for video, audio, and the two playlists of a live stream.
+const MAX_IDLE: usize = 4;
 /// Bytes read from a socket at once.
-const CHUNK: usize = 64 << 10;
+const READ_CHUNK: usize = 64 << 10;
 
-/// Fetches. Clones share connections, rules and what was counted.
+/// The client of one pull. Clones share idle connections, the guard and the count of fetched bytes.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -40,7 +40,7 @@ struct Inner {
     idle: Mutex<Vec<(Address, Buffered)>>,
 }
 
-/// A connection and what was read from it too early.
+/// A connection, and what was read from it but not used yet.
 #[derive(Debug)]
 struct Buffered {
     socket: Socket,
@@ -49,15 +49,15 @@ struct Buffered {
 }
 
 impl Buffered {
-    /// What is there; reads more if nothing is. Empty at the end of the connection.
+    /// The unused bytes; reads more if there are none. Empty at the end of the connection.
     fn fill(&mut self) -> std::io::Result<&[u8]> {
         if self.at == self.read.len() {
-            self.read.resize(CHUNK, 0);
+            self.read.resize(READ_CHUNK, 0);
             self.at = 0;
             let n = loop {
                 match self.socket.read(&mut self.read) {
                     Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                    // A server that closes without TLS's own goodbye: the framing knows whether anything is missing.
+                    // A server that closes without a TLS close_notify. The framing knows whether anything is missing.
                     Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => break Ok(0),
                     other => break other,
                 }
@@ -76,50 +76,50 @@ pub struct Response {
     pub address: Address,
     /// 200 or 206.
     pub status: u16,
-    /// The body's type as the server says, without parameters, lower case; empty if it says none.
+    /// The content type without parameters, in lower case; empty if the server names none.
     pub content_type: String,
-    /// The body's length in bytes, where it is known.
+    /// The body's length in bytes, if it is known.
     pub length: Option<u64>,
-    /// Of a 206: the first byte's place, and the whole length if the server says it.
+    /// Of a 206: the offset of the first byte, and the length of the whole file if the server names it.
     pub range: Option<(u64, Option<u64>)>,
-    /// What identifies this version of the file.
+    /// What identifies this version of the file: its ETag, or else when it was modified.
     pub tag: Option<String>,
-    /// Whether its server is one of radio streams, which say so and have no end.
+    /// Whether the server is an Icecast or SHOUTcast server, whose streams have no end.
     pub radio: bool,
     titles: Option<Titles>,
     connection: Option<Buffered>,
     framing: Framing,
     keep: bool,
     client: Client,
-    /// When the body has to be whole, and how long that was to take.
-    until: Option<(Instant, Duration)>,
+    /// When the body has to be complete, and how long it was given for that.
+    deadline: Option<(Instant, Duration)>,
 }
 
 impl Client {
-    /// A client under these rules.
+    /// A client with this guard and these limits.
     pub fn new(guard: PullGuard, limits: &PullLimits) -> Self {
         let (timeout, allowed) = (limits.timeout, limits.bytes);
         let (fetched, idle) = (AtomicU64::new(0), Mutex::default());
         Self { inner: Arc::new(Inner { guard, timeout, allowed, fetched, idle }) }
     }
 
-    /// Where this client may go.
+    /// The rules about hosts that this client keeps.
     pub fn guard(&self) -> &PullGuard {
         &self.inner.guard
     }
 
-    /// Within which something small has to have come as a whole.
-    pub fn whole_within(&self) -> Duration {
-        self.inner.timeout * WHOLE
+    /// The time within which a small file has to be complete.
+    pub fn small_file_timeout(&self) -> Duration {
+        self.inner.timeout * SMALL_FILE_TIMEOUTS
     }
 
-    /// Gets `address`, from this byte on if one is given, following redirects.
+    /// Requests `address` and follows redirects. `range` is the first and the last byte; without the last, it is to the end.
     ///
     /// # Errors
     /// Whatever keeps a body from coming.
     pub fn get(&self, address: &Address, range: Option<(u64, Option<u64>)>) -> Result<Response, Error> {
-        let (mut at, begun, most) = (address.clone(), Instant::now(), self.inner.timeout * CHAIN);
-        for _ in 0..=REDIRECTS {
+        let (mut at, begun, most) = (address.clone(), Instant::now(), self.inner.timeout * REDIRECT_TIMEOUTS);
+        for _ in 0..=MAX_REDIRECTS {
             if begun.elapsed() > most {
                 return Err(Error::Slow {
                     host: address.authority(),
@@ -132,10 +132,10 @@ impl Client {
                 Answer::Moved(to) => at = at.redirected(&to)?,
             }
         }
-        Err(Error::Redirects(REDIRECTS))
+        Err(Error::Redirects(MAX_REDIRECTS))
     }
 
-    /// Gets a text or another small file of at most `most` bytes, which has to be whole before long.
+    /// Fetches a small file of at most `most` bytes, which has to be complete within [`Client::small_file_timeout`].
     ///
     /// # Errors
     /// As [`Client::get`]; [`Error::TooLarge`] beyond `most`; [`Error::Slow`].
@@ -146,11 +146,11 @@ impl Client {
         most: usize,
     ) -> Result<(Address, Vec<u8>), Error> {
         let mut response = self.get(address, range)?;
-        response.hurry(self.whole_within())?;
+        response.set_deadline(self.small_file_timeout())?;
         Self::whole(response, most)
     }
 
-    /// Gets all of a file of at most `most` bytes, for as long as something of it comes.
+    /// Fetches a whole file of at most `most` bytes, however long it takes, while bytes keep coming.
     ///
     /// # Errors
     /// As [`Client::get`]; [`Error::TooLarge`] beyond `most`.
@@ -179,7 +179,7 @@ impl Client {
 
     fn once(&self, to: &Address, range: Option<(u64, Option<u64>)>) -> Result<Answer, Error> {
         if let Some(connection) = self.take_idle(to) {
-            // It may have been closed meanwhile; then a new one is as good.
+            // An idle connection may have been closed meanwhile; then a new one is made.
             match self.exchange(connection, to, range) {
                 Err(Error::Broken(..) | Error::Truncated(_)) => {}
                 other => return other,
@@ -199,13 +199,13 @@ impl Client {
         let sent = connection.socket.write_all(request.as_bytes()).and_then(|()| connection.socket.flush());
         sent.map_err(|e| self.io_fault(to, e, "take the request"))?;
         let broken = |e| Error::Broken(to.authority(), e);
-        connection.socket.set_until(Some(Instant::now() + self.inner.timeout)).map_err(broken)?;
+        connection.socket.set_deadline(Some(Instant::now() + self.inner.timeout)).map_err(broken)?;
         loop {
             let head = self.read_head(&mut connection, to)?;
-            // Interim responses (RFC 9110 §15.2) say nothing to us.
+            // Interim responses (RFC 9110 §15.2) are passed over.
             if head.status >= 200 {
-                connection.socket.set_until(None).map_err(broken)?;
-                // From the first byte on a range can only be refused where there is none.
+                connection.socket.set_deadline(None).map_err(broken)?;
+                // A range from the first byte on can only be refused if there is no first byte.
                 if head.status == 416 && range.is_some_and(|(from, _)| from == 0) {
                     return Err(Error::Empty);
                 }
@@ -248,7 +248,7 @@ impl Client {
             keep: head.keep && framing != Framing::UntilClose,
             framing,
             client: self.clone(),
-            until: None,
+            deadline: None,
         })))
     }
 
@@ -277,7 +277,7 @@ impl Client {
                     connection.at += used - before;
                     return Ok(head);
                 }
-                None if bytes.len() > HEAD => return Err(wrong("its answer has no end")),
+                None if bytes.len() > MAX_HEAD => return Err(wrong("its answer has no end")),
                 None => connection.at = connection.read.len(),
             }
         }
@@ -298,7 +298,7 @@ impl Client {
 
     fn put_idle(&self, origin: Address, connection: Buffered) {
         let mut idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() == IDLE {
+        if idle.len() == MAX_IDLE {
             idle.remove(0);
         }
         idle.push((origin, connection));
@@ -319,38 +319,40 @@ enum Answer {
 }
 
 impl Response {
-    /// Whether nothing but the connection's end tells that of the body: then it may have broken as well.
+    /// Whether the body ends with the connection, so that its end may also be a break.
     pub fn until_close(&self) -> bool {
         self.framing == Framing::UntilClose
     }
 
-    /// Wants all that is read from here on within `most`, and not only something now and then.
+    /// Gives all reads from here on one deadline, so that a byte now and then is not enough. After it, reads fail with
+    /// [`Error::Slow`].
     ///
     /// # Errors
     /// [`Error::Broken`].
-    pub fn hurry(&mut self, most: Duration) -> Result<(), Error> {
-        self.set_until(Some((Instant::now() + most, most)))
+    pub fn set_deadline(&mut self, within: Duration) -> Result<(), Error> {
+        self.apply_deadline(Some((Instant::now() + within, within)))
     }
 
-    /// Takes [`Self::hurry`] back.
+    /// Removes the deadline.
     ///
     /// # Errors
     /// [`Error::Broken`].
-    pub fn no_hurry(&mut self) -> Result<(), Error> {
-        self.set_until(None)
+    pub fn clear_deadline(&mut self) -> Result<(), Error> {
+        self.apply_deadline(None)
     }
 
-    fn set_until(&mut self, until: Option<(Instant, Duration)>) -> Result<(), Error> {
-        self.until = until;
+    fn apply_deadline(&mut self, deadline: Option<(Instant, Duration)>) -> Result<(), Error> {
+        self.deadline = deadline;
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        let set = connection.socket.set_until(until.map(|(until, _)| until));
+        let set = connection.socket.set_deadline(deadline.map(|(at, _)| at));
         set.map_err(|e| Error::Broken(self.address.authority(), e))
     }
 
-    /// The next piece of the body, of at most `most` bytes; `None` at its end.
+    /// The next piece of the body, at most `most` bytes; `None` at its end.
     ///
     /// # Errors
-    /// [`Error::Slow`] after which it may be gone on with, [`Error::Truncated`], [`Error::Broken`], [`Error::Timeout`], [`Error::TooMuch`].
+    /// [`Error::Slow`], after which reading may go on; [`Error::Truncated`], [`Error::Broken`], [`Error::Timeout`],
+    /// [`Error::TooMuch`].
     pub fn next_piece(&mut self, most: usize) -> Result<Option<Vec<u8>>, Error> {
         loop {
             let ended = match &self.framing {
@@ -363,33 +365,33 @@ impl Response {
                 return Ok(None);
             }
             let Some(connection) = &mut self.connection else { return Ok(None) };
-            let (client, address, until) = (&self.client, &self.address, self.until);
-            let there = connection.fill().map_err(|e| match until {
-                Some((until, after)) if timed_out(&e) && Instant::now() >= until => {
+            let (client, address, deadline) = (&self.client, &self.address, self.deadline);
+            let read = connection.fill().map_err(|e| match deadline {
+                Some((deadline, after)) if timed_out(&e) && Instant::now() >= deadline => {
                     Error::Slow { host: address.authority(), what: "send all of it", after }
                 }
                 _ => client.io_fault(address, e, "send more"),
             })?;
-            if there.is_empty() {
+            if read.is_empty() {
                 self.connection = None;
                 if self.framing == Framing::UntilClose {
                     return Ok(None);
                 }
                 return Err(Error::Truncated(self.address.authority()));
             }
-            let there = &there[..there.len().min(most.max(1))];
+            let read = &read[..read.len().min(most.max(1))];
             let (used, piece) = match &mut self.framing {
-                Framing::UntilClose => (there.len(), there.to_vec()),
+                Framing::UntilClose => (read.len(), read.to_vec()),
                 Framing::Length(left) => {
-                    // The cast holds: no more than is there.
-                    let n = (*left).min(there.len() as u64) as usize;
+                    // The cast holds: `n` is at most the length of `read`.
+                    let n = (*left).min(read.len() as u64) as usize;
                     *left -= n as u64;
-                    (n, there[..n].to_vec())
+                    (n, read[..n].to_vec())
                 }
                 Framing::Chunked(chunks) => {
                     let wrong = |what| Error::Protocol { host: address.authority(), what };
-                    let (used, data) = chunks.take(there).map_err(wrong)?;
-                    (used, there[data].to_vec())
+                    let (used, data) = chunks.take(read).map_err(wrong)?;
+                    (used, read[data].to_vec())
                 }
             };
             connection.at += used;
@@ -404,10 +406,10 @@ impl Response {
         }
     }
 
-    /// At the end of the body: the connection can serve again.
+    /// At the end of the body: keeps the connection for another request.
     fn finish(&mut self) {
         if let Some(mut connection) = self.connection.take().filter(|_| self.keep)
-            && connection.socket.set_until(None).is_ok()
+            && connection.socket.set_deadline(None).is_ok()
         {
             self.client.put_idle(self.address.clone(), connection);
         }
@@ -432,12 +434,12 @@ fn request(to: &Address, range: Option<(u64, Option<u64>)>) -> String {
     text + "\r\n"
 }
 
-/// Reads a response's head and says whether there is one, for fuzzing: what a server sends first.
+/// Whether these bytes are a whole response head. For fuzzing.
 pub fn reads_head(bytes: &[u8]) -> bool {
     matches!(Head::parse(bytes), Ok(Some(_)))
 }
 
-/// What counts of a response's head.
+/// What is used of a response head.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Head {
     status: u16,
@@ -454,13 +456,13 @@ struct Head {
 }
 
 impl Head {
-    /// The head and its length in bytes; `None` until it is whole.
+    /// The head and its length in bytes; `None` until it is complete.
     fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, &'static str> {
-        // Old Icecast servers answer "ICY 200 OK" to who looks like a player.
+        // Old Icecast servers answer "ICY 200 OK" to what looks like a player.
         let icy = bytes.starts_with(b"ICY ");
         let patched = if icy { [b"HTTP/1.0 ", &bytes[4..]].concat() } else { Vec::new() };
         let bytes = if icy { &patched } else { bytes };
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let used = match response.parse(bytes) {
             Ok(httparse::Status::Complete(used)) => used,
@@ -508,7 +510,7 @@ impl Head {
     }
 }
 
-/// `bytes 0-99/1000` (RFC 9110 §14.4).
+/// Reads `bytes 0-99/1000` (RFC 9110 §14.4): the first byte, and the whole length.
 fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (range, whole) = value.strip_prefix("bytes")?.trim().split_once('/')?;
     let (from, until) = range.split_once('-')?;

@@ -1,21 +1,21 @@
-//! Titles that radio servers put between the sound (SHOUTcast's `icy-metaint`): taken out again. They are only to come when
-//! asked for, which nobody does here; some servers send them all the same. Without IO.
+//! Removes the titles that radio servers insert between audio (SHOUTcast's `icy-metaint`). A server may send them only to a
+//! client that asks for them; some send them to us although we do not. Without IO.
 
-/// How much a title's length counts for each time: 16 bytes.
-const UNIT: usize = 16;
+/// A title's length byte counts units of 16 bytes.
+const TITLE_UNIT: usize = 16;
 
-/// Takes titles out of a body.
+/// Removes titles from a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Titles {
     every: usize,
-    /// Bytes of media before the next title's length.
+    /// Bytes of media before the next length byte.
     left: usize,
-    /// Bytes of a title that are still to come.
+    /// Bytes of the current title still to come.
     title: usize,
 }
 
 impl Titles {
-    /// For a body with a title after each `every` bytes of media; `None` for no titles at all.
+    /// For a body with a title after each `every` bytes of media; `None` if `every` is 0: there are no titles.
     pub fn every(every: usize) -> Option<Self> {
         (every > 0).then_some(Self { every, left: every, title: 0 })
     }
@@ -34,7 +34,7 @@ impl Titles {
                 self.left -= n;
                 bytes = &bytes[n..];
             } else {
-                self.title = usize::from(bytes[0]) * UNIT;
+                self.title = usize::from(bytes[0]) * TITLE_UNIT;
                 self.left = self.every;
                 bytes = &bytes[1..];
             }
@@ -50,7 +50,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn titles_are_taken_out_wherever_it_is_cut(
+        fn titles_are_removed_wherever_the_body_is_cut(
             media in proptest::collection::vec(any::<u8>(), 0..500), every in 1usize..50, sizes in proptest::collection::vec(0u8..5, 1..10), cut in 1usize..40,
         ) {
             let mut body = Vec::new();
@@ -59,7 +59,7 @@ mod tests {
                 if part.len() == every {
                     let size = sizes[i % sizes.len()];
                     body.push(size);
-                    body.extend(std::iter::repeat_n(b'T', usize::from(size) * UNIT));
+                    body.extend(std::iter::repeat_n(b'T', usize::from(size) * TITLE_UNIT));
                 }
             }
             let mut titles = Titles::every(every).unwrap();
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn none_at_all() {
+    fn interval_zero_means_no_titles() {
         assert_eq!(Titles::every(0), None);
     }
 }

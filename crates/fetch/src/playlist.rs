@@ -1,97 +1,97 @@
-//! HLS playlists (RFC 8216): text to what is in it. Pure; unknown tags are passed over, as §6.3.1 asks for.
+//! Parses HLS playlists (RFC 8216). Pure. Unknown tags are ignored, as §6.3.1 demands.
 
 use crate::Error;
 use std::time::Duration;
 
 /// The longest playlist in bytes: a day of two-second segments with long names.
 pub const MAX_TEXT: usize = 8 << 20;
-/// Segments and variants of one playlist.
+/// The most segments or variants of one playlist.
 const MAX_ENTRIES: usize = 100_000;
-/// A segment's longest duration: an hour is far beyond what anyone makes.
+/// The longest duration of a segment, in seconds. Real ones are below 20.
 const MAX_SECONDS: f64 = 3600.0;
 
 /// A playlist.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Playlist {
-    /// One that lists others.
+    /// A master playlist, which lists media playlists.
     Master(Master),
-    /// One that lists segments.
+    /// A media playlist, which lists segments.
     Media(MediaList),
 }
 
-/// Variants of one content, and sound that goes with them.
+/// A master playlist: variants of one content, and their audio renditions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Master {
-    /// Never empty.
+    /// The variants; never empty.
     pub variants: Vec<Variant>,
-    /// Renditions of sound.
+    /// Audio renditions.
     pub audio: Vec<Rendition>,
 }
 
-/// A variant.
+/// A variant stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Variant {
-    /// Where its playlist is.
+    /// Where its media playlist is.
     pub uri: String,
     /// Bits a second.
     pub bandwidth: u64,
-    /// Pixels.
+    /// Width and height in pixels.
     pub size: Option<(u32, u32)>,
-    /// Its codecs, as in RFC 6381; empty if it does not say.
+    /// Its codecs in the form of RFC 6381; empty if none are named.
     pub codecs: String,
-    /// The group of sound renditions that goes with it.
+    /// The group of its audio renditions.
     pub audio: Option<String>,
 }
 
-/// A rendition of sound.
+/// An audio rendition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rendition {
     /// The group it belongs to.
     pub group: String,
-    /// Where its playlist is; none if it lies in the variant's own.
+    /// Where its media playlist is; `None` if the audio is in the variant's own segments.
     pub uri: Option<String>,
-    /// Whether it is to be played unless somebody chooses.
+    /// Whether it is played by default.
     pub default: bool,
 }
 
-/// Segments.
+/// A media playlist.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MediaList {
-    /// The longest segment.
+    /// The target duration; at least the duration of the longest segment.
     pub target: Duration,
-    /// Whether nothing will be added.
+    /// Whether no segment will be added.
     pub ended: bool,
-    /// The segments.
+    /// The segments, oldest first.
     pub segments: Vec<Segment>,
 }
 
 /// A segment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Segment {
-    /// Its number, which it keeps in later playlists.
+    /// Its media sequence number, which it keeps in later versions of the playlist.
     pub sequence: u64,
     /// Where it is.
     pub uri: String,
-    /// How long it plays.
+    /// Its duration.
     pub duration: Duration,
-    /// First byte and how many, where it is a part of a file.
+    /// Offset and length in bytes, if it is a part of a file.
     pub range: Option<(u64, u64)>,
-    /// Whether its timestamps, or more, have nothing to do with those before.
+    /// Whether timestamps, tracks or encoding change before it.
     pub discontinuity: bool,
-    /// Its discontinuity sequence number (§6.2.1): segments of one number have one clock, in all renditions of a presentation.
+    /// Its discontinuity sequence number (§6.2.1). Segments of the same number share one clock, in all renditions of a presentation.
     pub run: u64,
     /// How it is encrypted.
     pub key: Option<Key>,
-    /// What must be read before it.
+    /// Its initialisation section.
     pub map: Option<Map>,
 }
 
-/// AES-128 of whole segments.
+/// A key for AES-128 of whole segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Where the key is.
     pub uri: String,
-    /// The initialisation vector; the segment's number if none is given.
+    /// The initialisation vector; if `None`, it is the segment's media sequence number.
     pub iv: Option<[u8; 16]>,
 }
 
@@ -100,16 +100,16 @@ pub struct Key {
 pub struct Map {
     /// Where it is.
     pub uri: String,
-    /// First byte and how many.
+    /// Offset and length in bytes.
     pub range: Option<(u64, u64)>,
 }
 
-/// Whether a text begins as a playlist does.
+/// Whether a text begins like a playlist.
 pub fn is_playlist(text: &[u8]) -> bool {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start().starts_with(b"#EXTM3U")
 }
 
-/// Reads a playlist.
+/// Parses a playlist.
 ///
 /// # Errors
 /// [`Error::Playlist`].
@@ -128,6 +128,7 @@ pub fn parse(text: &[u8]) -> Result<Playlist, Error> {
     reader.finish()
 }
 
+/// What has been parsed of a playlist, and the tags that apply to the next segment.
 #[derive(Default)]
 struct Reader {
     master: Master,
@@ -136,7 +137,7 @@ struct Reader {
     variant: Option<Variant>,
     duration: Option<Duration>,
     range: Option<(u64, Option<u64>)>,
-    /// Where a range without a start goes on: behind the one before in the same file.
+    /// Where a byte range without an offset begins: at the end of the one before it in the same file.
     after: Option<(String, u64)>,
     discontinuity: bool,
     run: u64,
@@ -159,7 +160,7 @@ impl Reader {
                 self.is_media = true;
                 let seconds = value.split(',').next().unwrap_or_default().trim().parse::<f64>();
                 let seconds = seconds.ok().filter(|s| (0.0..=MAX_SECONDS).contains(s));
-                let wrong = Error::Playlist("a segment's duration is no number that can be");
+                let wrong = Error::Playlist("a segment's duration is not a possible number");
                 self.duration = Some(Duration::from_secs_f64(seconds.ok_or(wrong)?));
             }
             "EXT-X-TARGETDURATION" => {
@@ -167,12 +168,12 @@ impl Reader {
                 let seconds = value.trim().parse::<f64>().ok().filter(|s| (0.0..=MAX_SECONDS).contains(s));
                 self.media.target = Duration::from_secs_f64(seconds.unwrap_or(0.0));
             }
-            // Behind a segment it has no meaning (RFC 8216 §4.3.3.2), and would give numbers twice.
+            // It must come before the first segment (RFC 8216 §4.3.3.2). A later one would repeat numbers.
             "EXT-X-MEDIA-SEQUENCE" if self.media.segments.is_empty() => {
                 self.sequence = value.trim().parse().unwrap_or(0);
             }
             "EXT-X-ENDLIST" => self.media.ended = true,
-            // Behind a segment or a discontinuity it has no meaning either (§4.3.3.3).
+            // It must come before the first segment and the first discontinuity (§4.3.3.3).
             "EXT-X-DISCONTINUITY-SEQUENCE" if self.media.segments.is_empty() && !self.discontinuity => {
                 self.run = value.trim().parse().unwrap_or(0);
             }
@@ -266,7 +267,7 @@ fn key(value: &str) -> Result<Option<Key>, Error> {
     match attribute(value, "METHOD").as_deref() {
         Some("AES-128") => {}
         None | Some("NONE") => return Ok(None),
-        Some(_) => return Err(Error::Playlist("it is encrypted in a way that can't be undone here (not AES-128)")),
+        Some(_) => return Err(Error::Playlist("it is encrypted with a method that is not supported (not AES-128)")),
     }
     if attribute(value, "KEYFORMAT").is_some_and(|f| f != "identity") {
         return Err(Error::Playlist("its key is kept by a DRM system"));
@@ -280,7 +281,7 @@ fn key(value: &str) -> Result<Option<Key>, Error> {
     Ok(Some(Key { uri, iv }))
 }
 
-/// `length[@start]`.
+/// Reads `length[@offset]`.
 fn byte_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (length, from) = match value.trim().split_once('@') {
         Some((length, from)) => (length, Some(from.trim().parse().ok()?)),
@@ -289,7 +290,7 @@ fn byte_range(value: &str) -> Option<(u64, Option<u64>)> {
     Some((length.trim().parse().ok()?, from))
 }
 
-/// The value of one of `A=1,B="x,y",C=z`, without its quotes.
+/// The value of one attribute of a list such as `A=1,B="x,y",C=z`, without its quotes.
 fn attribute(list: &str, wanted: &str) -> Option<String> {
     let mut rest = list;
     while let Some((name, after)) = rest.split_once('=') {
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_with_all_that_belongs_to_them() {
+    fn segments_with_all_their_tags() {
         let list = media(
             "\u{feff}#EXTM3U\r\n#EXT-X-VERSION:7\r\n#EXT-X-TARGETDURATION:4\r\n#EXT-X-MEDIA-SEQUENCE:7\r\n\
              #EXT-X-MAP:URI=\"init.mp4\",BYTERANGE=\"720@0\"\r\n#EXTINF:4.000,title, with comma\r\n#EXT-X-BYTERANGE:100@50\r\na.m4s\r\n\
@@ -342,13 +343,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_rise_whatever_is_said_later() {
+    fn late_media_sequence_tags_are_ignored() {
         let list = media("#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:9\n#EXTINF:3,\na\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:3,\nb\n");
         assert_eq!(list.segments.iter().map(|s| s.sequence).collect::<Vec<_>>(), [9, 10]);
     }
 
     #[test]
-    fn runs_of_one_clock_are_counted_on() {
+    fn discontinuities_are_counted() {
         let list = media(
             "#EXTM3U\n#EXT-X-DISCONTINUITY-SEQUENCE:4\n#EXT-X-DISCONTINUITY\n#EXTINF:3,\na\n#EXTINF:3,\nb\n\
              #EXT-X-DISCONTINUITY-SEQUENCE:9\n#EXT-X-DISCONTINUITY\n#EXTINF:3,\nc\n",
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn variants_and_sound() {
+    fn variants_and_audio_renditions() {
         let text = "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"x\",DEFAULT=YES,URI=\"a.m3u8\"\n\
             #EXT-X-STREAM-INF:BANDWIDTH=1280000,RESOLUTION=1280x720,CODECS=\"avc1.4d401f,mp4a.40.2\",AUDIO=\"a\"\nv.m3u8\n";
         let Playlist::Master(master) = parse(text.as_bytes()).unwrap() else { panic!() };
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_played_is_said() {
+    fn unusable_playlists_are_errors() {
         let fault = |text: &str| parse(text.as_bytes()).unwrap_err().to_string();
         assert!(fault("<html>").contains("#EXTM3U"));
         assert!(fault("#EXTM3U\n").contains("nothing to play"));

@@ -1,9 +1,9 @@
-//! A door on loopback for a library that speaks RTSP but chooses for itself whom it connects to: what goes through it goes to a
-//! server that the guard let pass, with TLS where the address asks for it, by the server's own name and with the login; neither
-//! that nor redirects get out to the library.
+//! A relay on loopback for an RTSP library that would choose for itself where to connect. The library connects to the relay; the
+//! relay connects to an address that the guard allows, with TLS where the URL asks for it, and rewrites requests to the server's
+//! own name and with the login. The library sees neither the login nor redirects.
 
-use crate::rtsp::{Login, Talk};
-use crate::socket::{Reading, Socket, Writing, connect};
+use crate::rtsp::{Login, Rewriter};
+use crate::socket::{ReadHalf, Socket, WriteHalf, connect};
 use crate::{Address, Error};
 use model::PullGuard;
 use std::io::{self, Read, Write};
@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often somebody is looked for at the door.
-const LOOK: Duration = Duration::from_millis(5);
-/// Connections through one door: a client comes back when its server hangs up on it between packets over UDP.
-const MOST: usize = 16;
-/// Bytes passed on at once.
-const CHUNK: usize = 32 << 10;
+/// How often the listener is polled for a connection.
+const ACCEPT_INTERVAL: Duration = Duration::from_millis(5);
+/// Connections through one relay: a client connects again when its server hangs up while packets come over UDP.
+const MAX_CONNECTIONS: usize = 16;
+/// Bytes relayed at once.
+const RELAY_CHUNK: usize = 32 << 10;
 
-/// The door. Dropping it ends what goes through.
+/// A running relay. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct Relay {
     here: String,
@@ -30,7 +30,7 @@ pub struct Relay {
 #[derive(Debug, Default)]
 struct Shared {
     ended: AtomicBool,
-    moved: Mutex<Option<String>>,
+    redirect: Mutex<Option<String>>,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -38,13 +38,13 @@ impl Shared {
     fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
         for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // What is closed already is as good.
+            // It may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Has it end with the rest.
-    fn watch(&self, stream: TcpStream) {
+    /// Closes this stream along with the relay.
+    fn track(&self, stream: TcpStream) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
         if self.ended.load(Ordering::Relaxed) {
             self.end();
@@ -53,34 +53,34 @@ impl Shared {
 }
 
 impl Relay {
-    /// Connects to the server and opens a door to it.
+    /// Connects to the server and listens for the library.
     ///
     /// # Errors
     /// Why the server can't be reached.
     pub fn open(guard: &PullGuard, to: &Address, within: Duration) -> Result<Self, Error> {
         let first = connect(guard, to, within)?;
-        let door = |e: io::Error| Error::Unreachable(to.authority(), e);
-        let server = first.peer().map_err(door)?;
-        // Of the server's own family: what comes over UDP comes to an address of the same.
+        let unreachable = |e: io::Error| Error::Unreachable(to.authority(), e);
+        let server = first.peer().map_err(unreachable)?;
+        // Of the server's own address family: packets over UDP come to an address of the same.
         let loopback: IpAddr = if server.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-        let listener = TcpListener::bind((loopback, 0)).map_err(door)?;
-        listener.set_nonblocking(true).map_err(door)?;
-        let here = format!("rtsp://{}", listener.local_addr().map_err(door)?);
+        let listener = TcpListener::bind((loopback, 0)).map_err(unreachable)?;
+        listener.set_nonblocking(true).map_err(unreachable)?;
+        let here = format!("rtsp://{}", listener.local_addr().map_err(unreachable)?);
         let shared = Arc::<Shared>::default();
-        let keeper =
-            Keeper { guard: guard.clone(), to: to.clone(), within, here: here.clone(), shared: Arc::clone(&shared) };
-        spawn(move || keeper.run(&listener, first)).map_err(door)?;
+        let acceptor =
+            Acceptor { guard: guard.clone(), to: to.clone(), within, here: here.clone(), shared: Arc::clone(&shared) };
+        spawn(move || acceptor.run(&listener, first)).map_err(unreachable)?;
         Ok(Self { here, path: to.path_and_query(), shared })
     }
 
-    /// What the library is told to connect to.
+    /// The URL for the library.
     pub fn location(&self) -> String {
         format!("{}{}", self.here, self.path)
     }
 
-    /// Where the server wants us to go instead, once it has said so.
-    pub fn moved(&self) -> Option<String> {
-        self.shared.moved.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Where the server has redirected us to, if it has.
+    pub fn redirect(&self) -> Option<String> {
+        self.shared.redirect.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -90,58 +90,59 @@ impl Drop for Relay {
     }
 }
 
-struct Keeper {
+/// The thread that accepts connections.
+struct Acceptor {
     guard: PullGuard,
     to: Address,
     within: Duration,
-    /// How the library calls the server.
+    /// The server's URL prefix as the library knows it.
     here: String,
     shared: Arc<Shared>,
 }
 
-impl Keeper {
+impl Acceptor {
     fn run(&self, listener: &TcpListener, first: Socket) {
         let mut first = Some(first);
         let mut taken = 0;
-        while taken < MOST && !self.shared.ended.load(Ordering::Relaxed) {
+        while taken < MAX_CONNECTIONS && !self.shared.ended.load(Ordering::Relaxed) {
             let Ok((client, _)) = listener.accept() else {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(ACCEPT_INTERVAL);
                 continue;
             };
             taken += 1;
             let server = first.take().map_or_else(|| connect(&self.guard, &self.to, self.within), Ok);
             let joined = server.map_err(io::Error::other).and_then(|server| self.join(client, server));
             if let Err(fault) = joined {
-                eprintln!("a connection to the RTSP server did not come to be: {fault}");
+                eprintln!("no connection to the RTSP server: {fault}");
             }
         }
     }
 
-    /// Passes on in both directions, until either ends.
+    /// Relays in both directions until either side closes.
     fn join(&self, mut client: TcpStream, server: Socket) -> io::Result<()> {
         client.set_nonblocking(false)?;
         client.set_nodelay(true)?;
         client.set_write_timeout(Some(self.within))?;
         let login = self.to.login().and_then(|(user, password)| Login::new(user, password, rand::random()));
-        let talk = Talk::new(server.peer()?, (self.here.clone(), self.to.origin()), login);
-        self.shared.watch(client.try_clone()?);
-        self.shared.watch(server.stream().try_clone()?);
+        let rewriter = Rewriter::new(server.peer()?, (self.here.clone(), self.to.origin()), login);
+        self.shared.track(client.try_clone()?);
+        self.shared.track(server.stream().try_clone()?);
         let ending = server.stream().try_clone()?;
         let (from, to) = server.split()?;
-        let line = Arc::new(Line { talk: Mutex::new(talk), to: Mutex::new(to) });
-        let (asks, asking) = (client.try_clone()?, Arc::clone(&line));
+        let pair = Arc::new(Pair { rewriter: Mutex::new(rewriter), to: Mutex::new(to) });
+        let (from_client, up) = (client.try_clone()?, Arc::clone(&pair));
         spawn(move || {
-            if let Err(fault) = asking.up(asks) {
+            if let Err(fault) = up.up(from_client) {
                 eprintln!("the connection of the RTSP client ended: {fault}");
             }
-            // What is closed already is as good.
+            // It may be closed already.
             let _ = ending.shutdown(Shutdown::Both);
         })?;
         let shared = Arc::clone(&self.shared);
         spawn(move || {
-            match line.down(from, &mut client) {
-                Ok(Some(moved)) => {
-                    *shared.moved.lock().unwrap_or_else(PoisonError::into_inner) = Some(moved);
+            match pair.down(from, &mut client) {
+                Ok(Some(to)) => {
+                    *shared.redirect.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
                     shared.end();
                 }
                 Ok(None) => {}
@@ -156,44 +157,46 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("relay".into()).spawn(work).map(drop)
 }
 
-/// What both directions of one connection share.
-struct Line {
-    talk: Mutex<Talk>,
-    to: Mutex<Writing>,
+/// What the two directions of one connection share.
+struct Pair {
+    rewriter: Mutex<Rewriter>,
+    to: Mutex<WriteHalf>,
 }
 
-impl Line {
-    fn talk(&self) -> MutexGuard<'_, Talk> {
-        self.talk.lock().unwrap_or_else(PoisonError::into_inner)
+impl Pair {
+    fn rewriter(&self) -> MutexGuard<'_, Rewriter> {
+        self.rewriter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
         self.to.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes)
     }
 
+    /// From the library to the server, until the library closes.
     fn up(&self, mut from: TcpStream) -> io::Result<()> {
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = vec![0; RELAY_CHUNK];
         loop {
             let n = from.read(&mut chunk)?;
             if n == 0 {
                 return Ok(());
             }
-            let asked = self.talk().asks(&chunk[..n]).map_err(io::Error::other)?;
-            self.send(&asked)?;
+            let requests = self.rewriter().from_client(&chunk[..n]).map_err(io::Error::other)?;
+            self.send(&requests)?;
         }
     }
 
-    fn down(&self, mut from: Reading, to: &mut TcpStream) -> io::Result<Option<String>> {
-        let mut chunk = vec![0; CHUNK];
+    /// From the server to the library, until the server closes or redirects; returns where to.
+    fn down(&self, mut from: ReadHalf, to: &mut TcpStream) -> io::Result<Option<String>> {
+        let mut chunk = vec![0; RELAY_CHUNK];
         loop {
             let n = from.read(&mut chunk)?;
             if n == 0 {
                 return Ok(None);
             }
-            let answer = self.talk().answers(&chunk[..n]).map_err(io::Error::other)?;
+            let answer = self.rewriter().from_server(&chunk[..n]).map_err(io::Error::other)?;
             to.write_all(&answer.client)?;
-            if answer.moved.is_some() {
-                return Ok(answer.moved);
+            if answer.redirect.is_some() {
+                return Ok(answer.redirect);
             }
             if !answer.server.is_empty() {
                 self.send(&answer.server)?;
@@ -207,7 +210,7 @@ mod tests {
     use super::*;
     use model::HostRule;
 
-    /// A server that answers each connection's first words with `answer` and hangs up when its client does.
+    /// Runs a server that answers the first request of each connection with `answer` and hangs up when its client does.
     fn server(answer: &'static [u8]) -> Address {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -241,11 +244,11 @@ mod tests {
     const WITHIN: Duration = Duration::from_secs(20);
 
     #[test]
-    fn what_is_said_passes_and_the_login_stays_behind() {
+    fn requests_pass_and_the_login_does_not() {
         let to = server(b"RTSP/1.0 200 OK\r\n\r\n");
         let relay = Relay::open(&PullGuard::default(), &to, WITHIN).unwrap();
         assert!(relay.location().ends_with("/live?x=1") && !relay.location().contains("word"));
-        // The second connection is made when it is asked for.
+        // The relay makes the second connection when the library does.
         for _ in 0..2 {
             let mut client = through(&relay);
             let mut answer = [0; 19];
@@ -254,20 +257,20 @@ mod tests {
         }
         let mut client = through(&relay);
         drop(relay);
-        assert!(matches!(client.read_to_end(&mut Vec::new()), Ok(_) | Err(_)), "it ends with the door");
+        assert!(matches!(client.read_to_end(&mut Vec::new()), Ok(_) | Err(_)), "it ends with the relay");
     }
 
     #[test]
-    fn a_redirect_is_told_and_not_passed_on() {
+    fn a_redirect_is_reported_and_not_relayed() {
         let to = server(b"RTSP/1.0 301 Moved\r\nLocation: rtsp://169.254.169.254/x\r\n\r\n");
         let relay = Relay::open(&PullGuard::default(), &to, WITHIN).unwrap();
         let mut said = Vec::new();
         let _ = through(&relay).read_to_end(&mut said);
-        assert_eq!((said.len(), relay.moved().as_deref()), (0, Some("rtsp://169.254.169.254/x")));
+        assert_eq!((said.len(), relay.redirect().as_deref()), (0, Some("rtsp://169.254.169.254/x")));
     }
 
     #[test]
-    fn no_door_leads_past_the_guard() {
+    fn the_guard_applies_to_a_relay() {
         let to = server(b"");
         let guard = PullGuard { deny: vec![HostRule::Range("127.0.0.0".parse().unwrap(), 8)], ..PullGuard::default() };
         assert!(matches!(Relay::open(&guard, &to, WITHIN), Err(Error::Denied { .. })));

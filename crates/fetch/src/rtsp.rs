@@ -1,6 +1,6 @@
-//! What passes between an RTSP client that knows nothing but our relay and the server behind it, as far as the two must not see it
-//! unchanged (RFC 2326): the server is asked by its own name, and is told the login it asks for; a redirect is followed by us,
-//! and packets come from the server itself. Without IO; [`Relay`](crate::Relay) uses it.
+//! Rewrites RTSP (RFC 2326) between a client that knows only our relay and the server behind it. Requests get the server's own
+//! name and the login it asks for; redirects are taken out, for us to follow; packets over UDP come from the server itself.
+//! Without IO; used by [`Relay`](crate::Relay).
 
 mod frames;
 mod login;
@@ -11,54 +11,54 @@ use frames::{Frames, Piece, field, value};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-/// Requests that are open at a time; clients wait for one answer before they ask the next.
-const OPEN: usize = 16;
+/// Open requests. Clients wait for one answer before they send the next request.
+const MAX_OPEN: usize = 16;
 
-/// What a server's bytes lead to.
+/// What bytes from the server lead to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// What is to be passed on to the client.
+    /// Bytes for the client.
     pub client: Vec<u8>,
-    /// What is to be sent to the server: requests once more, with the login.
+    /// Bytes for the server: requests again, with the login.
     pub server: Vec<u8>,
-    /// Where the server sends us instead of answering; nothing more is to be taken from it then.
-    pub moved: Option<String>,
+    /// Where the server redirects us to; the connection is to be closed then.
+    pub redirect: Option<String>,
 }
 
-/// One connection's conversation.
+/// Rewrites one connection in both directions.
 #[derive(Debug)]
-pub struct Talk {
+pub struct Rewriter {
     server: IpAddr,
-    /// What the client calls the server, and what it is called.
+    /// The server's URL prefix as the client knows it, and its own.
     names: (String, String),
     login: Option<Login>,
-    asks: Frames,
+    requests: Frames,
     answers: Frames,
     open: VecDeque<Request>,
-    /// Requests that were sent once more: the server's count of them is ahead of the client's by so many.
-    again: u32,
-    /// The body of an answer that is not passed on is under way.
+    /// Requests that were sent again: the server's count is ahead of the client's by this many.
+    resent: u32,
+    /// Whether the body of an answer that the client does not see is coming.
     dropping: bool,
 }
 
-/// A request that is not yet answered.
+/// A request without an answer yet.
 #[derive(Debug)]
 struct Request {
     method: String,
     uri: String,
     version: String,
-    /// Its headers, but for those that are made anew.
+    /// Its header lines, except CSeq.
     lines: Vec<String>,
-    /// Its number (CSeq), to the client and to the server.
+    /// Its CSeq to the client and to the server.
     number: (u32, u32),
-    /// How often it was sent once more.
-    again: u32,
-    /// Whether it has a body, which is not kept.
+    /// How often it was sent again.
+    resent: u32,
+    /// Whether it has a body, which is not kept: it can't be sent again.
     body: bool,
 }
 
 impl Request {
-    /// `None` for what is no request.
+    /// Parses a request head; `None` for anything else.
     fn read(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let (method, rest) = lines.next()?.split_once(' ')?;
@@ -75,7 +75,7 @@ impl Request {
             version: version.to_owned(),
             lines: lines.filter(made).map(str::to_owned).collect(),
             number: (number, number),
-            again: 0,
+            resent: 0,
             body,
         })
     }
@@ -94,26 +94,26 @@ impl Request {
     }
 }
 
-impl Talk {
-    /// With the server at this address; `names` are the beginnings of URLs (`rtsp://host:port`) as the client knows them and as the
-    /// server does.
+impl Rewriter {
+    /// For the server at this address. `names` are URL prefixes (`rtsp://host:port`): the one that the client uses, and the server's
+    /// own.
     pub fn new(server: IpAddr, names: (String, String), login: Option<Login>) -> Self {
-        let (asks, answers) = (Frames::default(), Frames::default());
-        Self { server, names, login, asks, answers, open: VecDeque::new(), again: 0, dropping: false }
+        let (requests, answers) = (Frames::default(), Frames::default());
+        Self { server, names, login, requests, answers, open: VecDeque::new(), resent: 0, dropping: false }
     }
 
-    /// Takes bytes of the client's; gives what is to be passed on.
+    /// Takes bytes from the client; returns bytes for the server.
     ///
     /// # Errors
-    /// What is no RTSP.
-    pub fn asks(&mut self, mut bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    /// Why this is no RTSP.
+    pub fn from_client(&mut self, mut bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
         let mut out = Vec::new();
-        while let Some(piece) = self.asks.next(&mut bytes)? {
+        while let Some(piece) = self.requests.next(&mut bytes)? {
             match piece {
                 Piece::Body(bytes) => out.extend_from_slice(bytes),
                 Piece::Other(bytes) => out.extend_from_slice(&bytes),
                 Piece::Head(head) => match Request::read(&String::from_utf8_lossy(&head)) {
-                    Some(request) => self.ask(request, &mut out),
+                    Some(request) => self.request(request, &mut out),
                     None => out.extend_from_slice(&head),
                 },
             }
@@ -121,25 +121,26 @@ impl Talk {
         Ok(out)
     }
 
-    fn ask(&mut self, mut request: Request, out: &mut Vec<u8>) {
+    /// Writes a request of the client's for the server.
+    fn request(&mut self, mut request: Request, out: &mut Vec<u8>) {
         let (here, there) = &self.names;
         let after = |rest: &&str| rest.is_empty() || rest.starts_with(['/', '?']);
         if let Some(rest) = request.uri.strip_prefix(here.as_str()).filter(after) {
             request.uri = format!("{there}{rest}");
         }
-        request.number.1 = request.number.0.wrapping_add(self.again);
+        request.number.1 = request.number.0.wrapping_add(self.resent);
         request.write(self.login.as_mut(), out);
-        if self.open.len() == OPEN {
+        if self.open.len() == MAX_OPEN {
             self.open.pop_front();
         }
         self.open.push_back(request);
     }
 
-    /// Takes bytes of the server's.
+    /// Takes bytes from the server.
     ///
     /// # Errors
-    /// What is no RTSP.
-    pub fn answers(&mut self, mut bytes: &[u8]) -> Result<Answer, &'static str> {
+    /// Why this is no RTSP.
+    pub fn from_server(&mut self, mut bytes: &[u8]) -> Result<Answer, &'static str> {
         let mut answer = Answer::default();
         while let Some(piece) = self.answers.next(&mut bytes)? {
             match piece {
@@ -149,7 +150,7 @@ impl Talk {
                 Piece::Head(head) => {
                     self.dropping = false;
                     self.answer(&head, &mut answer);
-                    if answer.moved.is_some() {
+                    if answer.redirect.is_some() {
                         return Ok(answer);
                     }
                 }
@@ -166,7 +167,7 @@ impl Talk {
         if (300..400).contains(&status)
             && let Some(to) = value(head, "location")
         {
-            answer.moved = Some(to);
+            answer.redirect = Some(to);
             return;
         }
         let number = value(head, "cseq").and_then(|n| n.parse::<u32>().ok());
@@ -175,7 +176,7 @@ impl Talk {
         let number = asked.as_ref().map(|r| r.number);
         if status == 401
             && let Some(asked) = asked
-            && self.once_more(asked, &text, &mut answer.server)
+            && self.resend(asked, &text, &mut answer.server)
         {
             self.dropping = true;
             return;
@@ -183,24 +184,24 @@ impl Talk {
         self.pass(head, &text, number, &mut answer.client);
     }
 
-    /// Sends a request with the login that is asked for. False if that does not help.
-    fn once_more(&mut self, mut asked: Request, text: &str, out: &mut Vec<u8>) -> bool {
+    /// Sends a request again with the login that the server asks for. False if that does not help.
+    fn resend(&mut self, mut asked: Request, text: &str, out: &mut Vec<u8>) -> bool {
         let Some(login) = self.login.as_mut().filter(|_| !asked.body) else { return false };
         let challenges = text.lines().filter_map(|line| field(line, "www-authenticate"));
         let Some(stale) = login.challenged(challenges) else { return false };
-        // Once as a rule; and if the nonce it was sent with has become too old in between.
-        if asked.again > u32::from(stale) {
+        // Once; and a second time if its nonce has become stale meanwhile.
+        if asked.resent > u32::from(stale) {
             return false;
         }
-        self.again = self.again.wrapping_add(1);
-        asked.number.1 = asked.number.0.wrapping_add(self.again);
-        asked.again += 1;
+        self.resent = self.resent.wrapping_add(1);
+        asked.number.1 = asked.number.0.wrapping_add(self.resent);
+        asked.resent += 1;
         asked.write(Some(login), out);
         self.open.push_back(asked);
         true
     }
 
-    /// Passes an answer on, with the client's number of the request and the server's own address.
+    /// Writes an answer for the client, with the client's CSeq and the server's address as the source of packets.
     fn pass(&self, head: &[u8], text: &str, number: Option<(u32, u32)>, out: &mut Vec<u8>) {
         let counted = number.filter(|(client, server)| client != server);
         if counted.is_none() && value(head, "transport").is_none() {
@@ -217,7 +218,8 @@ impl Talk {
         }
     }
 
-    /// Packets over UDP come from the server and go to it, whatever it says: reports are not to be sent to others for it.
+    /// A Transport header in which packets over UDP come from the server and go to it, whatever the server says: it must not
+    /// make us send reports to others.
     fn transport(&self, value: &str) -> String {
         let kept = |part: &&str| {
             let name = part.trim().split('=').next().unwrap_or_default().to_ascii_lowercase();

@@ -1,6 +1,6 @@
-//! One connection, plain or with TLS, with a deadline for every wait.
+//! One TCP connection, plain or with TLS. Every wait has a timeout.
 
-use crate::timed::Timed;
+use crate::deadline_stream::DeadlineStream;
 use crate::{Address, Error, Scheme, guard};
 use model::PullGuard;
 use rustls::pki_types::ServerName;
@@ -10,11 +10,14 @@ use std::net::{IpAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+/// The least time to connect to one address, where many share the timeout: a usual round trip between continents.
+const LEAST_CONNECT_TIME: Duration = Duration::from_millis(100);
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Plain(Timed),
-    Tls(Box<StreamOwned<ClientConnection, Timed>>),
+    Plain(DeadlineStream),
+    Tls(Box<StreamOwned<ClientConnection, DeadlineStream>>),
 }
 
 impl Read for Socket {
@@ -43,7 +46,7 @@ impl Write for Socket {
 }
 
 impl Socket {
-    /// What lies below TLS, if that is there.
+    /// The TCP stream.
     pub(crate) fn stream(&self) -> &TcpStream {
         match self {
             Self::Plain(s) => s.stream(),
@@ -51,39 +54,40 @@ impl Socket {
         }
     }
 
-    /// Lets no read last beyond this, however many bytes come.
-    pub(crate) fn set_until(&mut self, until: Option<Instant>) -> io::Result<()> {
+    /// Sets the deadline of all reads that follow, however many bytes come; `None` removes it.
+    pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         match self {
-            Self::Plain(s) => s.set_until(until),
-            Self::Tls(s) => s.sock.set_until(until),
+            Self::Plain(s) => s.set_deadline(deadline),
+            Self::Tls(s) => s.sock.set_deadline(deadline),
         }
     }
 
-    /// The address at the other end.
+    /// The peer's address.
     pub(crate) fn peer(&self) -> io::Result<IpAddr> {
         self.stream().peer_addr().map(|a| a.ip().to_canonical())
     }
 
-    /// Two halves for two threads. Reading waits without end from here on: who needs a deadline shuts the stream down.
-    pub(crate) fn split(self) -> io::Result<(Reading, Writing)> {
+    /// Splits into two halves for two threads. Reads have no timeout from here on: to end one, shut the stream down.
+    pub(crate) fn split(self) -> io::Result<(ReadHalf, WriteHalf)> {
         self.stream().set_read_timeout(None)?;
         let stream = self.stream().try_clone()?;
-        // What was decrypted with the handshake comes out first.
-        let mut there = Vec::new();
+        // What was decrypted along with the handshake is read first.
+        let mut decrypted = Vec::new();
         let tls = match self {
             Self::Plain(_) => None,
             Self::Tls(mut tls) => {
                 let waiting = tls.conn.process_new_packets().map_err(io::Error::other)?.plaintext_bytes_to_read();
-                there.resize(waiting, 0);
-                tls.conn.reader().read_exact(&mut there)?;
+                decrypted.resize(waiting, 0);
+                tls.conn.reader().read_exact(&mut decrypted)?;
                 Some(Arc::new(Mutex::new(tls.conn)))
             }
         };
-        let reading = Reading { stream: stream.try_clone()?, tls: tls.clone(), there, at: 0 };
-        Ok((reading, Writing { stream, tls }))
+        let reading = ReadHalf { stream: stream.try_clone()?, tls: tls.clone(), decrypted, at: 0 };
+        Ok((reading, WriteHalf { stream, tls }))
     }
 }
 
+/// Shared by both halves: a key update that is read has to be answered.
 type Tls = Arc<Mutex<ClientConnection>>;
 
 fn lock(tls: &Tls) -> MutexGuard<'_, ClientConnection> {
@@ -92,27 +96,27 @@ fn lock(tls: &Tls) -> MutexGuard<'_, ClientConnection> {
 
 /// The half of a connection that is read from.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct ReadHalf {
     stream: TcpStream,
     tls: Option<Tls>,
-    /// What was decrypted and not yet taken.
-    there: Vec<u8>,
+    /// Decrypted bytes, of which `at` were read.
+    decrypted: Vec<u8>,
     at: usize,
 }
 
-impl Reading {
-    /// Decrypts what came; more than its buffer holds comes out in between.
+impl ReadHalf {
+    /// Decrypts `came`, in steps where that is more than the buffer of TLS holds.
     fn decrypt(&mut self, mut came: &[u8]) -> io::Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
         let mut tls = lock(tls);
         while !came.is_empty() {
             tls.read_tls(&mut came)?;
-            let there = tls.process_new_packets().map_err(io::Error::other)?.plaintext_bytes_to_read();
-            let before = self.there.len();
-            self.there.resize(before + there, 0);
-            tls.reader().read_exact(&mut self.there[before..])?;
+            let more = tls.process_new_packets().map_err(io::Error::other)?.plaintext_bytes_to_read();
+            let before = self.decrypted.len();
+            self.decrypted.resize(before + more, 0);
+            tls.reader().read_exact(&mut self.decrypted[before..])?;
         }
-        // An answer to a change of keys.
+        // The answer to a key update.
         while tls.wants_write() {
             tls.write_tls(&mut &self.stream)?;
         }
@@ -120,21 +124,21 @@ impl Reading {
     }
 }
 
-impl Read for Reading {
+impl Read for ReadHalf {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.tls.is_none() {
             return self.stream.read(buf);
         }
-        while self.at == self.there.len() {
-            (self.there, self.at) = (Vec::new(), 0);
+        while self.at == self.decrypted.len() {
+            (self.decrypted, self.at) = (Vec::new(), 0);
             let mut came = vec![0; 16 << 10];
             match self.stream.read(&mut came)? {
                 0 => return Ok(0),
                 n => self.decrypt(&came[..n])?,
             }
         }
-        let n = buf.len().min(self.there.len() - self.at);
-        buf[..n].copy_from_slice(&self.there[self.at..self.at + n]);
+        let n = buf.len().min(self.decrypted.len() - self.at);
+        buf[..n].copy_from_slice(&self.decrypted[self.at..self.at + n]);
         self.at += n;
         Ok(n)
     }
@@ -142,13 +146,13 @@ impl Read for Reading {
 
 /// The half that is written to.
 #[derive(Debug)]
-pub(crate) struct Writing {
+pub(crate) struct WriteHalf {
     stream: TcpStream,
     tls: Option<Tls>,
 }
 
-impl Writing {
-    /// Sends all of it.
+impl WriteHalf {
+    /// Sends all of `bytes`.
     pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(tls) = &self.tls else { return self.stream.write_all(bytes) };
         let mut tls = lock(tls);
@@ -163,21 +167,22 @@ impl Writing {
     }
 }
 
-/// Whether an error says that the time was up.
+/// Whether an error is a timeout.
 pub(crate) fn timed_out(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// Connects to an address of this host that the guard lets pass.
+/// Connects to the host of `to`, at an address that the guard allows. `within` is the timeout of the look-up, of connecting, of the
+/// TLS handshake, and of each read and write afterwards.
 pub(crate) fn connect(guard: &PullGuard, to: &Address, within: Duration) -> Result<Socket, Error> {
     let host = to.host();
     let addresses = guard::resolve(guard, &host, to.port(), within)?;
     let until = Instant::now() + within;
     let mut fault = None;
     for (i, address) in addresses.iter().enumerate() {
-        // What is left is shared out, so that one address that swallows packets leaves time for the next.
+        // The time left is divided, so that an address that swallows packets leaves time for the next one.
         let left = until.saturating_duration_since(Instant::now()) / (addresses.len() - i) as u32;
-        match TcpStream::connect_timeout(address, left.max(Duration::from_millis(100))) {
+        match TcpStream::connect_timeout(address, left.max(LEAST_CONNECT_TIME)) {
             Ok(stream) => return finish(stream, to, within),
             Err(e) => fault = Some(e),
         }
@@ -192,7 +197,7 @@ pub(crate) fn connect(guard: &PullGuard, to: &Address, within: Duration) -> Resu
 }
 
 fn finish(stream: TcpStream, to: &Address, within: Duration) -> Result<Socket, Error> {
-    let prepared = stream.set_nodelay(true).and_then(|()| Timed::new(stream, within));
+    let prepared = stream.set_nodelay(true).and_then(|()| DeadlineStream::new(stream, within));
     let mut stream = prepared.map_err(|e| Error::Unreachable(to.authority(), e))?;
     if !matches!(to.scheme, Scheme::Https | Scheme::Rtsps) {
         return Ok(Socket::Plain(stream));
@@ -201,7 +206,7 @@ fn finish(stream: TcpStream, to: &Address, within: Duration) -> Result<Socket, E
     let name = ServerName::try_from(to.host()).map_err(|_| fault("its name can't be in a certificate".into()))?;
     let client = ClientConnection::new(config().map_err(fault)?, name).map_err(|e| fault(e.to_string()))?;
     let unreachable = |e| Error::Unreachable(to.authority(), e);
-    stream.set_until(Some(Instant::now() + within)).map_err(unreachable)?;
+    stream.set_deadline(Some(Instant::now() + within)).map_err(unreachable)?;
     let mut stream = StreamOwned::new(client, stream);
     while stream.conn.is_handshaking() {
         match stream.conn.complete_io(&mut stream.sock) {
@@ -210,15 +215,15 @@ fn finish(stream: TcpStream, to: &Address, within: Duration) -> Result<Socket, E
                 return Err(Error::Timeout { host: to.authority(), what: "finish TLS", after: within });
             }
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(fault("it hung up".into())),
-            Err(e) => return Err(fault(tls_words(&e))),
+            Err(e) => return Err(fault(tls_text(&e))),
         }
     }
-    stream.sock.set_until(None).map_err(unreachable)?;
+    stream.sock.set_deadline(None).map_err(unreachable)?;
     Ok(Socket::Tls(Box::new(stream)))
 }
 
-/// What is wrong with a server's TLS, for people.
-fn tls_words(error: &io::Error) -> String {
+/// What is wrong with a server's TLS, as text for people.
+fn tls_text(error: &io::Error) -> String {
     use rustls::CertificateError as Bad;
     let Some(error) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) else { return error.to_string() };
     match error {
@@ -234,7 +239,7 @@ fn tls_words(error: &io::Error) -> String {
     }
 }
 
-/// TLS with the roots that this system trusts. They are read once: it takes some milliseconds.
+/// The TLS configuration, with the root certificates of this system. They are read once: it takes some milliseconds.
 fn config() -> Result<Arc<ClientConfig>, String> {
     static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
     CONFIG

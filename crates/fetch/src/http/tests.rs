@@ -1,4 +1,4 @@
-//! Heads as servers send them, and a client against scripted servers on loopback.
+//! Response heads as servers send them, and the client against scripted servers on loopback.
 
 use super::*;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ fn head(text: &str) -> Head {
 }
 
 #[test]
-fn heads() {
+fn response_heads() {
     let h = head("HTTP/1.1 206 Partial\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n");
     assert_eq!((h.status, h.range, h.length, h.keep), (206, Some((5, Some(10))), Some(5), true));
     let h = head("HTTP/1.0 200 OK\r\nContent-Type: Video/MP4; x=1\r\n\r\n");
@@ -26,7 +26,7 @@ fn heads() {
 }
 
 #[test]
-fn ranges() {
+fn content_ranges() {
     assert_eq!(content_range("bytes 0-99/1000"), Some((0, Some(1000))));
     assert_eq!(content_range("bytes 3-9/*"), Some((3, None)));
     for bad in ["bytes 9-3/10", "bytes 0-10/10", "items 0-1/2", "bytes */10", ""] {
@@ -42,7 +42,7 @@ proptest! {
     }
 }
 
-/// A server that answers each connection with the next of these, and gives the requests that it saw.
+/// Runs a server that answers each connection with the next of `answers`; joining it returns the requests it saw.
 fn server(answers: Vec<String>) -> (Address, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://user:pass@{}/first?q=1", listener.local_addr().unwrap());
@@ -69,7 +69,7 @@ fn client(guard: PullGuard) -> Client {
 }
 
 #[test]
-fn redirects_are_followed_and_logins_stay_where_they_belong() {
+fn redirects_are_followed_without_the_login() {
     let (elsewhere, second) =
         server(vec!["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".into()]);
     let away =
@@ -90,7 +90,7 @@ fn fault(answer: &str) -> Error {
 }
 
 #[test]
-fn each_fault_has_words_of_its_own() {
+fn each_fault_has_an_error_of_its_own() {
     assert!(fault("HTTP/1.1 404 No\r\n\r\n").to_string().starts_with("File not found"));
     assert!(matches!(fault("HTTP/1.1 403 No\r\n\r\n"), Error::Forbidden { status: 403, .. }));
     assert!(matches!(fault("HTTP/1.1 500 No\r\n\r\n"), Error::Status { status: 500, .. }));
@@ -122,7 +122,7 @@ fn each_fault_has_words_of_its_own() {
 }
 
 #[test]
-fn what_may_be_fetched_is_counted_over_all_requests() {
+fn fetched_bytes_are_counted_over_all_requests() {
     let body = "x".repeat(600);
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 600\r\nConnection: close\r\n\r\n{body}");
     let (address, _server) = server(vec![answer.clone(), answer]);
@@ -131,7 +131,7 @@ fn what_may_be_fetched_is_counted_over_all_requests() {
     assert!(matches!(client.get_whole(&address, None, 1000), Err(Error::TooMuch(1000))));
 }
 
-/// A server that sends `at_once`, and then one byte of `dripped` each 20 ms for as long as somebody listens.
+/// Runs a server that sends `at_once`, and then one byte of `dripped` each 20 ms until its client hangs up.
 fn dripping(at_once: &'static str, dripped: &'static str) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = Address::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
@@ -148,7 +148,7 @@ fn dripping(at_once: &'static str, dripped: &'static str) -> Address {
 }
 
 #[test]
-fn a_byte_now_and_then_is_no_answer() {
+fn a_dripping_server_is_too_slow() {
     let timeout = Duration::from_millis(300);
     let client = Client::new(PullGuard::default(), &PullLimits { timeout, ..PullLimits::default() });
     let slow = |address: &Address| client.get_small(address, None, 1000).unwrap_err().to_string();
@@ -157,9 +157,9 @@ fn a_byte_now_and_then_is_no_answer() {
     let address = dripping("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", "x");
     let body = slow(&address);
     assert!(body.contains("is too slow: it did not send all of it within 600ms"), "{body}");
-    // What may take its time goes on after a deadline.
+    // Reading may go on after a deadline.
     let mut response = client.get(&address, None).unwrap();
-    response.hurry(Duration::from_millis(50)).unwrap();
+    response.set_deadline(Duration::from_millis(50)).unwrap();
     let mut got = 0;
     let fault = loop {
         match response.next_piece(100) {
@@ -167,13 +167,13 @@ fn a_byte_now_and_then_is_no_answer() {
             Err(e) => break e,
         }
     };
-    assert!(matches!(fault, Error::Slow { .. }) && fault.passes() && got > 0, "{fault}");
-    response.no_hurry().unwrap();
+    assert!(matches!(fault, Error::Slow { .. }) && fault.retry() && got > 0, "{fault}");
+    response.clear_deadline().unwrap();
     assert_eq!(response.next_piece(1).unwrap().as_deref(), Some(&b"x"[..]));
 }
 
 #[test]
-fn redirects_have_a_deadline_in_all() {
+fn redirects_have_one_deadline() {
     let timeout = Duration::from_millis(100);
     let client = Client::new(PullGuard::default(), &PullLimits { timeout, ..PullLimits::default() });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

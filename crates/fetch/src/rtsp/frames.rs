@@ -1,37 +1,37 @@
-//! Where one message of RTSP ends and the next begins (RFC 2326 §4), with the packets between them (§10.12). Used by
-//! [`Talk`](super::Talk) for either direction.
+//! Cuts an RTSP stream into messages (RFC 2326 §4) and the packets interleaved between them (§10.12). Used by
+//! [`Rewriter`](super::Rewriter) for each direction.
 
 use std::borrow::Cow;
 
-/// Bytes of a message's head: one of RTSP has a few hundred, and a description stands behind the head.
-pub(super) const HEAD: usize = 32 << 10;
+/// The longest message head in bytes. Real ones have a few hundred: a session description is in the body.
+pub(super) const MAX_HEAD: usize = 32 << 10;
 
-/// What is found in a stream.
+/// A part of a stream.
 pub(super) enum Piece<'a> {
-    /// A message's head, whole, with the empty line.
+    /// A whole message head, with the empty line.
     Head(Vec<u8>),
-    /// A part of the body of the head before.
+    /// A part of the body that belongs to the head before.
     Body(&'a [u8]),
-    /// A part of a packet, or an end of line too many.
+    /// A part of an interleaved packet, or a surplus line end.
     Other(Cow<'a, [u8]>),
 }
 
-/// Cuts what one side says.
+/// Cuts one direction.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// A message's head, or a packet's, as far as it has come.
+    /// The beginning of a message head or a packet header.
     head: Vec<u8>,
-    /// Bytes of a body that are still to come.
+    /// Bytes of the current body still to come.
     body: usize,
-    /// Bytes of a packet that are still to come.
+    /// Bytes of the current packet still to come.
     packet: usize,
 }
 
 impl Frames {
-    /// Takes the next piece off the front of `bytes`; `None` if they hold no further one.
+    /// Takes the next piece off the front of `bytes`; `None` if they end before one.
     ///
     /// # Errors
-    /// What is no RTSP.
+    /// Why this is no RTSP.
     pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, &'static str> {
         while let Some(&byte) = bytes.first() {
             if self.body > 0 {
@@ -43,7 +43,7 @@ impl Frames {
             *bytes = &bytes[1..];
             self.head.push(byte);
             match self.head[..] {
-                // Between messages; some servers end bodies with one more line than they count.
+                // A line end between messages: some servers end a body with one that Content-Length does not count.
                 [b'\r' | b'\n'] => return Ok(Some(Piece::Other(std::mem::take(&mut self.head).into()))),
                 [b'$', _, high, low] => {
                     self.packet = usize::from(u16::from_be_bytes([high, low]));
@@ -57,7 +57,7 @@ impl Frames {
                     }
                     return Ok(Some(Piece::Head(head)));
                 }
-                _ if self.head.len() == HEAD => return Err("a message has no end"),
+                _ if self.head.len() == MAX_HEAD => return Err("a message has no end"),
                 _ => {}
             }
         }
@@ -71,17 +71,17 @@ fn take<'a>(left: &mut usize, bytes: &mut &'a [u8]) -> &'a [u8] {
     now
 }
 
-/// Whether a head ends here: with an empty line.
+/// Whether a head is complete: it ends with an empty line.
 fn ends(head: &[u8]) -> bool {
     head.ends_with(b"\n\r\n") || head.ends_with(b"\n\n")
 }
 
-/// The value of the first header of this name (lower case).
+/// The value of the first header with this name (lower case).
 pub(super) fn value(head: &[u8], name: &str) -> Option<String> {
     String::from_utf8_lossy(head).lines().skip(1).find_map(|line| field(line, name).map(str::to_owned))
 }
 
-/// The value of a header line of this name (lower case).
+/// The value of a header line, if it has this name (lower case).
 pub(super) fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let (found, value) = line.split_once(':')?;
     found.trim().eq_ignore_ascii_case(name).then(|| value.trim())

@@ -1,20 +1,20 @@
 //! Logging in to an RTSP server: Basic (RFC 7617) and Digest (RFC 7616, and RFC 2069 for servers without `qop`), with MD5 and
-//! SHA-256. Used by [`Talk`](super::Talk).
+//! SHA-256. Used by [`Rewriter`](super::Rewriter).
 
 use base64::Engine;
 use md5::Md5;
 use model::Secret;
 use sha2::{Digest, Sha256};
 
-/// A user, a password, and what the server said of how to use them.
+/// User, password, and the challenge of the server.
 #[derive(Debug)]
 pub struct Login {
     user: Secret,
     password: Secret,
-    /// Our own share in what is hashed.
+    /// The client nonce.
     cnonce: String,
     challenge: Option<Challenge>,
-    /// Requests made with this challenge.
+    /// Requests sent with this challenge: the nonce count.
     count: u32,
 }
 
@@ -41,7 +41,7 @@ impl Hash {
 }
 
 impl Login {
-    /// Of this user; `random` is what a server can't foresee. `None` for what can't be said in a header.
+    /// A login; `random` makes the client nonce. `None` if the user can't stand in a header.
     pub fn new(user: String, password: String, random: u64) -> Option<Self> {
         if user.chars().any(char::is_control) {
             return None;
@@ -50,8 +50,8 @@ impl Login {
         Some(Self { user: user.into(), password: password.into(), cnonce, challenge: None, count: 0 })
     }
 
-    /// Takes in what a server asks for (the values of its `WWW-Authenticate`), of several the first of the strongest that we can
-    /// answer. Gives whether only the nonce was too old; `None` if we can answer none.
+    /// Takes the values of the server's `WWW-Authenticate` headers and keeps the strongest challenge that we can answer. Returns
+    /// whether the last nonce was only stale; `None` if we can answer no challenge.
     pub(super) fn challenged<'a>(&mut self, values: impl Iterator<Item = &'a str>) -> Option<bool> {
         let all: Vec<_> = values.flat_map(challenges).collect();
         let digest = all.iter().find_map(digest);
@@ -61,7 +61,7 @@ impl Login {
         Some(stale)
     }
 
-    /// The header's value for a request; `None` before a challenge.
+    /// The value of the Authorization header of a request; `None` before a challenge.
     pub(super) fn authorization(&mut self, method: &str, uri: &str) -> Option<String> {
         let (user, password) = (self.user.expose(), self.password.expose());
         let Challenge::Digest { hash, realm, nonce, opaque, algorithm, qop } = self.challenge.as_ref()? else {
@@ -93,45 +93,45 @@ impl Login {
     }
 }
 
-/// One challenge as it stands there: values without their quotes, but with what is escaped in them, as they go back.
+/// A challenge as received. Values have no quotes but keep their escapes, as they are sent back.
 #[derive(Debug, Default)]
-struct Said<'a> {
+struct Received<'a> {
     scheme: String,
     values: Vec<(String, &'a str)>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> Received<'a> {
     fn get(&self, name: &str) -> Option<&'a str> {
         self.values.iter().find_map(|(found, value)| (found == name).then_some(*value))
     }
 }
 
-/// A digest that we can answer, and whether it is for a nonce that was too old.
-fn digest(said: &Said<'_>) -> Option<(Challenge, bool)> {
-    if said.scheme != "digest" {
+/// A Digest challenge that we can answer, and whether the last nonce was stale.
+fn digest(received: &Received<'_>) -> Option<(Challenge, bool)> {
+    if received.scheme != "digest" {
         return None;
     }
-    let algorithm = said.get("algorithm");
+    let algorithm = received.get("algorithm");
     let hash = match algorithm.map(str::to_ascii_lowercase).as_deref() {
         None | Some("md5") => Hash::Md5,
         Some("sha-256") => Hash::Sha256,
         Some(_) => return None,
     };
-    let qop = match said.get("qop") {
+    let qop = match received.get("qop") {
         None | Some("") => false,
         Some(qop) if qop.split(',').any(|q| q.trim().eq_ignore_ascii_case("auth")) => true,
         Some(_) => return None,
     };
-    let owned = |name: &str| said.get(name).map(str::to_owned);
-    let stale = said.get("stale").is_some_and(|s| s.eq_ignore_ascii_case("true"));
+    let owned = |name: &str| received.get(name).map(str::to_owned);
+    let stale = received.get("stale").is_some_and(|s| s.eq_ignore_ascii_case("true"));
     let (realm, nonce) = (owned("realm").unwrap_or_default(), owned("nonce")?);
     let algorithm = algorithm.map(str::to_owned);
     Some((Challenge::Digest { hash, realm, nonce, opaque: owned("opaque"), algorithm, qop }, stale))
 }
 
-/// The challenges in one header (RFC 9110 §11.6.1): schemes and their parameters, all with commas between.
-fn challenges(value: &str) -> Vec<Said<'_>> {
-    let mut all: Vec<Said<'_>> = Vec::new();
+/// The challenges in one header (RFC 9110 §11.6.1): schemes and their parameters, separated by commas.
+fn challenges(value: &str) -> Vec<Received<'_>> {
+    let mut all: Vec<Received<'_>> = Vec::new();
     for part in parts(value) {
         let part = part.trim();
         let (scheme, pair) = match part.split_once(char::is_whitespace) {
@@ -140,7 +140,7 @@ fn challenges(value: &str) -> Vec<Said<'_>> {
             _ => (None, part),
         };
         if let Some(scheme) = scheme.filter(|s| !s.is_empty()) {
-            all.push(Said { scheme: scheme.to_ascii_lowercase(), values: Vec::new() });
+            all.push(Received { scheme: scheme.to_ascii_lowercase(), values: Vec::new() });
         }
         if let (Some((name, value)), Some(last)) = (pair.split_once('='), all.last_mut()) {
             let value = value.trim();
@@ -151,7 +151,7 @@ fn challenges(value: &str) -> Vec<Said<'_>> {
     all
 }
 
-/// Cuts at commas that are not in quotes.
+/// Splits at commas outside quotes.
 fn parts(value: &str) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     value
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strongest_that_is_understood() {
+    fn the_strongest_challenge_is_answered() {
         let basic = Some("Basic TXVmYXNhOkNpcmNsZSBvZiBMaWZl");
         let mut login = login();
         assert_eq!(answer(&mut login, &[r#"Basic realm="x""#]).as_deref(), basic);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_no_header() {
+    fn a_user_cannot_inject_headers() {
         assert!(Login::new("a\r\nX: y".into(), String::new(), 0).is_none());
         let mut login = Login::new(r#"a"b\"#.into(), String::new(), 0).unwrap();
         assert!(answer(&mut login, &[r#"Digest nonce="n""#]).unwrap().contains(r#"username="a\"b\\", realm"#));
@@ -235,7 +235,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_challenge_is_one_line_or_none(said in "[ -~]{0,80}") {
+        fn any_challenge_leads_to_one_line_or_none(said in "[ -~]{0,80}") {
             if let Some(sent) = answer(&mut login(), &[&said, &format!("Digest nonce={said}")]) {
                 prop_assert!(!sent.contains('\n'));
             }

@@ -1,26 +1,26 @@
-//! What is passed on, what is not, and what is said once more.
+//! What is relayed, what is not, and what is sent again with the login.
 
 use super::*;
 use proptest::prelude::*;
 
-fn talk() -> Talk {
+fn rewriter() -> Rewriter {
     with(None)
 }
 
-fn with(login: Option<Login>) -> Talk {
+fn with(login: Option<Login>) -> Rewriter {
     let names = ("rtsp://127.0.0.1:4000".to_owned(), "rtsp://camera.example:8554".to_owned());
-    Talk::new("192.0.2.7".parse().unwrap(), names, login)
+    Rewriter::new("192.0.2.7".parse().unwrap(), names, login)
 }
 
-/// What comes of a server's bytes that come in pieces of this size.
+/// Passes a server's bytes in pieces of `cut` bytes.
 fn pass(bytes: &[u8], cut: usize) -> (Answer, Result<(), &'static str>) {
-    let (mut talk, mut all) = (talk(), Answer::default());
+    let (mut rewriter, mut all) = (rewriter(), Answer::default());
     for piece in bytes.chunks(cut) {
-        match talk.answers(piece) {
+        match rewriter.from_server(piece) {
             Ok(answer) => {
                 all.client.extend(answer.client);
-                all.moved = answer.moved;
-                if all.moved.is_some() {
+                all.redirect = answer.redirect;
+                if all.redirect.is_some() {
                     return (all, Ok(()));
                 }
             }
@@ -35,14 +35,14 @@ fn passed(bytes: &[u8]) -> (Answer, Result<(), &'static str>) {
 }
 
 #[test]
-fn a_redirect_is_not_passed_on() {
+fn a_redirect_is_not_relayed() {
     let ok = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nContent-Length: 5\r\n\r\nv=0\r\n".to_vec();
     let moved = b"RTSP/1.0 302 Moved\r\nCSeq: 2\r\nlocation: rtsp://10.0.0.1/x\r\n\r\n";
     for cut in 1..40 {
         let (answer, end) = pass(&[&ok[..], moved, b"more"].concat(), cut);
-        assert_eq!((answer.client, answer.moved, end), (ok.clone(), Some("rtsp://10.0.0.1/x".into()), Ok(())));
+        assert_eq!((answer.client, answer.redirect, end), (ok.clone(), Some("rtsp://10.0.0.1/x".into()), Ok(())));
     }
-    // What only looks like one.
+    // Bytes in a body or a packet that look like a redirect.
     let body =
         b"RTSP/1.0 200 OK\r\nContent-Length: 63\r\n\r\nRTSP/1.0 302 Moved\r\nlocation: rtsp://10.0.0.1/x\r\n\r\n0123456789ab";
     let packet = [&b"$\0\0\x33"[..], b"RTSP/1.0 302 Moved\r\nlocation: rtsp://10.0.0.1/x\r\n\r\n"].concat();
@@ -59,8 +59,8 @@ fn packets_come_from_the_server_itself() {
 }
 
 #[test]
-fn what_never_ends_is_no_rtsp() {
-    assert!(pass(&vec![b'x'; frames::HEAD + 1], 1000).1.is_err());
+fn an_endless_head_is_an_error() {
+    assert!(pass(&vec![b'x'; frames::MAX_HEAD + 1], 1000).1.is_err());
     assert!(pass(b"RTSP/1.0 200 OK\nContent-Length: many\n\n", 1000).1.is_err());
 }
 
@@ -69,23 +69,23 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 #[test]
-fn the_server_is_asked_by_its_own_name() {
+fn requests_get_the_servers_name() {
     for (uri, sent) in [
         ("rtsp://127.0.0.1:4000/live?x=1", "rtsp://camera.example:8554/live?x=1"),
         ("rtsp://127.0.0.1:4000", "rtsp://camera.example:8554"),
-        // As it called a track, and what is of another door.
+        // The server's own name for a track, and the URL of another relay.
         ("rtsp://camera.example:8554/live/track1", "rtsp://camera.example:8554/live/track1"),
         ("rtsp://127.0.0.1:40001/live", "rtsp://127.0.0.1:40001/live"),
         ("*", "*"),
     ] {
         let asked = format!("DESCRIBE {uri} RTSP/1.0\r\nCSeq: 3\r\nAccept: application/sdp\r\n\r\n");
         let wanted = format!("DESCRIBE {sent} RTSP/1.0\r\nCSeq: 3\r\nAccept: application/sdp\r\n\r\n");
-        assert_eq!(text(talk().asks(asked.as_bytes()).unwrap()), wanted);
+        assert_eq!(text(rewriter().from_client(asked.as_bytes()).unwrap()), wanted);
     }
-    // Reports, bodies and answers pass as they are.
+    // Packets, bodies and answers pass unchanged.
     let more = b"$\x01\0\x03abcRTSP/1.0 200 OK\r\nCSeq: 7\r\n\r\nSET_PARAMETER * RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 4\r\n\r\na: 1";
-    let mut talk = talk();
-    let sent: Vec<u8> = more.chunks(5).flat_map(|piece| talk.asks(piece).unwrap()).collect();
+    let mut rewriter = rewriter();
+    let sent: Vec<u8> = more.chunks(5).flat_map(|piece| rewriter.from_client(piece).unwrap()).collect();
     assert_eq!(sent, more);
 }
 
@@ -98,20 +98,20 @@ fn unauthorized(number: u32, more: &str) -> Vec<u8> {
     format!("RTSP/1.0 401 Unauthorized\r\nCSeq: {number}\r\n{challenge}\r\nContent-Length: 2\r\n\r\nno").into_bytes()
 }
 
-fn logged_in() -> Talk {
+fn logged_in() -> Rewriter {
     with(Login::new("user".into(), "word".into(), 1))
 }
 
-/// The headers that tell one request from another.
+/// The value of a header; empty if there is none.
 fn line(sent: &str, name: &str) -> String {
     value(sent.as_bytes(), name).unwrap_or_default()
 }
 
 #[test]
-fn a_login_is_told_when_it_is_asked_for_and_to_the_server_alone() {
-    let mut talk = logged_in();
-    assert!(!text(talk.asks(&asked(5)).unwrap()).contains("Authorization"));
-    let answer = talk.answers(&[&unauthorized(5, "")[..], b"$\0\0\x01x"].concat()).unwrap();
+fn a_login_is_sent_when_asked_for() {
+    let mut rewriter = logged_in();
+    assert!(!text(rewriter.from_client(&asked(5)).unwrap()).contains("Authorization"));
+    let answer = rewriter.from_server(&[&unauthorized(5, "")[..], b"$\0\0\x01x"].concat()).unwrap();
     assert_eq!(answer.client, b"$\0\0\x01x");
     let sent = text(answer.server);
     assert!(
@@ -120,47 +120,47 @@ fn a_login_is_told_when_it_is_asked_for_and_to_the_server_alone() {
     );
     assert!(sent.contains("uri=\"rtsp://camera.example:8554/live\"") && sent.ends_with("\r\nA: b\r\n\r\n"), "{sent}");
     assert!(!sent.contains("word"));
-    // The client gets the number it knows, and its next request has the login, and the next number, from the start.
-    let answer = talk.answers(b"RTSP/1.0 200 OK\r\nCSeq: 6\r\nX: y\r\n\r\n").unwrap();
+    // The client gets the CSeq it knows. Its next request has the login, and the server's next CSeq, at once.
+    let answer = rewriter.from_server(b"RTSP/1.0 200 OK\r\nCSeq: 6\r\nX: y\r\n\r\n").unwrap();
     assert_eq!(text(answer.client), "RTSP/1.0 200 OK\r\nCSeq: 5\r\nX: y\r\n\r\n");
-    let next = text(talk.asks(&asked(6)).unwrap());
+    let next = text(rewriter.from_client(&asked(6)).unwrap());
     assert_eq!(line(&next, "cseq"), "7");
     assert!(line(&next, "authorization").contains("nonce=\"n5\""), "{next}");
-    // A nonce that became too old on the way.
-    let answer = talk.answers(&unauthorized(7, ", stale=true")).unwrap();
+    // A stale nonce.
+    let answer = rewriter.from_server(&unauthorized(7, ", stale=true")).unwrap();
     assert_eq!(line(&text(answer.server), "cseq"), "8");
     assert!(answer.client.is_empty());
 }
 
 #[test]
-fn a_login_that_is_wrong_is_not_told_for_ever() {
-    let mut talk = logged_in();
-    talk.asks(&asked(1)).unwrap();
-    assert!(talk.answers(&unauthorized(1, "")).unwrap().client.is_empty());
-    let answer = talk.answers(&unauthorized(2, "")).unwrap();
+fn a_wrong_login_is_not_sent_for_ever() {
+    let mut rewriter = logged_in();
+    rewriter.from_client(&asked(1)).unwrap();
+    assert!(rewriter.from_server(&unauthorized(1, "")).unwrap().client.is_empty());
+    let answer = rewriter.from_server(&unauthorized(2, "")).unwrap();
     assert!(answer.server.is_empty());
     assert!(
         answer.client.starts_with(b"RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\n")
             && answer.client.ends_with(b"\r\n\r\nno")
     );
-    talk.asks(&asked(2)).unwrap();
+    rewriter.from_client(&asked(2)).unwrap();
     let mut again = 0;
     for number in 3..20 {
-        again += u32::from(!talk.answers(&unauthorized(number, ", stale=true")).unwrap().server.is_empty());
+        again += u32::from(!rewriter.from_server(&unauthorized(number, ", stale=true")).unwrap().server.is_empty());
     }
     assert_eq!(again, 2);
 }
 
 #[test]
-fn who_has_no_login_is_told_so() {
-    let mut without = talk();
-    without.asks(&asked(1)).unwrap();
-    assert_eq!(without.answers(&unauthorized(1, "")).unwrap().client, unauthorized(1, ""));
-    // Neither is one told for what was not asked, nor with a body that is gone.
+fn without_a_login_the_client_sees_401() {
+    let mut without = rewriter();
+    without.from_client(&asked(1)).unwrap();
+    assert_eq!(without.from_server(&unauthorized(1, "")).unwrap().client, unauthorized(1, ""));
+    // No login is sent for an answer without a request, nor for a request whose body is gone.
     let mut with = logged_in();
-    assert!(with.answers(&unauthorized(1, "")).unwrap().server.is_empty());
-    with.asks(b"SET_PARAMETER * RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 4\r\n\r\na: 1").unwrap();
-    assert!(with.answers(&unauthorized(1, "")).unwrap().server.is_empty());
+    assert!(with.from_server(&unauthorized(1, "")).unwrap().server.is_empty());
+    with.from_client(b"SET_PARAMETER * RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 4\r\n\r\na: 1").unwrap();
+    assert!(with.from_server(&unauthorized(1, "")).unwrap().server.is_empty());
 }
 
 proptest! {
@@ -170,19 +170,19 @@ proptest! {
     }
 
     #[test]
-    fn packets_pass_as_they_are(packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8), cut in 1usize..50) {
+    fn packets_pass_unchanged(packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8), cut in 1usize..50) {
         let frame = |p: &Vec<u8>| [&[b'$', 1][..], &(p.len() as u16).to_be_bytes(), p].concat();
         let bytes: Vec<u8> = packets.iter().flat_map(frame).collect();
         prop_assert_eq!(pass(&bytes, cut), passed(&bytes));
     }
 
     #[test]
-    fn what_is_open_has_a_bound(numbers in proptest::collection::vec(any::<u32>(), 0..60)) {
-        let mut talk = logged_in();
+    fn open_requests_are_bounded(numbers in proptest::collection::vec(any::<u32>(), 0..60)) {
+        let mut rewriter = logged_in();
         for number in numbers {
-            talk.asks(&asked(number)).unwrap();
-            talk.answers(&unauthorized(number, "")).unwrap();
-            prop_assert!(talk.open.len() <= OPEN + 1);
+            rewriter.from_client(&asked(number)).unwrap();
+            rewriter.from_server(&unauthorized(number, "")).unwrap();
+            prop_assert!(rewriter.open.len() <= MAX_OPEN + 1);
         }
     }
 }

@@ -1,45 +1,47 @@
-//! A file whose server gives no ranges, read from its first byte to its last: what breaks on the way is asked for again from the
-//! start, and what came before is left out.
+//! The body of a file whose server takes no range requests. After a break the file is requested again from the start, and the
+//! bytes that came before are skipped.
 
 use crate::{Address, Client, Error, Response};
 use std::time::Duration;
 
-/// Waits between attempts that bring nothing new; after the last the file is given up. Few, as each costs its server the whole
+/// Waits between attempts that bring nothing new; after the last the file is given up. Few, as each costs the server the whole
 /// file once more.
-const WAITS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(2)];
-/// Bytes that are left out at once.
-const PIECE: usize = 64 << 10;
+const RETRY_WAITS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(2)];
+/// Bytes that are skipped at once.
+const SKIP_CHUNK: usize = 64 << 10;
 
-/// See the module.
+/// Reads one file from its first byte to its last, across broken connections.
 #[derive(Debug)]
-pub struct Again {
+pub struct ResumableBody {
     client: Client,
     address: Address,
     response: Response,
     length: Option<u64>,
     tag: Option<String>,
+    /// Bytes read so far.
     got: u64,
+    /// Attempts since bytes last came.
     tries: usize,
 }
 
-impl Again {
-    /// Goes on with `response`, which `address` gave and of which `got` bytes were read.
+impl ResumableBody {
+    /// Continues `response`, the answer of `address`, of which `got` bytes were read already.
     pub fn new(client: Client, address: Address, response: Response, got: u64) -> Self {
         let (length, tag) = (response.length, response.tag.clone());
         Self { client, address, response, length, tag, got, tries: 0 }
     }
 
-    /// The next bytes, `most` of them at the most; `None` at the end.
+    /// The next bytes, at most `most`; `None` at the end.
     ///
     /// # Errors
-    /// What broke, if it was not known how long the file is (a stream that goes on for ever is another one when asked again), or
-    /// if it broke again and again; [`Error::Changed`] if the file is another one now.
+    /// What broke, if the length of the file is unknown (an endless stream is a different one when it is requested again) or if
+    /// all attempts are used up; [`Error::Changed`] if the file is a different one now.
     pub fn next_piece(&mut self, most: usize) -> Result<Option<Vec<u8>>, Error> {
         let mut piece = self.response.next_piece(most);
         while let Err(broken) = &piece
             && self.length.is_some()
-            && broken.passes()
-            && let Some(wait) = WAITS.get(self.tries)
+            && broken.retry()
+            && let Some(wait) = RETRY_WAITS.get(self.tries)
         {
             self.tries += 1;
             std::thread::sleep(*wait);
@@ -51,7 +53,7 @@ impl Again {
         Ok(piece)
     }
 
-    /// Asks once more, and reads up to where it broke.
+    /// Requests the file again, and skips to where it broke.
     fn reopen(&mut self) -> Result<(), Error> {
         let mut response = self.client.get(&self.address, None)?;
         if response.length != self.length || response.tag != self.tag {
@@ -59,7 +61,7 @@ impl Again {
         }
         let mut left = self.got;
         while left > 0 {
-            let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            let most = usize::try_from(left).unwrap_or(SKIP_CHUNK).min(SKIP_CHUNK);
             let Some(piece) = response.next_piece(most)? else { break };
             left = left.saturating_sub(piece.len() as u64);
         }
@@ -75,7 +77,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    /// A server that gives each connection the next of these answers and hangs up; and what was read of it to the end.
+    /// Runs a server that gives each connection the next of `answers` and hangs up. Returns what was read from it to the end, and
+    /// how many requests it saw.
     fn read(answers: &[&str]) -> (Result<String, Error>, usize) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::parse(&format!("http://{}/x", listener.local_addr().unwrap())).unwrap();
@@ -97,23 +100,23 @@ mod tests {
         });
         let client = Client::new(PullGuard::default(), &PullLimits::default());
         let response = client.get(&address, None).unwrap();
-        let mut again = Again::new(client, address.clone(), response, 0);
+        let mut body = ResumableBody::new(client, address.clone(), response, 0);
         let mut got = Vec::new();
         let end = loop {
-            match again.next_piece(4) {
+            match body.next_piece(4) {
                 Ok(Some(piece)) => got.extend(piece),
                 Ok(None) => break Ok(String::from_utf8(got).unwrap()),
                 Err(e) => break Err(e),
             }
         };
-        // Those that nobody asked for.
+        // Releases a server that still waits for a request.
         let mut last = std::net::TcpStream::connect(address.authority()).ok();
         let _ = last.as_mut().map(|l| l.shutdown(std::net::Shutdown::Write));
         (end, server.join().unwrap())
     }
 
     #[test]
-    fn what_came_before_the_break_is_left_out() {
+    fn bytes_before_the_break_are_skipped() {
         let (got, asked) = read(&[
             "ETag: a\r\nContent-Length: 12\r\n\r\nabcdef",
             "ETag: a\r\nContent-Length: 12\r\n\r\nabcdefgh",
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_is_not_gone_on_with() {
+    fn a_changed_file_is_an_error() {
         for second in ["ETag: b\r\nContent-Length: 12\r\n\r\n", "ETag: a\r\nContent-Length: 13\r\n\r\n"] {
             let (got, _) = read(&["ETag: a\r\nContent-Length: 12\r\n\r\nabcdef", second]);
             assert!(matches!(got, Err(Error::Changed(_))), "{got:?}");
@@ -132,15 +135,15 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_at_the_same_place_each_time_is_given_up() {
+    fn a_break_at_the_same_place_is_given_up() {
         let answer = "Content-Length: 12\r\n\r\nabcdef";
         let (got, asked) = read(&[answer, answer, answer, answer, ""]);
         assert!(matches!(got, Err(Error::Truncated(_))), "{got:?}");
-        assert_eq!(asked, 1 + WAITS.len());
+        assert_eq!(asked, 1 + RETRY_WAITS.len());
     }
 
     #[test]
-    fn what_says_nothing_of_its_length_is_not_asked_for_twice() {
+    fn unknown_length_is_not_requested_twice() {
         let (got, asked) = read(&["Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", ""]);
         assert!(matches!(got, Err(Error::Truncated(_))), "{got:?}");
         assert_eq!(asked, 1);

@@ -1,0 +1,88 @@
+//! Backoff for live sources: growing waits between attempts, and the time after which reconnecting is given up. Pure.
+
+use std::time::{Duration, Instant};
+
+/// The first wait. A server that restarts is often back at once.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// The longest wait: a source that comes back is picked up within it.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
+
+/// Exponential backoff: each wait is twice the one before, up to four seconds.
+#[derive(Clone, Debug)]
+pub struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(FIRST_WAIT)
+    }
+}
+
+impl Backoff {
+    /// The wait before the next attempt.
+    pub fn wait(&self) -> Duration {
+        self.0
+    }
+
+    /// Doubles the wait, after an attempt that failed.
+    pub fn grow(&mut self) {
+        self.0 = (self.0 * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// Backoff with an end: counts the time since the first of a row of faults.
+#[derive(Clone, Debug)]
+pub(crate) struct Reconnect {
+    limit: Duration,
+    failing_since: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Reconnect {
+    /// Gives up `limit` after the first fault.
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, failing_since: None, backoff: Backoff::default() }
+    }
+
+    /// Media came: the next fault is the first of a new row.
+    pub(crate) fn succeeded(&mut self) {
+        (self.failing_since, self.backoff) = (None, Backoff::default());
+    }
+
+    /// Whether no media has come since a fault.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing_since.is_some()
+    }
+
+    /// After a fault: how long to wait before the next attempt; `None` to give up.
+    pub(crate) fn failed(&mut self, now: Instant) -> Option<Duration> {
+        let since = *self.failing_since.get_or_insert(now);
+        let left = self.limit.checked_sub(now.saturating_duration_since(since)).filter(|left| !left.is_zero())?;
+        let wait = self.backoff.wait().min(left);
+        self.backoff.grow();
+        Some(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn waits_grow_up_to_the_limit() {
+        let mut reconnect = Reconnect::new(SECOND * 10);
+        let begin = Instant::now();
+        let (mut now, mut waits) = (begin, Vec::new());
+        while let Some(wait) = reconnect.failed(now) {
+            now += wait;
+            waits.push(wait.as_millis());
+        }
+        assert_eq!((waits, now), (vec![250, 500, 1000, 2000, 4000, 2250], begin + SECOND * 10));
+        assert!(reconnect.is_failing() && reconnect.failed(now).is_none());
+        reconnect.succeeded();
+        assert!(!reconnect.is_failing());
+        assert_eq!(reconnect.failed(now + SECOND), Some(FIRST_WAIT), "a new row of faults");
+        assert_eq!(Reconnect::new(Duration::ZERO).failed(now), None);
+    }
+}
