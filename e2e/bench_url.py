@@ -12,7 +12,7 @@ from fractions import Fraction
 from livekit.protocol import ingress as pb
 
 from rig import Source, Stack, free_ports
-from rig.lips import Ears, beeps, flashing_clip
+from rig.av_sync import Ears, beeps, flashing_clip
 from rig.media import QUIET, h264
 from rig.picture import BITS
 from rig.processes import usage, wait_for

@@ -38,7 +38,7 @@ async def test_update_ends_the_session(stack, reports, ended):
     assert [r.status for r in reports.of(info.ingress_id) if r.status in TERMINAL] == ["INACTIVE"]
 
 
-async def test_delete_ends_the_session_and_nothing_is_said_after(stack, reports, ended):
+async def test_delete_ends_the_session_without_a_report(stack, reports, ended):
     info, push = await running(stack, ended, "deleted")
     await stack.delete(info.ingress_id)
     said = len(reports.of(info.ingress_id))
@@ -49,7 +49,7 @@ async def test_delete_ends_the_session_and_nothing_is_said_after(stack, reports,
 
 
 @pytest.mark.parametrize("how", ["room deleted", "participant removed"])
-async def test_the_room_throws_it_out(stack, reports, ended, how):
+async def test_the_room_removes_the_participant(stack, reports, ended, how):
     room = how.replace(" ", "-")
     info, push = await running(stack, ended, room)
     async with stack.api() as lk:

@@ -132,7 +132,7 @@ async def test_viewers_keep_the_layer_they_had(own_stack, how):
         await source.stop()
 
 
-async def test_three_crashes_end_the_session_in_words(stack, reports):
+async def test_three_crashes_end_the_session(stack, reports):
     info = await stack.create("crashes")
     source = Source(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / "crashes.log", size=(320, 180)).start()
     try:

@@ -42,7 +42,7 @@ def left_behind(tmp_path):
     return found + list(tmp_path.iterdir())
 
 
-def test_it_shows_what_a_viewer_sees_and_leaves_nothing(tmp_path):
+def test_demo_shows_the_viewer_and_leaves_nothing(tmp_path):
     with running(tmp_path, "--seconds", "12", command=[TOP / "x", "demo"]) as demo:
         said, _ = demo.communicate(timeout=80)
     assert demo.returncode == 0, said
@@ -53,7 +53,7 @@ def test_it_shows_what_a_viewer_sees_and_leaves_nothing(tmp_path):
     assert left_behind(tmp_path) == []
 
 
-def test_it_waits_for_an_encoder_of_ones_own_and_ends_with_ctrl_c(tmp_path):
+def test_demo_waits_for_an_encoder_until_ctrl_c(tmp_path):
     said, end = "", time.monotonic() + 60
     with running(tmp_path, "--no-source") as demo:
         while "no picture" not in said:
@@ -65,7 +65,7 @@ def test_it_waits_for_an_encoder_of_ones_own_and_ends_with_ctrl_c(tmp_path):
     assert left_behind(tmp_path) == []
 
 
-def test_it_fails_in_words(tmp_path):
+def test_demo_names_its_fault(tmp_path):
     env = {**os.environ, "TMPDIR": str(tmp_path), "INGRESS_BIN": "/bin/false"}
     demo = subprocess.run([sys.executable, DEMO], cwd=TOP, env=env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert demo.returncode == 1

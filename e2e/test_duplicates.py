@@ -50,7 +50,7 @@ def strict_stack():
         yield s.start()
 
 
-async def test_a_second_push_is_refused_in_words_where_so_configured(strict_stack):
+async def test_a_second_push_is_refused_if_configured(strict_stack):
     stack, reports = strict_stack, Reports(strict_stack)
     info = await stack.create("refused")
     first = source(stack, info, "first")
@@ -77,7 +77,7 @@ async def test_a_second_push_is_refused_in_words_where_so_configured(strict_stac
     reports.close()
 
 
-async def test_a_drain_ends_after_its_time(strict_stack):
+async def test_a_drain_ends_after_drain_timeout(strict_stack):
     """Sessions that go on for longer than `drain_timeout` are ended in order, and reported. The last test of this stack."""
     stack, reports = strict_stack, Reports(strict_stack)
     info = await stack.create("drained")

@@ -47,7 +47,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("names", [list(FILES)[i::3] for i in range(3)], ids=["first", "second", "third"])
-async def test_files_by_what_they_are(stack, web, names):
+async def test_containers_and_codecs(stack, web, names):
     """Whatever they are called: each with another one's ending or none, half of them without ranges."""
     for name in names:
         coding, video, _ = FILES[name]
@@ -135,7 +135,7 @@ FLAT = {
 
 
 @pytest.mark.parametrize("names", [list(FLAT)[:6], list(FLAT)[6:]], ids=["wide", "deep"])
-async def test_ten_bits_and_high_dynamic_range(stack, web, names):
+async def test_ten_bits_and_hdr(stack, web, names):
     """As bright, and of the colours, that they are meant to be when shown with eight bits on a usual display."""
 
     async def one(name):
@@ -149,7 +149,7 @@ async def test_ten_bits_and_high_dynamic_range(stack, web, names):
     await at_once(*(one(name) for name in names))
 
 
-async def test_a_phone_held_upright_films_in_hlg(stack, web):
+async def test_a_portrait_phone_video_in_hlg(stack, web):
     """Ten bits, HLG and lying on its side: turned first, then mapped."""
     f = FLAT["hlg.mov"]
     flat(stack, "lying-hlg.mov", f.codes, *f.coding)
@@ -197,7 +197,7 @@ SHAPES = {  # what is shown with square pixels; the containers' word counts wher
 }
 
 
-async def test_fields_and_shapes(stack, web):
+async def test_interlaced_and_pixel_aspect(stack, web):
     """Interlaced pictures are not combed; pixels that are not square are shown with the right shape."""
     for name, (coding, _) in INTERLACED.items():
         if not (stack.dir / name).exists():
@@ -267,7 +267,7 @@ UNKNOWN = {
 }
 
 
-async def test_what_cannot_be_decoded_is_named(stack, web):
+async def test_undecodable_codecs_are_named(stack, web):
     async def one(name):
         _, words = UNKNOWN[name]
         error = await fails(stack, f"no-{name}", f"{web.url}/file/{name}")
@@ -279,6 +279,6 @@ async def test_what_cannot_be_decoded_is_named(stack, web):
         await one(name)
 
 
-async def test_sound_goes_on_beside_pictures_that_nobody_decodes(stack, web):
+async def test_audio_plays_beside_undecodable_video(stack, web):
     make(stack, "half.mov", "-c:v", "prores", "-profile:v", "0", *AAC, *FAST, seconds=3)
     await plays(stack, "half-url", f"{web.url}/file/half.mov", None, tone=330)

@@ -159,7 +159,7 @@ async def all_fail(stack, urls, words):
     await at_once(*(one(name, url) for name, url in urls.items()))
 
 
-async def test_addresses_in_every_disguise(stack):
+async def test_refused_addresses_in_every_notation(stack):
     hosts = ["127.0.0.2", "10.0.0.1", "192.168.0.1", "[::1]", "[::ffff:127.0.0.2]", "[::ffff:7f00:2]", "2130706434", "0x7f.2", "0", "[64:ff9b::a00:1]",
              "[::ffff:169.254.169.254]", "169.254.169.254"]
     urls = {f"g-{i}": f"http://{host}/a.mp4" for i, host in enumerate(hosts)}
@@ -168,7 +168,7 @@ async def test_addresses_in_every_disguise(stack):
     await all_fail(stack, urls, REFUSED)
 
 
-async def test_ways_that_lead_there(stack, web):
+async def test_redirects_and_playlists_to_refused_hosts(stack, web):
     """Redirects of each protocol, and every address that a playlist has."""
     head, bad = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n", "http://127.0.0.2:1/x"
     part, end = "#EXTINF:1,\n", "\n#EXT-X-ENDLIST\n"
@@ -189,7 +189,7 @@ async def test_ways_that_lead_there(stack, web):
     assert "/x" not in "".join(path for path, _ in web.requests if not path.startswith("/to/"))
 
 
-async def test_servers_that_can_not_be_reached_or_trusted(stack, web, ports, talkers):
+async def test_unreachable_and_untrusted_servers(stack, web, ports, talkers):
     make(stack, "fast.mp4", *H264, *AAC, *FAST)
     untrusted = Web(stack.dir, server_tls(talkers["other"]))
     web.server.stall = 4.0
@@ -214,7 +214,7 @@ async def test_servers_that_can_not_be_reached_or_trusted(stack, web, ports, tal
         untrusted.close()
 
 
-async def test_servers_that_are_trusted(stack, talkers):
+async def test_trusted_servers(stack, talkers):
     """https, with a certificate that the system knows."""
     make(stack, "fast.mp4", *H264, *AAC, *FAST)
     secure = Web(stack.dir, server_tls(talkers["trusted"]))
@@ -225,7 +225,7 @@ async def test_servers_that_are_trusted(stack, talkers):
 
 
 @pytest.mark.parametrize("alias", ["secure", "there"])
-async def test_a_camera_behind_tls_and_one_that_moved(stack, ports, alias):
+async def test_a_camera_behind_tls_and_a_redirect(stack, ports, alias):
     if not any(p.name == "rtsp" for p in stack.programs):
         stack.start_rtsp(ports["rtsp"], "called", f"localhost:{ports['rtsp']}", f"localhost:{ports['secure']}")
     async with Viewer(stack, alias) as viewer:

@@ -33,7 +33,7 @@ async def publishing(stack, room):
 # parts that are away --------------------------------------------------------------------------------------------------------
 
 
-async def test_redis_may_come_after_the_ingress(own_stack):
+async def test_redis_starts_after_the_ingress(own_stack):
     own_stack.start_ingress(wait=False)
     own_stack.ingress.wait_log("redis")
     assert own_stack.ingress.running()
@@ -43,7 +43,7 @@ async def test_redis_may_come_after_the_ingress(own_stack):
     await publishing(own_stack, "late")
 
 
-async def test_a_redis_that_restarts_is_found_again(own_stack):
+async def test_redis_restarts(own_stack):
     own_stack.start()
     info, encoder = await publishing(own_stack, "before")
     own_stack.redis.end()
@@ -61,7 +61,7 @@ async def test_a_redis_that_restarts_is_found_again(own_stack):
     await publishing(own_stack, "after")
 
 
-async def test_livekit_may_be_away(own_stack):
+async def test_livekit_server_is_away(own_stack):
     """A publish is refused in words; once livekit-server is back the next one works, and the ingress was never restarted."""
     own_stack.start()
     info = await own_stack.create("away")
@@ -103,7 +103,7 @@ def run_ingress(*arguments):
 
 
 @pytest.mark.parametrize("command", [[], ["check-config"]], ids=["serve", "check-config"])
-def test_every_fault_of_a_configuration_is_named(tmp_path, command):
+def test_every_configuration_fault_is_named(tmp_path, command):
     config = tmp_path / "broken.yaml"
     config.write_text(BROKEN.format(key=KEY))
     code, said = run_ingress(*command, "--config", str(config))
@@ -111,7 +111,7 @@ def test_every_fault_of_a_configuration_is_named(tmp_path, command):
     assert [fault for fault in FAULTS if fault not in said] == [], said
 
 
-def test_a_good_configuration_is_called_good(own_stack):
+def test_a_valid_configuration_passes_check_config(own_stack):
     config = own_stack.dir / "good.yaml"
     config.write_text(own_stack.ingress_config())
     code, said = run_ingress("check-config", "--config", str(config))
@@ -119,12 +119,12 @@ def test_a_good_configuration_is_called_good(own_stack):
 
 
 @pytest.mark.parametrize("arguments,words", [([], "--config"), (["--config", "no-such-file.yaml"], "no-such-file.yaml")])
-def test_no_configuration_is_a_fault_in_words(arguments, words):
+def test_a_missing_configuration_is_named(arguments, words):
     code, said = run_ingress(*arguments)
     assert code != 0 and words in said, said
 
 
-def test_a_port_that_is_taken_is_named(own_stack):
+def test_a_taken_port_is_named(own_stack):
     own_stack.start_redis()
     own_stack.start_livekit()
     own_stack.start_ingress()
@@ -157,7 +157,7 @@ async def test_sigterm_waits_for_the_sessions(own_stack):
 
 
 @pytest.mark.parametrize("signals", [["SIGINT"], ["SIGTERM", "SIGTERM"], ["SIGTERM", "SIGINT"]], ids="-".join)
-async def test_an_end_at_once(own_stack, signals):
+async def test_a_second_signal_ends_at_once(own_stack, signals):
     """SIGINT, or a second signal: sessions end now, their end is reported, and no process stays."""
     own_stack.start()
     reports = Reports(own_stack)

@@ -34,7 +34,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("case", WORDS)
-async def test_a_push_that_may_not_be_is_refused_in_words(stack, case):
+async def test_refused_pushes_get_a_text(stack, case):
     key, info = await refused_key(stack, case)
     with RtmpClient(stack.port["rtmp"]) as client:
         client.connect()
@@ -52,7 +52,7 @@ async def test_a_push_that_may_not_be_is_refused_in_words(stack, case):
 
 
 @pytest.mark.parametrize("case", WORDS)
-async def test_ffmpeg_is_turned_away(stack, ended, case):
+async def test_ffmpeg_is_refused(stack, ended, case):
     key, _ = await refused_key(stack, case)
     push = ended(Push(stack, f"{stack.rtmp_url}/{key}", name=f"push-{case}", size=(320, 180)))
     assert await asyncio.to_thread(push.wait_exit, 20) != 0
@@ -87,7 +87,7 @@ def until_closed(connection, seconds=15):
         pass
 
 
-async def test_broken_bytes_cost_a_connection(stack, ended):
+async def test_broken_bytes_end_the_connection(stack, ended):
     port = stack.port["rtmp"]
     noise = [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + bytes(3000),
@@ -104,7 +104,7 @@ async def test_broken_bytes_cost_a_connection(stack, ended):
     await still_serves(stack, ended, "after-noise")
 
 
-async def test_a_message_without_end_costs_a_connection(stack, ended):
+async def test_an_endless_message_ends_the_connection(stack, ended):
     """A command that says it is 16 MiB long: an ingress that believes it would keep that for every stranger."""
     with RtmpClient(stack.port["rtmp"]) as client:
         client.handshake()
@@ -120,7 +120,7 @@ async def test_a_message_without_end_costs_a_connection(stack, ended):
     await still_serves(stack, ended, "after-endless")
 
 
-async def test_deep_and_false_amf_costs_a_connection(stack, ended):
+async def test_malformed_amf_ends_the_connection(stack, ended):
     for payload in (
         amf("connect") + amf(1) + b"\x03\0\1a" * 30_000,  # objects in objects
         amf("connect") + amf(1) + b"\x0a\xff\xff\xff\xff",  # an array of four thousand million
@@ -137,7 +137,7 @@ async def test_deep_and_false_amf_costs_a_connection(stack, ended):
     await still_serves(stack, ended, "after-amf")
 
 
-async def test_a_session_goes_on_beside_strangers(stack, ended):
+async def test_a_session_continues_beside_strangers(stack, ended):
     """Silent and half-open connections beside a session: it does not notice."""
     info = await stack.create("beside")
     ended(Push(stack, f"{stack.rtmp_url}/{info.stream_key}", name="push-beside", size=(320, 180)))
@@ -154,7 +154,7 @@ async def test_a_session_goes_on_beside_strangers(stack, ended):
             stranger.close()
 
 
-async def test_media_without_leave_is_not_taken(stack):
+async def test_media_before_publish_is_refused(stack):
     """Audio and video before, or without, an accepted publish."""
     with RtmpClient(stack.port["rtmp"]) as client:
         client.connect()

@@ -47,7 +47,7 @@ def life(stack, webhooks, reports):
     return asyncio.run(asyncio.wait_for(live(stack, webhooks), 80))
 
 
-def test_states_follow_each_other_and_the_end_is_reported_once(life, reports):
+def test_states_in_order_and_one_end(life, reports):
     heard = reports.of(life.info.ingress_id)
     assert reports.statuses(life.info.ingress_id) == ["BUFFERING", "PUBLISHING", "INACTIVE"]
     assert [r.status for r in heard if r.status in TERMINAL] == ["INACTIVE"]
@@ -58,13 +58,13 @@ def test_webhooks_come_exactly_once(life, webhooks):
     assert webhooks.of(life.info.ingress_id) == ["ingress_started", "ingress_ended"]
 
 
-def test_the_state_tells_what_comes_in(life):
+def test_the_state_describes_the_input(life):
     video, audio = life.state.video, life.state.audio
     assert (video.mime_type, video.width, video.height, round(video.framerate)) == ("video/H264", 1280, 720, 30)
     assert (audio.mime_type, audio.channels, audio.sample_rate) == ("audio/aac", 2, 48000)
 
 
-def test_the_state_tells_when_and_where(life):
+def test_the_state_names_times_and_room(life):
     state, final = life.state, life.final
     assert state.resource_id.startswith("RT_") and len(state.resource_id) == 15
     assert final.resource_id == state.resource_id
@@ -74,7 +74,7 @@ def test_the_state_tells_when_and_where(life):
     assert abs(time.time_ns() - final.ended_at) < 300e9, "times are Unix nanoseconds"
 
 
-def test_who_is_heard_is_shown_as_speaking(life):
+def test_the_participant_is_an_active_speaker(life):
     assert life.speakers == {f"{ROOM}-pub"}
 
 
@@ -115,7 +115,7 @@ def test_a_viewer_gets_the_layer_it_asks_for(life, quality, size):
     assert set(numbers) <= set(life.sent)
 
 
-async def test_sessions_at_once_do_not_mix(stack, ended):
+async def test_parallel_sessions_do_not_mix(stack, ended):
     """Two encoders, one wide and one tall, in two rooms: each viewer sees its own alone."""
     rooms = {"wide": (640, 360), "tall": (360, 640)}
     for room, size in rooms.items():
@@ -142,7 +142,7 @@ async def test_a_key_can_be_used_again(stack, reports, ended):
     assert len({r.state.resource_id for r in reports.of(info.ingress_id)}) == 2
 
 
-async def test_an_encoder_that_is_cut_off_ends_its_session(stack, reports, ended):
+async def test_a_killed_encoder_ends_its_session(stack, reports, ended):
     """Killed, so that there is no goodbye: the connection just closes."""
     info = await stack.create("cut")
     push = ended(Push(stack, f"{stack.rtmp_url}/{info.stream_key}", name="push-cut", size=(320, 180)))

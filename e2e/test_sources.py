@@ -110,7 +110,7 @@ async def test_sizes(stack, size, fps, shown):
     await watched(stack, "size-%dx%d" % size, check, size=size, fps=fps, coding=coding)
 
 
-async def test_a_size_no_block_fits_into(stack, ended):
+async def test_a_size_below_a_macroblock(stack, ended):
     """H.264 with whole chroma, as some screen capturers send it: sides may be odd."""
     info = await stack.create("odd444")
     ended(Push(stack, f"{stack.rtmp_url}/{info.stream_key}", name="odd444", size=(333, 187), extra=["-vf", "scale=333:187,setsar=1,format=yuv444p", "-pix_fmt", "yuv444p"]))
@@ -146,7 +146,7 @@ SOUNDS = {
 
 
 @pytest.mark.parametrize("family", SOUNDS)
-async def test_sounds(stack, ended, family):
+async def test_audio_formats(stack, ended, family):
     """All of a family at once, each in a room of its own: sound alone costs little."""
 
     async def heard(name, source, coding, told):
@@ -203,7 +203,7 @@ STAMPS = {
 
 
 @pytest.mark.parametrize("some", [["hours", "wrap", "24-bits"], ["forward", "backward", "to-zero"]], ids="-".join)
-async def test_timestamps(stack, clips, some):
+async def test_timestamp_faults(stack, clips, some):
     """Nearly all of the pictures behind the jump are seen, in order, and sound goes on."""
     tags = clips("film", 7)
 
@@ -219,7 +219,7 @@ async def test_timestamps(stack, clips, some):
     await asyncio.gather(*rooms)
 
 
-async def test_a_rate_that_varies(stack, clips):
+async def test_variable_frame_rate(stack, clips):
     """Pictures 10 to 130 ms apart, as screen capture and phones send them."""
     steps, at, times = [10, 70, 33, 130, 20, 15, 60, 50], 0, {}
     for i in range(0, 400):
@@ -238,7 +238,7 @@ async def test_a_rate_that_varies(stack, clips):
 
 
 @pytest.mark.parametrize("change", ["smaller", "larger", "profile"])
-async def test_a_change_in_the_middle(stack, clips, change):
+async def test_format_changes_mid_stream(stack, clips, change):
     """Another size, or another configuration of both codecs, without a new connection: the tracks stay and go on, and the upper
     layer grows with the source."""
     small, middle, large = dict(size=(320, 180)), dict(size=(640, 360)), dict(size=(1280, 720))
@@ -288,7 +288,7 @@ async def test_a_stall_leaves_no_delay(stack, clips):
     await fed(stack, "stall", lambda f: f.play(tags, pace=pace), check)
 
 
-async def test_clocks_that_run_wrong(stack, clips):
+async def test_clocks_with_drift(stack, clips):
     """Two parts in a hundred too fast or too slow, far beyond any crystal: pictures and sound still come, and the delay does not
     grow with it."""
     tags = clips("long", 17)

@@ -175,7 +175,7 @@ async def test_strangers_beside_a_good_stream(stack, film):
 
 
 @pytest.mark.parametrize("body", [b"\x19\1\0\0\0\0\0\0", b"\x91vvc1\0\0\0\0\0\0", b"\x91abcd\0\0\0\0", b"\x1e\1\0\0\0"], ids=["MPEG-4", "VVC", "unknown-fourcc", "unknown-number"])
-async def test_a_codec_that_nobody_decodes(stack, body):
+async def test_an_unsupported_codec(stack, body):
     """The encoder is told, and whoever looks at the ingress, within ten seconds."""
     room = f"codec-{body[:5].hex()}"
     info = await stack.create(room)
@@ -198,7 +198,7 @@ async def test_a_codec_that_nobody_decodes(stack, body):
     assert state.error in status[3]["description"] or "video" in state.error, (state.error, status)
 
 
-async def test_sound_goes_on_beside_pictures_that_nobody_decodes(stack, film):
+async def test_audio_plays_beside_undecodable_video(stack, film):
     """The log says what is left out."""
     info = await stack.create("half")
     sound = [t if t.kind == flv.AUDIO else flv.Tag(flv.VIDEO, t.time, b"\x91vvc1" + t.body[5:]) for t in film if t.kind != flv.DATA]
@@ -218,7 +218,7 @@ HARM = {
 
 
 @pytest.mark.parametrize("harm", HARM)
-async def test_a_damaged_film(stack, film, harm):
+async def test_a_damaged_stream(stack, film, harm):
     """Flipped bits, cut messages, lost messages: the stream goes on, and behind the damage pictures and sound are whole again."""
     dice, room = random.Random(4), f"damaged-{harm}"
     tags = []
@@ -240,7 +240,7 @@ async def test_a_damaged_film(stack, film, harm):
         playing.cancel()
 
 
-async def test_noise_in_the_place_of_a_film(stack):
+async def test_noise_in_place_of_media(stack):
     """Published with a good key, and then nothing that is one: the encoder is told within ten seconds or loses its connection."""
     info = await stack.create("noise")
     dice = random.Random(7)
@@ -306,7 +306,7 @@ async def test_many_idle_connections(crowded_stack, film):
             playing.cancel()
 
 
-async def test_an_address_that_opens_too_many(stack):
+async def test_too_many_connections_from_one_address(stack):
     """By default a hundred that do not publish; the next is closed on, counted, and said in the log."""
     crowd = [socket.create_connection(("127.0.0.1", stack.port["rtmp"]), 5) for _ in range(110)]
     try:
@@ -334,7 +334,7 @@ def try_keys(port, count):
     return words
 
 
-async def test_who_tries_keys_does_not_fill_the_log(stack):
+async def test_guessed_keys_do_not_fill_the_log(stack):
     """Every guess is counted; the log shows some and says how many it does not show."""
     before = len([line for line in stack.ingress.text().splitlines() if "no ingress has this stream key" in line])
     counted = stack.metric("ingress_rtmp_publishes_total", answer="refused")

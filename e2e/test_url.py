@@ -22,7 +22,7 @@ from rig.web import Web
 TERMINAL = {"INACTIVE", "ERROR", "COMPLETE"}
 
 
-async def test_a_file_plays_from_its_first_to_its_last_picture(stack, web, reports):
+async def test_a_file_plays_from_first_to_last_frame(stack, web, reports):
     make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
     info, state, _ = await plays(stack, "mp4", f"{web.url}/file/fast.mp4")
     assert state.resource_id.startswith("UR_")
@@ -30,7 +30,7 @@ async def test_a_file_plays_from_its_first_to_its_last_picture(stack, web, repor
     assert 4 <= (state.ended_at - state.started_at) / 1e9 < 12
 
 
-async def test_a_request_that_is_made_again_starts_no_second_session(stack, web, reports):
+async def test_a_repeated_request_starts_no_second_session(stack, web, reports):
     """livekit-server asks anew, with another request id, where an answer was too late for it."""
     make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
     info = await pull(stack, "again", f"{web.url}/file/fast.mp4")
@@ -45,7 +45,7 @@ async def test_a_request_that_is_made_again_starts_no_second_session(stack, web,
     assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING", "COMPLETE"]
 
 
-async def test_servers_that_do_it_differently(stack, web):
+async def test_unusual_http_servers(stack, web):
     """Redirects, chunked bodies, connections that break again and again or once without ranges, logins."""
     make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
     make(stack, "big.mp4", *H264, *AAC, seconds=4, size="640x360")
@@ -81,7 +81,7 @@ async def test_servers_that_do_it_differently(stack, web):
         ("file/prores.mov", "none of its codecs can be decoded"),
     ],
 )
-async def test_each_fault_has_its_words(stack, web, path, words):
+async def test_each_fault_has_its_text(stack, web, path, words):
     make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
     make(stack, "prores.mov", "-c:v", "prores", audio=False, seconds=1)
     (stack.dir / "page.html").write_text("<!DOCTYPE html><html><body>not found</body></html>")
@@ -92,7 +92,7 @@ async def test_each_fault_has_its_words(stack, web, path, words):
     assert "secret-query" not in error
 
 
-async def test_the_end_is_told_soon_after_the_last_picture(stack, web):
+async def test_the_end_is_reported_after_the_last_frame(stack, web):
     """Within two seconds, as users wait for it: files by ranges and without, MPEG-TS, HLS, and sound alone."""
     kinds = {
         "ends.mp4": ([*BFRAMES, *AAC, *FAST], "file"), "ends.mkv": ([*BFRAMES, *AAC], "plain"), "ends.ts": ([*BFRAMES, *AAC], "file"),
@@ -122,7 +122,7 @@ def hls(stack, name, *options, seconds=6, coding=(*H264, *AAC)):
     return make(stack, f"{name}/list.m3u8", *coding, "-f", "hls", "-hls_time", "1", "-hls_list_size", "0", *options, seconds=seconds)
 
 
-async def test_hls_of_every_kind(stack, web):
+async def test_hls_variants(stack, web):
     """Segments of MPEG-TS and of fragmented MP4, parts of one file, encrypted ones, variants, a discontinuity."""
     hls(stack, "ts", coding=(*BFRAMES, *AAC))
     hls(stack, "fmp4", "-hls_segment_type", "fmp4")
@@ -151,7 +151,7 @@ async def test_hls_of_every_kind(stack, web):
     assert took[0] >= 6 and took[4] >= 6, took
 
 
-async def test_hls_with_its_sound_apart(stack, web):
+async def test_hls_with_separate_audio(stack, web):
     hls(stack, "apart-v", "-hls_segment_type", "fmp4", "-an", coding=H264)
     hls(stack, "apart-a", "-hls_segment_type", "fmp4", "-vn", coding=AAC)
     (stack.dir / "apart.m3u8").write_text(
@@ -191,7 +191,7 @@ async def test_an_index_at_the_end_without_ranges(stack, web):
     await plays(stack, "spooled", f"{web.url}/plain/spooled.mp4")
 
 
-async def test_a_certificate_that_nobody_trusts(stack):
+async def test_an_untrusted_certificate(stack):
     key, certificate = stack.dir / "tls.key", stack.dir / "tls.pem"
     certify(certificate, key, "127.0.0.1", "subjectAltName=IP:127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -204,7 +204,7 @@ async def test_a_certificate_that_nobody_trusts(stack):
         server.close()
 
 
-async def test_ten_at_once(stack, web, reports):
+async def test_ten_pulls_at_once(stack, web, reports):
     make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
     infos = await asyncio.gather(*(pull(stack, f"ten-{i}", f"{web.url}/file/fast.mp4") for i in range(10)))
     for info in infos:
@@ -214,7 +214,7 @@ async def test_ten_at_once(stack, web, reports):
     assert len({info.state.resource_id for info in infos}) == 10
 
 
-async def test_deleting_while_it_runs(stack, web, reports):
+async def test_deleting_a_running_pull(stack, web, reports):
     make(stack, "minute.mp4", *H264, *AAC, *FAST, seconds=60)
     info = await pull(stack, "deleted-url", f"{web.url}/file/minute.mp4")
     await stack.wait_state(info.ingress_id, "PUBLISHING", 20)
@@ -226,7 +226,7 @@ async def test_deleting_while_it_runs(stack, web, reports):
     assert await stack.info(info.ingress_id) is None
 
 
-async def test_deleting_while_it_waits_for_its_server(stack, web):
+async def test_deleting_a_pull_that_waits_for_its_server(stack, web):
     """Nothing of it is left, however long that server is silent."""
     web.server.stall = 30
     children = lambda: len(descendants(stack.ingress.pid)) - 1
@@ -238,7 +238,7 @@ async def test_deleting_while_it_waits_for_its_server(stack, web):
     web.server.stall = 3.0
 
 
-async def test_a_killed_child_goes_on_where_it_was(stack, web):
+async def test_a_killed_child_resumes_where_it_was(stack, web):
     """Whichever of the two it is, that pulls or that decodes: both are killed here."""
     make(stack, "twelve.mp4", *BFRAMES, *AAC, *FAST, seconds=12)
     async with Viewer(stack, "killed-url") as viewer:
@@ -267,14 +267,14 @@ async def test_updating_is_refused_and_changes_nothing(stack, web):
 
 
 @pytest.mark.parametrize("url", ["https://alias.invalid/none", "https://alias.invalid/"])
-async def test_an_alias_that_is_not_there(stack, url):
+async def test_an_unknown_alias(stack, url):
     """Said at once to who asks."""
     with pytest.raises(api.TwirpError) as caught:
         await pull(stack, "no-alias", url)
     assert "url_alias" in str(caught.value)
 
 
-async def test_what_a_phone_filmed_stands_upright(stack, web):
+async def test_rotated_phone_video_is_upright(stack, web):
     make(stack, "lying.mp4", *BFRAMES, *AAC, *FAST)
     data = bytearray((stack.dir / "lying.mp4").read_bytes())
     matrix = data.index(b"tkhd") + 44  # of the first track, the picture's (ISO 14496-12 §8.3.2)

@@ -37,7 +37,7 @@ async def test_play_time(stack, web):
     assert not state.error and 3 <= (state.ended_at - state.started_at) / 1e9 < 7.5
 
 
-async def test_play_time_of_a_file_whose_server_stalls(stack, web):
+async def test_play_time_with_a_stalling_server(stack, web):
     """What still waits for the server, and would try again for many seconds, does not hold the end up."""
     make(stack, "stuck.mp4", *H264, "-b:v", "300k", *AAC, *FAST, seconds=8)
     web.server.until, web.server.stall = (stack.dir / "stuck.mp4").stat().st_size // 3, 20
@@ -46,7 +46,7 @@ async def test_play_time_of_a_file_whose_server_stalls(stack, web):
 
 
 @pytest.mark.parametrize("how", ["file", "plain", "chunked"])
-async def test_bytes(stack, web, how):
+async def test_fetched_bytes(stack, web, how):
     path = stack.dir / "many.flv"
     if not path.exists():
         numbered_clip(path, 3)  # about a megabyte
@@ -55,14 +55,14 @@ async def test_bytes(stack, web, how):
     assert "more than the allowed 300000 bytes" in state.error, state.error
 
 
-async def test_size(stack, web):
+async def test_file_size(stack, web):
     """Refused by what the server says of it, before any of it is played."""
     (stack.dir / "large.mp4").write_bytes(bytes(2_000_001))
     state = await ends(stack, web, "size", "file/large.mp4", "ERROR")
     assert "2000001 bytes, and 2000000 are allowed" in state.error, state.error
 
 
-async def test_a_server_that_says_nothing(stack, web):
+async def test_a_silent_server(stack, web):
     web.server.stall = 20  # outwaited here
     begun = time.monotonic()
     state = await ends(stack, web, "silent", "silent/x.mp4", "ERROR")
@@ -71,7 +71,7 @@ async def test_a_server_that_says_nothing(stack, web):
 
 
 @pytest.mark.parametrize("name", ["drip.m3u8", "drip.mp4"])
-async def test_a_byte_now_and_then(stack, web, name):
+async def test_a_dripping_server(stack, web, name):
     """Each of them in time, and all of them not."""
     (stack.dir / name).write_bytes(b"#EXTM3U\n".ljust(100) if name.endswith("m3u8") else bytes(100))
     state = await ends(stack, web, name.replace(".", "-"), f"drip/{name}", "ERROR")

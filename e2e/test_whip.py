@@ -43,7 +43,7 @@ def browser(stack):
 
 
 @pytest.mark.parametrize("codec", ["H264", "VP8"])
-async def test_aiortc_is_passed_on(stack, reports, codec):
+async def test_aiortc_passthrough(stack, reports, codec):
     room = f"aiortc-{codec}"
     info = await create(stack, room)
     async with Viewer(stack, room) as viewer, Whip(stack.whip_url, info.stream_key, codec=f"video/{codec}") as client:
@@ -66,7 +66,7 @@ async def test_aiortc_is_passed_on(stack, reports, codec):
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-async def test_one_kind_alone(stack, kind):
+async def test_audio_only_and_video_only(stack, kind):
     room = f"alone-{kind}"
     info = await create(stack, room)
     async with Viewer(stack, room) as viewer:
@@ -79,7 +79,7 @@ async def test_one_kind_alone(stack, kind):
 
 
 @pytest.mark.parametrize("client", [FfmpegWhip, DatachannelWhip, RustWhip], ids=["ffmpegs-muxer", "libdatachannel", "webrtc-rs"])
-async def test_other_stacks(stack, ended, client):
+async def test_other_webrtc_stacks(stack, ended, client):
     """FFmpeg's own, libdatachannel, which OBS is built on, with the offer that OBS makes, and webrtc-rs."""
     room = client.__name__
     info = await create(stack, room)
@@ -122,7 +122,7 @@ async def test_h265(stack, ended, transcode):
         await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
-async def test_h265_in_open_groups_is_seen_by_who_comes_late(stack, ended):
+async def test_a_late_viewer_sees_open_gop_h265(stack, ended):
     """Key pictures that are no IDR, and parameter sets that were sent once, before anybody watched."""
     info = await create(stack, "open")
     client = ended(GstWhip(stack, stack.whip_url, info.stream_key, "H265-open", name="open"))
@@ -149,7 +149,7 @@ def strangers_datagrams(ufrag):
     ]
 
 
-async def test_a_storm_of_strangers_datagrams(stack):
+async def test_a_flood_of_strangers_datagrams(stack):
     """On the port of all sessions, while one plays: it plays on, and the next one gets in."""
     info = await create(stack, "storm")
     async with Viewer(stack, "storm") as viewer, Whip(stack.whip_url, info.stream_key) as client:
@@ -296,7 +296,7 @@ async def test_chromium_simulcast(stack, browser, codec, rids):
     ("VP9", "L1T3", False), ("VP9", "L3T3", False), ("VP9", "L2T3_KEY", False), ("VP9", "L2T3", True),
     ("AV1", "L1T3", False), ("AV1", "L3T3", False), ("AV1", "L2T3_KEY", False), ("AV1", "L2T3", True),
 ])
-async def test_chromium_with_layers_in_one_stream(stack, browser, codec, mode, transcode):
+async def test_chromium_svc(stack, browser, codec, mode, transcode):
     """The highest of them is what is seen; or the one that is asked for, where the server takes the layers apart."""
     room = f"svc-{codec}-{mode}-{transcode}"
     info = await create(stack, room, enable_transcoding=transcode)
@@ -386,7 +386,7 @@ async def test_whole_sdps_as_fragments(stack):
 
 
 @pytest.mark.parametrize("what", ["update", "delete", "room"])
-async def test_operators_end_a_session(stack, reports, what):
+async def test_update_and_delete_end_a_session(stack, reports, what):
     room = f"operated-{what}"
     info = await create(stack, room)
     async with Whip(stack.whip_url, info.stream_key, video=False) as client:
@@ -431,7 +431,7 @@ async def test_a_second_client_takes_over(stack, reports):
     assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING", "INACTIVE"]
 
 
-async def test_what_obs_offers(stack):
+async def test_an_offer_by_obs(stack):
     """OBS's offer (libdatachannel): ICE and fingerprint for the whole session, a group it need not be told of, no trickling."""
     info = await create(stack, "obs")
     offer = (HERE / "data" / "obs-offer.sdp").read_bytes()
@@ -464,7 +464,7 @@ class Strict(Stack):
         """Not waited for: whether there is room for a session so dear depends on how busy the machine is with tests."""
 
 
-async def test_full_in_use_and_draining(strict_stack):
+async def test_refusals_full_in_use_draining(strict_stack):
     stack = strict_stack
     # A transcoded one costs nothing here, and so is let in however busy the machine is.
     info, other = await create(stack, "strict", enable_transcoding=True), await create(stack, "strict-other")
@@ -493,7 +493,7 @@ class OnlyVp8(Stack):
         return super().livekit_config().replace("room: {enable_remote_unmute: true}", f"room: {{{codecs}}}")
 
 
-async def test_what_the_room_does_not_take_is_refused_at_the_post():
+async def test_codecs_the_room_refuses_are_refused():
     """A server tells it to who joins: the very first offer waits for that. Of several codecs the first that the room takes is
     chosen. What is transcoded may be anything; what comes out of it may not, which ends the session in words."""
     offer = (HERE / "data/obs-offer.sdp").read_text().replace("a=fmtp:96 ", "a=x:")

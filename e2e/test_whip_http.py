@@ -54,7 +54,7 @@ def check_cors(answer):
     assert "Location, ETag, Link" in answer.headers["access-control-expose-headers"], answer
 
 
-async def test_refusals_have_their_status_and_words(stack):
+async def test_refusals_have_status_and_text(stack):
     off = await stack.create("http-off", WHIP, enabled=False)
     good = await stack.create("http-good", WHIP)
     rtmp = await stack.create("http-rtmp")
@@ -90,7 +90,7 @@ async def test_refusals_have_their_status_and_words(stack):
     assert state.status == pb.IngressState.Status.ENDPOINT_ERROR and "disabled" in state.error
 
 
-async def test_questions_before_an_offer(stack):
+async def test_options_and_get_before_an_offer(stack):
     info = await stack.create("http-options", WHIP)
     for path, methods in (("w", "POST, OPTIONS"), ("w/key", "POST, OPTIONS"), ("w/key/WH_123456789012", "PATCH, DELETE, OPTIONS")):
         answer = await ask("OPTIONS", f"http://127.0.0.1:{stack.port['whip']}/{path}")
@@ -112,7 +112,7 @@ async def test_questions_before_an_offer(stack):
     assert "north-secret" not in stack.ingress.text() and "pass-word" not in stack.ingress.text()
 
 
-async def test_pages_for_probes(stack):
+async def test_health_pages(stack):
     assert stack.get("whip", "/health") == (200, "Healthy")
     assert stack.get("whip", "/availability") == (200, "Available")
 
@@ -177,7 +177,7 @@ def shown(port):
         return tls.getpeercert(binary_form=True)
 
 
-async def test_tls_with_a_certificate_that_is_renewed(own_stack):
+async def test_tls_with_a_renewed_certificate(own_stack):
     stack = own_stack
     cert, key = certificate(stack.dir, "one")
     port = stack.port["relay"]

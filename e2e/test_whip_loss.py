@@ -20,7 +20,7 @@ NARROW = 300
 
 
 @pytest.mark.parametrize("transcode", [False, True], ids=["passed-on", "transcoded"])
-async def test_one_packet_in_twenty_is_lost_and_some_come_late(stack, transcode):
+async def test_packet_loss_and_reordering(stack, transcode):
     """With nothing asked for again, fewer than half of the pictures are seen."""
     room = f"loss-{transcode}"
     info = await stack.create(room, pb.IngressInput.WHIP_INPUT, enable_transcoding=transcode)
@@ -42,7 +42,7 @@ async def test_one_packet_in_twenty_is_lost_and_some_come_late(stack, transcode)
             await client.connection.close()
 
 
-async def test_sound_that_got_lost_is_sent_again(stack):
+async def test_lost_audio_is_retransmitted(stack):
     """By aiortc, which does not offer that (nor does OBS) but does it."""
     info = await stack.create("sound-again", pb.IngressInput.WHIP_INPUT)
     async with LossyDoor(stack, loss=0.1) as door, Viewer(stack, "sound-again") as viewer:
@@ -71,7 +71,7 @@ async def browsing(stack, ended, room, loss):
         yield door, viewer, page
 
 
-async def test_a_browser_sends_sound_with_redundancy(stack, ended):
+async def test_a_browser_sends_redundant_audio(stack, ended):
     """Chromium does not send sound again. It repeats each packet in the next one where that is agreed on (audio/red)."""
     async with browsing(stack, ended, "sound-red", loss=0.1) as (door, viewer, _):
         await viewer.wait_sound()
@@ -85,7 +85,7 @@ def told(client):
     return encoder.target_bitrate if encoder else 0
 
 
-async def test_a_sender_is_told_how_much_it_may_send(stack):
+async def test_a_sender_gets_bandwidth_feedback(stack):
     """aiortc knows no transport-wide feedback and obeys a receiver's estimate: it begins with 1 Mbit/s."""
     good, bad = [await stack.create(room, pb.IngressInput.WHIP_INPUT) for room in ("rate-good", "rate-bad")]
     async with LossyDoor(stack, loss=0.4) as door, Viewer(stack, "rate-good") as viewer:
@@ -97,7 +97,7 @@ async def test_a_sender_is_told_how_much_it_may_send(stack):
             await client.delete()
 
 
-async def test_a_browser_on_a_narrow_line_sends_less(stack, ended):
+async def test_a_browser_on_a_narrow_uplink_sends_less(stack, ended):
     """Chromium goes by transport-wide feedback: its pictures fit into the line soon, and none is frozen then."""
     async with browsing(stack, ended, "narrow-line", loss=0.0) as (door, viewer, page):
 

@@ -49,7 +49,7 @@ def endless(stack, kind):
     return make(stack, f"endless.{kind}", *coding, video=video, seconds=SECONDS), video
 
 
-async def test_they_are_live_and_go_on_after_a_cut(stack):
+async def test_live_streams_reconnect_after_a_cut(stack):
     kinds = {"mp3": "radio", "opus.ogg": "endless", "ts": "endless", "flv": "endless"}
     for kind in kinds:
         endless(stack, kind)
@@ -94,7 +94,7 @@ async def cut(web):
     web.server.away = False
 
 
-async def test_radio_that_begins_with_the_same_again_is_none_that_has_ended(stack):
+async def test_radio_with_the_same_beginning_is_live(stack):
     """A source that is started again, as with its jingle."""
     name, _ = endless(stack, "mp3")
     with streaming(stack) as web:
@@ -108,7 +108,7 @@ async def test_radio_that_begins_with_the_same_again_is_none_that_has_ended(stac
             await stack.delete(info.ingress_id)
 
 
-async def test_one_that_does_not_come_back_ends_in_words(stack):
+async def test_a_lost_stream_ends_with_an_error(stack):
     name, _ = endless(stack, "mp3")
     with streaming(stack) as web:
         async with Viewer(stack, "endless-gone") as viewer:

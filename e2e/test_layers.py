@@ -55,7 +55,7 @@ async def test_presets(stack, ended, preset, expected):
         ((640, 360), [("LOW", 320, 180), ("MEDIUM", 640, 360)]),
     ],
 )
-async def test_layers_keep_the_shape_of_the_source(stack, ended, size, expected):
+async def test_layers_keep_the_aspect_ratio(stack, ended, size, expected):
     room = "shape-%dx%d" % size
     async with Viewer(stack, room) as viewer:
         _, participant = await publish(stack, ended, room, size=size)
@@ -63,7 +63,7 @@ async def test_layers_keep_the_shape_of_the_source(stack, ended, size, expected)
         await viewer.wait_size(*expected[-1][1:])
 
 
-async def test_an_odd_size_and_an_old_codec(stack, ended):
+async def test_an_odd_size_and_vp8(stack, ended):
     """Sorenson H.263, which allows odd sizes: 333x187 is encoded as 320x180 and 334x188."""
     async with Viewer(stack, "odd") as viewer:
         info, participant = await publish(stack, ended, "odd", size=(333, 187), extra=["-c:v", "flv", "-vf", "scale=333:187"])
@@ -115,7 +115,7 @@ async def test_mono_preset(stack, ended):
     assert not track.stereo
 
 
-async def test_sound_alone(stack, ended):
+async def test_audio_only(stack, ended):
     async with Viewer(stack, "sound") as viewer:
         info, participant = await publish(stack, ended, "sound", video=False, count=1)
         state = await stack.wait_state(info.ingress_id, "PUBLISHING")
@@ -124,7 +124,7 @@ async def test_sound_alone(stack, ended):
         assert state.audio.mime_type == "audio/aac"
 
 
-async def test_picture_alone(stack, ended):
+async def test_video_only(stack, ended):
     async with Viewer(stack, "picture") as viewer:
         info, participant = await publish(stack, ended, "picture", size=(640, 360), audio=False, count=1)
         state = await stack.wait_state(info.ingress_id, "PUBLISHING")
@@ -133,7 +133,7 @@ async def test_picture_alone(stack, ended):
         assert state.video.mime_type == "video/H264"
 
 
-async def test_mp3_sound(stack, ended):
+async def test_mp3_audio(stack, ended):
     async with Viewer(stack, "mp3") as viewer:
         info, _ = await publish(stack, ended, "mp3", size=(320, 180), extra=["-c:a", "libmp3lame", "-ar", "44100"])
         await viewer.wait_sound()
@@ -141,7 +141,7 @@ async def test_mp3_sound(stack, ended):
         assert (state.audio.mime_type, state.audio.sample_rate) == ("audio/mpeg", 44100)
 
 
-async def test_pictures_that_are_reordered(stack, ended):
+async def test_b_frames(stack, ended):
     """B-frames, as OBS sends by default with x264: shown in the right order."""
     info = await stack.create("reordered")
     async with Viewer(stack, "reordered") as viewer:

@@ -49,7 +49,7 @@ async def plays(stack, room, info, tags, video, audio):
 
 
 @pytest.mark.parametrize("names", [list(KINDS)[:4], list(KINDS)[4:]], ids=["first", "second"])
-async def test_what_flash_encoders_sent(stack, tmp_path, names):
+async def test_flash_codecs(stack, tmp_path, names):
     clips = {}
     for name in names:
         pictures, tone, *_ = KINDS[name]
@@ -128,7 +128,7 @@ async def test_vp6_in_files(stack, web):
     await at_once(*(pulls.plays(stack, f"vp6-file-{c}", f"{web.url}/file/vp6-{c}.flv", mime, None) for c, mime in mimes.items()))
 
 
-async def test_vp6_that_is_none(stack):
+async def test_malformed_vp6(stack):
     """What says it is VP6, and is not, ends in words that name it."""
     info = await stack.create("vp6")
     async with Feeder(stack, info.stream_key) as feeder:
@@ -147,7 +147,7 @@ async def test_vp6_that_is_none(stack):
     assert "VP6" in state.error, state.error
 
 
-async def test_sound_tracks_beyond_the_first(stack, tmp_path):
+async def test_several_audio_tracks(stack, tmp_path):
     """Enhanced RTMP's multitrack: the first is heard, and the log says that the other is not."""
     first = flv.read(numbered_clip(tmp_path / "first.flv", 12, size=SIZE, fps=FPS, coding=H264))
     tone = "sine=frequency=550:sample_rate=48000"

@@ -37,7 +37,7 @@ async def back(stack, before, seconds=30):
         await asyncio.sleep(0.05)
 
 
-async def test_an_sfu_that_is_killed_and_comes_back_gets_the_same_tracks(own_stack):
+async def test_a_restarted_sfu_gets_the_same_tracks(own_stack):
     """Killed, so that nobody is told, and back after two seconds with what Redis knows: encoder and session never notice."""
     own_stack.start()
     async with Viewer(own_stack, "room") as viewer:
@@ -59,7 +59,7 @@ async def test_an_sfu_that_is_killed_and_comes_back_gets_the_same_tracks(own_sta
     assert push.running()
 
 
-async def test_media_goes_over_tcp_where_there_is_no_udp(own_stack):
+async def test_media_goes_over_tcp_without_udp(own_stack):
     own_stack.tcp_only = True
     own_stack.start()
     async with Viewer(own_stack, "room") as viewer:
@@ -94,7 +94,7 @@ async def more(viewer, count=30):
     await viewer.wait(f"{count} pictures more", lambda v: len(v.frames) >= seen + count)
 
 
-async def test_one_packet_in_twenty_is_lost_towards_the_sfu(own_stack):
+async def test_packet_loss_towards_the_sfu(own_stack):
     """Pictures are asked for again; sound is repeated, without which one sample in twenty would be made up by the viewer."""
     async with behind(own_stack, loss=0.05, reorder=0.02) as (uplink, viewer, _):
         # The SFU's reports have told of losses by then.
@@ -108,7 +108,7 @@ async def test_one_packet_in_twenty_is_lost_towards_the_sfu(own_stack):
         assert share < 0.02, f"{share:.1%} of the sound was made up"
 
 
-async def test_a_narrow_way_costs_the_highest_layer_and_not_the_others(own_stack):
+async def test_a_narrow_uplink_costs_the_top_layer_only(own_stack):
     """All layers take 2.7 Mbit/s, the lower two 0.9. While all are sent nobody sees a picture: each lacks a part."""
     own_stack.quick = True
     async with behind(own_stack, size=(1280, 720)) as (uplink, viewer, _):
@@ -129,7 +129,7 @@ async def test_a_narrow_way_costs_the_highest_layer_and_not_the_others(own_stack
         await viewer.wait_size(1280, 720, 40)
 
 
-async def test_signalling_that_breaks_is_taken_up_again_and_no_picture_waits(own_stack):
+async def test_signalling_resumes_without_a_gap_in_media(own_stack):
     async with behind(own_stack) as (uplink, viewer, before):
         await more(viewer)
         since, dialled = time.monotonic(), uplink.dialled
@@ -140,7 +140,7 @@ async def test_signalling_that_breaks_is_taken_up_again_and_no_picture_waits(own
         assert sids(await own_stack.participant("room", "room-pub")) == sids(before)
 
 
-async def test_what_was_said_while_signalling_was_away_is_made_good(own_stack):
+async def test_requests_missed_by_signalling_are_made_up(own_stack):
     async with behind(own_stack) as (uplink, viewer, before):
         [picture] = [t.sid for t in before.tracks if t.type == models.TrackType.VIDEO]
         async with own_stack.api() as lk:
@@ -167,7 +167,7 @@ async def test_media_moves_to_tcp_when_udp_is_blocked_later(own_stack):
         assert sids(await own_stack.participant("room", "room-pub")) == sids(before)
 
 
-async def test_what_may_not_be_published_comes_back_once_it_may(own_stack):
+async def test_a_revoked_track_comes_back_once_allowed(own_stack):
     own_stack.start()
     async with Viewer(own_stack, "room") as viewer:
         _, push = await watched(own_stack, "room", viewer)

@@ -54,7 +54,7 @@ async def shown(viewer):
     await viewer.wait_sound()
 
 
-async def test_srt_is_called(stack, ended):
+async def test_srt_caller(stack, ended):
     """With a passphrase and a stream id; ends when its sender does."""
     [port] = free_ports(1)
     sender = ended(srt_sender(stack, f"srt://127.0.0.1:{port}?mode=listener&passphrase=long-enough-secret", "srt-listener"))
@@ -68,7 +68,7 @@ async def test_srt_is_called(stack, ended):
     assert "long-enough-secret" not in stack.ingress.text()
 
 
-async def test_srt_is_waited_for(stack, ended):
+async def test_srt_listener(stack, ended):
     [port] = free_ports(1)
     async with Viewer(stack, "srt-waited") as viewer:
         info = await stack.create("srt-waited", input_type=URL, url=f"srt://:{port}?mode=listener")
@@ -78,7 +78,7 @@ async def test_srt_is_waited_for(stack, ended):
         await stack.wait_state(info.ingress_id, "COMPLETE", 30)
 
 
-async def test_an_srt_sender_that_dies_is_waited_for(stack, ended):
+async def test_an_srt_sender_reconnects(stack, ended):
     """Killed, it says no goodbye: another in its place goes on in the same session."""
     [port] = free_ports(1)
     url = f"srt://127.0.0.1:{port}?mode=listener"
@@ -108,7 +108,7 @@ async def test_an_srt_sender_that_dies_is_waited_for(stack, ended):
         ("http://no-such-name.invalid/a.mp4", "no-such-name.invalid"),
     ],
 )
-async def test_lines_that_can_not_be_had(stack, url, words):
+async def test_unusable_srt_and_rtsp_urls(stack, url, words):
     [port] = free_ports(1)
     room = f"line-{abs(hash(url)) % 10000}"
     info = await stack.create(room, input_type=URL, url=url.format(port=port))
@@ -125,7 +125,7 @@ def rtsp(stack, ports):
 
 
 @pytest.mark.parametrize("alias", ["lobby", "basic"])
-async def test_a_camera_by_its_alias(stack, rtsp, alias):
+async def test_an_rtsp_camera_by_alias(stack, rtsp, alias):
     """Whoever makes the ingress does not learn the login, and the control plane lets the address pass."""
     async with Viewer(stack, alias) as viewer:
         info = await stack.create(alias, input_type=URL, url=f"https://alias.invalid/{alias}")
@@ -139,7 +139,7 @@ async def test_a_camera_by_its_alias(stack, rtsp, alias):
     assert LOGIN[1] not in stack.ingress.text()
 
 
-async def test_a_camera_over_udp(stack, rtsp, ports):
+async def test_an_rtsp_camera_over_udp(stack, rtsp, ports):
     """livekit-server refuses rtsp, so this goes by the alias that asks for UDP."""
     async with Viewer(stack, "udp") as viewer:
         info = await stack.create("udp", input_type=URL, url="https://alias.invalid/udp")
@@ -147,7 +147,7 @@ async def test_a_camera_over_udp(stack, rtsp, ports):
         await stack.delete(info.ingress_id)
 
 
-async def test_a_camera_with_b_frames(stack, rtsp):
+async def test_an_rtsp_camera_with_b_frames(stack, rtsp):
     """RTP says when pictures are shown, and not when they are decoded."""
     async with Viewer(stack, "reordered") as viewer:
         info = await stack.create("reordered", input_type=URL, url="https://alias.invalid/reordered")
@@ -155,7 +155,7 @@ async def test_a_camera_with_b_frames(stack, rtsp):
         await stack.delete(info.ingress_id)
 
 
-async def test_a_camera_that_restarts_is_connected_to_again(stack, rtsp, ports):
+async def test_an_rtsp_camera_that_restarts(stack, rtsp, ports):
     async with Viewer(stack, "restarts") as viewer:
         info = await stack.create("restarts", input_type=URL, url="https://alias.invalid/tcp")
         await shown(viewer)
@@ -177,7 +177,7 @@ async def test_a_camera_that_restarts_is_connected_to_again(stack, rtsp, ports):
         ("elsewhere", "no such stream"),
     ],
 )
-async def test_cameras_that_do_not_let_in(stack, rtsp, alias, words):
+async def test_rtsp_cameras_that_refuse_the_login(stack, rtsp, alias, words):
     info = await stack.create(f"camera-{alias}", input_type=URL, url=f"https://alias.invalid/{alias}")
     error = (await stack.wait_state(info.ingress_id, "ERROR", 30)).error
     assert words in error, error

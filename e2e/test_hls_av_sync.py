@@ -10,7 +10,7 @@ import pytest
 from conftest import run
 
 from rig import Source, Stack, free_ports
-from rig.lips import PERIOD, Ears, beeps, flashing_clip
+from rig.av_sync import PERIOD, Ears, beeps, flashing_clip
 from rig.media import h264
 from rig.processes import Program, wait_for
 from rig.pulls import AAC, BFRAMES, pull, turn
@@ -121,5 +121,5 @@ async def live(stack, ended, kind):
         await source.stop()
 
 
-async def test_lips_of_hls(stack, web, ended):
+async def test_av_sync_of_hls(stack, web, ended):
     await at_once(files(stack, web, "mpegts"), files(stack, web, "fmp4"), live(stack, ended, "mpegts"))
