@@ -42,10 +42,9 @@ ALONE = {
     "redis": {"psrpc"},
     "gstreamer*": {"worker", "demux", "transcode"},
     "tokio-tungstenite": {"publish"},
-    "command-fds": {"session"},
     "serde-saphyr": {"service"},
     "axum": {"service"},
-    "prometheus-client": {"service"},
+    "prometheus": {"service"},
     "livekit-token": {"service"},
     "clap": {"ingress"},
 }

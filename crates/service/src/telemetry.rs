@@ -1,14 +1,11 @@
-//! What the service tells of itself: log lines and metrics.
+//! Log lines, and the name of this process in them.
 
 mod lines;
 mod logs;
-mod metrics;
-mod process;
 
 use rand::RngExt as _;
 
 pub use logs::{AlreadyInstalled, install, session_span};
-pub use metrics::{CONTENT_TYPE, LatencyTrack, Metrics, PublishStatus};
 
 /// Letters and digits of a node id, as LiveKit's ids have them: without those that look alike.
 const LETTERS: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";

@@ -2,6 +2,7 @@
 
 use model::{AudioCodec, AudioConfig, Blame, Fault, Frame, Kind, Media, MediaTime, VideoCodec, VideoConfig};
 use service::inputs::rtmp::{Config, Counters, Request, Server};
+use service::metrics::Registry;
 use service::tls::Files as TlsFiles;
 use session::{Source, SourceEnd, SourceEvent};
 use std::path::{Path, PathBuf};
@@ -60,7 +61,9 @@ async fn take(mut source: Source) -> Taken {
 }
 
 async fn server() -> Server {
-    Server::bind("127.0.0.1:0".parse().unwrap(), Config::default(), Counters::default()).await.unwrap()
+    Server::bind("127.0.0.1:0".parse().unwrap(), Config::default(), Counters::register(&Registry::default()))
+        .await
+        .unwrap()
 }
 
 fn url(server: &Server, path: &str) -> String {
@@ -243,7 +246,7 @@ async fn certificate(directory: &Path) -> TlsFiles {
 #[tokio::test]
 async fn ffmpeg_over_tls() {
     let scratch = Scratch::new("rtmps");
-    let mut server = Server::new(Config::default(), Counters::default());
+    let mut server = Server::new(Config::default(), Counters::register(&Registry::default()));
     let files = certificate(&scratch.0).await;
     let address = server.listen_tls(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), files).unwrap();
     let input = "-f lavfi -i testsrc2=s=320x180:r=25:d=2 -c:v libx264 -preset ultrafast -g 25";

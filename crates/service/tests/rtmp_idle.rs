@@ -1,6 +1,7 @@
 //! What idle RTMP connections cost. In a process of its own, as it measures that process.
 
 use service::inputs::rtmp::{Config, Counters, Server};
+use service::metrics::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 /// Resident bytes of this process, whose pages have 4 KiB.
@@ -12,7 +13,7 @@ fn resident() -> usize {
 #[tokio::test(start_paused = true)]
 async fn two_thousand_idle_connections_cost_less_than_40_mib() {
     let config = Config { max_waiting_per_address: 2000, ..Config::default() };
-    let server = Server::new(config, Counters::default());
+    let server = Server::new(config, Counters::register(&Registry::default()));
     let before = resident();
     let mut idle = Vec::new();
     for _ in 0..2000 {

@@ -1,9 +1,9 @@
 //! The RTMP server's driver against a scripted encoder over an in-memory pipe, mostly on virtual time.
 
 use model::{Blame, Fault, Frame, Media};
-use prometheus_client::registry::Registry;
 use rtmp::amf::{self, Value, object};
 use service::inputs::rtmp::{Config, Counters, Request, Server};
+use service::metrics::Registry;
 use session::{Source, SourceEnd, SourceEvent};
 use std::io;
 use std::net::SocketAddr;
@@ -98,8 +98,8 @@ fn speex(length: usize) -> Vec<u8> {
 }
 
 fn server_with(config: Config) -> (Server, Registry) {
-    let mut registry = Registry::default();
-    let counters = Counters::register(&mut registry);
+    let registry = Registry::default();
+    let counters = Counters::register(&registry);
     (Server::new(config, counters), registry)
 }
 
@@ -108,9 +108,7 @@ fn server() -> Server {
 }
 
 fn shown(registry: &Registry) -> String {
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-    text
+    registry.page().unwrap()
 }
 
 async fn rest(mut source: Source) -> (Vec<Frame>, Option<SourceEnd>) {

@@ -3,11 +3,12 @@
 
 use model::{Blame, Fault, InputKind, ResourceId, Secret};
 use rtc::{Accept, Refusal, Restarted};
+use service::BoxFuture;
 use service::config::{CpuCost, RtcConfig, TurnAccess, TurnProtocol, TurnServer};
-use service::control::memory::{Memory, rtmp_ingress, whip_ingress};
-use service::control::{BoxFuture, ControlPlane};
+use service::control::ControlPlane;
+use service::control::embedded::{Embedded, ingress};
 use service::http::listen;
-use service::inputs::whip::{Accepted, Control, Links, Media, Parts, Request, Server};
+use service::inputs::whip::{Accepted, Control, IceServers, Media, Parts, Request, Server};
 use service::load::Capacity;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,25 +78,25 @@ impl Control for Fake {
     }
 }
 
-/// A server that admits by what `memory` knows, as the service does.
+/// A server that admits by what `control` knows, as the service does.
 struct Setup {
     address: SocketAddr,
-    memory: Memory,
     media: Fake,
-    load: Capacity,
+    capacity: Capacity,
     _task: JoinHandle<()>,
 }
 
-async fn admit(memory: &Memory, keys: &[Secret]) -> Result<(Secret, bool), Fault> {
+async fn admit(control: &Embedded, keys: &[Secret]) -> Result<(Secret, bool), Fault> {
     let mut refused = Fault::new(Blame::Unknown, "no key");
     for key in keys {
-        match memory.lookup(key).await {
+        match control.lookup(key).await {
             Ok(found) => {
                 found.spec.expect_input(InputKind::Whip)?;
                 return match found.spec.name.as_str() {
                     "disabled" => Err(Fault::new(Blame::Access, "session is disabled")),
                     "busy" => Err(Fault::transient(Blame::InUse, "this stream key is in use")),
                     "full" => Err(Fault::transient(Blame::Capacity, "this machine is full")),
+                    "away" => Err(Fault::transient(Blame::Control, "Redis is not reachable")),
                     "broken" => Err(Fault::new(Blame::Us, "out of order")),
                     _ => Ok((key.clone(), found.spec.transcode)),
                 };
@@ -106,8 +107,8 @@ async fn admit(memory: &Memory, keys: &[Secret]) -> Result<(Secret, bool), Fault
     Err(refused)
 }
 
-async fn answer(memory: Memory, request: Request) {
-    match admit(&memory, &request.keys).await {
+async fn answer(control: Embedded, request: Request) {
+    match admit(&control, &request.keys).await {
         Ok((key, transcode)) => {
             let accept = if transcode { Accept::transcoded() } else { Accept::passed_on() };
             let _ = request.accept(&key, ResourceId("WH_abcdefABCDEF".into()), &accept).await;
@@ -116,36 +117,37 @@ async fn answer(memory: Memory, request: Request) {
     }
 }
 
-async fn start_with(max_per_address: usize, rtc: RtcConfig, memory: Memory) -> Setup {
-    let (media, load) = (Fake::default(), Capacity::new(8.0, CpuCost::default()));
+async fn start_with(max_per_address: usize, rtc: RtcConfig, control: Embedded) -> Setup {
+    let (media, capacity) = (Fake::default(), Capacity::new(8.0, CpuCost::default()));
     let mut server = Server::new(Parts {
         media: Arc::new(media.clone()),
-        control: Arc::new(memory.clone()),
-        load: load.clone(),
-        links: Links::new(&rtc),
+        control: Arc::new(control.clone()),
+        capacity: capacity.clone(),
+        ice_servers: IceServers::new(&rtc),
         max_connections: 50,
         max_connections_per_address: max_per_address,
     });
     let listener = listen(IpAddr::V4(Ipv4Addr::LOCALHOST), 0, "whip_port").await.unwrap();
     let address = server.listen(listener).unwrap();
-    for key in ["good", "transcoded", "disabled", "busy", "full", "broken"] {
-        let mut ingress = whip_ingress(key, key == "transcoded");
-        ingress.spec.name = key.into();
-        memory.add(ingress);
+    for key in ["good", "transcoded", "disabled", "busy", "full", "broken", "away"] {
+        let mut whip = ingress(InputKind::Whip, key);
+        whip.spec.transcode = key == "transcoded";
+        whip.spec.name = key.into();
+        control.put(whip);
     }
-    memory.add(rtmp_ingress("rtmp"));
-    let known = memory.clone();
+    control.put(ingress(InputKind::Rtmp, "rtmp"));
+    let known = control.clone();
     let task = tokio::spawn(async move {
         loop {
             let request = server.next().await;
             tokio::spawn(answer(known.clone(), request));
         }
     });
-    Setup { address, memory, media, load, _task: task }
+    Setup { address, media, capacity, _task: task }
 }
 
 async fn start() -> Setup {
-    start_with(50, RtcConfig::default(), Memory::new()).await
+    start_with(50, RtcConfig::default(), Embedded::new()).await
 }
 
 /// An answer, taken apart.
@@ -244,8 +246,7 @@ async fn what_is_wrong_with_an_offer_has_its_status_and_words() {
         assert_eq!(answer.header("retry-after").is_some(), *status == 503, "{answer:?}");
         assert_eq!(answer.header("www-authenticate").is_some(), *status == 401, "{answer:?}");
     }
-    setup.memory.set_away(Some(Fault::transient(Blame::Control, "Redis is not reachable")));
-    let away = setup.ask("POST", "/w/good", SDP, "offer").await;
+    let away = setup.ask("POST", "/w/away", SDP, "offer").await;
     assert_eq!((away.status, away.header("retry-after")), (503, Some("2")));
     let noise = b"POST /w/good HTTP/1.1\r\nHost: x\r\nContent-Type: application/sdp\r\nContent-Length: 3\r\nConnection: close\r\n\r\n\xff\xfe\xfd";
     assert_eq!(setup.send(noise).await.status, 400);
@@ -322,9 +323,9 @@ async fn a_session_ends_for_its_own_key_only() {
 
 #[tokio::test]
 async fn any_machine_serves_the_sessions_of_the_others() {
-    let memory = Memory::new();
-    let here = start_with(50, RtcConfig::default(), memory.clone()).await;
-    let there = start_with(50, RtcConfig::default(), memory).await;
+    let control = Embedded::new();
+    let here = start_with(50, RtcConfig::default(), control.clone()).await;
+    let there = start_with(50, RtcConfig::default(), control).await;
     let path = here.publish().await;
     let patch = async |condition: &str, path: &str| {
         there.ask("PATCH", path, &format!("{FRAGMENT}If-Match: {condition}\r\n"), "theirs").await
@@ -347,7 +348,7 @@ async fn stun_and_turn_servers_are_told_to_those_with_a_key() {
     let turn = TurnServer { host: "turn.example".into(), port: 443, protocol: TurnProtocol::Tls, access };
     let stun_servers = vec!["stun.example:3478".into()];
     let rtc = RtcConfig { stun_servers, turn_servers: vec![turn], ..RtcConfig::default() };
-    let setup = start_with(50, rtc, Memory::new()).await;
+    let setup = start_with(50, rtc, Embedded::new()).await;
     let links = |answer: &Answer| answer.head.lines().filter(|l| l.to_lowercase().starts_with("link:")).count();
     let created = setup.ask("POST", "/w/good", SDP, "offer").await;
     assert_eq!(links(&created), 2, "{created:?}");
@@ -369,7 +370,7 @@ async fn health_and_availability() {
     };
     assert_eq!(page("/health").await, (200, "Healthy".into()));
     assert_eq!(page("/availability").await, (200, "Available".into()));
-    setup.load.drain();
+    setup.capacity.drain();
     assert_eq!(page("/availability").await, (503, "No availability".into()));
     assert_eq!(page("/health").await.0, 200);
 }
@@ -447,7 +448,7 @@ async fn a_connection_serves_several_requests_in_turn() {
 
 #[tokio::test]
 async fn one_address_does_not_take_all_places() {
-    let setup = start_with(3, RtcConfig::default(), Memory::new()).await;
+    let setup = start_with(3, RtcConfig::default(), Embedded::new()).await;
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(TcpStream::connect(setup.address).await.unwrap());

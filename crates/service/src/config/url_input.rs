@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{PullGuard, PullLimits, Secret};
+use model::{HostRule, PullGuard, PullLimits, Secret};
 use url::Url;
 
 use super::resolved::UrlConfig;
 use super::section::{Known, Located, Section};
-use crate::inputs::url::host_rule;
 
 pub(super) fn read(mut section: Section<'_, '_>, mut aliases: Section<'_, '_>, known: &mut Vec<Known>) -> UrlConfig {
     let default = PullLimits::default();
@@ -63,4 +62,27 @@ fn alias(name: &str, url: &str) -> Result<Secret, String> {
         return Err("has a scheme that can't be pulled: http, https, srt, rtsp and rtsps are allowed".to_owned());
     }
     Ok(Secret::new(url))
+}
+
+/// One line of a list of hosts: a name, `*.` and a name, an address, or a range such as 10.0.0.0/8.
+fn host_rule(text: &str) -> Result<HostRule, String> {
+    let text = text.trim().to_ascii_lowercase();
+    if let Some((ip, bits)) = text.split_once('/') {
+        let range = ip.parse::<std::net::IpAddr>().ok().zip(bits.parse::<u8>().ok());
+        let fits = |(ip, bits): &(std::net::IpAddr, u8)| *bits <= if ip.is_ipv4() { 32 } else { 128 };
+        return match range.filter(fits) {
+            Some((ip, bits)) => Ok(HostRule::Range(ip, bits)),
+            None => Err(format!("{text:?} is no range of addresses, such as 10.0.0.0/8 or fd00::/8")),
+        };
+    }
+    if let Ok(ip) = text.parse::<std::net::IpAddr>() {
+        return Ok(HostRule::Range(ip, if ip.is_ipv4() { 32 } else { 128 }));
+    }
+    let (name, below) = text.strip_prefix("*.").map_or((text.as_str(), false), |name| (name, true));
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.is_empty() || !name.chars().all(good) {
+        return Err(format!("{text:?} is no host: a name, *. and a name, an address or a range is allowed"));
+    }
+    let name = name.trim_end_matches('.').to_owned();
+    Ok(if below { HostRule::Below(name) } else { HostRule::Host(name) })
 }

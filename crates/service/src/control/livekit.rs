@@ -3,16 +3,18 @@
 //! Calls go to `IOInfo` (any livekit-server), served are `IngressInternal` (this machine) and `IngressHandler` (each
 //! session, on a topic of its own). Nothing here decides about sessions.
 
+mod convert;
+mod redis;
+mod token;
 mod whip;
 
-use super::convert;
-use super::token;
-use super::{
-    Affinity, BoxFuture, COMMAND_QUEUE, ControlPlane, ReportError, Resolved, START_QUEUE, Serving, SessionCommand,
-    SessionCommands, SessionList, StartRequest, StartRequests, StateReply, WhipAnswer, WhipHandler, WhipRefusal,
-    WhipRequest,
-};
+use crate::boxed::BoxFuture;
 use crate::config::Config;
+use crate::control::{
+    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, ReportError, Resolved, START_QUEUE, Serving, SessionCommand,
+    SessionCommands, SessionList, StartRequest, StartRequests, StateReply, WhipAnswer, WhipHandler, WhipRefusal,
+    WhipRequest, store_refusal,
+};
 use livekit_protocol as lk;
 use model::{Blame, Fault, IngressId, InputKind, ResourceId, Secret};
 use proto::{
@@ -25,7 +27,7 @@ use session::Report;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const GET_INGRESS_INFO: Method = Method::any_one("GetIngressInfo");
@@ -38,11 +40,11 @@ const DELETE_INGRESS: Method = Method::any_one("DeleteIngress");
 
 /// How long Redis may take to confirm a session's subscriptions. It does so within a millisecond unless it is away, and
 /// the publisher is waiting.
-const SUBSCRIBE: Duration = Duration::from_secs(1);
+const SUBSCRIBE_WAIT: Duration = Duration::from_secs(1);
 
 /// Waits before an ingress is made known again. Where several are stored at once, livekit-server 1.13.5 gives up on some after a
 /// few attempts and says that all went well (seen with ten).
-const CREATE_AGAIN: [Duration; 5] = [
+const CREATE_RETRIES: [Duration; 5] = [
     Duration::from_millis(20),
     Duration::from_millis(50),
     Duration::from_millis(90),
@@ -64,7 +66,7 @@ pub struct Access {
 /// See the module.
 pub struct LiveKit {
     bus: Arc<dyn Bus>,
-    io: Client,
+    io: Arc<IoInfo>,
     sessions: Client,
     internal: Server,
     access: Arc<Access>,
@@ -82,19 +84,10 @@ impl LiveKit {
 
     /// Talks to livekit-server over this bus.
     pub fn over(bus: Arc<dyn Bus>, access: Access) -> Self {
-        let io = Client::new(bus.clone(), "IOInfo");
+        let io = Arc::new(IoInfo { client: Client::new(bus.clone(), "IOInfo"), bus: bus.name().to_owned() });
         let sessions = Client::new(bus.clone(), "IngressHandler");
         let internal = Server::new(bus.clone(), "IngressInternal");
         Self { bus, io, sessions, internal, access: Arc::new(access) }
-    }
-
-    async fn call<Q: prost::Message, R: prost::Message + Default>(
-        &self,
-        method: &Method,
-        request: &Q,
-    ) -> Result<R, psrpc::Error> {
-        // 3 s, of which 1 s to find a server: the Go ingress's figures. One try; who calls may try again.
-        self.io.call(method, "", request, &Options::default()).await
     }
 
     async fn find(&self, key: &Secret) -> Result<Resolved, Fault> {
@@ -104,6 +97,7 @@ impl LiveKit {
         }
         let request = GetIngressInfoRequest { stream_key: key.expose().to_owned(), ..Default::default() };
         let found: GetIngressInfoResponse = self
+            .io
             .call(&GET_INGRESS_INFO, &request)
             .await
             .map_err(|error| convert::lookup_fault(&error, self.bus.name()))?;
@@ -115,7 +109,7 @@ impl LiveKit {
             Ok(resolved) => Ok(resolved),
             Err(fault) => {
                 let (ingress, stored) = (IngressId(info.ingress_id.clone()), convert::stored_status(&info));
-                super::store_refusal(self, &ingress, stored, ResourceId(String::new()), &fault).await;
+                store_refusal(self, &ingress, stored, ResourceId(String::new()), &fault).await;
                 Err(fault)
             }
         }
@@ -128,12 +122,45 @@ impl LiveKit {
                 registration.confirmed().await;
             }
         };
-        if timeout(SUBSCRIBE, confirmed).await.is_err() {
+        if timeout(SUBSCRIBE_WAIT, confirmed).await.is_err() {
             self.reachable()?;
             let text = format!("{} did not confirm the session's subscriptions", self.bus.name());
             return Err(Fault::transient(Blame::Control, text));
         }
         Ok(())
+    }
+}
+
+/// Calls to any livekit-server.
+struct IoInfo {
+    client: Client,
+    /// The name of the bus, for faults.
+    bus: String,
+}
+
+impl IoInfo {
+    async fn call<Q: prost::Message, R: prost::Message + Default>(
+        &self,
+        method: &Method,
+        request: &Q,
+    ) -> Result<R, psrpc::Error> {
+        // 3 s, of which 1 s to find a server: the Go ingress's figures. One try; who calls may try again.
+        self.client.call(method, "", request, &Options::default()).await
+    }
+
+    /// Stores a pulled ingress.
+    async fn create(&self, info: &lk::IngressInfo) -> Result<(), Fault> {
+        for wait in CREATE_RETRIES {
+            match self.call::<_, CreateIngressResponse>(&CREATE_INGRESS, info).await {
+                Ok(_) if self.knows(&info.ingress_id).await => return Ok(()),
+                Ok(_) => {}
+                // A livekit-server without a store for ingresses does not serve it; the Go ingress goes on, too.
+                Err(error) if error.code() == Code::Unavailable => return Ok(()),
+                Err(error) => return Err(convert::fault(&error, &self.bus)),
+            }
+            tokio::time::sleep(wait).await;
+        }
+        Err(Fault::transient(Blame::Control, "livekit-server took the ingress several times and does not know it"))
     }
 
     /// Whether livekit-server has stored this ingress; also if it can't be asked.
@@ -178,7 +205,7 @@ impl ControlPlane for LiveKit {
         Box::pin(async move {
             let request =
                 UpdateIngressStateRequest { ingress_id: ingress.0.clone(), state: Some(convert::state(report)) };
-            match self.call::<_, Empty>(&UPDATE_INGRESS_STATE, &request).await {
+            match self.io.call::<_, Empty>(&UPDATE_INGRESS_STATE, &request).await {
                 Ok(Empty {}) => Ok(()),
                 Err(error) => Err(convert::report_error(&error, self.bus.name())),
             }
@@ -232,30 +259,14 @@ impl ControlPlane for LiveKit {
 
     fn start_requests(&self, affinity: Affinity) -> StartRequests {
         let (requests, queue) = mpsc::channel(START_QUEUE);
-        let access = self.access.clone();
+        let (access, io) = (self.access.clone(), self.io.clone());
         let registration: Registration = self.internal.register(
             START_INGRESS,
             "",
             move |request: &StartIngressRequest| affinity(input_of(request)?, &ingress_of(request)?),
-            move |request: StartIngressRequest| start(request, access.clone(), requests.clone()),
+            move |request: StartIngressRequest| start(request, access.clone(), io.clone(), requests.clone()),
         );
         StartRequests::new(queue, Serving::new(registration))
-    }
-
-    fn create_ingress<'a>(&'a self, request: &'a StartRequest) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            for wait in CREATE_AGAIN {
-                match self.call::<_, CreateIngressResponse>(&CREATE_INGRESS, request.info()).await {
-                    Ok(_) if self.knows(&request.info().ingress_id).await => return Ok(()),
-                    Ok(_) => {}
-                    // A livekit-server without a store for ingresses does not serve it; the Go ingress goes on, too.
-                    Err(error) if error.code() == Code::Unavailable => return Ok(()),
-                    Err(error) => return Err(convert::fault(&error, self.bus.name())),
-                }
-                tokio::time::sleep(wait).await;
-            }
-            Err(Fault::transient(Blame::Control, "livekit-server took the ingress several times and does not know it"))
-        })
     }
 
     fn serve_list(&self, list: SessionList) -> Serving {
@@ -320,30 +331,33 @@ fn ingress_of(request: &StartIngressRequest) -> Option<IngressId> {
 async fn start(
     request: StartIngressRequest,
     access: Arc<Access>,
+    io: Arc<IoInfo>,
     requests: mpsc::Sender<StartRequest>,
 ) -> Result<lk::IngressInfo, Failure> {
-    let (request, answer) = checked(request, &access)?;
-    let info = request.info().clone();
+    let (resolved, info) = checked(request, &access)?;
+    let (request, answer) = StartRequest::new(resolved, create(io, info.clone()));
     requests.try_send(request).map_err(|_| Failure::new(Code::ResourceExhausted, "server capacity exceeded"))?;
     match answer.await {
         Ok(Ok(report)) => Ok(convert::started(info, convert::state(&report))),
-        Ok(Err(refusal)) => Err(convert::refusal(refusal)),
+        Ok(Err(fault)) => Err(convert::refusal(fault)),
         Err(_) => Err(Failure::new(Code::Internal, "the request was lost")),
     }
 }
 
-type Answer = oneshot::Receiver<Result<Report, super::Refusal>>;
+fn create(io: Arc<IoInfo>, info: lk::IngressInfo) -> CreateIngress {
+    Box::new(move || Box::pin(async move { io.create(&info).await }))
+}
 
-fn checked(request: StartIngressRequest, access: &Access) -> Result<(StartRequest, Answer), Failure> {
-    // Of feature flags there is none that we know.
+fn checked(request: StartIngressRequest, access: &Access) -> Result<(Resolved, lk::IngressInfo), Failure> {
+    // We know no feature flags.
     let StartIngressRequest { info, token, ws_url, logging_fields, feature_flags: _ } = request;
     let info = info.ok_or_else(|| Failure::new(Code::InvalidArgument, "invalid ingress: missing IngressInfo"))?;
     let extra = Extra { token, ws_url, logging_fields };
-    let resolved = resolve(access, &info, extra).map_err(|fault| convert::refusal(super::Refusal::Fault(fault)))?;
+    let resolved = resolve(access, &info, extra).map_err(convert::refusal)?;
     if resolved.spec.input != InputKind::Url {
         return Err(Failure::new(Code::InvalidArgument, "invalid ingress type: only a URL can be pulled"));
     }
-    Ok(StartRequest::new(resolved, info))
+    Ok((resolved, info))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a WHIP session is told over HTTP, which may arrive at any instance: the words between the instance that was asked and
 //! the one where the session runs.
 
-use super::BoxFuture;
+use crate::boxed::BoxFuture;
 use model::Secret;
 use std::sync::Arc;
 

@@ -6,11 +6,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
 use crate::load::Capacity;
-use crate::telemetry::{CONTENT_TYPE, Metrics};
+use crate::metrics::{CONTENT_TYPE, Registry};
 
 /// For `health_port`: `/availability` says whether a session would fit (200 or 503), any other path that this process lives.
-pub fn health(admission: Capacity) -> Router {
-    let availability = async move || match admission.can_accept_any() {
+pub fn health(capacity: Capacity) -> Router {
+    let availability = async move || match capacity.can_accept_any() {
         true => (StatusCode::OK, "Available"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "No availability"),
     };
@@ -18,9 +18,9 @@ pub fn health(admission: Capacity) -> Router {
 }
 
 /// For `prometheus_port`: the metrics on every path.
-pub fn metrics(metrics: Metrics) -> Router {
+pub fn metrics(registry: Registry) -> Router {
     let page = async move || -> Response {
-        match metrics.render() {
+        match registry.page() {
             Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "metrics could not be written");

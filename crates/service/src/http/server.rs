@@ -194,7 +194,7 @@ impl Door {
                 Ok((stream, address)) => {
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                     let Ok(charged) = addresses.enter(address.ip()) else {
-                        if let Some(unlogged) = addresses.may_log() {
+                        if let Some(unlogged) = addresses.log().may_log() {
                             tracing::warn!(peer = %address, unlogged, "too many HTTP connections from one address");
                         }
                         continue;

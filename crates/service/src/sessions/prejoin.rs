@@ -1,49 +1,62 @@
-//! What the room takes, before an offer to pass something on is answered: LiveKit's server tells it to who joins, and to nobody
-//! else.
+//! Joins a room before the session begins, to learn which codecs the room takes before an offer to pass something through is
+//! answered: LiveKit's server tells that to participants only.
 
-use super::{Admitted, Sessions};
+use crate::control::Resolved;
 use model::{VideoCodec, VideoFormat};
-use session::participant::Prejoined;
+use session::participant::{ParticipantFactory, Prejoined};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
+use tracing::warn;
 
 /// How long an offer waits for the room: a join takes 50 to 100 ms on one machine, and three round trips and a TLS handshake
-/// else. Afterwards it is taken, and what the room says ends the session.
-const ROOM_SAYS: Duration = Duration::from_secs(3);
-/// How often is looked whether it has been left meanwhile: short beside what a join takes that fails.
-const LOOK: Duration = Duration::from_millis(50);
+/// else. After that it is accepted, and a codec that the room does not take ends the session.
+const ROOM_CODECS_WAIT: Duration = Duration::from_secs(3);
+/// How often to look whether the join has failed meanwhile: short beside what a join takes that fails.
+const FAILED_JOIN_POLL: Duration = Duration::from_millis(50);
 
-impl Sessions {
-    /// What the room of `admitted` takes, for an offer whose first choice is `format`; `None` if that is not known. Joins the
-    /// room to learn it, where that choice is not one that its server is known to take: the session then goes on in there.
-    /// So the first offer of all waits for a join, H.264 too: a server can be told to take none.
-    pub async fn room_takes(&self, admitted: &mut Admitted, format: VideoFormat) -> Option<Vec<VideoCodec>> {
-        let ws_url = match &*admitted {
-            Admitted::New(new) => &new.resolved.ws_url,
-            Admitted::TakesOver { ws_url, .. } => ws_url,
-        };
-        let mut takes = self.parts.participants.accepted_codecs(ws_url);
+/// How to join a room.
+pub(crate) struct Prejoin {
+    pub(crate) participants: Arc<dyn ParticipantFactory>,
+    /// Whether to offer loopback addresses for media.
+    pub(crate) loopback: bool,
+}
+
+impl Prejoin {
+    /// The video codecs that this server is known to take.
+    pub(super) fn known_codecs(&self, ws_url: &str) -> Option<Vec<VideoCodec>> {
+        self.participants.accepted_codecs(ws_url).borrow().clone()
+    }
+
+    /// The video codecs that the room takes, for an offer whose first choice is `format`; `None` if that is not known. Joins the
+    /// room to learn them, where the first choice is not a codec that its server is known to take, and gives the room if that
+    /// codec can be sent to it. So the first offer of all waits for a join, even with H.264: a server can be configured to take
+    /// none.
+    pub(super) async fn room_codecs(
+        &self,
+        resolved: &Resolved,
+        format: VideoFormat,
+    ) -> (Option<Vec<VideoCodec>>, Option<Prejoined>) {
+        let mut takes = self.participants.accepted_codecs(&resolved.ws_url);
         let known = takes.borrow_and_update().clone();
-        let Admitted::New(new) = admitted else { return known };
         let codec = format.codec;
         if known.as_ref().is_some_and(|codecs| codecs.contains(&codec)) {
-            return known;
+            return (known, None);
         }
-        let mut config = publish::Config::new(new.resolved.ws_url.clone(), new.resolved.token.clone());
-        config.loopback = self.parts.loopback;
+        let mut config = publish::Config::new(resolved.ws_url.clone(), resolved.token.clone());
+        config.loopback = self.loopback;
         config.expected = Some(format);
-        let ahead = Prejoined::join(self.parts.participants.clone(), config);
+        let prejoined = Prejoined::join(self.participants.clone(), config);
         let answer = async {
-            // One that can't be joined says nothing; why, its session will hear.
-            while !ahead.is_over() && tokio::time::timeout(LOOK, takes.changed()).await.is_err() {}
+            // A join that fails tells nothing here; its session reports why.
+            while !prejoined.is_over() && timeout(FAILED_JOIN_POLL, takes.changed()).await.is_err() {}
         };
-        if tokio::time::timeout(ROOM_SAYS, answer).await.is_err() {
-            tracing::warn!(codec = codec.rtp_name(), "the room has not told in time whether it takes this");
+        if timeout(ROOM_CODECS_WAIT, answer).await.is_err() {
+            warn!(codec = codec.rtp_name(), "the room has not told in time which codecs it takes");
         }
         let told = takes.borrow().clone();
-        // Another codec than expected can't be added to what was joined for this one.
-        if told.as_ref().is_none_or(|codecs| codecs.contains(&codec)) {
-            new.ahead = Some(ahead);
-        }
-        told
+        // Another codec than the expected one can't be added to the participant that was made for it.
+        let usable = told.as_ref().is_none_or(|codecs| codecs.contains(&codec));
+        (told, usable.then_some(prejoined))
     }
 }

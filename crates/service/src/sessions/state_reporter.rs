@@ -1,5 +1,5 @@
-//! A session's clerk: carries its reports out and commands in, one after the other, so that nothing is reported once a deletion
-//! was answered.
+//! Carries a session's reports to the control plane and commands to the session, one after the other, so that nothing is
+//! reported after a deletion was answered.
 
 use crate::control::{ControlPlane, ReportError, SessionCommand, SessionCommands};
 use session::lifecycle::Stop;
@@ -13,11 +13,11 @@ use tracing::{info, warn};
 
 /// How long a last report is tried again while the control plane is away. Its own clients (Redis and livekit-server restarts)
 /// are back within seconds; an operator who mends something needs minutes.
-const LAST_REPORT_TRIES: Duration = Duration::from_secs(120);
+const LAST_REPORT_RETRIES_FOR: Duration = Duration::from_secs(120);
 /// When a report that did not arrive is tried again: at first, and at the longest. A livekit-server that restarts is back
 /// within seconds; asking every ten costs nothing.
-const AGAIN: Duration = Duration::from_millis(500);
-const AGAIN_AT_MOST: Duration = Duration::from_secs(10);
+const FIRST_RETRY_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_RETRY_BACKOFF: Duration = Duration::from_secs(10);
 
 pub(super) struct StateReporter {
     control: Arc<dyn ControlPlane>,
@@ -108,7 +108,7 @@ impl StateReporter {
             Err(ReportError::Unreachable(fault)) => {
                 warn!(status = ?report.status, error = %fault, "a state could not be stored");
                 if fault.retry {
-                    let wait = waited.map_or(AGAIN, |w| (w * 2).min(AGAIN_AT_MOST));
+                    let wait = waited.map_or(FIRST_RETRY_BACKOFF, |w| (w * 2).min(MAX_RETRY_BACKOFF));
                     self.again = Some((Instant::now() + wait, wait));
                 }
             }
@@ -118,7 +118,7 @@ impl StateReporter {
     /// The last state is what stands in the store for good: it is worth trying for a while, unless a deletion comes, or
     /// another session of the ingress, whose states count now.
     async fn report_last(&mut self) {
-        let until = Instant::now() + LAST_REPORT_TRIES;
+        let until = Instant::now() + LAST_REPORT_RETRIES_FOR;
         self.try_report().await;
         while let Some((at, _)) = self.again.filter(|(at, _)| *at < until) {
             if self.registry.get(&self.entry.ingress_id).is_some_and(|e| e.resource_id != self.entry.resource_id) {

@@ -14,10 +14,12 @@ use crate::config::{LogLevel, LoggingConfig};
 
 /// Our own crates, whose lines the configured level is for. Libraries speak from `warn` on unless `component_levels` names
 /// them: what they write below that is for their authors, and may hold session descriptions.
-const OURS: [&str; 12] = [
+const OURS: [&str; 16] = [
+    "demux",
     "fetch",
     "ingress",
-    "link",
+    "ipc",
+    "media",
     "model",
     "proto",
     "psrpc",
@@ -26,7 +28,9 @@ const OURS: [&str; 12] = [
     "rtmp",
     "service",
     "session",
-    "transcoder",
+    "timing",
+    "transcode",
+    "worker",
 ];
 
 /// Logging was set up before in this process.

@@ -258,20 +258,18 @@ async fn a_url_is_pulled_where_it_is_wanted() {
     let service = async {
         let request = requests.recv().await.unwrap();
         assert_eq!(request.resolved.spec.url.expose(), "https://example.org/a.mp4");
-        livekit.create_ingress(&request).await.unwrap();
+        let mut request = request;
+        request.create_ingress().await.unwrap();
         request.accept(Report { resource_id: ResourceId("UR_a".into()), ..report(9) });
         requests.recv().await.unwrap().reject(Fault::transient(Blame::Capacity, "server capacity exceeded"));
-        requests.recv().await.unwrap().unimplemented("not yet");
         drop(requests.recv().await.unwrap());
     };
     let operator = async {
         let info = start_at(&bus, Some(pulled())).await.unwrap();
         assert_eq!(info.state.unwrap().resource_id, "UR_a");
-        for (code, text) in [
-            (Code::ResourceExhausted, "server capacity exceeded"),
-            (Code::Unimplemented, "not yet"),
-            (Code::Internal, "the request was lost"),
-        ] {
+        for (code, text) in
+            [(Code::ResourceExhausted, "server capacity exceeded"), (Code::Internal, "the request was lost")]
+        {
             let error = start_at(&bus, Some(pulled())).await.unwrap_err();
             assert_eq!((error.code(), error.to_string().as_str()), (code, text));
         }
@@ -291,16 +289,17 @@ async fn a_url_is_pulled_where_it_is_wanted() {
 }
 
 #[tokio::test]
-async fn making_an_ingress_known_may_fail_only_where_someone_refuses() {
+async fn a_pulled_ingress_may_go_unstored_but_not_refused() {
     let bus = MemoryBus::new();
     let livekit = livekit(&bus);
-    let resolved = crate::control::memory::rtmp_ingress("k");
-    let (request, _answer) = StartRequest::new(resolved.clone(), pulled());
-    livekit.create_ingress(&request).await.expect("nobody serves it");
+    let create = async |ingress_id: &str| {
+        let info = lk::IngressInfo { ingress_id: ingress_id.into(), ..pulled() };
+        create(livekit.io.clone(), info)().await
+    };
+    create("IN_x").await.expect("nobody serves it");
     let _io = io_info(&bus, found(ingress()));
-    livekit.create_ingress(&request).await.unwrap();
-    let (request, _answer) = StartRequest::new(resolved, lk::IngressInfo { ingress_id: "IN_bad".into(), ..pulled() });
-    assert_eq!(livekit.create_ingress(&request).await.unwrap_err().text, "livekit-server refused (internal): no");
+    create("IN_x").await.unwrap();
+    assert_eq!(create("IN_bad").await.unwrap_err().text, "livekit-server refused (internal): no");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::*;
 use crate::config::CpuCost;
 use crate::http::{health, metrics};
 use crate::load::Capacity;
-use crate::telemetry::Metrics;
+use crate::metrics::{Registry, register_machine, register_process};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -56,7 +56,10 @@ async fn health_and_availability() {
 
 #[tokio::test]
 async fn metrics_on_every_path() {
-    let server = start(metrics(Metrics::new("NE_x", "1", machine())), Limits::default()).await;
+    let registry = Registry::default();
+    register_machine(&registry, "NE_x", "1", &machine());
+    register_process(&registry, "/proc");
+    let server = start(metrics(registry), Limits::default()).await;
     for path in ["/", "/metrics", "/any/where"] {
         let (head, body) = get(&server, path).await;
         assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");

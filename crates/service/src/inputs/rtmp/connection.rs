@@ -1,6 +1,8 @@
 //! One connection: the engine, its socket, and the session that takes its media.
 
-use super::{Answer, Place, Request, Shared};
+use super::request::{Answer, Request};
+use super::shared::{Config, Shared};
+use crate::inputs::connection_limits::Slot;
 use bytes::{Buf, Bytes};
 use model::{Blame, Fault, Media, Secret};
 use rtmp::{Connection, Event};
@@ -27,13 +29,13 @@ const EARLY_MEDIA: usize = 2 << 20;
 const EARLY_EVENTS: usize = 512;
 
 /// Answers that may wait to be written before the peer is not read any more.
-const UNWRITTEN: usize = 8;
+const UNWRITTEN_ANSWERS: usize = 8;
 
-/// Sleeping without a deadline.
-const FAR: Duration = Duration::from_secs(3600);
+/// How long to sleep where no deadline is set.
+const NO_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// How long the last events may wait for a session that does not take them.
-const HAND_OVER: Duration = Duration::from_secs(30);
+const LAST_EVENTS_WAIT: Duration = Duration::from_secs(30);
 
 /// How a connection came to its end.
 #[derive(Debug)]
@@ -48,7 +50,9 @@ enum End {
     Protocol(rtmp::Error),
     /// The peer does not read.
     WriteTimeout,
-    /// The publish was refused.
+    /// The publish was refused by the service, which has logged it.
+    Rejected(Fault),
+    /// The publish was refused before the service answered.
     Refused(Fault),
     /// The session let go.
     Stopped(Option<Fault>),
@@ -62,17 +66,18 @@ enum Wake {
     /// `None` if the request was dropped.
     Answer(Option<Answer>),
     ServerGone,
-    Room(bool),
+    /// The session's queue has capacity (`false`: it is gone).
+    Capacity(bool),
     Time,
 }
 
 /// Serves a connection to its end.
-pub(super) async fn run<S>(stream: S, peer: SocketAddr, place: Place, shared: Arc<Shared>)
+pub(super) async fn run<S>(stream: S, peer: SocketAddr, slot: Slot, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     shared.counters.connections().inc();
-    let mut driver = Driver::new(stream, peer, place, shared);
+    let mut driver = Driver::new(stream, peer, slot, shared);
     let end = driver.drive().await;
     driver.finish(end).await;
 }
@@ -80,7 +85,7 @@ where
 struct Driver<S> {
     shared: Arc<Shared>,
     peer: SocketAddr,
-    place: Place,
+    slot: Slot,
     engine: Connection,
     read: ReadHalf<S>,
     write: WriteHalf<S>,
@@ -89,7 +94,7 @@ struct Driver<S> {
     out: VecDeque<Bytes>,
     out_since: Option<Instant>,
     /// Why writing failed. What the peer sent before may still be there to be read.
-    deaf: Option<io::Error>,
+    write_error: Option<io::Error>,
     /// Not later than [`Driver::deadline`]; moved on only when it has passed, as the deadline moves with every read.
     sleep: Pin<Box<Sleep>>,
     key: Option<Secret>,
@@ -98,28 +103,28 @@ struct Driver<S> {
     /// While a session takes the media.
     events: Option<mpsc::Sender<SourceEvent>>,
     stopped: Option<oneshot::Receiver<Option<Fault>>>,
-    /// Media that nobody has room for yet.
+    /// Media that waits for the session's answer, or for capacity in its queue.
     pending: VecDeque<Media>,
     pending_bytes: usize,
     ended: Option<End>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
-    fn new(stream: S, peer: SocketAddr, place: Place, shared: Arc<Shared>) -> Self {
+    fn new(stream: S, peer: SocketAddr, slot: Slot, shared: Arc<Shared>) -> Self {
         let (read, write) = tokio::io::split(stream);
         let now = Instant::now();
         let engine = Connection::new(shared.config.limits.clone(), now.into_std());
         Self {
             shared,
             peer,
-            place,
+            slot,
             engine,
             read,
             write,
             buffer: vec![0; QUIET_READ],
             out: VecDeque::new(),
             out_since: None,
-            deaf: None,
+            write_error: None,
             sleep: Box::pin(sleep_until(now)),
             key: None,
             answer: None,
@@ -161,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             answer = wait(self.answer.as_mut().map(|(a, _)| a)), if self.answer.is_some() => Wake::Answer(answer.ok()),
             // Only a server that is dropped closes it.
             _ = open.changed(), if self.events.is_none() => Wake::ServerGone,
-            room = room(self.events.as_ref()), if !self.pending.is_empty() => Wake::Room(room),
+            capacity = capacity(self.events.as_ref()), if !self.pending.is_empty() => Wake::Capacity(capacity),
             read = self.read.read(&mut self.buffer), if can_read => Wake::Read(read),
             () = self.sleep.as_mut() => Wake::Time,
         }
@@ -171,47 +176,47 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         self.ended = match wake {
             Wake::Read(Ok(0)) => Some(self.closed()),
             Wake::Read(Err(error)) => Some(End::Socket(error)),
-            Wake::Written(Ok(0)) => self.deafened(io::ErrorKind::BrokenPipe.into()),
-            Wake::Written(Err(error)) => self.deafened(error),
+            Wake::Written(Ok(0)) => self.write_failed(io::ErrorKind::BrokenPipe.into()),
+            Wake::Written(Err(error)) => self.write_failed(error),
             Wake::Stopped(fault) => {
                 self.stopped = None;
                 Some(End::Stopped(fault))
             }
-            Wake::Answer(Some(Answer::Reject(fault))) => Some(End::Refused(fault)),
+            Wake::Answer(Some(Answer::Reject(fault))) => Some(End::Rejected(fault)),
             Wake::Answer(None) => Some(End::Refused(Fault::transient(Blame::Us, "the publish was not answered"))),
             Wake::ServerGone => Some(End::Refused(Fault::transient(Blame::Draining, "the server is shutting down"))),
-            Wake::Room(false) => Some(End::Stopped(None)),
+            Wake::Capacity(false) => Some(End::Stopped(None)),
             Wake::Written(Ok(count)) => self.written(count),
             Wake::Answer(Some(Answer::Accept(feed))) => self.accepted(feed),
-            Wake::Room(true) => self.deliver(),
+            Wake::Capacity(true) => self.deliver(),
             Wake::Read(Ok(count)) => self.received(count),
             Wake::Time => None,
         };
     }
 
-    fn deafened(&mut self, error: io::Error) -> Option<End> {
+    fn write_failed(&mut self, error: io::Error) -> Option<End> {
         self.out.clear();
         self.out_since = None;
-        self.deaf = Some(error);
+        self.write_error = Some(error);
         None
     }
 
     /// What it means that nothing more can be read. The system tells of a fault once, and calls the connection closed from
     /// then on: if writing met it first, it counts. A broken pipe is what a peer leaves that has closed in order.
     fn closed(&mut self) -> End {
-        match self.deaf.take() {
+        match self.write_error.take() {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => End::Socket(error),
             _ => End::Closed,
         }
     }
 
-    /// While nobody has room for media, the socket is left alone, and the encoder feels it.
+    /// While media waits, the socket is not read: TCP's flow control slows the encoder down.
     fn can_read(&self) -> bool {
-        let room = match self.events {
+        let ready = match self.events {
             Some(_) => self.pending.is_empty(),
             None => self.pending_bytes < EARLY_MEDIA && self.pending.len() < EARLY_EVENTS,
         };
-        room && self.out.len() < UNWRITTEN
+        ready && self.out.len() < UNWRITTEN_ANSWERS
     }
 
     /// When something is due. A peer that is not read cannot be told silent.
@@ -219,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         let engine = self.engine.deadline().filter(|_| can_read).map(Instant::from_std);
         let write = self.out_since.map(|s| s + self.shared.config.write);
         let answer = self.answer.as_ref().map(|(_, until)| *until);
-        [engine, write, answer].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
+        [engine, write, answer].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + NO_DEADLINE)
     }
 
     fn overdue(&mut self, can_read: bool) {
@@ -238,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
 
     fn collect_output(&mut self) {
         let bytes = self.engine.take_output();
-        if !bytes.is_empty() && self.deaf.is_none() {
+        if !bytes.is_empty() && self.write_error.is_none() {
             self.out_since.get_or_insert_with(Instant::now);
             self.out.push_back(bytes);
         }
@@ -276,7 +281,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         tracing::debug!(peer = %self.peer, %key, app, encoder, "RTMP publish requested");
         let (answer, receiver) = oneshot::channel();
         self.key = Some(key.clone());
-        match self.shared.requests.try_send(Request { key, app, peer: self.peer, encoder, answer }) {
+        let log = self.shared.limits.log().clone();
+        match self.shared.requests.try_send(Request { key, app, peer: self.peer, encoder, log, answer }) {
             Ok(()) => {
                 self.answer = Some((receiver, Instant::now() + self.shared.config.answer));
                 None
@@ -289,9 +295,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
 
     fn accepted(&mut self, feed: SourceFeed) -> Option<End> {
         self.answer = None;
-        self.place.publishes();
+        self.slot.publishes();
         self.shared.counters.published("accepted");
-        tracing::info!(peer = %self.peer, key = self.shown_key(), "RTMP publish accepted");
         self.engine.accept_publish(Instant::now().into_std());
         self.events = Some(feed.events);
         self.stopped = Some(feed.stopped);
@@ -303,12 +308,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         self.pending_bytes += weight(&media);
         self.pending.push_back(media);
         if self.events.is_some() {
-            // What finds no room waits for some; a receiver that is gone is seen there, too.
+            // What the queue does not take waits for capacity; there it shows, too, if the session is gone.
             self.deliver();
         }
     }
 
-    /// Gives the session what it has room for.
+    /// Gives the session what its queue takes.
     fn deliver(&mut self) -> Option<End> {
         let events = self.events.as_ref()?;
         while !self.pending.is_empty() {
@@ -323,7 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
 
     /// Words about the stream, of which a connection has a few; from who is not let in yet, not without end.
     fn warn(&self, text: &str) {
-        if self.events.is_some() || self.shared.admission.may_log().is_some() {
+        if self.events.is_some() || self.shared.limits.log().may_log().is_some() {
             tracing::warn!(peer = %self.peer, key = %self.shown_key(), text, "RTMP stream");
         }
     }
@@ -332,27 +337,27 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         self.key.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// Tells both sides, closes, and gives the place back.
+    /// Tells both sides, closes, and frees the slot.
     async fn finish(mut self, end: End) {
         match &end {
-            End::Refused(fault) => self.engine.reject_publish(fault.public()),
+            End::Rejected(fault) | End::Refused(fault) => self.engine.reject_publish(fault.public()),
             End::Stopped(fault) => self.engine.close(fault.as_ref().map(Fault::public)),
             _ => {}
         }
         self.collect_output();
         self.report(&end);
-        let Self { shared, place, read, write, out, events, pending, engine, .. } = self;
+        let Self { shared, slot, read, write, out, events, pending, engine, .. } = self;
         let last = end.for_session(engine.is_parting());
         let goodbye = async {
             if end.peer_listens() {
                 goodbye(read, write, out, matches!(end, End::Finished), &shared.config).await;
             }
         };
-        tokio::join!(hand_over(events, pending, last), goodbye);
-        if let End::Refused(Fault { blame: Blame::Access | Blame::Unknown | Blame::Mismatch, .. }) = end {
+        tokio::join!(deliver_last(events, pending, last), goodbye);
+        if let End::Rejected(Fault { blame: Blame::Access | Blame::Unknown | Blame::Mismatch, .. }) = end {
             sleep(shared.config.refusal_charge).await;
         }
-        drop(place);
+        drop(slot);
         shared.counters.connections().dec();
     }
 
@@ -364,13 +369,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             tracing::info!(%peer, key, how, reason, "RTMP publish ended");
             return;
         }
-        let refused = matches!(end, End::Refused(_));
-        if refused {
+        if matches!(end, End::Refused(_) | End::Rejected(_)) {
             counters.published("refused");
         }
-        // Who connects and leaves is nobody, or a health check.
-        let told = refused || matches!(end, End::Protocol(_));
-        match told.then(|| self.shared.admission.may_log()).flatten() {
+        // A peer that connects and leaves is a port scan, or a health check.
+        let logged = matches!(end, End::Refused(_) | End::Protocol(_));
+        match logged.then(|| self.shared.limits.log().may_log()).flatten() {
             Some(unlogged) => {
                 tracing::info!(%peer, key, how, reason, unlogged, "RTMP connection ended before its stream began")
             }
@@ -388,7 +392,7 @@ impl End {
             Self::Socket(_) => "socket",
             Self::Protocol(error) => error.label(),
             Self::WriteTimeout => "write_timeout",
-            Self::Refused(_) => "refused",
+            Self::Refused(_) | Self::Rejected(_) => "refused",
             Self::Stopped(_) => "stopped",
         }
     }
@@ -400,7 +404,7 @@ impl End {
             Self::Socket(error) => format!("the encoder's connection broke: {error}"),
             Self::Protocol(error) => error.to_string(),
             Self::WriteTimeout => "the encoder does not read the answers".into(),
-            Self::Refused(fault) | Self::Stopped(Some(fault)) => fault.text.clone(),
+            Self::Refused(fault) | Self::Rejected(fault) | Self::Stopped(Some(fault)) => fault.text.clone(),
             Self::Stopped(None) => "the session has ended".into(),
         }
     }
@@ -409,7 +413,9 @@ impl End {
     fn for_session(&self, parting: bool) -> SourceEnd {
         let text = || self.text();
         match self {
-            Self::Finished | Self::Closed | Self::Refused(_) | Self::Stopped(_) => SourceEnd::Finished,
+            Self::Finished | Self::Closed | Self::Refused(_) | Self::Rejected(_) | Self::Stopped(_) => {
+                SourceEnd::Finished
+            }
             Self::Socket(_) if parting => SourceEnd::Finished,
             // An encoder that quits without a word leaves a reset if it had not read all of ours, an ordinary close if it had:
             // the same to everybody (and to the Go ingress).
@@ -435,8 +441,8 @@ async fn wait<T>(receiver: Option<&mut oneshot::Receiver<T>>) -> Result<T, onesh
     }
 }
 
-/// Resolves when there is room for an event, with false if nobody takes events any more; never without a session.
-async fn room(events: Option<&mpsc::Sender<SourceEvent>>) -> bool {
+/// Resolves when the session's queue takes an event, with false if the session is gone; never without a session.
+async fn capacity(events: Option<&mpsc::Sender<SourceEvent>>) -> bool {
     match events {
         Some(events) => events.reserve().await.is_ok(),
         None => std::future::pending().await,
@@ -454,7 +460,7 @@ fn weight(media: &Media) -> usize {
 }
 
 /// Gives the session what is left and the last event.
-async fn hand_over(events: Option<mpsc::Sender<SourceEvent>>, pending: VecDeque<Media>, last: SourceEnd) {
+async fn deliver_last(events: Option<mpsc::Sender<SourceEvent>>, pending: VecDeque<Media>, last: SourceEnd) {
     let Some(events) = events else { return };
     let all = async {
         for media in pending {
@@ -463,7 +469,7 @@ async fn hand_over(events: Option<mpsc::Sender<SourceEvent>>, pending: VecDeque<
         events.send(SourceEvent::Ended(last)).await
     };
     // An error means that the session has gone: it needs no telling.
-    if timeout(HAND_OVER, all).await.is_err() {
+    if timeout(LAST_EVENTS_WAIT, all).await.is_err() {
         tracing::error!("a session does not take its source's end");
     }
 }
@@ -476,7 +482,7 @@ async fn goodbye<S: AsyncRead + AsyncWrite>(
     mut write: WriteHalf<S>,
     out: VecDeque<Bytes>,
     theirs: bool,
-    config: &super::Config,
+    config: &Config,
 ) {
     let flushed = async {
         for bytes in &out {

@@ -1,7 +1,7 @@
 //! The WebRTC side as the HTTP side needs it, so that the one can be tested without the other.
 
-use crate::control::BoxFuture;
-use crate::inputs::whip::source::whip_source;
+use super::source::whip_source;
+use crate::boxed::BoxFuture;
 use rtc::{Accept, Endpoint, Refusal, Restarted};
 use session::Source;
 use std::any::Any;

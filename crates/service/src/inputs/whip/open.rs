@@ -1,18 +1,16 @@
-//! WHIP's part in the service: its ports, and what becomes of each offer.
+//! Opens WHIP's HTTP ports and its media ports as the configuration says.
 
-use crate::config::{Config, Filter, RtcConfig, TlsConfig, UdpPorts};
-use crate::control::ControlPlane;
+use super::ice_servers::IceServers;
+use super::server::{Parts, Server};
+use crate::config::{Filter, RtcConfig, TlsConfig, UdpPorts};
 use crate::http;
-use crate::inputs::whip::{Links, Parts, Request, Server};
-use crate::load::Capacity;
-use crate::sessions::{Admitted, Sessions};
-use crate::telemetry::{Metrics, PublishStatus};
+use crate::inputs::context::Context;
+use crate::inputs::listener::Listener;
 use crate::tls::{self, Tls};
-use model::{Blame, Fault, InputKind, Secret};
-use rtc::{Accept, Endpoint, EndpointConfig, Only};
+use model::{Blame, Fault};
+use rtc::{Endpoint, EndpointConfig, Only};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tracing::{info, warn};
 
 /// Asked for our external address where that is wanted and no server is configured: LiveKit's own choice.
 const STUN_SERVERS: [&str; 3] = ["global.stun.twilio.com:3478", "stun.l.google.com:19302", "stun1.l.google.com:19302"];
@@ -20,12 +18,9 @@ const STUN_SERVERS: [&str; 3] = ["global.stun.twilio.com:3478", "stun.l.google.c
 /// Opens WHIP's ports; `None` if it is switched off, and then no media port is opened either.
 ///
 /// # Errors
-/// What keeps a port from being opened, in words.
-pub(crate) async fn open(
-    config: &Config,
-    control: Arc<dyn ControlPlane>,
-    load: Capacity,
-) -> Result<Option<Server>, Fault> {
+/// What keeps a port from being opened, by its configuration key.
+pub(crate) async fn open(context: &Context<'_>) -> Result<Option<Box<dyn Listener>>, Fault> {
+    let config = context.config;
     if !config.whip.enabled() {
         return Ok(None);
     }
@@ -34,9 +29,9 @@ pub(crate) async fn open(
         .map_err(|e| Fault::new(Blame::Us, format!("rtc_config: WHIP's media ports can't be opened: {e}")))?;
     let mut server = Server::new(Parts {
         media: Arc::new(endpoint),
-        control,
-        load,
-        links: Links::new(&config.rtc),
+        control: context.control.clone(),
+        capacity: context.capacity.clone(),
+        ice_servers: IceServers::new(&config.rtc),
         max_connections: config.whip.max_connections as usize,
         max_connections_per_address: config.whip.max_connections_per_address as usize,
     });
@@ -51,69 +46,7 @@ pub(crate) async fn open(
         let listener = http::listen(config.bind_address, *port, "whip_tls_port").await?;
         server.listen_tls(listener, tls).map_err(|e| unusable(&e))?;
     }
-    Ok(Some(server))
-}
-
-/// The next offer; never where WHIP is off. Cancel safe.
-pub(crate) async fn next(server: &mut Option<Server>) -> Request {
-    match server {
-        Some(server) => server.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Lets an offer in or sends it away.
-pub(crate) async fn answer(sessions: Arc<Sessions>, metrics: Metrics, request: Request) {
-    let (peer, agent, app) = (request.peer, request.agent.clone(), request.app.clone());
-    let (key, mut admitted) = match admit(&sessions, &request.keys).await {
-        Ok(admitted) => admitted,
-        Err((key, fault)) => {
-            if let Some(unlogged) = request.may_log() {
-                warn!(%peer, agent, app, %key, reason = %fault, unlogged, "WHIP client refused");
-            }
-            metrics.publish(InputKind::Whip, PublishStatus::from(&fault));
-            return request.reject(&fault);
-        }
-    };
-    let (resource, transcode) = (admitted.resource_id(), admitted.transcode());
-    let accept = if transcode { Accept::transcoded() } else { Accept::passed_on() };
-    let accept = match request.first_choice(&accept).filter(|_| !transcode) {
-        Some(format) => match sessions.room_takes(&mut admitted, format).await {
-            Some(codecs) => accept.only(codecs),
-            None => accept,
-        },
-        None => accept,
-    };
-    match request.accept(&key, resource.clone(), &accept).await {
-        Ok(source) => {
-            info!(%peer, agent, app, %key, resourceID = %resource, transcode, "WHIP client accepted");
-            metrics.publish(InputKind::Whip, PublishStatus::Success);
-            sessions.start(admitted, source);
-        }
-        Err(fault) => {
-            warn!(%peer, agent, app, %key, reason = %fault, "WHIP offer refused");
-            metrics.publish(InputKind::Whip, PublishStatus::from(&fault));
-            sessions.withdraw(admitted, &fault).await;
-        }
-    }
-}
-
-/// Admits the first key that somebody has; else gives the last fault.
-async fn admit(sessions: &Sessions, keys: &[Secret]) -> Result<(Secret, Admitted), (Secret, Fault)> {
-    let mut refused = (Secret::default(), Fault::new(Blame::Unknown, "no stream key was given"));
-    for key in keys {
-        match sessions.admit(key, InputKind::Whip).await {
-            Ok(admitted) => return Ok((key.clone(), admitted)),
-            Err(fault) => {
-                let unknown = fault.blame == Blame::Unknown;
-                refused = (key.clone(), fault);
-                if !unknown {
-                    break;
-                }
-            }
-        }
-    }
-    Err(refused)
+    Ok(Some(Box::new(server)))
 }
 
 /// The `rtc_config` section as the endpoint takes it.

@@ -1,8 +1,10 @@
 //! What each request is answered with.
 
 use super::answers::{self, Place};
+use super::body;
 use super::headers::{self, FRAGMENT, IfMatch, SDP, Target};
-use super::{Request, Shared, body};
+use super::request::Request;
+use super::shared::Shared;
 use crate::control::WhipRequest;
 use crate::http::Peer;
 use axum::body::Body;
@@ -12,9 +14,13 @@ use axum::http::{HeaderValue, Method, StatusCode, request::Parts};
 use axum::response::Response;
 use model::{Blame, Fault, ResourceId, Secret};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+/// How long a client waits for the answer to its offer: 3 s to find the ingress, 3 s for a session that is ending, 3 s to learn
+/// what the room takes, 1 s to subscribe, each with the machine busy.
+const OFFER_ANSWER: Duration = Duration::from_secs(13);
 
 /// Answers any request.
 pub(super) async fn answer(State(shared): State<Arc<Shared>>, request: axum::extract::Request) -> Response {
@@ -35,7 +41,7 @@ fn page(shared: &Shared, path: &str, method: &Method) -> Response {
     match *method {
         Method::OPTIONS => answers::options(Place::Page, Vec::new()),
         Method::GET | Method::HEAD if path == "/health" => answers::words(StatusCode::OK, "Healthy"),
-        Method::GET | Method::HEAD if shared.load.can_accept_any() => answers::words(StatusCode::OK, "Available"),
+        Method::GET | Method::HEAD if shared.capacity.can_accept_any() => answers::words(StatusCode::OK, "Available"),
         Method::GET | Method::HEAD => answers::words(StatusCode::SERVICE_UNAVAILABLE, "No availability"),
         _ => answers::wrong_method(Place::Page, method),
     }
@@ -52,15 +58,15 @@ async fn endpoint(shared: &Shared, parts: &Parts, target: Target, body: Body) ->
 /// What a client is told of STUN and TURN before it offers. Credentials are for those who show a key in a header: a browser's
 /// own question never has one.
 async fn links(shared: &Shared, parts: &Parts, target: &Target) -> Vec<HeaderValue> {
-    if shared.links.has_turn() && parts.headers.contains_key(AUTHORIZATION) {
+    if shared.handles.ice_servers.has_turn() && parts.headers.contains_key(AUTHORIZATION) {
         for key in headers::keys(&parts.headers, target) {
-            if let Ok(found) = shared.control.lookup(&key).await {
-                return shared.links.all(&found.spec.ingress_id.0, SystemTime::now());
+            if let Ok(found) = shared.handles.control.lookup(&key).await {
+                return shared.handles.ice_servers.all(&found.spec.ingress_id.0, SystemTime::now());
             }
         }
         charge(parts);
     }
-    shared.links.public()
+    shared.handles.ice_servers.public()
 }
 
 /// POST: an offer (RFC 9725 §4.2).
@@ -78,11 +84,11 @@ async fn publish(shared: &Shared, parts: &Parts, target: Target, body: Body) -> 
     };
     let (answer, answered) = oneshot::channel();
     let (peer, agent) = (address(parts), headers::agent(&parts.headers));
-    let request = Request { keys, app: target.app, peer, agent, offer, handles: shared.handles(), answer };
+    let request = Request { keys, app: target.app, peer, agent, offer, handles: shared.handles.clone(), answer };
     if shared.requests.try_send(request).is_err() {
         return answers::fault(&Fault::transient(Blame::Capacity, "the server is busy; try again in a moment"));
     }
-    let response = match timeout(super::ANSWER, answered).await {
+    let response = match timeout(OFFER_ANSWER, answered).await {
         Ok(Ok(response)) => response,
         _ => answers::fault(&Fault::transient(Blame::Us, "the offer was not answered in time; try again")),
     };
@@ -131,7 +137,7 @@ async fn patch(shared: &Shared, parts: &Parts, resource: &ResourceId, keys: &[Se
 
 async fn ask(shared: &Shared, parts: &Parts, resource: &ResourceId, keys: &[Secret], request: WhipRequest) -> Response {
     let deletes = request == WhipRequest::Delete;
-    let answer = match shared.resources.ask(resource, keys, request, &*shared.control).await {
+    let answer = match shared.handles.resources.ask(resource, keys, request, &*shared.handles.control).await {
         Ok(answer) => answer,
         Err(refusal) => {
             tracing::debug!(peer = %address(parts), %resource, method = %parts.method, reason = %refusal, "WHIP request refused");

@@ -44,7 +44,7 @@ fn lines(config: &LoggingConfig, speak: impl FnOnce()) -> Vec<String> {
 
 /// The span of a session that a control plane wants more said about.
 fn span(room: &str, identity: &str, fields: &[(&str, &str)]) -> Span {
-    let mut spec = crate::control::memory::rtmp_ingress("1").spec;
+    let mut spec = crate::control::embedded::ingress(model::InputKind::Rtmp, "1").spec;
     (spec.room, spec.identity) = (room.to_owned(), identity.to_owned());
     let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     session_span(&spec, &ResourceId("RT_1".to_owned()), &fields)

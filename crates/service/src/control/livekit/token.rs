@@ -37,7 +37,7 @@ pub(super) fn mint(api_key: &str, api_secret: &Secret, spec: &IngressSpec) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::convert;
+    use crate::control::livekit::convert;
     use livekit_token::TokenVerifier;
     use std::time::{SystemTime, UNIX_EPOCH};
 

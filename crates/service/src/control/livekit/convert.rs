@@ -3,7 +3,7 @@
 //! Pure. The rules and texts of validation are those of the Go programs (`protocol/ingress/validation.go`), because
 //! people search for them; what an ingress leaves open is filled in as the Go ingress does.
 
-use super::{Refusal, ReportError};
+use crate::control::ReportError;
 use livekit_protocol as lk;
 use livekit_protocol::ingress_audio_options::EncodingOptions as AudioOptions;
 use livekit_protocol::ingress_video_options::EncodingOptions as VideoOptions;
@@ -256,11 +256,7 @@ pub(super) fn started(mut info: lk::IngressInfo, state: lk::IngressState) -> lk:
 }
 
 /// A refused StartIngress as psrpc says it. livekit-server asks again where a fault passes.
-pub(super) fn refusal(refusal: Refusal) -> Failure {
-    let fault = match refusal {
-        Refusal::Unimplemented(text) => return Failure::new(Code::Unimplemented, text),
-        Refusal::Fault(fault) => fault,
-    };
+pub(super) fn refusal(fault: Fault) -> Failure {
     let code = match fault.blame {
         Blame::Access => Code::PermissionDenied,
         Blame::Unknown => Code::NotFound,

@@ -10,12 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The servers, and what clients show them.
 #[derive(Clone, Debug, Default)]
-pub struct Links {
+pub struct IceServers {
     stun: Vec<String>,
     turn: Vec<TurnServer>,
 }
 
-impl Links {
+impl IceServers {
     /// Those that are configured.
     pub fn new(rtc: &RtcConfig) -> Self {
         Self { stun: rtc.stun_servers.clone(), turn: rtc.turn_servers.clone() }
@@ -32,7 +32,7 @@ impl Links {
         self.public_texts().filter_map(|text| HeaderValue::try_from(text).ok()).collect()
     }
 
-    /// Whether a key brings more than [`Links::public`].
+    /// Whether a key brings more than [`IceServers::public`].
     pub(super) fn has_turn(&self) -> bool {
         !self.turn.is_empty()
     }
@@ -106,7 +106,7 @@ mod tests {
             turn_servers: vec![server(TurnProtocol::Udp, fixed)],
             ..RtcConfig::default()
         };
-        let links = Links::new(&rtc);
+        let links = IceServers::new(&rtc);
         assert_eq!(links.public(), ["<stun:stun.example:3478>; rel=\"ice-server\""]);
         assert_eq!(
             links.all("x", UNIX_EPOCH)[1],

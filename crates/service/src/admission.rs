@@ -1,0 +1,274 @@
+//! The decision whether a publisher may begin: key → ingress → duplicate rule → capacity → session.
+//!
+//! [`Admission::admit`] is the only slot that logs, counts and stores how publishers are answered.
+
+use crate::config::OnDuplicate;
+use crate::control::{Resolved, store_refusal};
+use crate::inputs::request::{PublishRequest, Publisher, Wanted};
+use crate::metrics::{PublishCounts, PublishStatus};
+use crate::sessions::admitted::{Admitted, NewSession, Outcome};
+use crate::sessions::running::Sessions;
+use model::{Blame, Fault, IngressId, IngressSpec, InputKind, ResourceId, Secret};
+use session::registry::{Entry, Slot};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{info, warn};
+
+/// How long a new publisher waits for the session before it to end. Ending takes 2.5 s at the most.
+const ENDING_SESSION_WAIT: Duration = Duration::from_secs(3);
+/// How often to look whether that session has ended: short beside what ending takes.
+const ENDING_SESSION_POLL: Duration = Duration::from_millis(20);
+
+/// See the [module](self).
+pub struct Admission {
+    sessions: Arc<Sessions>,
+    publishes: PublishCounts,
+    /// What a second publisher with the key of a running session does.
+    on_duplicate: OnDuplicate,
+}
+
+/// A publisher that may not begin.
+struct Refused {
+    /// The key that was refused last; empty where none was shown.
+    key: Secret,
+    fault: Fault,
+}
+
+impl Admission {
+    /// Admits publishers to these sessions.
+    pub fn new(sessions: Arc<Sessions>, publishes: PublishCounts, on_duplicate: OnDuplicate) -> Arc<Self> {
+        Arc::new(Self { sessions, publishes, on_duplicate })
+    }
+
+    /// Admits a publisher and begins its session, or refuses it.
+    pub async fn admit(&self, request: Box<dyn PublishRequest>) {
+        let (input, wanted, publisher) = (request.input(), request.wanted(), request.publisher());
+        let decided = match self.find(&wanted).await {
+            Ok((key, resolved)) => {
+                let checked = request.check(&resolved.spec);
+                self.decide(input, &wanted, (key, resolved), checked).await
+            }
+            Err(refused) => Err(refused),
+        };
+        let mut admitted = match decided {
+            Ok(admitted) => admitted,
+            Err(Refused { key, fault }) => {
+                if let Some(unlogged) = request.log_budget().may_log() {
+                    log_refusal(input, &wanted, &publisher, &key, &fault, unlogged);
+                }
+                self.publishes.count(input, PublishStatus::from(&fault));
+                return request.reject(fault);
+            }
+        };
+        match request.accept(&mut admitted).await {
+            Ok(source) => {
+                log_acceptance(input, &publisher, &admitted);
+                self.publishes.count(input, PublishStatus::Success);
+                if let Some(source) = source {
+                    self.sessions.begin(admitted, source);
+                }
+            }
+            Err(fault) => {
+                // It had a valid key, or came from the control plane: no stranger, so the log has no bound for it.
+                log_refusal(input, &wanted, &publisher, &admitted.key, &fault, 0);
+                self.publishes.count(input, PublishStatus::from(&fault));
+                self.withdraw(admitted, &wanted, &fault).await;
+            }
+        }
+    }
+
+    /// Reserves what a session of this ingress needs. A refusal is stored with the ingress before this returns.
+    async fn decide(
+        &self,
+        input: InputKind,
+        wanted: &Wanted,
+        (key, resolved): (Secret, Resolved),
+        checked: Result<(), Fault>,
+    ) -> Result<Admitted, Refused> {
+        match self.reserve(input, wanted, resolved, checked).await {
+            Ok(outcome) => {
+                let prejoin = self.sessions.prejoin();
+                Ok(Admitted { key, outcome, prejoin })
+            }
+            Err(fault) => Err(Refused { key, fault }),
+        }
+    }
+
+    /// The ingress that a publisher asks for.
+    async fn find(&self, wanted: &Wanted) -> Result<(Secret, Resolved), Refused> {
+        if self.sessions.draining() {
+            let text = match wanted {
+                Wanted::Keys(_) => "server shutting down: connect again to reach another one",
+                Wanted::Ingress(_) => "server shutting down",
+            };
+            return Err(Refused { key: Secret::default(), fault: Fault::transient(Blame::Draining, text) });
+        }
+        let keys = match wanted {
+            Wanted::Ingress(resolved) => return Ok((Secret::default(), (**resolved).clone())),
+            Wanted::Keys(keys) => keys,
+        };
+        let mut refused =
+            Refused { key: Secret::default(), fault: Fault::new(Blame::Unknown, "no stream key was given") };
+        for key in keys {
+            match self.sessions.parts().control.lookup(key).await {
+                Ok(resolved) => return Ok((key.clone(), resolved)),
+                Err(fault) => refused = Refused { key: key.clone(), fault },
+            }
+            if refused.fault.blame != Blame::Unknown {
+                break;
+            }
+        }
+        Err(refused)
+    }
+
+    /// Applies the duplicate rule, takes the machine's capacity, and has the session's commands served.
+    async fn reserve(
+        &self,
+        input: InputKind,
+        wanted: &Wanted,
+        resolved: Resolved,
+        checked: Result<(), Fault>,
+    ) -> Result<Outcome, Fault> {
+        let resource_id = new_resource_id(input);
+        if let Err(fault) = checked {
+            self.store_refusal(wanted, &resolved, &resource_id, &fault).await;
+            return Err(fault);
+        }
+        let entered = match wanted {
+            Wanted::Keys(_) => self.enter(&resolved.spec, &resource_id, input).await?,
+            Wanted::Ingress(_) => self.enter_pull(&resolved.spec, &resource_id, input)?,
+        };
+        let slot = match (entered, wanted) {
+            (Ok(slot), _) => slot,
+            (Err(running), Wanted::Ingress(_)) => return Ok(Outcome::Runs(running)),
+            (Err(running), Wanted::Keys(_)) => {
+                return Ok(Outcome::TakesOver { running, resource_id, ws_url: resolved.ws_url });
+            }
+        };
+        let permit = match self.sessions.parts().capacity.try_admit(input, resolved.spec.transcode) {
+            Ok(permit) => permit,
+            Err(fault) => {
+                self.store_refusal(wanted, &resolved, &resource_id, &fault).await;
+                return Err(fault);
+            }
+        };
+        let commands = self.sessions.parts().control.serve_session(&resolved.spec.ingress_id, &resource_id).await?;
+        Ok(Outcome::New(Box::new(NewSession { slot, resolved, commands, prejoined: None, permit })))
+    }
+
+    /// The duplicate rule for pushes: takes the ingress's slot, or finds the session to take over; waits for one that is
+    /// ending.
+    async fn enter(
+        &self,
+        spec: &IngressSpec,
+        resource_id: &ResourceId,
+        input: InputKind,
+    ) -> Result<Result<Slot, Entry>, Fault> {
+        let until = Instant::now() + ENDING_SESSION_WAIT;
+        loop {
+            let entered =
+                self.sessions.registry().enter(spec.ingress_id.clone(), resource_id.clone(), input, spec.transcode);
+            match entered {
+                Ok(slot) => return Ok(Ok(slot)),
+                Err(running) if running.is_ending() => {}
+                Err(running) if self.on_duplicate == OnDuplicate::Takeover => return Ok(Err(running)),
+                Err(_) => {
+                    let text =
+                        "this stream key is in use by another encoder (on_duplicate: refuse); stop that one first";
+                    return Err(Fault::transient(Blame::InUse, text));
+                }
+            }
+            if timeout_at(until, self.ended(&spec.ingress_id)).await.is_err() {
+                let text = "the last session with this stream key is still ending; connect again in a few seconds";
+                return Err(Fault::transient(Blame::Us, text));
+            }
+        }
+    }
+
+    /// The duplicate rule for pulls: a request whose answer came too late is made again, and finds its session running.
+    fn enter_pull(
+        &self,
+        spec: &IngressSpec,
+        resource_id: &ResourceId,
+        input: InputKind,
+    ) -> Result<Result<Slot, Entry>, Fault> {
+        match self.sessions.registry().enter(spec.ingress_id.clone(), resource_id.clone(), input, spec.transcode) {
+            Err(running) if running.is_ending() => {
+                Err(Fault::transient(Blame::Us, "the last session of this ingress is still ending"))
+            }
+            entered => Ok(entered),
+        }
+    }
+
+    /// Resolves when no session of this ingress is left.
+    async fn ended(&self, ingress_id: &IngressId) {
+        while self.sessions.registry().get(ingress_id).is_some() {
+            sleep(ENDING_SESSION_POLL).await;
+        }
+    }
+
+    /// Gives up what was reserved, because the publisher could not begin.
+    async fn withdraw(&self, admitted: Admitted, wanted: &Wanted, fault: &Fault) {
+        if let Outcome::New(new) = admitted.outcome {
+            let NewSession { slot, resolved, commands, prejoined, permit: _permit } = *new;
+            drop((commands, prejoined));
+            self.store_refusal(wanted, &resolved, &slot.entry.resource_id, fault).await;
+        }
+    }
+
+    /// Stores a refusal with the ingress, unless a session of it runs. Who asked for a pull stores the answer itself.
+    async fn store_refusal(&self, wanted: &Wanted, resolved: &Resolved, resource_id: &ResourceId, fault: &Fault) {
+        if let Wanted::Keys(_) = wanted {
+            let (ingress_id, stored) = (&resolved.spec.ingress_id, resolved.stored);
+            store_refusal(&*self.sessions.parts().control, ingress_id, stored, resource_id.clone(), fault).await;
+        }
+    }
+}
+
+fn log_acceptance(input: InputKind, publisher: &Publisher, admitted: &Admitted) {
+    let Publisher { peer, encoder, app } = publisher;
+    info!(
+        input = input.as_str(),
+        peer = peer.map(tracing::field::display),
+        encoder,
+        app,
+        key = %admitted.key,
+        ingressID = %admitted.entry().ingress_id,
+        resourceID = %admitted.resource_id(),
+        transcode = admitted.transcode(),
+        "publisher accepted"
+    );
+}
+
+fn log_refusal(input: InputKind, wanted: &Wanted, publisher: &Publisher, key: &Secret, fault: &Fault, unlogged: u64) {
+    let Publisher { peer, encoder, app } = publisher;
+    let ingress_id = match wanted {
+        Wanted::Keys(_) => None,
+        Wanted::Ingress(resolved) => Some(tracing::field::display(&resolved.spec.ingress_id)),
+    };
+    warn!(
+        input = input.as_str(),
+        peer = peer.map(tracing::field::display),
+        encoder,
+        app,
+        %key,
+        ingressID = ingress_id,
+        reason = %fault,
+        unlogged,
+        "publisher refused"
+    );
+}
+
+/// A new id for a session of this input.
+fn new_resource_id(input: InputKind) -> ResourceId {
+    ResourceId(format!("{}{}", input.resource_prefix(), random_id()))
+}
+
+/// Twelve letters and digits, as LiveKit's ids have behind their prefix.
+fn random_id() -> String {
+    use rand::RngExt;
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut rng = rand::rng();
+    (0..12).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])).collect()
+}

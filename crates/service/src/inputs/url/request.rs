@@ -1,0 +1,90 @@
+//! A URL that waits for its answer: livekit-server asks for it to be pulled.
+
+use super::job;
+use crate::boxed::BoxFuture;
+use crate::config::UrlConfig;
+use crate::control::StartRequest;
+use crate::inputs::log_budget::LogBudget;
+use crate::inputs::request::{PublishRequest, Publisher, Wanted};
+use crate::sessions::admitted::Admitted;
+use model::{Blame, Fault, IngressSpec, InputKind};
+use session::workers::pool::Transcoders;
+use session::{Source, url_source};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long a request to pull may take to be answered: livekit-server asks another machine after 3 s.
+const ANSWER_DEADLINE: Duration = Duration::from_millis(2_500);
+
+/// See the [module](self).
+pub(super) struct Request {
+    start: StartRequest,
+    answer_by: Instant,
+    config: Arc<UrlConfig>,
+    workers: Arc<dyn Transcoders>,
+    log: Arc<LogBudget>,
+}
+
+impl Request {
+    /// A request that has just arrived.
+    pub(super) fn new(
+        start: StartRequest,
+        config: Arc<UrlConfig>,
+        workers: Arc<dyn Transcoders>,
+        log: Arc<LogBudget>,
+    ) -> Self {
+        Self { start, answer_by: Instant::now() + ANSWER_DEADLINE, config, workers, log }
+    }
+
+    /// Makes the ingress known and starts the worker that pulls. `None` where its session runs already: a request whose answer
+    /// came too late is made again.
+    async fn begin(&mut self, admitted: &Admitted) -> Result<Option<Source>, Fault> {
+        if admitted.runs_already() {
+            return Ok(None);
+        }
+        let job = job::job(&self.config, &self.start.resolved.spec)?;
+        let late = || Fault::transient(Blame::Control, "livekit-server did not take the ingress in time");
+        timeout_at(self.answer_by, self.start.create_ingress()).await.map_err(|_| late())??;
+        let source = url_source::start(self.workers.clone(), job)
+            .map_err(|e| Fault::transient(Blame::Us, format!("nothing could be started that pulls: {e}")))?;
+        Ok(Some(source))
+    }
+}
+
+impl PublishRequest for Request {
+    fn input(&self) -> InputKind {
+        InputKind::Url
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted::Ingress(Box::new(self.start.resolved.clone()))
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher::default()
+    }
+
+    fn log_budget(&self) -> Arc<LogBudget> {
+        self.log.clone()
+    }
+
+    fn check(&self, spec: &IngressSpec) -> Result<(), Fault> {
+        job::job(&self.config, spec).map(drop)
+    }
+
+    fn accept(mut self: Box<Self>, admitted: &mut Admitted) -> BoxFuture<'_, Result<Option<Source>, Fault>> {
+        Box::pin(async move {
+            let begun = self.begin(admitted).await;
+            match &begun {
+                Ok(_) => self.start.accept(admitted.state()),
+                Err(fault) => self.start.reject(fault.clone()),
+            }
+            begun
+        })
+    }
+
+    fn reject(self: Box<Self>, fault: Fault) {
+        self.start.reject(fault);
+    }
+}

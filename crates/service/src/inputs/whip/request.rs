@@ -1,0 +1,150 @@
+//! A publisher over WHIP that waits for its answer: an offer (RFC 9725 §4.2).
+
+use super::answers;
+use super::headers::{FRAGMENT, SDP};
+use super::media::Accepted;
+use super::resources::etag;
+use super::shared::Handles;
+use crate::boxed::BoxFuture;
+use crate::inputs::log_budget::LogBudget;
+use crate::inputs::request::{PublishRequest, Publisher, Wanted};
+use crate::sessions::admitted::Admitted;
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use model::{Blame, Fault, InputKind, ResourceId, Secret, VideoFormat};
+use rtc::{Accept, Offer};
+use session::Source;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::oneshot;
+
+/// See the [module](self). Dropping it tells the client to try again.
+pub struct Request {
+    /// The keys that were shown; the first that exists counts.
+    pub keys: Vec<Secret>,
+    /// The application, for logs.
+    pub app: String,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The client's program, as it calls itself.
+    pub agent: String,
+    pub(super) offer: String,
+    pub(super) handles: Handles,
+    pub(super) answer: oneshot::Sender<Response>,
+}
+
+impl Request {
+    /// Accepts the offer for the session `resource`, and answers it. The source ends with the client, and its end takes the
+    /// session off the list of those that can be asked.
+    ///
+    /// # Errors
+    /// Why the offer is of no use; the client was told.
+    pub async fn accept(self, key: &Secret, resource: ResourceId, accept: &Accept) -> Result<Source, Fault> {
+        let Self { app, offer, handles, answer, .. } = self;
+        let Accepted { sdp, control, begin } = match handles.media.accept(&offer, accept) {
+            Ok(accepted) => accepted,
+            Err(refusal) => {
+                let text = refusal.to_string();
+                // A client that has gone misses nothing.
+                let _ = answer.send(answers::offer(&refusal));
+                let full = matches!(refusal, rtc::Refusal::Full);
+                let blame = if full { Blame::Capacity } else { Blame::Source };
+                return Err(Fault { blame, retry: full, text });
+            }
+        };
+        let etag = etag(&control.ice_session());
+        let added = handles.resources.add(resource.clone(), key.clone(), control.clone(), &*handles.control).await;
+        let listed = match added {
+            Ok(listed) => listed,
+            Err(fault) => {
+                let _ = answer.send(answers::fault(&fault));
+                return Err(fault);
+            }
+        };
+        let mut response = created(&app, key, &resource, &etag, sdp);
+        answers::add_links(response.headers_mut(), handles.ice_servers.all(&resource.0, SystemTime::now()));
+        if answer.send(response).is_err() {
+            return Err(Fault::transient(
+                Blame::Source,
+                "the client closed its connection before its offer was answered",
+            ));
+        }
+        Ok(begin(Box::new(listed)))
+    }
+
+    /// How the video would be coded if everything that can be received is accepted; `None` where there is no video, or nothing
+    /// to accept.
+    pub fn first_choice(&self, accept: &Accept) -> Option<VideoFormat> {
+        Offer::read(&self.offer, accept).ok()?.video_format().cloned()
+    }
+
+    /// Sends the client away with the fault's text.
+    pub fn reject(self, fault: &Fault) {
+        // A client that has gone needs no answer.
+        let _ = self.answer.send(answers::fault(fault));
+    }
+
+    /// What to accept of the offer. Where nothing is transcoded, the room's codecs decide.
+    async fn acceptable(&self, admitted: &mut Admitted) -> Accept {
+        if admitted.transcode() {
+            return Accept::transcoded();
+        }
+        let accept = Accept::passed_on();
+        let Some(format) = self.first_choice(&accept) else { return accept };
+        match admitted.room_codecs(format).await {
+            Some(codecs) => accept.only(codecs),
+            None => accept,
+        }
+    }
+}
+
+impl PublishRequest for Request {
+    fn input(&self) -> InputKind {
+        InputKind::Whip
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted::Keys(self.keys.clone())
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher { peer: Some(self.peer), encoder: self.agent.clone(), app: self.app.clone() }
+    }
+
+    fn log_budget(&self) -> Arc<LogBudget> {
+        self.handles.log.clone()
+    }
+
+    fn accept(self: Box<Self>, admitted: &mut Admitted) -> BoxFuture<'_, Result<Option<Source>, Fault>> {
+        Box::pin(async move {
+            let accept = self.acceptable(admitted).await;
+            let (key, resource_id) = (admitted.key().clone(), admitted.resource_id().clone());
+            Request::accept(*self, &key, resource_id, &accept).await.map(Some)
+        })
+    }
+
+    fn reject(self: Box<Self>, fault: Fault) {
+        Request::reject(*self, &fault);
+    }
+}
+
+/// The answer to an accepted offer (RFC 9725 §4.2). The path holds the key, as the Go ingress's does: clients that show
+/// it only once still find their session.
+fn created(app: &str, key: &Secret, resource: &ResourceId, etag: &str, sdp: String) -> Response {
+    let mut response = Response::new(Body::from(sdp));
+    *response.status_mut() = StatusCode::CREATED;
+    let location = format!("/{app}/{}/{resource}", key.expose());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(SDP));
+    headers.insert(answers::ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT));
+    for (name, value) in [(LOCATION, location.as_str()), (ETAG, etag)] {
+        // Keys and paths came in a header or a request line themselves, so they fit into one.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}

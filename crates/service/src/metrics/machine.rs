@@ -1,0 +1,36 @@
+//! The machine's load, the sessions on it, and the version that runs.
+
+use super::{Registry, Sample};
+use crate::load::Capacity;
+
+/// Shows this machine's load and capacity, read at each scrape. `version` is the program's.
+pub fn register(registry: &Registry, node_id: &str, version: &str, capacity: &Capacity) {
+    let build = vec![("version", version.to_owned()), ("node_type", "INGRESS".to_owned())];
+    let build = Sample { labels: build, value: 1.0 };
+    registry.read_gauges("ingress_build_info", "The version that runs; always 1", move || vec![build.clone()]);
+
+    let (load, node) = (capacity.clone(), node_id.to_owned());
+    registry.read_gauges("livekit_node_cpu_load", "Share of the CPUs in use, from 0 to 1", move || {
+        let labels = vec![("node_id", node.clone()), ("node_type", "INGRESS".to_owned())];
+        vec![Sample { labels, value: load.load() }]
+    });
+
+    let (available, node) = (capacity.clone(), node_id.to_owned());
+    registry.read_gauges("livekit_ingress_available", "Whether a session of any kind would fit", move || {
+        let value = f64::from(u8::from(available.can_accept_any()));
+        vec![Sample { labels: vec![("node_id", node.clone())], value }]
+    });
+
+    let (sessions, node) = (capacity.clone(), node_id.to_owned());
+    registry.read_gauges("livekit_ingress_requests", "Sessions that run", move || {
+        let sample = |active: crate::load::Active| Sample {
+            labels: vec![
+                ("node_id", node.clone()),
+                ("type", active.input.as_str().to_owned()),
+                ("transcoding", active.transcoding.to_string()),
+            ],
+            value: f64::from(active.sessions),
+        };
+        sessions.active().into_iter().map(sample).collect()
+    });
+}

@@ -1,0 +1,79 @@
+//! What sessions measure and count while they run. A metric of a session is one line in [`SessionMetrics::register`] and one in
+//! [`Observed`], which knows the session's ids.
+
+use super::Registry;
+use model::{InputKind, Quality};
+use prometheus::{HistogramVec, IntCounter, exponential_buckets};
+use session::{Observer, SessionIds, SessionObserver};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The metrics of all sessions, and the maker of their observers.
+#[derive(Clone, Debug)]
+pub struct SessionMetrics {
+    packet_latency: HistogramVec,
+    restarts: IntCounter,
+    dropped: IntCounter,
+}
+
+impl SessionMetrics {
+    /// Metrics that `registry` shows.
+    pub fn register(registry: &Registry) -> Self {
+        // From 5 ms, doubling, to about 10 s.
+        let bounds = exponential_buckets(0.005, 2.0, 12).unwrap_or_default();
+        Self {
+            packet_latency: registry.histograms(
+                "livekit_ingress_packet_latency_seconds",
+                "Observed end-to-end packet latency within the ingress pipeline",
+                &["track", "ingress_type"],
+                bounds,
+            ),
+            restarts: registry.counter(
+                "ingress_transcoder_restarts_total",
+                "Transcoders that crashed or hung while streaming and were replaced",
+            ),
+            dropped: registry.counter(
+                "ingress_dropped_frames_total",
+                "Frames of sources that were dropped because their transcoder did not take them",
+            ),
+        }
+    }
+}
+
+impl SessionObserver for SessionMetrics {
+    fn begin(&self, session: &SessionIds) -> Arc<dyn Observer> {
+        Arc::new(Observed { session: session.clone(), metrics: self.clone() })
+    }
+}
+
+/// The observer of one session.
+struct Observed {
+    session: SessionIds,
+    metrics: SessionMetrics,
+}
+
+impl Observer for Observed {
+    /// The Go ingress measures at most every 0.5 s for a track, and so do sessions.
+    fn latency(&self, layer: Option<Quality>, latency: Duration) {
+        let track = match layer {
+            None => "output.audio",
+            Some(Quality::Low) => "output.video.LOW",
+            Some(Quality::Medium) => "output.video.MEDIUM",
+            Some(Quality::High) => "output.video.HIGH",
+        };
+        let ingress_type = match self.session.input {
+            InputKind::Rtmp => "RTMP_INPUT",
+            InputKind::Whip => "WHIP_INPUT",
+            InputKind::Url => "URL_INPUT",
+        };
+        self.metrics.packet_latency.with_label_values(&[track, ingress_type]).observe(latency.as_secs_f64());
+    }
+
+    fn transcoder_restarted(&self) {
+        self.metrics.restarts.inc();
+    }
+
+    fn dropped(&self, frames: u64) {
+        self.metrics.dropped.inc_by(frames);
+    }
+}

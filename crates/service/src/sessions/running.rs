@@ -1,0 +1,151 @@
+//! All sessions of this process: beginning them, ending them, and waiting for their end.
+
+use super::admitted::{Admitted, NewSession, Outcome};
+use super::prejoin::Prejoin;
+use super::state_reporter::StateReporter;
+use crate::control::ControlPlane;
+use crate::load::Capacity;
+use crate::telemetry::session_span;
+use session::lifecycle::Stop;
+use session::participant::ParticipantFactory;
+use session::registry::{Command, Registry};
+use session::workers::pool::Transcoders;
+use session::{SessionObserver, Source};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tracing::{Instrument, error, info, warn};
+
+/// How often [`Sessions::idle`] looks whether sessions have ended: short beside what ending takes.
+const IDLE_POLL: Duration = Duration::from_millis(20);
+
+/// What sessions are made with.
+pub struct Parts {
+    /// Finds ingresses and takes reports.
+    pub control: Arc<dyn ControlPlane>,
+    /// Whether the machine can carry a session.
+    pub capacity: Capacity,
+    /// Makes sessions' participants.
+    pub participants: Arc<dyn ParticipantFactory>,
+    /// Where sessions get workers.
+    pub workers: Arc<dyn Transcoders>,
+    /// Observes sessions while they run.
+    pub observer: Arc<dyn SessionObserver>,
+    /// Whether to offer loopback addresses for media.
+    pub loopback: bool,
+}
+
+/// See the [module](self).
+pub struct Sessions {
+    parts: Parts,
+    registry: Registry,
+    draining: AtomicBool,
+    /// Sessions whose last report is not out yet: they outlive their slot in the registry by that.
+    active: AtomicUsize,
+}
+
+impl Sessions {
+    /// No sessions yet.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            parts,
+            registry: Registry::default(),
+            draining: AtomicBool::new(false),
+            active: AtomicUsize::new(0),
+        })
+    }
+
+    /// What sessions are made with.
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// How publishers may join their room before their session begins.
+    pub(crate) fn prejoin(&self) -> Prejoin {
+        Prejoin { participants: self.parts.participants.clone(), loopback: self.parts.loopback }
+    }
+
+    /// The sessions that run or are being admitted.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// From now on nobody is admitted.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.parts.capacity.drain();
+    }
+
+    /// Whether nobody is admitted any more.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Ends all sessions, in order.
+    pub fn stop_all(&self) {
+        for entry in self.registry.list() {
+            if entry.tell(Command::Stop(Stop::Shutdown)).is_err() && !entry.is_ending() {
+                warn!(resourceID = %entry.resource_id, "a session's command queue is full: it can't be told to stop");
+            }
+        }
+    }
+
+    /// Resolves when no session runs and all last reports are out.
+    pub async fn idle(&self) {
+        while !self.registry.is_empty() || self.active.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(IDLE_POLL).await;
+        }
+    }
+
+    /// Begins the session of an admitted publisher, or hands its media to the one it takes over.
+    pub(crate) fn begin(self: &Arc<Self>, admitted: Admitted, source: Source) {
+        match admitted.outcome {
+            Outcome::New(new) => self.begin_session(*new, source),
+            Outcome::TakesOver { running, .. } => {
+                if let Err(Command::TakeOver(source)) = running.tell(Command::TakeOver(source)) {
+                    source.too_late();
+                }
+            }
+            // What asked for it got no media to bring.
+            Outcome::Runs(_) => {}
+        }
+    }
+
+    fn begin_session(self: &Arc<Self>, new: NewSession, source: Source) {
+        let NewSession { slot, resolved, commands, prejoined, permit } = new;
+        let spec = resolved.spec;
+        let entry = slot.entry.clone();
+        let span = session_span(&spec, &entry.resource_id, &resolved.logging_fields);
+        span.in_scope(|| info!(name = %spec.name, input = spec.input.as_str(), "session begins"));
+        let (session, reports) = session::run(session::Start {
+            slot,
+            spec,
+            ws_url: resolved.ws_url,
+            token: resolved.token,
+            loopback: self.parts.loopback,
+            source,
+            participants: prejoined.map_or_else(|| self.parts.participants.clone(), |prejoined| Arc::new(prejoined)),
+            transcoders: self.parts.workers.clone(),
+            observer: self.parts.observer.clone(),
+        });
+        let reporter = StateReporter::new(self.parts.control.clone(), self.registry.clone(), entry, commands);
+        self.active.fetch_add(1, Ordering::Acquire);
+        let sessions = self.clone();
+        let work = async move {
+            // On a task of its own: a panic ends this session only, and its slot is given up all the same.
+            let session = async move {
+                session.await;
+                // The machine's capacity is free again before the last report has reached anybody.
+                drop(permit);
+            };
+            let session = tokio::spawn(session.in_current_span());
+            reporter.run(reports).await;
+            if session.await.is_err() {
+                error!("the session's task panicked");
+            }
+            info!("session ended");
+            sessions.active.fetch_sub(1, Ordering::Release);
+        };
+        tokio::spawn(work.instrument(span));
+    }
+}
