@@ -19,7 +19,7 @@ def transcoders(stack):
     """Process ids of the ingress's children that transcode, also of one that waits for a session."""
     return [
         pid for pid in descendants(stack.ingress.pid)[1:]
-        if b"transcode" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
 
 

@@ -27,7 +27,7 @@ ROOMS = {
     "transcode": {"worker", "ipc", "timing", "media", "model"},
     "session": {"ipc", "publish", "timing", "media", "model"},
     "service": {"model", "rtmp", "psrpc", "proto", "rtc", "publish", "ipc", "session"},
-    "ingress": {"service", "demux", "transcode"},
+    "ingress": {"service", "worker", "demux", "transcode"},
 }
 
 # Tests may look at more. `fuzz` and `e2e` are no rooms: nobody may depend on them.

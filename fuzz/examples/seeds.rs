@@ -1,9 +1,11 @@
 //! Writes `seeds/`: small inputs that reach deep into each target, made of what encoders send.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use fuzz::op;
-use ipc::{Hello, Job, ToChild, ToParent, VERSION};
-use model::{AudioEncoding, EncodedVideo, Frame, Kind, MediaTime, Quality, VideoCodec, VideoConfig};
+use ipc::{Assignment, Batch, Message, demux, transcode};
+use model::{
+    AudioEncoding, Blame, EncodedVideo, Fault, Frame, Kind, MediaTime, Quality, SourceTracks, VideoCodec, VideoConfig,
+};
 use rtmp::amf::{Value, encode_all, object};
 use std::path::Path;
 
@@ -254,7 +256,7 @@ fn messages() {
         key: true,
         data: Bytes::from_static(&[0, 0, 0, 2, 0x65, 0x88]),
     };
-    let job = Job {
+    let job = transcode::Job {
         video_codec: EncodedVideo::H264,
         max_frame_rate: 30.0,
         audio: AudioEncoding { channels: 2, bitrate: 96_000, dtx: true },
@@ -262,35 +264,61 @@ fn messages() {
     let layers = model::VideoEncoding::default_layers();
     assert_eq!(layers.first().map(|l| l.quality), Some(Quality::Low));
     let config = VideoConfig::new(VideoCodec::H264, Bytes::from_static(&[1, 66]), Some((64, 48)));
-    let mut down = vec![5];
-    for message in [
-        ToChild::Hello(Hello { version: VERSION }),
-        ToChild::Job(job),
-        ToChild::VideoConfig(config),
-        ToChild::Frame(frame),
-        ToChild::Layers(layers),
-        ToChild::Wanted { layer: 1, wanted: false },
-        ToChild::ShowFrom(Kind::Audio, MediaTime::ZERO),
-        ToChild::KeyFrame { layer: 0 },
-        ToChild::Finish,
-    ] {
-        ipc::encode(&message, &mut down).expect("short");
+    let pull = demux::Job {
+        source: demux::Source::Url("https://example.com/live.m3u8".into()),
+        guard: model::PullGuard::default(),
+        limits: model::PullLimits::default(),
+        largest: (1280, 720),
+        from: None,
+    };
+    seed("assignments", 5, &[Assignment::from(job), Assignment::from(pull)]);
+    let commands = [
+        transcode::Command::VideoConfig(config.clone()),
+        transcode::Command::Frame(frame.clone()),
+        transcode::Command::Layers(layers),
+        transcode::Command::Wanted { layer: 1, wanted: false },
+        transcode::Command::ShowFrom(Kind::Audio, MediaTime::ZERO),
+        transcode::Command::KeyFrame { layer: 0 },
+        transcode::Command::Repeat(MediaTime::ZERO),
+        transcode::Command::Finish,
+    ];
+    seed("transcode-commands", 5, &commands);
+    let fault = Fault::transient(Blame::Us, "no decoder");
+    let events = [
+        transcode::Event::VideoFormat { width: 1280, height: 720, frame_rate: Some(25.0) },
+        transcode::Event::AudioFormat { sample_rate: 48_000, channels: 2 },
+        transcode::Event::AccessUnit {
+            layer: 0,
+            pts: MediaTime::ZERO,
+            key: true,
+            data: Bytes::from_static(&[0, 0, 1, 0x65]),
+        },
+        transcode::Event::AudioPacket { pts: MediaTime::ZERO, level: -20, data: Bytes::from_static(&[0xfc]) },
+        transcode::Event::Unusable { kind: Kind::Audio, fault: fault.clone() },
+        transcode::Event::Failed(fault.clone()),
+        transcode::Event::Finished,
+    ];
+    seed("transcode-events", 9, &events);
+    seed("demux-commands", 9, &[demux::Command::Bytes(Bytes::from_static(&[0x47; 188])), demux::Command::End]);
+    let events = [
+        demux::Event::Announced(SourceTracks { video: true, audio: true }),
+        demux::Event::VideoConfig(config),
+        demux::Event::Frame(frame),
+        demux::Event::Splice(Some(7)),
+        demux::Event::Failed(fault),
+        demux::Event::Finished,
+    ];
+    seed("demux-events", 9, &events);
+}
+
+/// Messages of one kind, to be cut into pieces of `cut` bytes.
+fn seed<M: Message>(name: &str, cut: u8, messages: &[M]) {
+    let mut batch = Batch::default();
+    for message in messages {
+        batch.push(message).expect("short");
+        batch.push_heartbeat();
     }
-    write("ipc_messages", "to-child", &down);
-    let mut up = vec![9];
-    for message in [
-        ToParent::Hello(Hello { version: VERSION }),
-        ToParent::Ready,
-        ToParent::VideoFormat { width: 1280, height: 720, frame_rate: Some(25.0) },
-        ToParent::AudioFormat { sample_rate: 48_000, channels: 2 },
-        ToParent::Video { layer: 0, pts: MediaTime::ZERO, key: true, data: Bytes::from_static(&[0, 0, 1, 0x65]) },
-        ToParent::Audio { pts: MediaTime::ZERO, level: -20, data: Bytes::from_static(&[0xfc]) },
-        ToParent::Alive { received: 9, sent: 8 },
-        ToParent::Unusable { kind: Kind::Audio, reason: "no decoder".into() },
-        ToParent::Failed { reason: "gone".into() },
-        ToParent::Finished,
-    ] {
-        ipc::encode(&message, &mut up).expect("short");
-    }
-    write("ipc_messages", "to-parent", &up);
+    let mut bytes = vec![cut];
+    bytes.extend(batch.copy_to_bytes(batch.remaining()));
+    write("ipc_messages", name, &bytes);
 }

@@ -1,7 +1,7 @@
 //! Parsers of one value: AMF, tags, codec configurations, messages between parent and child.
 
-use bytes::Bytes;
-use ipc::{Decoder, ToChild, ToParent};
+use bytes::{Buf, Bytes};
+use ipc::{Assignment, Batch, Decoder, Message, demux, transcode};
 use media::codec_config::{ac3, av1, avc, flac, flv1, hevc, mpeg_audio, opus, whole_nals};
 use media::picture;
 use rtmp::flv::{TrackChoice, parse_audio, parse_video};
@@ -94,32 +94,44 @@ pub fn sound_configs(data: &[u8]) {
     }
 }
 
-/// Messages of both directions. Promise: what is read comes back the same when it is written and read again.
+/// Messages of both directions and all roles. Promise: what is read comes back the same when it is written and read again.
 pub fn ipc_messages(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else { return };
-    let (mut to_child, mut to_parent) = (Decoder::<ToChild>::default(), Decoder::<ToParent>::default());
-    for piece in data.chunks(usize::from(cut).max(1)) {
-        to_child.push(piece);
-        to_parent.push(piece);
-        while let Ok(Some(message)) = to_child.next_message() {
-            let mut bytes = Vec::new();
-            ipc::encode(&message, &mut bytes).expect("what was read is not too long");
-            let mut again = Decoder::default();
-            again.push(&bytes);
-            assert_eq!(
-                format!("{:?}", again.next_message().map(|m: Option<ToChild>| m)),
-                format!("Ok({:?})", Some(message))
-            );
+    let cut = usize::from(cut).max(1);
+    messages::<Assignment>(data, cut);
+    messages::<transcode::Command>(data, cut);
+    messages::<transcode::Event>(data, cut);
+    messages::<demux::Command>(data, cut);
+    messages::<demux::Event>(data, cut);
+}
+
+fn messages<M: Message>(data: &[u8], cut: usize) {
+    let mut decoder = Decoder::default();
+    for mut piece in data.chunks(cut) {
+        while !piece.is_empty() {
+            piece = &piece[decoder.fill(piece)..];
+            loop {
+                match decoder.next_message::<M>() {
+                    Ok(Some(message)) => assert_eq!(again(&message), format!("{message:?}")),
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
+            }
         }
-        while let Ok(Some(message)) = to_parent.next_message() {
-            let mut bytes = Vec::new();
-            ipc::encode(&message, &mut bytes).expect("what was read is not too long");
-            let mut again = Decoder::default();
-            again.push(&bytes);
-            assert_eq!(
-                format!("{:?}", again.next_message().map(|m: Option<ToParent>| m)),
-                format!("Ok({:?})", Some(message))
-            );
+    }
+}
+
+/// The message once it was written and read.
+fn again<M: Message>(message: &M) -> String {
+    let mut batch = Batch::default();
+    batch.push(message).expect("what was read is not too long");
+    let bytes = batch.copy_to_bytes(batch.remaining());
+    let (mut decoder, mut rest) = (Decoder::default(), &bytes[..]);
+    loop {
+        rest = &rest[decoder.fill(rest)..];
+        if let Some(message) = decoder.next_message::<M>().expect("what was written is a message") {
+            return format!("{message:?}");
         }
+        assert!(!rest.is_empty(), "what was written is whole");
     }
 }

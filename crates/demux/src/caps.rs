@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
-use model::{AudioCodec, AudioConfig, Colours, Kind, Media, Rotation, VideoCodec, VideoConfig};
+use ipc::demux::Event;
+use model::{AudioCodec, AudioConfig, Colours, Kind, Rotation, VideoCodec, VideoConfig};
 use std::str::FromStr;
 use worker::max_luminance::max_luminance;
 
@@ -121,7 +122,7 @@ pub(crate) fn stream(caps: &gst::CapsRef) -> Stream {
 
 /// What the session is told, and how good a track of this kind it is; `crop` is what a file says of VP6. `None` for caps that say
 /// too little.
-pub(crate) fn config(caps: &gst::CapsRef, rotation: Rotation, crop: Option<u8>) -> Option<(Media, u64)> {
+pub(crate) fn config(caps: &gst::CapsRef, rotation: Rotation, crop: Option<u8>) -> Option<(Event, u64)> {
     let s = caps.structure(0)?;
     let int = |field: &str| s.get::<i32>(field).ok().and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0);
     let record = || s.get::<gst::Buffer>("codec_data").ok().and_then(|b| bytes_of(&b)).unwrap_or_default();
@@ -152,7 +153,7 @@ pub(crate) fn config(caps: &gst::CapsRef, rotation: Rotation, crop: Option<u8>) 
     // Square is what they say who say nothing; the stream itself may know better.
     let pixel_aspect = aspect.and_then(sides).filter(|(n, d)| n != d);
     Some((
-        Media::VideoConfig(VideoConfig {
+        Event::VideoConfig(VideoConfig {
             codec,
             record,
             size,
@@ -192,7 +193,7 @@ fn sound(
     rate: Option<u32>,
     channels: Option<u32>,
     record: impl Fn() -> Bytes,
-) -> Option<(Media, u64)> {
+) -> Option<(Event, u64)> {
     let headers = || -> Vec<Bytes> {
         let array = s.get::<gst::Array>("streamheader").ok();
         let buffers = array.iter().flat_map(|a| a.iter());
@@ -216,7 +217,7 @@ fn sound(
     };
     let channels = channels.and_then(|c| u8::try_from(c).ok());
     let rank = u64::from(channels.unwrap_or(0)) * u64::from(rate.unwrap_or(0));
-    Some((Media::AudioConfig(AudioConfig { codec, record, sample_rate: rate, channels }), rank))
+    Some((Event::AudioConfig(AudioConfig { codec, record, sample_rate: rate, channels }), rank))
 }
 
 /// The bytes of a buffer, copied.

@@ -7,8 +7,8 @@ use crate::track_queues::Stage;
 use fetch::hls::{Piece, Stream, choose};
 use fetch::playlist::{self, Playlist};
 use fetch::{Client, Response};
+use ipc::demux::Job;
 use media::mpegts::pcr::{self, Reference};
-use model::PullJob;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use timing::hls_clock::{At, Rendition, Shared};
@@ -17,7 +17,7 @@ use timing::hls_clock::{At, Rendition, Shared};
 ///
 /// # Errors
 /// Why it can't be played, in words.
-pub(crate) fn open(job: &PullJob, client: Client, mut response: Response, head: Vec<u8>) -> Result<Source, String> {
+pub(crate) fn open(job: &Job, client: Client, mut response: Response, head: Vec<u8>) -> Result<Source, String> {
     let told = |e: fetch::Error| e.to_string();
     let mut text = head;
     while let Some(piece) = response.next_piece(HEAD).map_err(told)? {

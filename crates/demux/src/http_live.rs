@@ -6,7 +6,7 @@ use crate::open::Source;
 use crate::reconnect::{self, End, Run};
 use crate::track_queues::Stage;
 use fetch::{Address, Client, Response};
-use model::PullJob;
+use ipc::demux::Job;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ pub(crate) fn is_live(response: &mut Response, head: &mut Vec<u8>) -> Result<boo
 /// # Errors
 /// If the system has no threads left.
 pub(crate) fn open(
-    job: &PullJob,
+    job: &Job,
     client: Client,
     to: Address,
     response: Response,

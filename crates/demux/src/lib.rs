@@ -15,30 +15,42 @@ mod rtsp;
 mod srt;
 mod track_queues;
 
-use ipc::ToParent;
-use model::PullJob;
-use worker::Outbox;
-use worker::watchdog::guarded;
+use ipc::Demux;
+use ipc::demux::{Command, Event, Job};
+use model::{Blame, Fault};
+use worker::watchdog::Watch;
+use worker::{Events, Work};
 
-/// Starts pulling in a thread of its own. It ends with [`ToParent::Finished`] or [`ToParent::Failed`].
-///
-/// # Errors
-/// If the system has no threads left.
-pub fn start(job: PullJob, outbox: Outbox) -> std::io::Result<()> {
-    std::thread::Builder::new().name("pull".into()).spawn(move || {
-        guarded(&outbox, "pull", || {
-            let source = open::open(&job);
-            let end = match &source {
-                Ok(source) => player::play(source, &job, &outbox),
-                Err(fault) => Err(fault.clone()),
-            };
-            outbox.fact(match end {
-                Ok(()) => ToParent::Finished,
-                Err(reason) => ToParent::Failed { reason },
-            });
-            // Not before that is told: what reads from a server that stalls is let go by when that server or its deadline is.
-            drop(source);
-        });
-    })?;
-    Ok(())
+/// The work of the role, in a thread of its own.
+pub struct Demuxer;
+
+impl Work for Demuxer {
+    type Role = Demux;
+
+    fn start(job: Job, events: Events<Event>, _: &Watch) -> std::io::Result<Self> {
+        std::thread::Builder::new()
+            .name("pull".into())
+            .spawn(move || events.guard("pull", || demultiplex(&job, &events)))?;
+        Ok(Self)
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Bytes(_) | Command::End => {}
+        }
+    }
+}
+
+fn demultiplex(job: &Job, events: &Events<Event>) {
+    let source = open::open(job);
+    let end = match &source {
+        Ok(source) => player::play(source, job, events),
+        Err(fault) => Err(fault.clone()),
+    };
+    events.send(&match end {
+        Ok(()) => Event::Finished,
+        Err(text) => Event::Failed(Fault::new(Blame::Source, text)),
+    });
+    // Not before that is told: what reads from a server that stalls is let go by when that server or its deadline is.
+    drop(source);
 }

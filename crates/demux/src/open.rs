@@ -5,7 +5,7 @@ use crate::track_queues::Stage;
 use crate::{hls, http_live, length, rtsp, srt};
 use fetch::{Address, Client, RangeFile, Response, ResumableBody, Scheme, playlist};
 use gstreamer as gst;
-use model::PullJob;
+use ipc::demux::{self, Job};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -28,9 +28,10 @@ pub(crate) struct Source {
 ///
 /// # Errors
 /// Why it can't be played, in words.
-pub(crate) fn open(job: &PullJob) -> Result<Source, String> {
+pub(crate) fn open(job: &Job) -> Result<Source, String> {
     let told = |e: fetch::Error| e.to_string();
-    let address = Address::parse(&job.url).map_err(told)?;
+    let demux::Source::Url(url) = &job.source else { return Err("nothing here takes bytes yet".into()) };
+    let address = Address::parse(url).map_err(told)?;
     match address.scheme {
         Scheme::Http | Scheme::Https => {
             let client = Client::new(job.guard.clone(), &job.limits);
@@ -42,7 +43,7 @@ pub(crate) fn open(job: &PullJob) -> Result<Source, String> {
     }
 }
 
-fn http(job: &PullJob, client: Client, address: Address, mut response: Response) -> Result<Source, String> {
+fn http(job: &Job, client: Client, address: Address, mut response: Response) -> Result<Source, String> {
     let size = response.range.and_then(|(_, whole)| whole).or(response.length);
     if let (Some(size), Some(allowed)) = (size, job.limits.file_size)
         && size > allowed

@@ -5,11 +5,11 @@
 use crate::demuxer::media_time;
 use crate::open::Source;
 use crate::track_queues::{Item, Next};
-use ipc::ToParent;
-use model::{Frame, Kind, Media, MediaTime, PullJob, SourceTracks};
+use ipc::demux::{Event, Job};
+use model::{Frame, Kind, MediaTime, SourceTracks};
 use std::time::{Duration, Instant};
 use timing::decode_order::Unit;
-use worker::Outbox;
+use worker::Events;
 
 /// A frame that comes this much after it was due shows that the source stalled; below that it is this machine that is busy.
 const STALL: i64 = 200_000_000;
@@ -45,26 +45,26 @@ impl Clock {
 ///
 /// # Errors
 /// Why it could not go on, in words.
-pub(crate) fn play(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
+pub(crate) fn play(source: &Source, job: &Job, events: &Events<Event>) -> Result<(), String> {
     // A live source says itself when it gives up; this is for one that brings nothing of use.
     let patience = job.limits.timeout * 2 + if source.live { job.limits.reconnect } else { Duration::ZERO };
     let Some(kinds) = source.stage.chosen(Instant::now() + patience)? else {
         return Err(format!("nothing that can be played came within {patience:?}"));
     };
     let tracks = SourceTracks { video: kinds.contains(&Kind::Video), audio: kinds.contains(&Kind::Audio) };
-    send(outbox, Media::Announced(tracks));
+    events.send_when_ready(&Event::Announced(tracks));
     // A child in the place of one that crashed goes on where that was, if what it plays lets it.
     if let (Some(from), Some(file)) = (job.from, &source.file)
         && !file.jump(from)
     {
         eprintln!("the source does not let itself be jumped in: it begins anew");
     }
-    let played = run(source, job, outbox);
+    let played = run(source, job, events);
     source.stage.close();
     played
 }
 
-fn run(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
+fn run(source: &Source, job: &Job, events: &Events<Event>) -> Result<(), String> {
     let stage = &source.stage;
     let Some(base) = first(source) else { return Err("nothing came that could be played".into()) };
     let mut clock = Clock { start: Instant::now(), base, stalled: 0 };
@@ -83,10 +83,10 @@ fn run(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
             return Ok(());
         }
         for event in stage.splices(due) {
-            outbox.fact(ToParent::Splice(event));
+            events.send(&Event::Splice(event));
         }
         match stage.next(due) {
-            Next::Item(_, Item::Config(config), _) => send(outbox, config),
+            Next::Item(_, Item::Config(config), _) => events.send_when_ready(&config),
             Next::Item(kind, Item::Unit(unit), late) => {
                 // Radio servers begin with some seconds at once, which nobody could hear in time; pictures are decoded from these.
                 let first = source.live && clock.start.elapsed() < BEGINNING;
@@ -97,7 +97,7 @@ fn run(source: &Source, job: &PullJob, outbox: &Outbox) -> Result<(), String> {
                     clock.stalled += late;
                 }
                 idle_since = None;
-                send(outbox, Media::Frame(frame(kind, unit, &clock)));
+                events.send_when_ready(&Event::Frame(frame(kind, unit, &clock)));
             }
             Next::Empty => {
                 if let Some(hole) = stage.hole(due) {
@@ -134,9 +134,4 @@ fn first(source: &Source) -> Option<i64> {
 fn frame(kind: Kind, unit: Unit, clock: &Clock) -> Frame {
     let dts = unit.dts.unwrap_or(unit.pts);
     Frame { kind, pts: clock.out(unit.pts), dts: clock.out(dts), key: unit.key, data: unit.data }
-}
-
-fn send(outbox: &Outbox, media: Media) {
-    let bytes = if let Media::Frame(frame) = &media { frame.data.len() } else { 0 };
-    outbox.pulled(ToParent::Pulled(media), bytes);
 }

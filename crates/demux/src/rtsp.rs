@@ -7,7 +7,8 @@ use crate::reconnect::{self, End, Run};
 use crate::track_queues::Stage;
 use fetch::{Address, Relay, check_host};
 use gstreamer::{self as gst, prelude::*};
-use model::{PullGuard, PullJob};
+use ipc::demux::Job;
+use model::PullGuard;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Why it can't be, in words.
-pub(crate) fn open(job: &PullJob, address: Address) -> Result<Source, String> {
+pub(crate) fn open(job: &Job, address: Address) -> Result<Source, String> {
     check_host(&job.guard, &address.host()).map_err(|e| e.to_string())?;
     let (guard, timeout) = (job.guard.clone(), job.limits.timeout);
     // TCP loses nothing and passes every firewall; what does not offer it is asked over UDP.

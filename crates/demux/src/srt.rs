@@ -6,7 +6,8 @@ use crate::reconnect::{self, End, Run};
 use crate::track_queues::Stage;
 use fetch::{Address, guard_listener, resolve};
 use gstreamer::{self as gst, prelude::*};
-use model::{PullGuard, PullJob, PullLimits};
+use ipc::demux::Job;
+use model::{PullGuard, PullLimits};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Why it can't be, in words.
-pub(crate) fn open(job: &PullJob, address: Address) -> Result<Source, String> {
+pub(crate) fn open(job: &Job, address: Address) -> Result<Source, String> {
     let options = Options::of(&address)?;
     let (guard, limits) = (job.guard.clone(), job.limits.clone());
     options.check(&guard, &address)?;

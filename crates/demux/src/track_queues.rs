@@ -2,7 +2,8 @@
 //!
 //! The side that fills waits when it is far enough ahead, so that a large file takes no more memory than a small one.
 
-use model::{Kind, Media};
+use ipc::demux::Event;
+use model::Kind;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,7 +33,7 @@ const CHOICE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Item {
     /// How what follows is coded.
-    Config(Media),
+    Config(Event),
     /// A frame.
     Unit(Unit),
 }
@@ -182,7 +183,7 @@ impl Stage {
     }
 
     /// Says how what follows on this track is coded.
-    pub(crate) fn config(&self, track: usize, config: Media, rank: u64) {
+    pub(crate) fn config(&self, track: usize, config: Event, rank: u64) {
         let mut state = self.lock();
         if let Some(t) = state.tracks.get_mut(track) {
             t.known = true;
@@ -514,9 +515,9 @@ mod tests {
         stage
     }
 
-    fn config() -> Media {
+    fn config() -> Event {
         let record = bytes::Bytes::new();
-        Media::AudioConfig(AudioConfig { codec: AudioCodec::Mp3, record, sample_rate: None, channels: None })
+        Event::AudioConfig(AudioConfig { codec: AudioCodec::Mp3, record, sample_rate: None, channels: None })
     }
 
     fn unit(ms: i64, size: usize) -> Unit {

@@ -1,4 +1,4 @@
-//! The program: `ingress` serves; `ingress check-config` looks at a configuration; `ingress transcode` is for itself.
+//! The program: `ingress` serves; `ingress check-config` looks at a configuration; `ingress worker` is for itself.
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
@@ -38,7 +38,7 @@ enum Job {
     CheckConfig,
     /// What a session starts for itself
     #[command(hide = true)]
-    Transcode,
+    Worker,
 }
 
 /// As in sysexits.h: the configuration is at fault.
@@ -46,8 +46,8 @@ const EXIT_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Job::Transcode) = cli.command {
-        return transcode();
+    if let Some(Job::Worker) = cli.command {
+        return work();
     }
     let sources = Sources {
         file: cli.config.config,
@@ -79,7 +79,7 @@ fn check_config(config: &Config, warnings: &[Warning]) -> ExitCode {
 fn serve(config: Config, warnings: &[Warning]) -> ExitCode {
     // Two crypto libraries may be linked in; without a choice made here, rustls panics at its first use.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let children = service::Children { program: "/proc/self/exe".into(), arguments: vec!["transcode".to_owned()] };
+    let children = service::Children { program: "/proc/self/exe".into(), arguments: vec!["worker".to_owned()] };
     match service::run(config, warnings, children) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
@@ -90,11 +90,11 @@ fn serve(config: Config, warnings: &[Warning]) -> ExitCode {
 }
 
 /// The session that started this process has put its socket in the place of standard input.
-fn transcode() -> ExitCode {
+fn work() -> ExitCode {
     match std::io::stdin().as_fd().try_clone_to_owned() {
-        Ok(socket) => transcode::run(socket, demux::start),
+        Ok(socket) => worker::run::<transcode::Transcoder, demux::Demuxer>(socket),
         Err(e) => {
-            eprintln!("ingress transcode: no socket: {e}");
+            eprintln!("ingress worker: no socket: {e}");
             ExitCode::FAILURE
         }
     }

@@ -1,157 +1,235 @@
-//! Messages to bytes and back.
+//! Messages to bytes and back, without IO and without copying payloads.
+//!
+//! What is written is a list of slices for `writev(2)`: headers, and the payloads as they lie in memory. What is read goes straight
+//! into the buffer that becomes the payload; only its first bytes, which come in the same read as its header, are moved there.
 
+use bytes::{Buf, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
-use std::marker::PhantomData;
+use std::collections::VecDeque;
+use std::io::IoSlice;
 
-/// The longest message in bytes: twice the longest access unit the RTMP server lets through (8 MiB), so that none is refused here.
-pub const MAX_MESSAGE: usize = 16 << 20;
+/// The longest payload in bytes: twice the longest access unit that the RTMP server lets through (8 MiB), so that none is refused
+/// here.
+pub const MAX_PAYLOAD: usize = 16 << 20;
 
-/// Bytes of memory that stay for the next message: most of them are smaller.
-const KEPT: usize = 1 << 20;
+/// The longest header in bytes. Most have a dozen; the longest is the assignment of a URL with the operator's lists of hosts.
+pub const MAX_HEADER: usize = 1 << 20;
 
-/// What can be wrong with bytes from the other side.
+/// Bytes of the two lengths.
+const LENGTHS: usize = 8;
+
+/// Bytes that one read takes beyond the payload that is waited for. A small message comes whole in one read, and is copied once. Of
+/// a large one no more than this is copied.
+const HEAD: usize = 4 << 10;
+
+/// Bytes that a payload's buffer has beyond the payload. A read that leaves some of them free shows that no more waits in the
+/// socket, which saves the read that would ask for it. They are kept for as long as the payload is.
+const SLACK: usize = 64;
+
+/// What can be wrong with a message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The length prefix is above [`MAX_MESSAGE`].
-    #[error("message of {0} bytes is longer than {MAX_MESSAGE}")]
+    /// A length is above its limit ([`MAX_HEADER`], [`MAX_PAYLOAD`]).
+    #[error("message of {0} bytes is too long")]
     TooLong(usize),
-    /// The body is no message of this version.
+    /// The header is none of this version.
     #[error("message does not parse: {0}")]
     Malformed(#[from] postcard::Error),
+    /// The message has a payload, but its kind takes none.
+    #[error("message of a kind without payload has {0} bytes of it")]
+    UnexpectedPayload(usize),
 }
 
-/// Appends `message` to `out`.
-///
-/// # Errors
-/// [`Error::TooLong`] if the message is above [`MAX_MESSAGE`]; `out` is as before then.
-pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), Error> {
-    let start = out.len();
-    out.extend([0; 4]);
-    // Written behind what is there: no second buffer for a frame.
-    *out = postcard::to_extend(message, std::mem::take(out))?;
-    let len = out.len() - start - 4;
-    if len > MAX_MESSAGE {
-        out.truncate(start);
-        return Err(Error::TooLong(len));
-    }
-    // The cast holds: MAX_MESSAGE fits 32 bits.
-    out[start..start + 4].copy_from_slice(&(len as u32).to_le_bytes());
-    Ok(())
+/// What can be sent. It is serialized without its payload.
+pub trait Message: Serialize + DeserializeOwned + std::fmt::Debug + Send + 'static {
+    /// The payload, if messages of this kind have one.
+    fn payload(&self) -> Option<&Bytes>;
+    /// The same, to be filled in.
+    fn payload_mut(&mut self) -> Option<&mut Bytes>;
 }
 
-/// Takes bytes as they come from a socket and gives whole messages. Holds no more than one message and what came with it.
+/// Messages to be written. As a [`Buf`] it gives the slices that are still to be written.
+#[derive(Debug, Default)]
+pub struct Batch {
+    head: BytesMut,
+    slices: VecDeque<Slice>,
+    len: usize,
+    messages: usize,
+}
+
 #[derive(Debug)]
-pub struct Decoder<T> {
-    buf: Vec<u8>,
-    read: usize,
-    of: PhantomData<fn() -> T>,
+struct Slice {
+    bytes: Bytes,
+    /// A message ends here.
+    last: bool,
 }
 
-impl<T> Default for Decoder<T> {
-    fn default() -> Self {
-        Self { buf: Vec::new(), read: 0, of: PhantomData }
+impl Batch {
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`]; nothing is added then.
+    pub fn push<M: Message>(&mut self, message: &M) -> Result<(), Error> {
+        let payload = message.payload().cloned().unwrap_or_default();
+        if payload.len() > MAX_PAYLOAD {
+            return Err(Error::TooLong(payload.len()));
+        }
+        self.head.extend_from_slice(&[0; LENGTHS]);
+        self.head = postcard::to_extend(message, std::mem::take(&mut self.head))?;
+        let mut head = self.head.split();
+        let length = head.len() - LENGTHS;
+        if length > MAX_HEADER {
+            return Err(Error::TooLong(length));
+        }
+        // The casts hold: both limits fit 32 bits.
+        head[..4].copy_from_slice(&(length as u32).to_le_bytes());
+        head[4..LENGTHS].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        self.add(head.freeze(), payload.is_empty());
+        if !payload.is_empty() {
+            self.add(payload, true);
+        }
+        Ok(())
+    }
+
+    /// Adds a heartbeat.
+    pub fn push_heartbeat(&mut self) {
+        self.add(Bytes::from_static(&[0; LENGTHS]), true);
+    }
+
+    /// How many messages are not written to their end.
+    pub fn messages(&self) -> usize {
+        self.messages
+    }
+
+    fn add(&mut self, bytes: Bytes, last: bool) {
+        self.len += bytes.len();
+        self.messages += usize::from(last);
+        self.slices.push_back(Slice { bytes, last });
     }
 }
 
-impl<T: DeserializeOwned> Decoder<T> {
-    /// Adds bytes from the other side.
-    pub fn push(&mut self, bytes: &[u8]) {
-        if self.read > 0 {
-            self.buf.drain(..self.read);
-            self.read = 0;
-            // One giant must not be remembered for the whole life of a child.
-            if self.buf.capacity() > KEPT && self.buf.len() < KEPT {
-                self.buf.shrink_to(KEPT);
+impl Buf for Batch {
+    fn remaining(&self) -> usize {
+        self.len
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.slices.front().map_or(&[], |slice| &slice.bytes)
+    }
+
+    fn chunks_vectored<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
+        self.slices.iter().zip(out).map(|(slice, out)| *out = IoSlice::new(&slice.bytes)).count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.len -= count;
+        while let Some(slice) = self.slices.front_mut() {
+            if count < slice.bytes.len() {
+                return slice.bytes.advance(count);
+            }
+            count -= slice.bytes.len();
+            self.messages -= usize::from(slice.last);
+            self.slices.pop_front();
+        }
+    }
+}
+
+/// Bytes from a socket to messages. Holds one message at the most, and [`HEAD`] bytes.
+///
+/// Bytes are read into [`Decoder::spare`]; then [`Decoder::next_message`] is called until it gives none.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// Lengths, headers, and the payloads that came along with them.
+    head: Vec<u8>,
+    /// How much of `head` is done with.
+    read: usize,
+    /// The payload of the last message in `head`, as far as it has come, where that did not come whole.
+    payload: Option<Vec<u8>>,
+}
+
+impl Decoder {
+    /// Where the next bytes of the socket belong: the spare capacity of this, of which there is some.
+    pub fn spare(&mut self) -> &mut Vec<u8> {
+        match &mut self.payload {
+            Some(payload) => payload,
+            None => {
+                self.head.drain(..std::mem::take(&mut self.read));
+                // A long header is not remembered for the whole life of a worker.
+                if self.head.capacity() > 2 * HEAD && self.head.len() < HEAD {
+                    self.head.shrink_to(HEAD);
+                }
+                self.head.reserve(HEAD.saturating_sub(self.head.len()).max(SLACK));
+                &mut self.head
             }
         }
-        self.buf.extend_from_slice(bytes);
+    }
+
+    /// Takes the first of these bytes in place of a socket's; says how many.
+    pub fn fill(&mut self, bytes: &[u8]) -> usize {
+        let spare = self.spare();
+        let count = bytes.len().min(spare.capacity() - spare.len());
+        spare.extend_from_slice(&bytes[..count]);
+        count
     }
 
     /// The next whole message; `None` until more bytes come. After an error the stream is lost.
     ///
     /// # Errors
-    /// [`Error::TooLong`], [`Error::Malformed`].
-    pub fn next_message(&mut self) -> Result<Option<T>, Error> {
-        let rest = &self.buf[self.read..];
-        let Some((prefix, body)) = rest.split_first_chunk::<4>() else { return Ok(None) };
-        let len = u32::from_le_bytes(*prefix) as usize;
-        if len > MAX_MESSAGE {
-            return Err(Error::TooLong(len));
+    /// If the bytes are no message of this kind.
+    pub fn next_message<M: Message>(&mut self) -> Result<Option<M>, Error> {
+        loop {
+            let Some((lengths, rest)) = self.head[self.read..].split_first_chunk::<LENGTHS>() else { return Ok(None) };
+            let [a, b, c, d, e, f, g, h] = *lengths;
+            let (header, payload) =
+                (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes([e, f, g, h]) as usize);
+            if header > MAX_HEADER || payload > MAX_PAYLOAD {
+                return Err(Error::TooLong(header.saturating_add(payload)));
+            }
+            if (header, payload) == (0, 0) {
+                self.read += LENGTHS;
+                continue;
+            }
+            if rest.len() < header {
+                return Ok(None);
+            }
+            let begin = self.read + LENGTHS;
+            let end = begin + header;
+            let Some((payload, read)) = self.take_payload(end, payload) else { return Ok(None) };
+            let mut message: M = postcard::from_bytes(&self.head[begin..end])?;
+            self.read = read;
+            match message.payload_mut() {
+                Some(slot) => *slot = payload,
+                None if payload.is_empty() => {}
+                None => return Err(Error::UnexpectedPayload(payload.len())),
+            }
+            return Ok(Some(message));
         }
-        let Some(body) = body.get(..len) else { return Ok(None) };
-        let message = postcard::from_bytes(body)?;
-        self.read += 4 + len;
-        Ok(Some(message))
+    }
+
+    /// The payload of this length behind a header that ends at `at` in `head`, and where the next message begins. If it has not come
+    /// whole, it gets a buffer of its own, into which the rest is read.
+    fn take_payload(&mut self, at: usize, length: usize) -> Option<(Bytes, usize)> {
+        if let Some(payload) = &self.payload {
+            if payload.len() < length {
+                return None;
+            }
+            let mut payload = self.payload.take()?;
+            self.head.extend_from_slice(&payload[length..]);
+            payload.truncate(length);
+            return Some((Bytes::from(payload), at));
+        }
+        let came = &self.head[at..];
+        if let Some(payload) = came.get(..length) {
+            return Some((Bytes::copy_from_slice(payload), at + length));
+        }
+        let mut payload = Vec::with_capacity(length + SLACK);
+        payload.extend_from_slice(came);
+        self.head.truncate(at);
+        self.payload = Some(payload);
+        None
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Hello, ToChild, ToParent, VERSION};
-    use bytes::Bytes;
-    use model::{Frame, Kind, MediaTime};
-    use proptest::prelude::*;
-
-    fn frame(data: Vec<u8>) -> ToChild {
-        ToChild::Frame(Frame {
-            kind: Kind::Video,
-            pts: MediaTime::from_millis(40),
-            dts: MediaTime::from_millis(-40),
-            key: true,
-            data: Bytes::from(data),
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn messages_survive_any_cutting(data in proptest::collection::vec(any::<u8>(), 0..5000), cut in 1usize..700) {
-            let sent = [ToChild::Hello(Hello { version: VERSION }), frame(data), ToChild::Finish];
-            let mut bytes = Vec::new();
-            for m in &sent {
-                encode(m, &mut bytes).unwrap();
-            }
-            let mut decoder = Decoder::<ToChild>::default();
-            let mut got = Vec::new();
-            for chunk in bytes.chunks(cut) {
-                decoder.push(chunk);
-                while let Some(m) = decoder.next_message().unwrap() {
-                    got.push(m);
-                }
-            }
-            prop_assert_eq!(got, sent);
-        }
-
-        #[test]
-        fn noise_gives_an_error_or_waits_but_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut decoder = Decoder::<ToParent>::default();
-            decoder.push(&noise);
-            while let Ok(Some(_)) = decoder.next_message() {}
-        }
-    }
-
-    #[test]
-    fn a_giant_leaves_no_trace() {
-        let (mut decoder, mut bytes) = (Decoder::<ToChild>::default(), Vec::new());
-        encode(&frame(vec![0; 8 << 20]), &mut bytes).unwrap();
-        encode(&frame(vec![0; 9]), &mut bytes).unwrap();
-        let mut count = 0;
-        for chunk in bytes.chunks(1 << 16).chain([&[0][..], &[0]]) {
-            decoder.push(chunk);
-            count += std::iter::from_fn(|| decoder.next_message().unwrap()).count();
-        }
-        assert_eq!(count, 2);
-        assert!(decoder.buf.capacity() <= KEPT, "{}", decoder.buf.capacity());
-    }
-
-    #[test]
-    fn a_length_beyond_the_limit_is_refused_before_anything_is_kept_for_it() {
-        let mut decoder = Decoder::<ToChild>::default();
-        decoder.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(decoder.next_message(), Err(Error::TooLong(_))));
-        let mut out = vec![7];
-        assert!(matches!(encode(&frame(vec![0; MAX_MESSAGE]), &mut out), Err(Error::TooLong(_))));
-        assert_eq!(out, [7]);
-    }
-}
+mod tests;

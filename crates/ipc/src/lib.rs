@@ -1,13 +1,27 @@
-//! What a session and its transcoder child say to each other, over one inherited socket pair.
+//! The protocol between a session and its worker processes, over one inherited socket pair.
 //!
-//! Each message is a little-endian `u32` length and a postcard body. Both sides open with [`Hello`]; parent and child are the
-//! same file on disk, so a version that differs means that it was replaced in between, and the session starts a new child.
-//! Media flows down as it came from the source and up as the room takes it; nothing here holds a secret.
+//! | parent → worker | worker → parent |
+//! |---|---|
+//! | [`Hello`] | [`Hello`] |
+//! | [`Assignment`], when a session takes the worker | [`Ready`], when it is warm |
+//! | the role's commands: [`transcode::Command`] or [`demux::Command`] | the role's events: [`transcode::Event`] or [`demux::Event`] |
+//!
+//! Parent and worker are the same file on disk. A version that differs means that the file was replaced in between, and the
+//! session starts a new worker. A worker sends heartbeats as well, but for the time when it is warm and has no role, so that a hung one is
+//! told from one without media.
+//!
+//! Each message is two lengths (little-endian `u32`: of the header, of the payload), a postcard header, and the payload: the
+//! bytes of an access unit or packet, which nobody copies for the sake of a format. Two lengths of zero are a heartbeat.
 //! Reading and writing sockets is the business of the two ends: this crate turns messages into bytes and back.
 #![forbid(unsafe_code)]
 
 mod codec;
-mod message;
+pub mod demux;
+mod handshake;
+mod headers;
+pub mod transcode;
 
-pub use codec::{Decoder, Error, MAX_MESSAGE, encode};
-pub use message::{Hello, Job, ToChild, ToParent, VERSION};
+pub use codec::{Batch, Decoder, Error, MAX_HEADER, MAX_PAYLOAD, Message};
+pub use demux::Demux;
+pub use handshake::{Assignment, End, Event, Hello, Ready, Role, VERSION};
+pub use transcode::Transcode;

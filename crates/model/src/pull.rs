@@ -1,31 +1,9 @@
 //! What it takes to pull a source: its address and what it may cost. Made by the service, carried out by a child.
 
-use crate::MediaTime;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
-
-/// A source to pull.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct PullJob {
-    /// The address, which may hold a login: that is why `Debug` does not show it.
-    pub url: String,
-    /// Where this may lead.
-    pub guard: PullGuard,
-    /// What it may cost.
-    pub limits: PullLimits,
-    /// The largest picture that is of use, in pixels: of several variants of a source the best below it is taken.
-    pub largest: (u32, u32),
-    /// Where to begin, for a child that replaces a crashed one. Live sources begin where they are.
-    pub from: Option<MediaTime>,
-}
-
-impl fmt::Debug for PullJob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PullJob").field("limits", &self.limits).field("from", &self.from).finish_non_exhaustive()
-    }
-}
 
 /// Hosts and addresses that must, or must not, be pulled from. `allow` goes before `deny`, and both before the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

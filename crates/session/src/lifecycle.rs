@@ -57,8 +57,8 @@ pub enum Input {
     Configured(Kind),
     /// Decoded media of this kind has a known shape: its track can be announced to the room.
     Decodable(Kind),
-    /// This kind cannot be decoded, for this reason.
-    Unusable(Kind, String),
+    /// This kind cannot be decoded.
+    Unusable(Kind, Fault),
     /// An encoded frame was handed to a connected room.
     MediaOut,
     /// The source has ended.
@@ -67,8 +67,8 @@ pub enum Input {
     TranscoderCrashed(String),
     /// No transcoder could be started, or it went away before it was of any use.
     TranscoderNotStarted(String),
-    /// The transcoder gave up, with words.
-    TranscoderFailed(String),
+    /// The transcoder gave up.
+    TranscoderFailed(Fault),
     /// The transcoder has handed over everything.
     TranscoderFinished,
     /// The room is gone for good.
@@ -127,7 +127,7 @@ struct Track {
     seen: bool,
     decodable: bool,
     published: bool,
-    unusable: Option<String>,
+    unusable: Option<Fault>,
 }
 
 /// See the [module](self).
@@ -242,9 +242,9 @@ impl Session {
                 track.unusable = None;
                 self.publish(now, actions);
             }
-            Input::Unusable(kind, reason) => {
+            Input::Unusable(kind, fault) => {
                 self.first_media.get_or_insert(now);
-                self.track(kind).unusable = Some(reason);
+                self.track(kind).unusable = Some(fault);
                 self.publish(now, actions);
                 self.give_up_hopeless(now, actions);
             }
@@ -264,9 +264,7 @@ impl Session {
             }
             Input::TranscoderCrashed(how) => self.crashed(&how, now, actions),
             Input::TranscoderNotStarted(how) => self.not_started(&how, now, actions),
-            Input::TranscoderFailed(reason) => {
-                self.drain(Cause::Failed(Fault::new(Blame::Source, reason)), now, actions);
-            }
+            Input::TranscoderFailed(fault) => self.drain(Cause::Failed(fault), now, actions),
             Input::TranscoderFinished => self.crashed("it stopped by itself", now, actions),
             Input::RoomLeft => {}
             Input::Stop(stop) => self.drain(Cause::Stopped(stop), now, actions),
@@ -360,27 +358,37 @@ impl Session {
         if self.reusable || self.audio.decodable || self.video.decodable {
             return None;
         }
-        let reasons: Vec<_> = [&self.video, &self.audio].into_iter().filter_map(|t| t.unusable.clone()).collect();
-        let why = if reasons.is_empty() { "nothing in it could be decoded".to_owned() } else { reasons.join("; ") };
-        Some(Fault::new(Blame::Source, format!("the source has ended, and {why}")))
+        let nothing = || Fault::new(Blame::Source, "nothing in it could be decoded");
+        let fault = self.unusable().unwrap_or_else(nothing);
+        Some(Fault { text: format!("the source has ended, and {fault}"), ..fault })
     }
 
-    /// Words and the time to say them, if everything that the source has sent is unusable.
-    fn nothing_usable(&self) -> Option<(String, Instant)> {
+    /// The faults of the tracks that are unusable, as one. It is ours if any is.
+    fn unusable(&self) -> Option<Fault> {
+        let faults = [&self.video, &self.audio].into_iter().filter_map(|t| t.unusable.clone());
+        faults.reduce(|one, other| {
+            let text = format!("{one}; {other}");
+            let whose = if other.blame == Blame::Us { other } else { one };
+            Fault { text, ..whose }
+        })
+    }
+
+    /// The fault and the time to end with it, if everything that the source has sent is unusable.
+    fn nothing_usable(&self) -> Option<(Fault, Instant)> {
         let tracks = [&self.video, &self.audio];
-        let reasons: Vec<_> = tracks.iter().filter_map(|t| t.unusable.clone()).collect();
-        let first = self.first_media.filter(|_| !reasons.is_empty())?;
+        let fault = self.unusable()?;
+        let first = self.first_media?;
         if tracks.iter().any(|t| t.unusable.is_none() && t.seen) {
             return None;
         }
         let sure = tracks.iter().all(|t| t.unusable.is_some() || t.announced == Some(false));
-        Some((reasons.join("; "), if sure { first } else { first + HOPELESS_WAIT }))
+        Some((fault, if sure { first } else { first + HOPELESS_WAIT }))
     }
 
     /// Ends a session that has nothing to show and will not get anything; whether it did.
     fn give_up_hopeless(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
-        let Some((reason, _)) = self.nothing_usable().filter(|(_, at)| now >= *at) else { return false };
-        self.drain(Cause::Failed(Fault::new(Blame::Source, reason)), now, actions);
+        let Some((fault, _)) = self.nothing_usable().filter(|(_, at)| now >= *at) else { return false };
+        self.drain(Cause::Failed(fault), now, actions);
         true
     }
 

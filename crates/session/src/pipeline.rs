@@ -18,9 +18,10 @@ use crate::registry::{Command, Commands, Slot};
 use crate::session_stats::SessionStats;
 use crate::throttle::Throttle;
 use crate::workers::pending_commands::PendingCommands;
-use crate::workers::pool::{FromChild, PATIENCE, Transcoder, Transcoders};
+use crate::workers::{FULL_QUEUE_DEADLINE, FromWorker, Worker, Workers};
 use crate::{Observer, Report, SessionIds, SessionObserver, Source, SourceEvent};
-use ipc::ToChild;
+use ipc::Transcode;
+use ipc::transcode::{self, Event as TranscodeEvent};
 use media::GopCache;
 use model::{AudioConfig, IngressSpec, InputKind, Layer, MediaTime, Secret, VideoConfig};
 use publish::Event;
@@ -55,8 +56,8 @@ pub struct Start {
     pub source: Source,
     /// Makes its participant.
     pub participants: Arc<dyn ParticipantFactory>,
-    /// Where it gets transcoders.
-    pub transcoders: Arc<dyn Transcoders>,
+    /// Where it gets workers.
+    pub workers: Arc<dyn Workers>,
     /// Is told that it begins, and makes who observes it.
     pub observer: Arc<dyn SessionObserver>,
 }
@@ -84,14 +85,14 @@ struct Driver {
     commands: Option<Commands>,
     source: Option<Source>,
     participants: Arc<dyn ParticipantFactory>,
-    transcoders: Arc<dyn Transcoders>,
+    workers: Arc<dyn Workers>,
     observer: Arc<dyn Observer>,
     reports: mpsc::Sender<Report>,
     room: Option<Box<dyn Participant>>,
     room_events: Option<mpsc::Receiver<Event>>,
     leaving: Option<tokio::task::JoinHandle<()>>,
     connected: bool,
-    transcoder: Option<Transcoder>,
+    transcoder: Option<Worker<Transcode>>,
     owed: PendingCommands,
     timeline: Timeline,
     gop: GopCache,
@@ -111,7 +112,7 @@ struct Driver {
     skipping: bool,
     dropped: u64,
     still: FrameRepeater,
-    /// What was last sent as [`ToChild::ShowFrom`], of sound and of pictures.
+    /// What was last sent as [`transcode::Command::ShowFrom`], of sound and of pictures.
     show_from: [Option<MediaTime>; 2],
     sampled: [Option<Instant>; 4],
     /// What is passed on as it comes, where that is so.
@@ -121,7 +122,7 @@ struct Driver {
 /// One thing that happened, from any side.
 enum Happened {
     Source(Option<SourceEvent>),
-    Child(FromChild),
+    Child(FromWorker<TranscodeEvent>),
     ChildHasRoom,
     Room(Option<Event>),
     Left,
@@ -157,7 +158,7 @@ impl Driver {
             commands,
             source: Some(start.source),
             participants: start.participants,
-            transcoders: start.transcoders,
+            workers: start.workers,
             observer,
             reports,
             room: None,
@@ -219,8 +220,8 @@ impl Driver {
         let deadline = deadlines.into_iter().flatten().min();
         let full = self.transcoder.as_ref().filter(|t| t.is_full());
         self.full_since = full.and_then(|_| self.full_since.or_else(|| Some(now())));
-        let room_for_more = full.zip(self.full_since).map(|(t, since)| t.room(since + PATIENCE));
-        let owes = self.transcoder.as_ref().filter(|_| !self.owed.is_empty()).map(Transcoder::has_room);
+        let room_for_more = full.zip(self.full_since).map(|(t, since)| t.ready_by(since + FULL_QUEUE_DEADLINE));
+        let owes = self.transcoder.as_ref().filter(|_| !self.owed.is_empty()).map(Worker::ready);
         let owed = async {
             match owes {
                 Some(room) => room.await,
@@ -314,7 +315,7 @@ impl Driver {
                 if self.transcoder.is_none() {
                     return self.step(Input::TranscoderFinished);
                 }
-                self.tell_child(ToChild::Finish);
+                self.tell_child(transcode::Command::Finish);
             }
             Action::StopSource(fault) => {
                 if let Some(source) = self.source.take() {

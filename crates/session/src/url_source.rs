@@ -5,11 +5,12 @@
 
 use crate::lifecycle::START_DEADLINE;
 use crate::pipeline::now;
-use crate::workers::pool::{FromChild, Transcoder, Transcoders};
 use crate::workers::restart_policy::{Crashes, MAX_CRASHES, Starts, not_started};
+use crate::workers::{FromWorker, Gone, Worker, Workers};
 use crate::{Source, SourceEnd, SourceEvent, SourceFeed, source};
-use ipc::ToParent;
-use model::{Blame, Fault, Media, MediaTime, PullJob};
+use ipc::Demux;
+use ipc::demux::{Event, Job};
+use model::{Blame, Fault, Media, MediaTime};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -19,8 +20,8 @@ use tracing::{Instrument, warn};
 ///
 /// # Errors
 /// The child could not be started.
-pub fn start(children: Arc<dyn Transcoders>, job: PullJob) -> io::Result<Source> {
-    let child = children.take_puller(job.clone())?;
+pub fn start(children: Arc<dyn Workers>, job: Job) -> io::Result<Source> {
+    let child = children.demux(job.clone())?;
     let (feed, mut source) = source();
     // It gives up by itself, with better words; this is for one that does not.
     source.patience = START_DEADLINE + job.limits.timeout * 2 + job.limits.reconnect;
@@ -33,9 +34,9 @@ pub fn start(children: Arc<dyn Transcoders>, job: PullJob) -> io::Result<Source>
 }
 
 struct Puller {
-    children: Arc<dyn Transcoders>,
-    job: PullJob,
-    child: Transcoder,
+    children: Arc<dyn Workers>,
+    job: Job,
+    child: Worker<Demux>,
     crashes: Crashes,
     starts: Starts,
     /// How far it has come.
@@ -61,44 +62,49 @@ impl Puller {
     }
 
     /// False if that was the end.
-    async fn take(&mut self, message: FromChild, events: &mpsc::Sender<SourceEvent>) -> bool {
+    async fn take(&mut self, message: FromWorker<Event>, events: &mpsc::Sender<SourceEvent>) -> bool {
         let event = match message {
-            FromChild::Message(ToParent::Pulled(media)) => {
-                if let Media::Frame(frame) = &media {
-                    self.at = frame.dts;
-                }
-                SourceEvent::Media(media)
+            FromWorker::Event(event) => event,
+            FromWorker::Gone(gone) => {
+                return match self.replace(gone).await {
+                    Ok(()) => true,
+                    Err(fault) => {
+                        let _ = events.send(SourceEvent::Ended(SourceEnd::Lost(fault))).await;
+                        false
+                    }
+                };
             }
-            FromChild::Message(ToParent::Splice(event)) => SourceEvent::Splice(event),
-            FromChild::Message(ToParent::Finished) => SourceEvent::Ended(SourceEnd::Finished),
-            FromChild::Message(ToParent::Failed { reason }) => {
-                SourceEvent::Ended(SourceEnd::Lost(Fault::new(Blame::Source, reason)))
+        };
+        let event = match event {
+            Event::Announced(tracks) => SourceEvent::Media(Media::Announced(tracks)),
+            Event::VideoConfig(config) => SourceEvent::Media(Media::VideoConfig(config)),
+            Event::AudioConfig(config) => SourceEvent::Media(Media::AudioConfig(config)),
+            Event::Frame(frame) => {
+                self.at = frame.dts;
+                SourceEvent::Media(Media::Frame(frame))
             }
-            FromChild::Message(_) => return true,
-            FromChild::Gone(how) => match self.replace(how).await {
-                Ok(()) => return true,
-                Err(fault) => SourceEvent::Ended(SourceEnd::Lost(fault)),
-            },
+            Event::Splice(event) => SourceEvent::Splice(event),
+            Event::Finished => SourceEvent::Ended(SourceEnd::Finished),
+            Event::Failed(fault) => SourceEvent::Ended(SourceEnd::Lost(fault)),
         };
         let last = matches!(event, SourceEvent::Ended(_));
         events.send(event).await.is_ok() && !last
     }
 
     /// Puts another child in the place of one that is gone: at once if that one crashed, later if it never came up.
-    async fn replace(&mut self, how: String) -> Result<(), Fault> {
-        warn!(how, "the child that pulls is gone");
+    async fn replace(&mut self, gone: Gone) -> Result<(), Fault> {
+        warn!(?gone, "the demux worker is gone");
         let mut failed = None;
-        if self.child.came_up() {
-            self.crashed(&how)?;
-        } else {
-            failed = Some(how);
+        match gone {
+            Gone::Crashed(how) => self.crashed(&how)?,
+            Gone::NotStarted(how) => failed = Some(how),
         }
         loop {
             if let Some(how) = failed {
                 let wait = self.starts.failed().ok_or_else(|| not_started("what pulls the source", &how))?;
                 tokio::time::sleep(wait).await;
             }
-            match self.children.take_puller(self.job.clone()) {
+            match self.children.demux(self.job.clone()) {
                 Ok(child) => {
                     self.child = child;
                     return Ok(());

@@ -1,8 +1,8 @@
 //! Real child processes: started, hung, killed. The child is a shell, which knows nothing of media, but lives and dies like one.
 
-use ipc::Job;
+use ipc::transcode::Job;
 use model::{AudioPreset, EncodedVideo};
-use session::workers::pool::{FromChild, Pool, Transcoders};
+use session::workers::{FromWorker, Gone, Pool, Workers};
 use std::time::Duration;
 
 fn job() -> Job {
@@ -11,11 +11,11 @@ fn job() -> Job {
 
 async fn end_of(script: &str) -> String {
     let pool = Pool::new("/bin/sh", &["-c", script], false);
-    let mut child = pool.take(job()).unwrap();
+    let mut child = pool.transcode(job()).unwrap();
     loop {
         match tokio::time::timeout(Duration::from_secs(20), child.recv()).await.expect("it ends") {
-            FromChild::Gone(how) => return how,
-            FromChild::Message(_) => {}
+            FromWorker::Gone(Gone::NotStarted(how) | Gone::Crashed(how)) => return how,
+            FromWorker::Event(_) => {}
         }
     }
 }
@@ -45,7 +45,7 @@ async fn a_child_that_turns_in_circles_is_ended_too() {
 #[tokio::test]
 async fn a_dropped_transcoder_leaves_no_process() {
     let pool = Pool::new("/bin/sh", &["-c", "sleep 60 & wait"], false);
-    let child = pool.take(job()).unwrap();
+    let child = pool.transcode(job()).unwrap();
     let pid = child.pid().unwrap();
     assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
     drop(child);
@@ -79,9 +79,9 @@ async fn one_child_waits_warm_however_many_are_taken_and_none_after_closing() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), until(1)).await.expect("one waits");
-    let taken: Vec<_> = (0..3).map(|_| pool.take(job()).unwrap()).collect();
+    let taken: Vec<_> = (0..3).map(|_| pool.transcode(job()).unwrap()).collect();
     tokio::time::timeout(Duration::from_secs(20), until(4)).await.expect("another waits");
-    let last = pool.take(job()).unwrap();
+    let last = pool.transcode(job()).unwrap();
     pool.close();
     // Longer than the next would take to come.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -93,5 +93,5 @@ async fn one_child_waits_warm_however_many_are_taken_and_none_after_closing() {
 #[tokio::test]
 async fn a_program_that_is_not_there_is_an_error() {
     let pool = Pool::new("/nonexistent/ingress", &[], false);
-    assert!(pool.take(job()).is_err());
+    assert!(pool.transcode(job()).is_err());
 }

@@ -1,13 +1,15 @@
 //! Whole sessions on virtual time, with a scripted transcoder and a room that takes notes.
 
 use bytes::Bytes;
-use ipc::{Job, ToChild, ToParent};
+use ipc::Transcode;
+use ipc::demux;
+use ipc::transcode::{Command as ToWorker, Event as FromTranscoder, Job};
 use model::*;
 use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
 use session::lifecycle::Stop;
 use session::participant::{Participant, ParticipantFactory};
 use session::registry::{Command, Registry};
-use session::workers::pool::{FromChild, Transcoder, Transcoders};
+use session::workers::{FromWorker, Gone, Worker, Workers};
 use session::*;
 use std::future::Future;
 use std::io;
@@ -31,8 +33,8 @@ struct Stage {
 
 struct ChildEnd {
     job: Job,
-    told: mpsc::Receiver<ToChild>,
-    says: mpsc::Sender<FromChild>,
+    told: mpsc::Receiver<ToWorker>,
+    says: mpsc::Sender<FromWorker<FromTranscoder>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -54,10 +56,10 @@ struct RoomEnd {
 }
 
 /// Starts children, but for the next so many.
-struct FakeTranscoders(mpsc::UnboundedSender<ChildEnd>, Arc<Mutex<u32>>);
+struct FakeWorkers(mpsc::UnboundedSender<ChildEnd>, Arc<Mutex<u32>>);
 
-impl Transcoders for FakeTranscoders {
-    fn take(&self, job: Job) -> io::Result<Transcoder> {
+impl Workers for FakeWorkers {
+    fn transcode(&self, job: Job) -> io::Result<Worker<Transcode>> {
         let mut failing = self.1.lock().unwrap();
         if *failing > 0 {
             *failing -= 1;
@@ -66,7 +68,11 @@ impl Transcoders for FakeTranscoders {
         let (to, told) = mpsc::channel(64);
         let (says, from) = mpsc::channel(64);
         self.0.send(ChildEnd { job, told, says }).map_err(io::Error::other)?;
-        Ok(Transcoder::from_channels(to, from))
+        Ok(Worker::from_channels(to, from))
+    }
+
+    fn demux(&self, _: demux::Job) -> io::Result<Worker<ipc::Demux>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -183,7 +189,7 @@ impl Stage {
             loopback: false,
             source,
             participants: Arc::new(FakeParticipants(rooms_tx)),
-            transcoders: Arc::new(FakeTranscoders(children_tx, failing.clone())),
+            workers: Arc::new(FakeWorkers(children_tx, failing.clone())),
             observer: Arc::new(FakeObserver(Arc::new(Notes(restarts.clone())))),
         });
         Self { registry, feed, reports, children, rooms, running: tokio::spawn(running), restarts, failing }
@@ -210,9 +216,7 @@ impl Stage {
     }
 
     async fn child(&mut self) -> ChildEnd {
-        let child = self.children.recv().await.expect("a transcoder is taken");
-        child.say(ToParent::Ready).await;
-        child
+        self.children.recv().await.expect("a transcoder is taken")
     }
 
     /// Brings a video-only session to PUBLISHING.
@@ -222,10 +226,10 @@ impl Stage {
         self.media(Media::Announced(SourceTracks { video: true, audio: false })).await;
         self.media(Media::VideoConfig(video_config())).await;
         self.frame(0, true).await;
-        child.expect(|m| matches!(m, ToChild::VideoConfig(_))).await;
-        child.expect(|m| matches!(m, ToChild::Frame(_))).await;
-        child.say(ToParent::VideoFormat { width: 1280, height: 720, frame_rate: Some(30.0) }).await;
-        child.expect(|m| matches!(m, ToChild::Layers(l) if l.len() == 3)).await;
+        child.expect(|m| matches!(m, ToWorker::VideoConfig(_))).await;
+        child.expect(|m| matches!(m, ToWorker::Frame(_))).await;
+        child.say(FromTranscoder::VideoFormat { width: 1280, height: 720, frame_rate: Some(30.0) }).await;
+        child.expect(|m| matches!(m, ToWorker::Layers(l) if l.len() == 3)).await;
         let room = self.rooms.recv().await.expect("a room is joined");
         room.says.send(Event::Joined { room_sid: "RM_1".into(), participant_sid: "PA_1".into() }).await.unwrap();
         room.says.send(Event::Connected).await.unwrap();
@@ -254,7 +258,7 @@ impl Stage {
 }
 
 impl ChildEnd {
-    async fn expect(&mut self, what: impl Fn(&ToChild) -> bool) -> ToChild {
+    async fn expect(&mut self, what: impl Fn(&ToWorker) -> bool) -> ToWorker {
         loop {
             let message = self.told.recv().await.expect("the session talks to its transcoder");
             if what(&message) {
@@ -263,13 +267,13 @@ impl ChildEnd {
         }
     }
 
-    async fn say(&self, message: ToParent) {
-        self.says.send(FromChild::Message(message)).await.unwrap();
+    async fn say(&self, message: FromTranscoder) {
+        self.says.send(FromWorker::Event(message)).await.unwrap();
     }
 
     async fn picture(&self, layer: u8, key: bool) {
         let pts = MediaTime::from_millis(1_000);
-        self.say(ToParent::Video { layer, pts, key, data: Bytes::from_static(b"coded") }).await;
+        self.say(FromTranscoder::AccessUnit { layer, pts, key, data: Bytes::from_static(b"coded") }).await;
     }
 }
 
@@ -288,14 +292,14 @@ async fn a_push_is_seen_and_ends() {
     assert_eq!(room.got.recv().await, Some(Sent::Video { layer: 0, key: true }));
 
     room.says.send(Event::KeyFrameWanted { layer: 2 }).await.unwrap();
-    child.expect(|m| *m == ToChild::KeyFrame { layer: 2 }).await;
+    child.expect(|m| *m == ToWorker::KeyFrame { layer: 2 }).await;
     room.says.send(Event::LayersWanted(vec![true, true, false])).await.unwrap();
-    child.expect(|m| *m == ToChild::Wanted { layer: 2, wanted: false }).await;
+    child.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
 
     stage.feed.events.send(SourceEvent::Ended(SourceEnd::Finished)).await.unwrap();
-    child.expect(|m| *m == ToChild::Finish).await;
+    child.expect(|m| *m == ToWorker::Finish).await;
     child.picture(0, false).await;
-    child.say(ToParent::Finished).await;
+    child.say(FromTranscoder::Finished).await;
     assert_eq!(room.got.recv().await, Some(Sent::Video { layer: 0, key: false }), "what was inside is still shown");
     assert_eq!(room.got.recv().await, Some(Sent::Left));
     assert_eq!(stage.rest().await, [(Status::Inactive, String::new())]);
@@ -313,8 +317,8 @@ async fn sound_that_comes_late_is_added() {
             channels: None,
         }))
         .await;
-    child.expect(|m| matches!(m, ToChild::AudioConfig(_))).await;
-    child.say(ToParent::AudioFormat { sample_rate: 44_100, channels: 2 }).await;
+    child.expect(|m| matches!(m, ToWorker::AudioConfig(_))).await;
+    child.say(FromTranscoder::AudioFormat { sample_rate: 44_100, channels: 2 }).await;
     let report = stage.report().await;
     assert_eq!(report.status, Status::Publishing);
     assert_eq!(report.audio.map(|a| (a.mime, a.sample_rate)), Some(("audio/aac".to_owned(), 44_100)));
@@ -327,7 +331,7 @@ async fn nothing_is_decoded_that_nobody_watches() {
     let mut stage = Stage::new();
     let (mut child, room) = stage.publish().await;
     room.says.send(Event::LayersWanted(vec![false; 3])).await.unwrap();
-    child.expect(|m| *m == ToChild::Wanted { layer: 2, wanted: false }).await;
+    child.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
     tokio::time::advance(Duration::from_secs(3)).await;
     for n in 0..5 {
         stage.frame(3_000 + n * 40, n == 1).await;
@@ -335,15 +339,15 @@ async fn nothing_is_decoded_that_nobody_watches() {
     tokio::time::sleep(Duration::from_millis(1)).await;
     room.says.send(Event::LayersWanted(vec![true, false, false])).await.unwrap();
     let next = child.told.recv().await;
-    assert_eq!(next, Some(ToChild::Wanted { layer: 0, wanted: true }), "no picture before somebody watches");
-    let newest = child.expect(|m| matches!(m, ToChild::ShowFrom(..))).await;
+    assert_eq!(next, Some(ToWorker::Wanted { layer: 0, wanted: true }), "no picture before somebody watches");
+    let newest = child.expect(|m| matches!(m, ToWorker::ShowFrom(..))).await;
     let mut pictures = Vec::new();
     for _ in 0..4 {
-        let ToChild::Frame(frame) = child.told.recv().await.unwrap() else { panic!("a picture") };
+        let ToWorker::Frame(frame) = child.told.recv().await.unwrap() else { panic!("a picture") };
         pictures.push(frame);
     }
     assert!(pictures[0].key && pictures[1..].iter().all(|f| !f.key));
-    assert_eq!(newest, ToChild::ShowFrom(Kind::Video, pictures[3].pts), "only the newest is shown");
+    assert_eq!(newest, ToWorker::ShowFrom(Kind::Video, pictures[3].pts), "only the newest is shown");
 }
 
 #[tokio::test(start_paused = true)]
@@ -351,23 +355,23 @@ async fn a_crash_keeps_the_room_and_the_encoder() {
     let mut stage = Stage::new();
     let (mut first, room) = stage.publish().await;
     room.says.send(Event::LayersWanted(vec![false, true, true])).await.unwrap();
-    first.expect(|m| matches!(m, ToChild::Wanted { .. })).await;
+    first.expect(|m| matches!(m, ToWorker::Wanted { .. })).await;
     stage.frame(40, false).await;
     stage.frame(80, false).await;
-    first.expect(|m| matches!(m, ToChild::Frame(f) if f.pts.as_millis() == 1_080)).await;
-    first.says.send(FromChild::Gone("signal: 9 (SIGKILL)".into())).await.unwrap();
+    first.expect(|m| matches!(m, ToWorker::Frame(f) if f.pts.as_millis() == 1_080)).await;
+    first.says.send(FromWorker::Gone(Gone::Crashed("signal: 9 (SIGKILL)".into()))).await.unwrap();
 
     let mut second = stage.child().await;
     assert_eq!(*stage.restarts.lock().unwrap(), 1);
     // Everything the new one needs, in the order in which it needs it.
-    assert!(matches!(second.told.recv().await, Some(ToChild::VideoConfig(_))));
-    assert!(matches!(second.told.recv().await, Some(ToChild::Layers(l)) if l.len() == 3));
-    assert_eq!(second.told.recv().await, Some(ToChild::Wanted { layer: 0, wanted: false }));
-    assert_eq!(second.told.recv().await, Some(ToChild::ShowFrom(Kind::Video, MediaTime::from_millis(1_080))));
+    assert!(matches!(second.told.recv().await, Some(ToWorker::VideoConfig(_))));
+    assert!(matches!(second.told.recv().await, Some(ToWorker::Layers(l)) if l.len() == 3));
+    assert_eq!(second.told.recv().await, Some(ToWorker::Wanted { layer: 0, wanted: false }));
+    assert_eq!(second.told.recv().await, Some(ToWorker::ShowFrom(Kind::Video, MediaTime::from_millis(1_080))));
     for ms in [1_000, 1_040, 1_080] {
-        assert!(matches!(second.told.recv().await, Some(ToChild::Frame(f)) if f.pts.as_millis() == ms));
+        assert!(matches!(second.told.recv().await, Some(ToWorker::Frame(f)) if f.pts.as_millis() == ms));
     }
-    second.say(ToParent::VideoFormat { width: 1280, height: 720, frame_rate: Some(30.0) }).await;
+    second.say(FromTranscoder::VideoFormat { width: 1280, height: 720, frame_rate: Some(30.0) }).await;
     second.picture(1, true).await;
     assert!(stage.rooms.try_recv().is_err(), "nothing is joined again");
     assert!(stage.reports.try_recv().is_err(), "the state stays PUBLISHING");
@@ -376,8 +380,8 @@ async fn a_crash_keeps_the_room_and_the_encoder() {
 
 /// The next layers that a child is told of.
 async fn layers(child: &mut ChildEnd) -> Vec<(u32, u32)> {
-    match child.expect(|m| matches!(m, ToChild::Layers(_))).await {
-        ToChild::Layers(layers) => sizes(&layers),
+    match child.expect(|m| matches!(m, ToWorker::Layers(_))).await {
+        ToWorker::Layers(layers) => sizes(&layers),
         other => panic!("{other:?}"),
     }
 }
@@ -386,7 +390,7 @@ async fn layers(child: &mut ChildEnd) -> Vec<(u32, u32)> {
 async fn layers_follow_the_size_of_the_source() {
     let mut stage = Stage::new();
     let (mut child, mut room) = stage.publish().await;
-    let size = |width, height| ToParent::VideoFormat { width, height, frame_rate: Some(30.0) };
+    let size = |width, height| FromTranscoder::VideoFormat { width, height, frame_rate: Some(30.0) };
     assert_eq!(room.got.recv().await, Some(Sent::Video { layer: 0, key: true }));
     let began = tokio::time::Instant::now();
     child.say(size(640, 360)).await;
@@ -395,7 +399,7 @@ async fn layers_follow_the_size_of_the_source() {
     assert_eq!(began.elapsed().as_secs(), 10, "a sender that goes up and down is not followed");
     assert_eq!(room.got.recv().await, Some(Sent::Resized(smaller.clone())));
     // A new child is told what is so now.
-    child.says.send(FromChild::Gone("signal: 9 (SIGKILL)".into())).await.unwrap();
+    child.says.send(FromWorker::Gone(Gone::Crashed("signal: 9 (SIGKILL)".into()))).await.unwrap();
     child = stage.child().await;
     assert_eq!(layers(&mut child).await, smaller);
     child.say(size(1280, 720)).await;
@@ -412,15 +416,15 @@ async fn a_picture_that_stays_away_is_shown_again_while_somebody_watches() {
     let mut stage = Stage::new();
     let (mut child, room) = stage.publish().await;
     stage.frame(40, false).await;
-    child.expect(|m| matches!(m, ToChild::Frame(_))).await;
-    assert_eq!(child.told.recv().await, Some(ToChild::Repeat(MediaTime::from_millis(1_340))));
-    assert_eq!(child.told.recv().await, Some(ToChild::Repeat(MediaTime::from_millis(1_740))));
+    child.expect(|m| matches!(m, ToWorker::Frame(_))).await;
+    assert_eq!(child.told.recv().await, Some(ToWorker::Repeat(MediaTime::from_millis(1_340))));
+    assert_eq!(child.told.recv().await, Some(ToWorker::Repeat(MediaTime::from_millis(1_740))));
     // A new child does not show what is older than that.
-    child.says.send(FromChild::Gone("signal: 9 (SIGKILL)".into())).await.unwrap();
+    child.says.send(FromWorker::Gone(Gone::Crashed("signal: 9 (SIGKILL)".into()))).await.unwrap();
     child = stage.child().await;
-    child.expect(|m| *m == ToChild::ShowFrom(Kind::Video, MediaTime::from_millis(1_740))).await;
+    child.expect(|m| *m == ToWorker::ShowFrom(Kind::Video, MediaTime::from_millis(1_740))).await;
     room.says.send(Event::LayersWanted(vec![false, false, false])).await.unwrap();
-    child.expect(|m| *m == ToChild::Wanted { layer: 2, wanted: false }).await;
+    child.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(child.told.try_recv().is_err(), "nobody would see it");
 }
@@ -430,10 +434,10 @@ async fn three_crashes_end_it_with_words() {
     let mut stage = Stage::new();
     let (mut child, room) = stage.publish().await;
     for _ in 0..2 {
-        child.says.send(FromChild::Gone("signal: 11".into())).await.unwrap();
+        child.says.send(FromWorker::Gone(Gone::Crashed("signal: 11".into()))).await.unwrap();
         child = stage.child().await;
     }
-    child.says.send(FromChild::Gone("signal: 11".into())).await.unwrap();
+    child.says.send(FromWorker::Gone(Gone::Crashed("signal: 11".into()))).await.unwrap();
     let words = (&mut stage.feed.stopped).await.unwrap().expect("the encoder is told");
     assert!(words.text.contains("crashed 3 times"), "{words}");
     drop(room);
@@ -445,18 +449,18 @@ async fn a_picture_that_kills_decoders_is_not_given_to_a_third() {
     let mut stage = Stage::new();
     let (first, _room) = stage.publish().await;
     stage.frame(40, false).await;
-    first.says.send(FromChild::Gone("signal: 11".into())).await.unwrap();
+    first.says.send(FromWorker::Gone(Gone::Crashed("signal: 11".into()))).await.unwrap();
     let mut second = stage.child().await;
-    second.expect(|m| matches!(m, ToChild::Frame(f) if f.pts.as_millis() == 1_040)).await;
-    second.says.send(FromChild::Gone("signal: 11".into())).await.unwrap();
+    second.expect(|m| matches!(m, ToWorker::Frame(f) if f.pts.as_millis() == 1_040)).await;
+    second.says.send(FromWorker::Gone(Gone::Crashed("signal: 11".into()))).await.unwrap();
     let mut third = stage.child().await;
     stage.frame(80, false).await;
     stage.frame(120, true).await;
     stage.frame(160, false).await;
-    let next = third.expect(|m| matches!(m, ToChild::Frame(_))).await;
-    assert!(matches!(next, ToChild::Frame(f) if f.key), "it starts with the next key frame");
+    let next = third.expect(|m| matches!(m, ToWorker::Frame(_))).await;
+    assert!(matches!(next, ToWorker::Frame(f) if f.key), "it starts with the next key frame");
     // Which is worth to be given to another again.
-    third.expect(|m| matches!(m, ToChild::Frame(_))).await;
+    third.expect(|m| matches!(m, ToWorker::Frame(_))).await;
     assert!(!stage.running.is_finished());
 }
 
@@ -464,12 +468,6 @@ async fn a_picture_that_kills_decoders_is_not_given_to_a_third() {
 async fn a_child_that_lives_and_takes_nothing_holds_the_source_half_a_second_and_no_longer() {
     let mut stage = Stage::new();
     let (child, _room) = stage.publish().await;
-    let says = child.says.clone();
-    tokio::spawn(async move {
-        while says.send(FromChild::Message(ToParent::Alive { received: 0, sent: 0 })).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
     let begin = tokio::time::Instant::now();
     for i in 1..300 {
         stage.frame(i * 40, false).await;
@@ -493,8 +491,8 @@ async fn an_encoder_that_comes_back_takes_over() {
     stage.media(Media::VideoConfig(video_config())).await;
     stage.frame(0, false).await;
     stage.frame(40, true).await;
-    child.expect(|m| matches!(m, ToChild::VideoConfig(_))).await;
-    let Some(ToChild::Frame(frame)) = child.told.recv().await else { panic!("a picture") };
+    child.expect(|m| matches!(m, ToWorker::VideoConfig(_))).await;
+    let Some(ToWorker::Frame(frame)) = child.told.recv().await else { panic!("a picture") };
     assert!(frame.key && frame.dts.as_millis() >= 1_000, "{frame:?}");
     assert!(stage.rooms.try_recv().is_err(), "the participant stays");
     assert!(stage.reports.try_recv().is_err(), "the state stays");
@@ -531,15 +529,15 @@ async fn a_transcoder_that_takes_nothing_costs_frames_not_memory() {
     }
     let mut pictures = Vec::new();
     while let Ok(message) = child.told.try_recv() {
-        if let ToChild::Frame(f) = message {
+        if let ToWorker::Frame(f) = message {
             pictures.push(f.dts.as_millis());
         }
     }
     assert!(pictures.len() <= 64, "the queue is bounded");
     stage.frame(200 * 40, false).await;
     stage.frame(201 * 40, true).await;
-    let next = child.expect(|m| matches!(m, ToChild::Frame(_))).await;
-    assert!(matches!(next, ToChild::Frame(f) if f.key), "it goes on with a key frame");
+    let next = child.expect(|m| matches!(m, ToWorker::Frame(_))).await;
+    assert!(matches!(next, ToWorker::Frame(f) if f.key), "it goes on with a key frame");
 }
 
 #[tokio::test(start_paused = true)]
@@ -562,16 +560,16 @@ async fn what_the_room_wishes_meanwhile_reaches_a_child_whose_queue_was_full() {
     // Long enough for the source to be read behind a full queue, and short of what draining may take.
     tokio::time::sleep(Duration::from_millis(900)).await;
     let mut told = Vec::new();
-    while told.last() != Some(&ToChild::Finish) {
+    while told.last() != Some(&ToWorker::Finish) {
         told.push(child.told.recv().await.expect("the end is said"));
     }
-    told.retain(|m| !matches!(m, ToChild::Frame(_)));
-    let at = |what: &ToChild| told.iter().filter(|m| *m == what).count();
+    told.retain(|m| !matches!(m, ToWorker::Frame(_)));
+    let at = |what: &ToWorker| told.iter().filter(|m| *m == what).count();
     // Once into the last room that there was, and once for all those that found none.
-    assert_eq!((at(&ToChild::KeyFrame { layer: 0 }), at(&ToChild::KeyFrame { layer: 2 })), (2, 2), "{told:?}");
-    assert_eq!(at(&ToChild::Wanted { layer: 1, wanted: false }), 1, "{told:?}");
-    assert_eq!(at(&ToChild::Wanted { layer: 2, wanted: false }), 1, "{told:?}");
-    assert!(matches!(&told[..], [.., ToChild::VideoConfig(c), ToChild::Finish] if c.record == "other"), "{told:?}");
+    assert_eq!((at(&ToWorker::KeyFrame { layer: 0 }), at(&ToWorker::KeyFrame { layer: 2 })), (2, 2), "{told:?}");
+    assert_eq!(at(&ToWorker::Wanted { layer: 1, wanted: false }), 1, "{told:?}");
+    assert_eq!(at(&ToWorker::Wanted { layer: 2, wanted: false }), 1, "{told:?}");
+    assert!(matches!(&told[..], [.., ToWorker::VideoConfig(c), ToWorker::Finish] if c.record == "other"), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -584,13 +582,13 @@ async fn sound_that_is_behind_bounds_no_pictures() {
         stage.media(Media::Frame(Frame { kind: Kind::Audio, pts: at, dts: at, key: true, data })).await;
     };
     sound(&stage, 0).await;
-    child.expect(|m| matches!(m, ToChild::Frame(f) if f.kind == Kind::Audio)).await;
+    child.expect(|m| matches!(m, ToWorker::Frame(f) if f.kind == Kind::Audio)).await;
     tokio::time::advance(Duration::from_millis(900)).await;
     stage.frame(900, false).await;
     sound(&stage, 40).await;
-    let bound = child.expect(|m| matches!(m, ToChild::ShowFrom(..))).await;
-    assert!(matches!(bound, ToChild::ShowFrom(Kind::Audio, at) if at.as_millis() == 1_500), "{bound:?}");
-    child.expect(|m| matches!(m, ToChild::Frame(f) if f.kind == Kind::Audio)).await;
+    let bound = child.expect(|m| matches!(m, ToWorker::ShowFrom(..))).await;
+    assert!(matches!(bound, ToWorker::ShowFrom(Kind::Audio, at) if at.as_millis() == 1_500), "{bound:?}");
+    child.expect(|m| matches!(m, ToWorker::Frame(f) if f.kind == Kind::Audio)).await;
     assert!(child.told.try_recv().is_err());
 }
 
@@ -603,15 +601,15 @@ async fn behind_a_rest_old_sound_lets_no_old_pictures_through() {
     // The one packet of sound there ever was.
     stage.media(Media::Frame(Frame { kind: Kind::Audio, pts: at, dts: at, key: true, data })).await;
     room.says.send(Event::LayersWanted(vec![false; 3])).await.unwrap();
-    child.expect(|m| *m == ToChild::Wanted { layer: 2, wanted: false }).await;
+    child.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
     tokio::time::advance(Duration::from_secs(3)).await;
     for n in 0..3 {
         stage.frame(3_000 + n * 40, n == 0).await;
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
     room.says.send(Event::LayersWanted(vec![true; 3])).await.unwrap();
-    let bound = child.expect(|m| matches!(m, ToChild::ShowFrom(..))).await;
-    assert_eq!(bound, ToChild::ShowFrom(Kind::Video, MediaTime::from_millis(4_080)));
+    let bound = child.expect(|m| matches!(m, ToWorker::ShowFrom(..))).await;
+    assert_eq!(bound, ToWorker::ShowFrom(Kind::Video, MediaTime::from_millis(4_080)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -620,11 +618,11 @@ async fn a_child_that_cannot_be_started_is_waited_for() {
     let (first, _room) = stage.publish().await;
     *stage.failing.lock().unwrap() = 3;
     let begin = tokio::time::Instant::now();
-    first.says.send(FromChild::Gone("signal: 9 (SIGKILL)".into())).await.unwrap();
+    first.says.send(FromWorker::Gone(Gone::Crashed("signal: 9 (SIGKILL)".into()))).await.unwrap();
     let mut second = stage.child().await;
     assert_eq!(begin.elapsed(), Duration::from_millis(250 + 500 + 1_000));
-    second.expect(|m| matches!(m, ToChild::VideoConfig(_))).await;
-    second.expect(|m| matches!(m, ToChild::Frame(f) if f.key)).await;
+    second.expect(|m| matches!(m, ToWorker::VideoConfig(_))).await;
+    second.expect(|m| matches!(m, ToWorker::Frame(f) if f.key)).await;
     assert_eq!(*stage.restarts.lock().unwrap(), 1, "one crash");
     // One that goes away before it was ready is no crash on this stream, either.
     drop(second);
@@ -632,7 +630,7 @@ async fn a_child_that_cannot_be_started_is_waited_for() {
         let begin = tokio::time::Instant::now();
         let child = stage.children.recv().await.expect("another");
         assert_eq!(begin.elapsed(), Duration::from_millis(wait));
-        child.says.send(FromChild::Gone("exit status: 127".into())).await.unwrap();
+        child.says.send(FromWorker::Gone(Gone::NotStarted("exit status: 127".into()))).await.unwrap();
     }
     let words = (&mut stage.feed.stopped).await.unwrap().expect("the encoder is told");
     assert!(words.text.contains("6 attempts (exit status: 127)"), "{words}");
@@ -645,7 +643,7 @@ async fn a_source_that_changes_all_the_time_is_reported_once_a_second() {
     let (child, _room) = stage.publish().await;
     let begin = tokio::time::Instant::now();
     for i in 1..=50 {
-        child.say(ToParent::VideoFormat { width: 2 * i, height: 2 * i, frame_rate: None }).await;
+        child.say(FromTranscoder::VideoFormat { width: 2 * i, height: 2 * i, frame_rate: None }).await;
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
     let (mut reports, mut width) = (0, 0);

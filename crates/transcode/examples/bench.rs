@@ -1,19 +1,24 @@
-//! Measures the transcoder child: cores, memory, the first picture's time and the latency of each, for a clip sent in real
+//! Measures the transcode worker: cores, memory, the first picture's time and the latency of each, for a clip sent in real
 //! time (or as fast as it goes), beside the codec floor (the same codecs in ffmpeg, one thread each).
 //!
-//! `cargo run --release -p transcoder --example bench -- CLIP [--seconds 30] [--fast] [--layers 3|2|1|0] [--vp8] [--preset N] [--floor]`
+//! `cargo run --release -p transcode --example bench -- CLIP [--seconds 30] [--fast] [--layers 3|2|1|0] [--vp8] [--preset N] [--floor]`
 
 #[path = "../tests/transcode/flv.rs"]
 #[allow(unreachable_pub)]
 mod flv;
+#[path = "../tests/transcode/no_demux.rs"]
+#[allow(unreachable_pub)]
+mod no_demux;
 
-use ipc::{Hello, Job, ToChild, ToParent, VERSION};
+use bytes::Buf;
+use ipc::transcode::{Command, Event, Job};
+use ipc::{Assignment, Batch, Decoder, Hello, Message, Ready};
 use model::{AudioPreset, EncodedVideo, Frame, Kind, Media, MediaTime, VideoPreset, fit_layers};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{self, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -33,7 +38,7 @@ struct Options {
 fn main() -> ExitCode {
     if std::env::var_os(CHILD).is_some() {
         let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
-        return transcode::run(socket, |_, _| Ok(()));
+        return worker::run::<transcode::Transcoder, no_demux::NoDemux>(socket);
     }
     let mut options = Options {
         clip: String::new(),
@@ -69,7 +74,7 @@ fn bench(options: &Options) {
     let clip = clip(&options.clip);
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     let started = Instant::now();
-    let mut child = Command::new(std::env::current_exe().expect("this program"))
+    let mut child = process::Command::new(std::env::current_exe().expect("this program"))
         .env(CHILD, "1")
         .env("MALLOC_ARENA_MAX", std::env::var("ARENAS").unwrap_or("2".into()))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -84,20 +89,13 @@ fn bench(options: &Options) {
         let count = options.layers;
         std::thread::spawn(move || collect(&ours, &seen, &sink, &layers, count))
     };
-    let send = |m: &ToChild| {
-        let mut bytes = Vec::new();
-        ipc::encode(m, &mut bytes).expect("encodes");
-        sink.lock().expect("unpoisoned").write_all(&bytes).expect("the child reads");
-    };
-    send(&ToChild::Hello(Hello { version: VERSION }));
+    let send = |m: &Command| write(&sink, m);
+    write(&sink, &Hello::OURS);
     wait(|| seen.lock().unwrap().ready.is_some());
     println!("ready after          {:>8.1} ms", (seen.lock().unwrap().ready.unwrap() - started).as_secs_f64() * 1e3);
     println!("PSS warm             {:>8.1} MiB", pss(pid));
-    send(&ToChild::Job(Job {
-        video_codec: options.codec,
-        max_frame_rate: 30.0,
-        audio: AudioPreset::OpusStereo96k.encoding(),
-    }));
+    let job = Job { video_codec: options.codec, max_frame_rate: 30.0, audio: AudioPreset::OpusStereo96k.encoding() };
+    write(&sink, &Assignment::from(job));
     let begin = Instant::now();
     let (mut shift, mut last) = (0i64, 0i64);
     let cpu_before = cpu(pid);
@@ -106,8 +104,8 @@ fn bench(options: &Options) {
     'all: loop {
         for media in &clip {
             let message = match media {
-                Media::VideoConfig(c) => ToChild::VideoConfig(c.clone()),
-                Media::AudioConfig(c) => ToChild::AudioConfig(c.clone()),
+                Media::VideoConfig(c) => Command::VideoConfig(c.clone()),
+                Media::AudioConfig(c) => Command::AudioConfig(c.clone()),
                 Media::Frame(f) => {
                     let f = Frame {
                         pts: f.pts + MediaTime::from_nanos(shift),
@@ -125,11 +123,11 @@ fn bench(options: &Options) {
                     if f.kind == Kind::Video {
                         seen.lock().unwrap().fed.insert(f.pts.as_nanos(), Instant::now());
                     }
-                    ToChild::Frame(f)
+                    Command::Frame(f)
                 }
                 Media::Announced(_) | Media::Unusable(..) => continue,
             };
-            if matches!(message, ToChild::VideoConfig(_)) && shift == 0 {
+            if matches!(message, Command::VideoConfig(_)) && shift == 0 {
                 seen.lock().unwrap().config = Some(Instant::now());
             }
             send(&message);
@@ -143,7 +141,7 @@ fn bench(options: &Options) {
     let spent = cpu(pid) - cpu_before;
     let wall = begin.elapsed().as_secs_f64();
     println!("PSS at the end       {:>8.1} MiB (peak {peak:.1})", pss(pid));
-    send(&ToChild::Finish);
+    send(&Command::Finish);
     child.wait().expect("the child ends");
     reader.join().expect("the reader ends");
     let seen = seen.lock().unwrap();
@@ -192,59 +190,70 @@ impl Seen {
     }
 }
 
-fn collect(
-    mut socket: &UnixStream,
-    seen: &Mutex<Seen>,
-    sink: &Mutex<UnixStream>,
-    layers: &[model::Layer],
-    wanted: usize,
-) {
-    let mut decoder = ipc::Decoder::<ToParent>::default();
-    let mut chunk = vec![0; 1 << 16];
-    let mut answered = false;
-    loop {
-        let n = socket.read(&mut chunk).unwrap_or(0);
-        if n == 0 {
-            return;
-        }
-        decoder.push(&chunk[..n]);
-        while let Some(m) = decoder.next_message().expect("sound messages") {
-            let now = Instant::now();
-            let mut s = seen.lock().unwrap();
-            match m {
-                ToParent::Ready => s.ready = Some(now),
-                ToParent::VideoFormat { width, height, frame_rate } => {
-                    println!("format               {width}x{height} at {frame_rate:?}");
-                    drop(s);
-                    if !std::mem::replace(&mut answered, true) {
-                        let fitted = fit_layers(layers, width, height);
-                        let mut bytes = Vec::new();
-                        let count = fitted.len();
-                        ipc::encode(&ToChild::Layers(fitted), &mut bytes).expect("encodes");
-                        for layer in wanted..count {
-                            let m = ToChild::Wanted { layer: layer as u8, wanted: false };
-                            ipc::encode(&m, &mut bytes).expect("encodes");
-                        }
-                        sink.lock().unwrap().write_all(&bytes).expect("the child reads");
-                    }
-                }
-                ToParent::Video { layer, pts, data, .. } => {
-                    s.first.entry(layer).or_insert(now);
-                    *s.bytes.entry(layer).or_default() += data.len();
-                    if let Some(fed) = s.fed.get(&pts.as_nanos()).copied() {
-                        s.latency.entry(layer).or_default().push((now - fed).as_secs_f64() * 1e3);
-                    }
-                }
-                ToParent::Audio { .. } => s.audio += 1,
-                ToParent::Alive { .. } | ToParent::Hello(_) => {}
-                other => println!("{other:?}"),
+fn write<M: Message>(sink: &Mutex<UnixStream>, message: &M) {
+    let mut batch = Batch::default();
+    batch.push(message).expect("encodes");
+    let bytes = batch.copy_to_bytes(batch.remaining());
+    sink.lock().expect("unpoisoned").write_all(&bytes).expect("the child reads");
+}
+
+/// What the child sends.
+struct Reading<'a> {
+    socket: &'a UnixStream,
+    decoder: Decoder,
+}
+
+impl Reading<'_> {
+    fn next<M: Message>(&mut self) -> Option<M> {
+        loop {
+            if let Some(message) = self.decoder.next_message().expect("sound messages") {
+                return Some(message);
             }
+            let spare = self.decoder.spare();
+            let mut piece = vec![0; spare.capacity() - spare.len()];
+            let n = self.socket.read(&mut piece).ok().filter(|n| *n > 0)?;
+            self.decoder.fill(&piece[..n]);
+        }
+    }
+}
+
+fn collect(socket: &UnixStream, seen: &Mutex<Seen>, sink: &Mutex<UnixStream>, layers: &[model::Layer], wanted: usize) {
+    let mut reading = Reading { socket, decoder: Decoder::default() };
+    let _ = reading.next::<Hello>();
+    reading.next::<Ready>().expect("it says whether it is warm").0.expect("it is");
+    seen.lock().unwrap().ready = Some(Instant::now());
+    let mut answered = false;
+    while let Some(event) = reading.next::<Event>() {
+        let now = Instant::now();
+        let mut s = seen.lock().unwrap();
+        match event {
+            Event::VideoFormat { width, height, frame_rate } => {
+                println!("format               {width}x{height} at {frame_rate:?}");
+                drop(s);
+                if !std::mem::replace(&mut answered, true) {
+                    let fitted = fit_layers(layers, width, height);
+                    let count = fitted.len();
+                    write(sink, &Command::Layers(fitted));
+                    for layer in wanted..count {
+                        write(sink, &Command::Wanted { layer: layer as u8, wanted: false });
+                    }
+                }
+            }
+            Event::AccessUnit { layer, pts, data, .. } => {
+                s.first.entry(layer).or_insert(now);
+                *s.bytes.entry(layer).or_default() += data.len();
+                if let Some(fed) = s.fed.get(&pts.as_nanos()).copied() {
+                    s.latency.entry(layer).or_default().push((now - fed).as_secs_f64() * 1e3);
+                }
+            }
+            Event::AudioPacket { .. } => s.audio += 1,
+            other => println!("{other:?}"),
         }
     }
 }
 
 fn clip(path: &str) -> Vec<Media> {
-    let out = Command::new("ffmpeg")
+    let out = process::Command::new("ffmpeg")
         .args(["-v", "error", "-i", path, "-c", "copy", "-f", "flv", "-"])
         .stdout(Stdio::piped())
         .output()
@@ -281,7 +290,7 @@ fn floor(options: &Options, seconds: f64) {
     let run = |args: &[&str]| {
         let before = children_cpu();
         let t = seconds.to_string();
-        let status = Command::new("ffmpeg")
+        let status = process::Command::new("ffmpeg")
             .args(["-v", "error", "-nostdin", "-threads", "1", "-t", &t, "-i", &options.clip])
             .args(args)
             .args(["-f", "null", "-"])

@@ -3,16 +3,15 @@
 mod decode;
 mod encode;
 
+use crate::usable_kinds::UsableKinds;
 use decode::{Decoder, Format, Sound};
 use encode::Encoder;
-use ipc::{Job, ToParent};
-use model::{AudioConfig, Frame, Kind, MediaTime};
+use ipc::transcode::{Event, Job};
+use model::{AudioConfig, Blame, Fault, Frame, Kind, MediaTime};
 use std::sync::mpsc::Receiver;
 use timing::sample_clock::{Place, Timeline};
-use worker::Branches;
-use worker::Error;
-use worker::Outbox;
 use worker::watchdog::Busy;
+use worker::{Error, Events, Outbox};
 
 /// Decoders in a row that may give up without a sound before the publisher is told.
 const FAILURES: u32 = 5;
@@ -21,7 +20,7 @@ const FAILURES: u32 = 5;
 const BARREN: u32 = 250;
 
 /// What the branch is told.
-pub(crate) enum Order {
+pub(crate) enum Command {
     Config(AudioConfig),
     Frame(Frame),
     ShowFrom(MediaTime),
@@ -30,8 +29,8 @@ pub(crate) enum Order {
 /// The branch.
 pub(crate) struct Audio {
     job: Job,
-    outbox: Outbox,
-    branches: Branches,
+    events: Events<Event>,
+    usable: UsableKinds,
     config: Option<AudioConfig>,
     decoder: Option<Decoder>,
     failures: u32,
@@ -44,11 +43,11 @@ pub(crate) struct Audio {
 
 impl Audio {
     /// A branch without media yet.
-    pub(crate) fn new(job: Job, outbox: Outbox, branches: Branches) -> Self {
+    pub(crate) fn new(job: Job, events: Events<Event>, usable: UsableKinds) -> Self {
         Self {
             job,
-            outbox,
-            branches,
+            events,
+            usable,
             config: None,
             decoder: None,
             failures: 0,
@@ -60,20 +59,20 @@ impl Audio {
         }
     }
 
-    /// Works until `orders` ends; then lets everything out that is inside.
-    pub(crate) fn run(mut self, orders: &Receiver<Order>, busy: &Busy) {
-        for order in orders {
+    /// Works until `commands` ends; then lets everything out that is inside.
+    pub(crate) fn run(mut self, commands: &Receiver<Command>, busy: &Busy) {
+        for command in commands {
             let _working = busy.enter();
-            match order {
-                Order::Config(config) => self.configure(config),
-                Order::Frame(frame) => self.frame(frame),
-                Order::ShowFrom(from) => self.show_from = Some(from),
+            match command {
+                Command::Config(config) => self.configure(config),
+                Command::Frame(frame) => self.frame(frame),
+                Command::ShowFrom(from) => self.show_from = Some(from),
             }
         }
         let _working = busy.enter();
         self.drain_decoder();
         if let Some(Err(e)) = self.encoder.take().map(Encoder::finish) {
-            self.unusable(&e);
+            self.not_encoded(&e);
         }
     }
 
@@ -107,32 +106,32 @@ impl Audio {
 
     fn frame(&mut self, frame: Frame) {
         let Some(decoder) = &mut self.decoder else { return };
-        self.outbox.count_received();
         self.barren += 1;
         let pushed = decoder.push(frame);
         self.take_sound();
         if let Err(e) = pushed {
             self.decoder_failed(&e);
         } else if self.barren == BARREN {
-            self.branches.unusable(Kind::Audio, self.words("no sound can be decoded"));
+            let text = format!("{}: no sound can be decoded", self.codec());
+            self.usable.failed(Kind::Audio, Fault::new(Blame::Source, text));
         }
     }
 
     fn take_sound(&mut self) {
         loop {
             let Some(decoder) = &mut self.decoder else { return };
-            let (outbox, format) = (&self.outbox, &mut self.format);
+            let (events, format) = (&self.events, &mut self.format);
             let told = |now: Format| {
                 if format.replace(now) != Some(now) {
-                    outbox.fact(ToParent::AudioFormat { sample_rate: now.rate, channels: now.channels });
+                    events.send(&Event::AudioFormat { sample_rate: now.rate, channels: now.channels });
                 }
             };
             match decoder.next_sound(told) {
                 Ok(Some(sound)) => {
                     (self.failures, self.barren) = (0, 0);
-                    self.branches.usable(Kind::Audio);
+                    self.usable.works(Kind::Audio);
                     if let Err(e) = self.encode(&sound) {
-                        return self.unusable(&e);
+                        return self.not_encoded(&e);
                     }
                 }
                 Ok(None) => return,
@@ -148,7 +147,7 @@ impl Audio {
         let channels = usize::from(self.job.audio.channels);
         let encoder = match &mut self.encoder {
             Some(e) => e,
-            slot => slot.insert(Encoder::new(self.job.audio, self.outbox.clone())?),
+            slot => slot.insert(Encoder::new(self.job.audio, self.events.clone())?),
         };
         match self.timeline.place(sound.pts, sound.samples.len() / channels) {
             Place::At(pts) => {
@@ -173,19 +172,26 @@ impl Audio {
 
     /// It works (again): where it was said not to, the parent has to hear of the format once more.
     fn usable(&mut self) {
-        if self.branches.usable(Kind::Audio) {
+        if self.usable.works(Kind::Audio) {
             self.format = None;
         }
     }
 
     fn unusable(&mut self, error: &Error) {
         self.decoder = None;
-        self.branches.unusable(Kind::Audio, self.words(&error.to_string()));
+        self.usable.failed(Kind::Audio, error.fault(self.codec()));
     }
 
-    fn words(&self, reason: &str) -> String {
-        let codec = self.config.as_ref().map_or("audio", |c| decode::name(c.codec));
-        format!("{codec}: {reason}")
+    /// What was decoded can't be encoded: that is not the source's fault.
+    fn not_encoded(&mut self, error: &Error) {
+        self.decoder = None;
+        let fault = Fault { blame: Blame::Us, ..error.fault(self.codec()) };
+        self.usable.failed(Kind::Audio, fault);
+    }
+
+    /// The codec's name for people.
+    fn codec(&self) -> &'static str {
+        self.config.as_ref().map_or("audio", |c| decode::name(c.codec))
     }
 }
 
@@ -193,10 +199,10 @@ impl Audio {
 ///
 /// # Errors
 /// If the Opus encoder is not installed.
-pub(crate) fn preload(outbox: Outbox) -> Result<(), Error> {
+pub(crate) fn preload() -> Result<(), Error> {
     let config =
         AudioConfig { codec: model::AudioCodec::Aac, record: bytes::Bytes::new(), sample_rate: None, channels: None };
     // Sources with other codecs load theirs when they come; a missing decoder is told then.
     let _ = Decoder::new(&config, 2);
-    Encoder::new(model::AudioEncoding { channels: 2, bitrate: 96_000, dtx: true }, outbox).map(drop)
+    Encoder::new(model::AudioEncoding { channels: 2, bitrate: 96_000, dtx: true }, Outbox::new().events()).map(drop)
 }

@@ -11,21 +11,20 @@ mod scale;
 mod shape;
 mod tone;
 
+use crate::usable_kinds::UsableKinds;
 use decode::Decoder;
 use encode::LayerEncoder;
 use gstreamer as gst;
 use gstreamer_video::VideoInfo;
-use ipc::{Job, ToParent};
-use model::{Frame, Kind, Layer, MediaTime, VideoConfig};
+use ipc::transcode::{Event, Job};
+use model::{Blame, Fault, Frame, Kind, Layer, MediaTime, VideoConfig};
 use scale::Cascade;
 use shape::Size;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use timing::lateness::Pace;
-use worker::Branches;
-use worker::Error;
-use worker::Outbox;
 use worker::watchdog::{Busy, Watch};
+use worker::{Error, Events};
 
 /// A tenth of a second: two or three pictures, as much as a viewer's jitter buffer takes without a hitch.
 const LATE: Duration = Duration::from_millis(100);
@@ -48,7 +47,7 @@ pub(crate) struct Picture {
 }
 
 /// What the branch is told.
-pub(crate) enum Order {
+pub(crate) enum Command {
     Config(VideoConfig),
     Frame(Frame),
     Layers(Vec<Layer>),
@@ -66,9 +65,9 @@ struct Slot {
 /// The branch.
 pub(crate) struct Video {
     job: Job,
-    outbox: Outbox,
+    events: Events<Event>,
     watch: Watch,
-    branches: Branches,
+    usable: UsableKinds,
     pace: Pace,
     limit: rate::Limit,
     config: Option<VideoConfig>,
@@ -87,15 +86,15 @@ pub(crate) struct Video {
 
 impl Video {
     /// A branch without media yet.
-    pub(crate) fn new(job: Job, outbox: Outbox, watch: Watch, branches: Branches) -> Self {
+    pub(crate) fn new(job: Job, events: Events<Event>, watch: Watch, usable: UsableKinds) -> Self {
         Self {
             limit: rate::Limit::new(job.max_frame_rate),
             pace: Pace::new(Instant::now()),
             cascade: Cascade::new(&[]),
             job,
-            outbox,
+            events,
             watch,
-            branches,
+            usable,
             config: None,
             decoder: None,
             failures: 0,
@@ -109,11 +108,11 @@ impl Video {
         }
     }
 
-    /// Works until `orders` ends; then lets everything out that is inside.
-    pub(crate) fn run(mut self, orders: &Receiver<Order>, busy: &Busy) {
-        for order in orders {
+    /// Works until `commands` ends; then lets everything out that is inside.
+    pub(crate) fn run(mut self, commands: &Receiver<Command>, busy: &Busy) {
+        for command in commands {
             let _working = busy.enter();
-            self.step(order);
+            self.step(command);
         }
         let _working = busy.enter();
         self.drain_decoder();
@@ -122,16 +121,16 @@ impl Video {
         }
     }
 
-    fn step(&mut self, order: Order) {
-        match order {
-            Order::Config(config) => self.configure(config),
-            Order::Frame(frame) => self.frame(frame),
-            Order::Layers(layers) if self.slots.is_empty() => self.start_layers(&layers),
-            Order::Layers(layers) => self.resize_layers(&layers),
-            Order::Wanted { layer, wanted } => self.want(layer, wanted),
-            Order::ShowFrom(from) => self.show_from = Some(from),
-            Order::Repeat(at) => self.repeat(at),
-            Order::KeyFrame { layer } => {
+    fn step(&mut self, command: Command) {
+        match command {
+            Command::Config(config) => self.configure(config),
+            Command::Frame(frame) => self.frame(frame),
+            Command::Layers(layers) if self.slots.is_empty() => self.start_layers(&layers),
+            Command::Layers(layers) => self.resize_layers(&layers),
+            Command::Wanted { layer, wanted } => self.want(layer, wanted),
+            Command::ShowFrom(from) => self.show_from = Some(from),
+            Command::Repeat(at) => self.repeat(at),
+            Command::KeyFrame { layer } => {
                 if let Some(slot) = self.slots.get(usize::from(layer)) {
                     slot.encoder.force_key_frame();
                 }
@@ -173,7 +172,6 @@ impl Video {
     fn frame(&mut self, frame: Frame) {
         self.late = self.pace.lateness(frame.dts, Instant::now());
         let Some(decoder) = &mut self.decoder else { return };
-        self.outbox.count_received();
         if self.show_from.is_some_and(|from| frame.pts < from) && decoder.is_spare(&frame) {
             return;
         }
@@ -183,7 +181,8 @@ impl Video {
         if let Err(e) = pushed {
             self.decoder_failed(&e);
         } else if self.barren == BARREN {
-            self.branches.unusable(Kind::Video, self.words("no picture can be decoded"));
+            let text = format!("{}: no picture can be decoded", self.codec());
+            self.usable.failed(Kind::Video, Fault::new(Blame::Source, text));
         }
     }
 
@@ -238,7 +237,7 @@ impl Video {
         if self.format != Some(format) {
             self.format = Some(format);
             let (Size { width, height }, frame_rate) = format;
-            self.outbox.fact(ToParent::VideoFormat { width, height, frame_rate });
+            self.events.send(&Event::VideoFormat { width, height, frame_rate });
         }
     }
 
@@ -248,12 +247,12 @@ impl Video {
         let frame_rate = rate.map(|r| if self.job.max_frame_rate > 0.0 { r.min(self.job.max_frame_rate) } else { r });
         for (index, &layer) in (0u8..).zip(layers) {
             let config = encode::Config { index, layer, codec: self.job.video_codec, frame_rate };
-            let outbox = self.outbox.clone();
+            let events = self.events.clone();
             // Pictures come decoded, so it is not for the source that an encoder gives up: another child may do better.
-            let failed = move |e: &Error| outbox.crash(format!("layer {index} can't be encoded: {e}"));
-            match LayerEncoder::start(config, self.outbox.clone(), &self.watch, failed) {
+            let failed = move |e: &Error| events.crash(format!("layer {index} can't be encoded: {e}"));
+            match LayerEncoder::start(config, self.events.clone(), &self.watch, failed) {
                 Ok(encoder) => self.slots.push(Slot { encoder, wanted: true }),
-                Err(e) => return self.branches.unusable(Kind::Video, e.to_string()),
+                Err(e) => return self.events.crash(format!("the system has no threads left: {e}")),
             }
         }
         if let Some(picture) = self.held.take() {
@@ -293,19 +292,19 @@ impl Video {
 
     /// It works (again): where it was said not to, the parent has to hear of the format once more.
     fn usable(&mut self) {
-        if self.branches.usable(Kind::Video) {
+        if self.usable.works(Kind::Video) {
             self.format = None;
         }
     }
 
     fn unusable(&mut self, error: &Error) {
         self.decoder = None;
-        self.branches.unusable(Kind::Video, self.words(&error.to_string()));
+        self.usable.failed(Kind::Video, error.fault(self.codec()));
     }
 
-    fn words(&self, reason: &str) -> String {
-        let codec = self.config.as_ref().map_or("video", |c| decode::name(c.codec));
-        format!("{codec}: {reason}")
+    /// The codec's name for people.
+    fn codec(&self) -> &'static str {
+        self.config.as_ref().map_or("video", |c| decode::name(c.codec))
     }
 }
 

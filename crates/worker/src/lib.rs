@@ -1,15 +1,20 @@
-//! What both kinds of worker process share: process set-up, the watchdog over threads, the outbox towards the parent, and the
-//! chain of GStreamer elements that a thread drives.
+//! What both kinds of worker process share: the life of the process ([`run`]), the watchdog over its threads, the outbox towards
+//! the parent, and the chain of GStreamer elements that a thread drives.
+//!
+//! A worker is a process of its own because decoders and demultiplexers are C code that meets bytes of strangers: it holds no secret
+//! and can be killed at any time. It waits, warm, until a session assigns it a role ([`Work`]), and keeps that for its whole life.
 #![forbid(unsafe_code)]
 
-pub mod branch;
 mod error;
+mod life;
 pub mod max_luminance;
 mod outbox;
 pub mod pad_chain;
-pub mod process;
+mod process;
+mod role;
 pub mod watchdog;
 
-pub use branch::Branches;
 pub use error::Error;
-pub use outbox::Outbox;
+pub use life::run;
+pub use outbox::{Events, Outbox};
+pub use role::Work;

@@ -127,7 +127,7 @@ impl Strand {
     }
 
     fn failure(&self, flow: gst::FlowError) -> Error {
-        Error::Flow { flow, words: lock(&self.shared).error.take() }
+        Error::Flow { flow, text: lock(&self.shared).error.take() }
     }
 }
 

@@ -1,9 +1,6 @@
-//! What the process does to itself before it meets a stranger's bytes.
+//! Confinement: what the process does to itself before it meets a stranger's bytes.
 
 use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
-
-/// The name that `ps` and `top` show; at most 15 bytes.
-const NAME: &str = "ingress-transc";
 
 /// How much rather than its parent the system should end this process when it has no memory left, in thousandths of all memory
 /// (proc(5), oom_score_adj): the parent holds every encoder's connection.
@@ -18,7 +15,7 @@ const MEMORY: u64 = 2 << 30;
 ///
 /// # Errors
 /// If the system refuses, or if the parent is already gone.
-pub fn harden() -> std::io::Result<()> {
+pub(crate) fn harden() -> std::io::Result<()> {
     let parent = getppid();
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // The parent may have died before the line above; then the process has another one by now.
@@ -29,9 +26,14 @@ pub fn harden() -> std::io::Result<()> {
     let memory = Some(getrlimit(Resource::Data).maximum.map_or(MEMORY, |now| now.min(MEMORY)));
     setrlimit(Resource::Data, Rlimit { current: memory, maximum: memory })?;
     volunteer();
-    // Only a name: nothing depends on it.
-    let _ = std::fs::write("/proc/self/comm", NAME);
+    set_name("worker");
     Ok(())
+}
+
+/// Sets the name that `ps` and `top` show, of which the system keeps 15 bytes.
+pub(crate) fn set_name(role: &str) {
+    // Only a name: nothing depends on it.
+    let _ = std::fs::write("/proc/self/comm", format!("ingress-{role}"));
 }
 
 /// Makes this process the first to go when memory runs out.

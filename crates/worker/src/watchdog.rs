@@ -1,4 +1,4 @@
-//! The child's threads, and the eye on them: one that hangs inside a codec or panics ends the child, as nothing else could
+//! The worker's threads, and the eye on them: one that hangs inside a codec or panics ends the child, as nothing else could
 //! tell the parent more than that media stopped.
 //!
 //! A thread hangs if one piece of its work has taken a lot of its *own* time, no end of anybody's, or none at all while all that
@@ -179,9 +179,9 @@ impl Watched {
 }
 
 /// Does the work of a thread. A panic ends the child as if it had crashed: nothing else would say that this thread is gone.
-pub fn guarded(outbox: &Outbox, name: &str, work: impl FnOnce()) {
+pub(crate) fn guarded(outbox: &Outbox, name: &str, work: impl FnOnce()) {
     if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
-        outbox.crash(format!("the transcoder panicked ({name})"));
+        outbox.crash(format!("the worker panicked ({name})"));
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_child_like_a_crash_and_blames_nobody() {
+    fn panic_ends_the_worker_like_a_crash() {
         let outbox = Outbox::new();
         let watch = Watch::new(outbox.clone());
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -274,15 +274,13 @@ mod tests {
             move || outbox.write_all(ours, || None)
         });
         watch.spawn("picture", Waits::Alone, |_| panic!("planted")).unwrap().join().unwrap();
-        outbox.fact(ipc::ToParent::Finished);
-        let (mut bytes, mut decoder) = (Vec::new(), ipc::Decoder::<ipc::ToParent>::default());
+        outbox.events().send(&ipc::transcode::Event::Finished);
+        let (mut bytes, mut decoder) = (Vec::new(), ipc::Decoder::default());
         theirs.read_to_end(&mut bytes).unwrap();
-        decoder.push(&bytes);
-        while let Some(message) = decoder.next_message().unwrap() {
-            assert!(matches!(message, ipc::ToParent::Alive { .. }), "{message:?}");
-        }
+        assert_eq!(decoder.fill(&bytes), bytes.len());
+        assert_eq!(decoder.next_message::<ipc::transcode::Event>().unwrap(), None, "nobody is blamed");
         writer.join().unwrap();
-        assert_eq!(outbox.ended(), Some(false), "the process ends with a failure");
+        assert_eq!(outbox.ended(), Some(ipc::End::Failed), "the process ends with a failure");
     }
 
     #[test]

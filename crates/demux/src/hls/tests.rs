@@ -3,8 +3,9 @@
 use crate::open;
 use crate::track_queues::{Item, Next};
 use gstreamer as gst;
+use ipc::demux::{self, Job};
 use media::mpegts::packet as ts;
-use model::{Kind, PullGuard, PullJob, PullLimits};
+use model::{Kind, PullGuard, PullLimits};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -114,7 +115,8 @@ fn play(url: String) -> [Vec<f64>; 2] {
         timeout: second * 5,
         reconnect: second,
     };
-    let job = PullJob { url, guard: PullGuard::default(), limits, largest: (1280, 720), from: None };
+    let job =
+        Job { source: demux::Source::Url(url), guard: PullGuard::default(), limits, largest: (1280, 720), from: None };
     let stage = open::open(&job).unwrap().stage;
     let until = Instant::now() + second * 20;
     assert_eq!(stage.chosen(until).unwrap().map(|kinds| kinds.len()), Some(2));

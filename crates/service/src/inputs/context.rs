@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::control::ControlPlane;
 use crate::load::Capacity;
 use crate::metrics::Registry;
-use session::workers::pool::Transcoders;
+use session::workers::Workers;
 use std::sync::Arc;
 
 /// See the [module](self).
@@ -20,5 +20,5 @@ pub(crate) struct Context<'a> {
     /// The sessions that run.
     pub(crate) sessions: session::registry::Registry,
     /// Starts the workers that pull.
-    pub(crate) workers: Arc<dyn Transcoders>,
+    pub(crate) workers: Arc<dyn Workers>,
 }

@@ -13,7 +13,7 @@ use crate::metrics::{self, PublishCounts, Registry, SessionMetrics};
 use crate::sessions::{Parts, Sessions};
 use model::{Blame, Fault, IngressId, ResourceId};
 use session::participant::ParticipantFactory;
-use session::workers::pool::Transcoders;
+use session::workers::Workers;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -35,7 +35,7 @@ pub(crate) struct World {
     /// Makes sessions' participants.
     pub(crate) participants: Arc<dyn ParticipantFactory>,
     /// Starts workers.
-    pub(crate) workers: Arc<dyn Transcoders>,
+    pub(crate) workers: Arc<dyn Workers>,
     /// Ends the workers that wait for a session; called once nobody is admitted any more.
     pub(crate) end_waiting_workers: Box<dyn Fn() + Send>,
 }

@@ -9,7 +9,7 @@ use crate::telemetry::session_span;
 use session::lifecycle::Stop;
 use session::participant::ParticipantFactory;
 use session::registry::{Command, Registry};
-use session::workers::pool::Transcoders;
+use session::workers::Workers;
 use session::{SessionObserver, Source};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ pub struct Parts {
     /// Makes sessions' participants.
     pub participants: Arc<dyn ParticipantFactory>,
     /// Where sessions get workers.
-    pub workers: Arc<dyn Transcoders>,
+    pub workers: Arc<dyn Workers>,
     /// Observes sessions while they run.
     pub observer: Arc<dyn SessionObserver>,
     /// Whether to offer loopback addresses for media.
@@ -125,7 +125,7 @@ impl Sessions {
             loopback: self.parts.loopback,
             source,
             participants: prejoined.map_or_else(|| self.parts.participants.clone(), |prejoined| Arc::new(prejoined)),
-            transcoders: self.parts.workers.clone(),
+            workers: self.parts.workers.clone(),
             observer: self.parts.observer.clone(),
         });
         let reporter = StateReporter::new(self.parts.control.clone(), self.registry.clone(), entry, commands);

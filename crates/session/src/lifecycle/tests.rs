@@ -35,6 +35,10 @@ impl Life {
     }
 }
 
+fn source_fault(text: &str) -> Fault {
+    Fault::new(Blame::Source, text)
+}
+
 fn failed(words: &str) -> Fault {
     Fault::new(Blame::Room, words)
 }
@@ -151,15 +155,15 @@ fn one_unusable_kind_is_left_out_and_two_end_the_session() {
     life.at(1, Input::SourceFrame(Kind::Video));
     life.at(1, Input::SourceFrame(Kind::Audio));
     life.at(2, Input::Decodable(Kind::Video));
-    assert_eq!(life.at(3, Input::Unusable(Kind::Audio, "no decoder for X".into())), [Action::Publish(VIDEO)]);
-    let actions = life.at(4, Input::Unusable(Kind::Video, "broken".into()));
+    assert_eq!(life.at(3, Input::Unusable(Kind::Audio, source_fault("no decoder for X"))), [Action::Publish(VIDEO)]);
+    let actions = life.at(4, Input::Unusable(Kind::Video, source_fault("broken")));
     let Some(Action::StopSource(Some(fault))) = actions.first() else { panic!("{actions:?}") };
     assert_eq!(fault.text, "broken; no decoder for X");
 }
 
 #[test]
 fn what_no_decoder_knows_ends_the_session_in_words_unless_the_other_kind_comes() {
-    let unusable = || Input::Unusable(Kind::Video, "VP10 is left out".into());
+    let unusable = || Input::Unusable(Kind::Video, source_fault("VP10 is left out"));
     let mut life = Life::new();
     assert_eq!(life.at(100, unusable()), [], "sound may follow");
     assert_eq!(life.session.deadline().unwrap() - life.t0, Duration::from_millis(3_100));

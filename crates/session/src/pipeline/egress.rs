@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::lifecycle::Input;
-use ipc::ToChild;
+use ipc::transcode::Command;
 use model::{Blame, Fault, SourceTracks};
 use publish::{AudioTrack, Event, Tracks, VideoTrack};
 use tracing::{debug, info, warn};
@@ -79,7 +79,7 @@ impl Driver {
             let Some(before) = self.wanted.get_mut(layer) else { break };
             if std::mem::replace(before, now) != now {
                 debug!(layer, wanted = now, "layer");
-                self.tell_child(ToChild::Wanted { layer: layer as u8, wanted: now });
+                self.tell_child(Command::Wanted { layer: layer as u8, wanted: now });
             }
         }
         self.watch();

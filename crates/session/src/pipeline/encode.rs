@@ -4,8 +4,8 @@ use super::{Driver, now};
 use crate::Status;
 use crate::layers::restart_barrier::RestartBarrier;
 use crate::lifecycle::Input;
-use crate::workers::pool::{FromChild, Transcoder};
-use ipc::{Job, ToChild, ToParent};
+use crate::workers::{FromWorker, Gone};
+use ipc::transcode::{Command, Event, Job};
 use model::{Kind, Layer, MediaTime};
 use publish::Out;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ impl Driver {
             max_frame_rate: self.spec.video.encoding.max_frame_rate,
             audio: self.spec.audio.encoding,
         };
-        match self.transcoders.take(job) {
+        match self.workers.transcode(job) {
             Ok(transcoder) => {
                 debug!(pid = transcoder.pid(), "transcoder taken");
                 self.transcoder = Some(transcoder);
@@ -42,15 +42,15 @@ impl Driver {
             room.restarted();
         }
         if let Some(config) = self.video_config.clone() {
-            self.tell_child(ToChild::VideoConfig(config));
+            self.tell_child(Command::VideoConfig(config));
         }
         if let Some(config) = self.audio_config.clone() {
-            self.tell_child(ToChild::AudioConfig(config));
+            self.tell_child(Command::AudioConfig(config));
         }
         if !self.layers.is_empty() {
-            self.tell_child(ToChild::Layers(self.layers.clone()));
+            self.tell_child(Command::Layers(self.layers.clone()));
             for (layer, &wanted) in self.wanted.clone().iter().enumerate().filter(|(_, w)| !**w) {
-                self.tell_child(ToChild::Wanted { layer: layer as u8, wanted });
+                self.tell_child(Command::Wanted { layer: layer as u8, wanted });
             }
         }
         // Once: a picture that the decoder dies of would be among them, and kill the next one, too.
@@ -78,9 +78,9 @@ impl Driver {
         self.show_from = [None; 2];
     }
 
-    pub(super) fn tell_child(&mut self, message: ToChild) {
-        let Some(transcoder) = &self.transcoder else { return };
-        let frame = if let ToChild::Frame(frame) = &message { Some(frame.kind) } else { None };
+    pub(super) fn tell_child(&mut self, message: Command) {
+        let Some(transcoder) = &mut self.transcoder else { return };
+        let frame = if let Command::Frame(frame) = &message { Some(frame.kind) } else { None };
         // What is owed comes first: frames stand behind their configuration.
         let paid = self.owed.pay(|owed| transcoder.send(owed));
         let Some(message) = (if paid { transcoder.send(message) } else { Some(message) }) else { return };
@@ -95,7 +95,7 @@ impl Driver {
     }
 
     pub(super) fn pay_owed(&mut self) {
-        if let Some(transcoder) = &self.transcoder {
+        if let Some(transcoder) = &mut self.transcoder {
             self.owed.pay(|owed| transcoder.send(owed));
         }
     }
@@ -105,41 +105,39 @@ impl Driver {
         self.observer.dropped(1);
     }
 
-    pub(super) fn on_child(&mut self, message: FromChild) {
+    pub(super) fn on_child(&mut self, message: FromWorker<Event>) {
         let message = match message {
-            FromChild::Message(message) => message,
-            FromChild::Gone(how) => {
-                let came_up = self.transcoder.as_ref().is_some_and(Transcoder::came_up);
+            FromWorker::Event(event) => event,
+            FromWorker::Gone(gone) => {
                 self.lose_transcoder();
                 if self.session.running() {
-                    warn!(how, "the transcoder is gone");
+                    warn!(?gone, "the transcoder is gone");
                 }
-                let gone = if came_up { Input::TranscoderCrashed } else { Input::TranscoderNotStarted };
-                return self.step(gone(how));
+                return self.step(match gone {
+                    Gone::Crashed(how) => Input::TranscoderCrashed(how),
+                    Gone::NotStarted(how) => Input::TranscoderNotStarted(how),
+                });
             }
         };
         match message {
-            ToParent::Hello(_) | ToParent::Ready | ToParent::Alive { .. } => {}
-            // Only said by children that pull, and to whom they pull for.
-            ToParent::Pulled(_) | ToParent::Splice(_) => {}
-            ToParent::VideoFormat { width, height, frame_rate } => self.on_video_format(width, height, frame_rate),
-            ToParent::AudioFormat { sample_rate, channels } => {
+            Event::VideoFormat { width, height, frame_rate } => self.on_video_format(width, height, frame_rate),
+            Event::AudioFormat { sample_rate, channels } => {
                 if self.facts.audio_format(sample_rate, channels) {
                     self.report_facts();
                 }
                 self.step(Input::Decodable(Kind::Audio));
             }
-            ToParent::Video { layer, pts, key, data } => {
+            Event::AccessUnit { layer, pts, key, data } => {
                 let out = Out { pts, at: self.timeline.wall(pts, now()), key, data };
                 self.on_picture(usize::from(layer), out);
             }
-            ToParent::Audio { pts, level, data } => self.on_audio(pts, level, data),
-            ToParent::Unusable { kind, reason } => {
-                warn!(kind = kind.as_str(), reason, "this part of the source can't be used");
-                self.step(Input::Unusable(kind, reason));
+            Event::AudioPacket { pts, level, data } => self.on_audio(pts, level, data),
+            Event::Unusable { kind, fault } => {
+                warn!(kind = kind.as_str(), %fault, "this part of the source can't be used");
+                self.step(Input::Unusable(kind, fault));
             }
-            ToParent::Failed { reason } => self.step(Input::TranscoderFailed(reason)),
-            ToParent::Finished => self.step(Input::TranscoderFinished),
+            Event::Failed(fault) => self.step(Input::TranscoderFailed(fault)),
+            Event::Finished => self.step(Input::TranscoderFinished),
         }
     }
 
@@ -202,7 +200,7 @@ impl Driver {
             }
         }
         self.layers = layers;
-        self.tell_child(ToChild::Layers(self.layers.clone()));
+        self.tell_child(Command::Layers(self.layers.clone()));
     }
 
     /// An encoded frame went to the room: `output` 0 is sound, above it layers.

@@ -2,9 +2,9 @@
 
 use super::{Driver, now};
 use crate::lifecycle::Input;
-use crate::workers::pool::Transcoder;
+use crate::workers::Worker;
 use crate::{SourceEnd, SourceEvent, Status};
-use ipc::ToChild;
+use ipc::transcode::Command;
 use model::{Blame, Fault, Frame, Kind, Media, MediaTime};
 use std::time::Instant;
 use timing::ingest_clock::LATE;
@@ -20,20 +20,22 @@ impl Driver {
                 self.facts.video_codec(config.codec);
                 self.gop.clear();
                 self.doze.restart(&[], now());
-                self.tell_child(ToChild::VideoConfig(config.clone()));
+                self.tell_child(Command::VideoConfig(config.clone()));
                 self.video_config = Some(config);
             }
             Some(SourceEvent::Media(Media::AudioConfig(config))) => {
                 debug!(codec = ?config.codec, rate = config.sample_rate, channels = config.channels, "source audio");
                 self.step(Input::Configured(Kind::Audio));
                 self.facts.audio_codec(config.codec);
-                self.tell_child(ToChild::AudioConfig(config.clone()));
+                self.tell_child(Command::AudioConfig(config.clone()));
                 self.audio_config = Some(config);
             }
             Some(SourceEvent::Media(Media::Frame(frame))) => self.on_frame(frame),
             Some(SourceEvent::Passthrough(passed)) => self.on_passed(passed),
             Some(SourceEvent::Splice(event)) => self.on_splice(event),
-            Some(SourceEvent::Media(Media::Unusable(kind, reason))) => self.step(Input::Unusable(kind, reason)),
+            Some(SourceEvent::Media(Media::Unusable(kind, text))) => {
+                self.step(Input::Unusable(kind, Fault::new(Blame::Source, text)));
+            }
             Some(SourceEvent::Ended(end)) => {
                 self.source = None;
                 self.step(Input::SourceEnded(end));
@@ -81,7 +83,7 @@ impl Driver {
             self.still.picture(frame.pts, now);
         }
         match kind {
-            Kind::Audio => self.tell_child(ToChild::Frame(frame)),
+            Kind::Audio => self.tell_child(Command::Frame(frame)),
             Kind::Video if self.skipping => {
                 self.doze.missed();
                 self.count_dropped();
@@ -106,7 +108,7 @@ impl Driver {
         if self.repeat_due().is_some()
             && let Some(at) = self.still.repeat(now())
         {
-            self.tell_child(ToChild::Repeat(at));
+            self.tell_child(Command::Repeat(at));
         }
     }
 
@@ -114,12 +116,12 @@ impl Driver {
     pub(super) fn feed_pictures(&mut self) {
         let now = now();
         while !self.skipping {
-            let full = self.transcoder.as_ref().is_some_and(Transcoder::is_full);
+            let full = self.transcoder.as_ref().is_some_and(Worker::is_full);
             if full && self.doze.may_wait() {
                 break;
             }
             let Some(frame) = self.doze.next(now) else { break };
-            self.tell_child(ToChild::Frame(frame));
+            self.tell_child(Command::Frame(frame));
         }
     }
 
@@ -148,7 +150,7 @@ impl Driver {
         let bound = &mut self.show_from[kind as usize];
         if bound.is_none_or(|before| from > before) {
             *bound = Some(from);
-            self.tell_child(ToChild::ShowFrom(kind, from));
+            self.tell_child(Command::ShowFrom(kind, from));
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::{Driver, now};
 use crate::KeyframeRequest;
 use crate::lifecycle::Input;
-use ipc::ToChild;
+use ipc::transcode::Command;
 use model::{Kind, Layer, OpusFormat, Packet, PassthroughMedia, VideoFormat};
 
 use tracing::{debug, info};
@@ -100,7 +100,7 @@ impl Driver {
 
     pub(super) fn want_key_frame(&mut self, layer: usize) {
         if self.passed.is_none() {
-            return self.tell_child(ToChild::KeyFrame { layer: layer as u8 });
+            return self.tell_child(Command::KeyFrame { layer: layer as u8 });
         }
         if let Some(source) = &self.source {
             source.keyframes.request(KeyframeRequest { layer });

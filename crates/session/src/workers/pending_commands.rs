@@ -2,13 +2,13 @@
 //! late; a configuration, a wish or the end of the source has to come, and each of them is worth nothing but in its newest
 //! version.
 
-use ipc::ToChild;
+use ipc::transcode::Command;
 use model::Kind;
 use std::collections::VecDeque;
 
 /// See the [module](self). Holds no more than one message of each kind, and one for each layer where a layer is named.
 #[derive(Debug, Default)]
-pub(crate) struct PendingCommands(VecDeque<ToChild>);
+pub(crate) struct PendingCommands(VecDeque<Command>);
 
 /// Messages of one subject replace each other.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,25 +21,23 @@ enum Subject {
     Finish,
 }
 
-fn subject(message: &ToChild) -> Option<Subject> {
+fn subject(message: &Command) -> Option<Subject> {
     Some(match message {
-        ToChild::VideoConfig(_) => Subject::Config(Kind::Video),
-        ToChild::AudioConfig(_) => Subject::Config(Kind::Audio),
-        ToChild::Layers(_) => Subject::Layers,
-        ToChild::Wanted { layer, .. } => Subject::Wanted(*layer),
-        ToChild::KeyFrame { layer } => Subject::KeyFrame(*layer),
-        ToChild::ShowFrom(kind, _) => Subject::ShowFrom(*kind),
-        ToChild::Finish => Subject::Finish,
+        Command::VideoConfig(_) => Subject::Config(Kind::Video),
+        Command::AudioConfig(_) => Subject::Config(Kind::Audio),
+        Command::Layers(_) => Subject::Layers,
+        Command::Wanted { layer, .. } => Subject::Wanted(*layer),
+        Command::KeyFrame { layer } => Subject::KeyFrame(*layer),
+        Command::ShowFrom(kind, _) => Subject::ShowFrom(*kind),
+        Command::Finish => Subject::Finish,
         // Both are of use at their time only.
-        ToChild::Frame(_) | ToChild::Repeat(_) => return None,
-        // Said by whoever starts a child, to a queue that is empty.
-        ToChild::Hello(_) | ToChild::Job(_) | ToChild::Pull(_) => return None,
+        Command::Frame(_) | Command::Repeat(_) => return None,
     })
 }
 
 impl PendingCommands {
     /// Keeps a message that found no room; false if it is one that is not worth keeping.
-    pub(crate) fn keep(&mut self, message: ToChild) -> bool {
+    pub(crate) fn keep(&mut self, message: Command) -> bool {
         let Some(about) = subject(&message) else { return false };
         // What is said of single layers follows what layers there are.
         if about == Subject::Layers
@@ -59,7 +57,7 @@ impl PendingCommands {
     }
 
     /// Hands everything over, in order, to whom gives back what it has no room for. Whether nothing is left.
-    pub(crate) fn pay(&mut self, mut send: impl FnMut(ToChild) -> Option<ToChild>) -> bool {
+    pub(crate) fn pay(&mut self, mut send: impl FnMut(Command) -> Option<Command>) -> bool {
         while let Some(message) = self.0.pop_front() {
             if let Some(message) = send(message) {
                 self.0.push_front(message);
@@ -83,9 +81,9 @@ mod tests {
     #[test]
     fn layers_are_told_before_what_is_said_of_them() {
         let (mut owed, mut got) = (PendingCommands::default(), Vec::new());
-        let wanted = ToChild::Wanted { layer: 2, wanted: false };
+        let wanted = Command::Wanted { layer: 2, wanted: false };
         let layer = |width| Layer { quality: Quality::High, width, height: 180, bitrate: 1 };
-        let layers = |width| ToChild::Layers(vec![layer(width)]);
+        let layers = |width| Command::Layers(vec![layer(width)]);
         for message in [layers(320), wanted.clone(), layers(640)] {
             assert!(owed.keep(message));
         }
@@ -99,17 +97,17 @@ mod tests {
     #[test]
     fn the_newest_of_each_is_kept_in_order_and_nothing_that_is_of_no_use_later() {
         let (mut owed, at) = (PendingCommands::default(), MediaTime::from_millis);
-        let wanted = |layer, wanted| ToChild::Wanted { layer, wanted };
+        let wanted = |layer, wanted| Command::Wanted { layer, wanted };
         for _ in 0..100 {
             owed.keep(wanted(0, false));
-            owed.keep(ToChild::KeyFrame { layer: 1 });
-            owed.keep(ToChild::KeyFrame { layer: 2 });
-            owed.keep(ToChild::ShowFrom(Kind::Video, at(1)));
-            owed.keep(ToChild::ShowFrom(Kind::Audio, at(2)));
+            owed.keep(Command::KeyFrame { layer: 1 });
+            owed.keep(Command::KeyFrame { layer: 2 });
+            owed.keep(Command::ShowFrom(Kind::Video, at(1)));
+            owed.keep(Command::ShowFrom(Kind::Audio, at(2)));
             owed.keep(wanted(0, true));
         }
-        assert!(!owed.keep(ToChild::Repeat(at(3))));
-        assert!(owed.keep(ToChild::Finish));
+        assert!(!owed.keep(Command::Repeat(at(3))));
+        assert!(owed.keep(Command::Finish));
         let (mut got, mut room) = (Vec::new(), 2);
         let paid = owed.pay(|message| {
             if room == 0 {
@@ -126,12 +124,12 @@ mod tests {
         });
         assert!(owed.is_empty());
         let expected = [
-            ToChild::KeyFrame { layer: 1 },
-            ToChild::KeyFrame { layer: 2 },
-            ToChild::ShowFrom(Kind::Video, at(1)),
-            ToChild::ShowFrom(Kind::Audio, at(2)),
+            Command::KeyFrame { layer: 1 },
+            Command::KeyFrame { layer: 2 },
+            Command::ShowFrom(Kind::Video, at(1)),
+            Command::ShowFrom(Kind::Audio, at(2)),
             wanted(0, true),
-            ToChild::Finish,
+            Command::Finish,
         ];
         assert_eq!(got, expected);
     }

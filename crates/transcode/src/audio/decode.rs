@@ -94,7 +94,7 @@ impl Decoder {
             match output {
                 None => return Ok(None),
                 Some(Output::Caps(caps)) => {
-                    let info = gst_audio::AudioInfo::from_caps(&caps)?;
+                    let info = gst_audio::AudioInfo::from_caps(&caps).map_err(Error::Format)?;
                     format(Format { rate: info.rate(), channels: info.channels() });
                     self.converter = Some(Converter::new(info, &caps, self.channels)?);
                 }

@@ -3,13 +3,12 @@
 use bytes::Bytes;
 use gstreamer::{self as gst, prelude::MulDiv};
 use gstreamer_audio as gst_audio;
-use ipc::ToParent;
+use ipc::transcode::Event;
 use model::{AudioEncoding, MediaTime};
 use std::collections::VecDeque;
 use timing::sample_clock::RATE;
-use worker::Error;
-use worker::Outbox;
 use worker::pad_chain::{Output, Strand, element, set_known};
+use worker::{Error, Events};
 
 /// Samples of each channel in one packet: 20 ms, Opus' usual length.
 const PACKET: usize = 960;
@@ -33,7 +32,7 @@ fn level(samples: &[i16]) -> i8 {
 #[derive(Debug)]
 pub(crate) struct Encoder {
     strand: Strand,
-    outbox: Outbox,
+    events: Events<Event>,
     channels: usize,
     pending: Vec<i16>,
     start: MediaTime,
@@ -49,7 +48,7 @@ impl Encoder {
     ///
     /// # Errors
     /// If it is not installed.
-    pub(crate) fn new(encoding: AudioEncoding, outbox: Outbox) -> Result<Self, Error> {
+    pub(crate) fn new(encoding: AudioEncoding, events: Events<Event>) -> Result<Self, Error> {
         let opus = element("opusenc")?;
         set_known(
             &opus,
@@ -67,7 +66,7 @@ impl Encoder {
         strand.caps(&info.to_caps()?)?;
         Ok(Self {
             strand,
-            outbox,
+            events,
             channels: usize::from(encoding.channels),
             pending: Vec::new(),
             start: MediaTime::ZERO,
@@ -141,8 +140,7 @@ impl Encoder {
             let (pts, level) = self.inside.pop_front().unwrap_or((end, SILENCE));
             let Ok(map) = buffer.map_readable() else { continue };
             let data = Bytes::copy_from_slice(&map);
-            let bytes = data.len();
-            self.outbox.media(ToParent::Audio { pts, level, data }, bytes);
+            self.events.offer(&Event::AudioPacket { pts, level, data });
         }
     }
 }

@@ -154,7 +154,7 @@ impl Decoder {
     fn decoded(&mut self, output: Output) -> Result<Option<Picture>, Error> {
         match output {
             Output::Caps(caps) => {
-                let info = VideoInfo::from_caps(&caps)?;
+                let info = VideoInfo::from_caps(&caps).map_err(Error::Format)?;
                 self.after = after(&caps, info.interlace_mode() != VideoInterlaceMode::Progressive, self.rotation)?;
                 self.info = Some(info);
                 self.peak = max_luminance(&caps).or(self.peak);
@@ -170,7 +170,7 @@ impl Decoder {
     fn finished(&mut self, output: Output) -> Result<Option<Picture>, Error> {
         match (output, &self.info) {
             (Output::Caps(caps), _) => {
-                self.info = Some(VideoInfo::from_caps(&caps)?);
+                self.info = Some(VideoInfo::from_caps(&caps).map_err(Error::Format)?);
                 Ok(None)
             }
             (Output::Buffer(buffer, Some(time)), Some(info)) => {

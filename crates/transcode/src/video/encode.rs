@@ -10,15 +10,14 @@ use super::rate::Meter;
 use bytes::Bytes;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
-use ipc::ToParent;
+use ipc::transcode::Event;
 use model::{EncodedVideo, Layer, MediaTime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use worker::Error;
-use worker::Outbox;
 use worker::pad_chain::{Output, Strand, element, from_clock, set_known, to_clock};
 use worker::watchdog::{Waits, Watch};
+use worker::{Error, Events};
 
 /// Pictures that wait for the encoder beside the one it works on. While the encoder keeps up there is none; after a reordered
 /// picture or a hitch of the network several come at once, which is no reason to drop any. An encoder that does not keep up
@@ -32,7 +31,7 @@ const ONE_THREAD: f64 = 1920.0 * 1088.0 * 30.0;
 /// The picture rate that is assumed until it is measured, if the source does not tell its own.
 const USUAL_RATE: f64 = 30.0;
 
-enum Order {
+enum Command {
     Picture(Picture),
     /// Nobody watches: let go of the encoder.
     Rest,
@@ -42,7 +41,7 @@ enum Order {
 
 /// The way to a layer's encoder. Dropping it lets the encoder finish; join the thread to wait for that.
 pub(crate) struct LayerEncoder {
-    orders: Option<SyncSender<Order>>,
+    commands: Option<SyncSender<Command>>,
     key: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -64,15 +63,15 @@ impl LayerEncoder {
     /// Starts the thread. `failed` is called with words if the encoder cannot go on.
     pub(crate) fn start(
         config: Config,
-        outbox: Outbox,
+        events: Events<Event>,
         watch: &Watch,
         failed: impl FnOnce(&Error) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (orders, receiver) = sync_channel(QUEUE);
+        let (commands, receiver) = sync_channel(QUEUE);
         let key = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             config,
-            outbox,
+            events,
             key: Arc::clone(&key),
             encoder: None,
             meter: Meter::default(),
@@ -84,15 +83,15 @@ impl LayerEncoder {
                 failed(&e);
             }
         })?;
-        Ok(Self { orders: Some(orders), key, thread: Some(thread) })
+        Ok(Self { commands: Some(commands), key, thread: Some(thread) })
     }
 
     /// Gives a picture to encode. If the encoder is behind, waits for it, or drops the picture if `may_wait` is false.
     pub(crate) fn picture(&self, picture: Picture, may_wait: bool) {
-        let Some(orders) = &self.orders else { return };
+        let Some(commands) = &self.commands else { return };
         // A thread that is gone has said why.
-        match orders.try_send(Order::Picture(picture)) {
-            Err(TrySendError::Full(order)) if may_wait => drop(orders.send(order)),
+        match commands.try_send(Command::Picture(picture)) {
+            Err(TrySendError::Full(command)) if may_wait => drop(commands.send(command)),
             _ => {}
         }
     }
@@ -104,21 +103,21 @@ impl LayerEncoder {
 
     /// Lets go of the encoder until the next picture, which will be a key frame.
     pub(crate) fn rest(&self) {
-        if let Some(orders) = &self.orders {
-            let _ = orders.send(Order::Rest);
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(Command::Rest);
         }
     }
 
     /// From the next picture on, encodes for this. A change begins with a key frame.
     pub(crate) fn resize(&self, layer: Layer) {
-        if let Some(orders) = &self.orders {
-            let _ = orders.send(Order::Resize(layer));
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(Command::Resize(layer));
         }
     }
 
     /// Waits until all is encoded and sent.
     pub(crate) fn finish(mut self) {
-        self.orders = None;
+        self.commands = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -127,7 +126,7 @@ impl LayerEncoder {
 
 struct Worker {
     config: Config,
-    outbox: Outbox,
+    events: Events<Event>,
     key: Arc<AtomicBool>,
     encoder: Option<Encoder>,
     meter: Meter,
@@ -137,14 +136,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, orders: &Receiver<Order>, busy: &worker::watchdog::Busy) -> Result<(), Error> {
-        for order in orders {
+    fn run(mut self, commands: &Receiver<Command>, busy: &worker::watchdog::Busy) -> Result<(), Error> {
+        for command in commands {
             let _busy = busy.enter();
-            match order {
-                Order::Picture(picture) => self.encode(picture)?,
-                Order::Rest => self.encoder = None,
-                Order::Resize(layer) if layer == self.config.layer => {}
-                Order::Resize(layer) => (self.config.layer, self.encoder) = (layer, None),
+            match command {
+                Command::Picture(picture) => self.encode(picture)?,
+                Command::Rest => self.encoder = None,
+                Command::Resize(layer) if layer == self.config.layer => {}
+                Command::Resize(layer) => (self.config.layer, self.encoder) = (layer, None),
             }
         }
         if let Some(encoder) = &self.encoder {
@@ -189,9 +188,8 @@ impl Worker {
             }
             let Ok(map) = buffer.map_readable() else { continue };
             let data = Bytes::copy_from_slice(&map);
-            let bytes = data.len();
             let pts = from_clock(time);
-            let sent = self.outbox.media(ToParent::Video { layer: self.config.index, pts, key, data }, bytes);
+            let sent = self.events.offer(&Event::AccessUnit { layer: self.config.index, pts, key, data });
             self.gap = !sent;
             if self.gap {
                 encoder.strand.force_key_frame();

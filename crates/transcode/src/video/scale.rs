@@ -180,7 +180,7 @@ impl Scaler {
     }
 
     fn scale(&mut self, picture: &Picture) -> Result<Picture, Error> {
-        let flow = |flow| Error::Flow { flow, words: None };
+        let flow = |flow| Error::Flow { flow, text: None };
         let mut buffer = self.pool.acquire_buffer(None).map_err(flow)?;
         {
             let unmapped = |_| flow(gst::FlowError::Error);

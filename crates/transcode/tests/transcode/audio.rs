@@ -2,7 +2,7 @@
 
 use crate::media::{flv, pcm, probed};
 use crate::support::{Child, Recording, job};
-use ipc::{Job, ToParent};
+use ipc::transcode::{Event, Job};
 use model::{AudioEncoding, Frame, Media, MediaTime};
 
 /// What an Opus decoder gives for the first packet begins this much before what was put in.
@@ -45,7 +45,7 @@ fn share(samples: &[i16], hertz: f64) -> f64 {
 fn aac_becomes_opus_at_the_same_times() {
     let media = flv("-f lavfi -i sine=frequency=1000:sample_rate=44100:duration=3 -ac 2 -c:a aac");
     let recording = transcode(job(), &media);
-    assert!(recording.0.contains(&ToParent::AudioFormat { sample_rate: 44_100, channels: 2 }));
+    assert!(recording.0.contains(&Event::AudioFormat { sample_rate: 44_100, channels: 2 }));
     let packets = recording.audio();
     assert!((149..=155).contains(&packets.len()), "{}", packets.len());
     assert!((ms(packets[0].0) + LOOKAHEAD_MS).abs() < 0.1);
@@ -137,7 +137,7 @@ fn surround_is_mixed_down_with_all_of_its_channels() {
             "mp4",
         );
         let recording = transcode(job(), &media);
-        assert!(recording.0.contains(&ToParent::AudioFormat { sample_rate: 48_000, channels: 6 }));
+        assert!(recording.0.contains(&Event::AudioFormat { sample_rate: 48_000, channels: 6 }));
         let samples = pcm(&recording.audio(), 2);
         let side = |i: usize| {
             let s: Vec<f64> = samples[9600..90_000].iter().skip(i).step_by(2).map(|s| f64::from(*s)).collect();

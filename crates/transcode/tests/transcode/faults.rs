@@ -3,8 +3,9 @@
 use crate::media::{flv, h264};
 use crate::support::{Child, job, layers, to_child};
 use bytes::Bytes;
-use ipc::{Hello, ToChild, ToParent, VERSION};
-use model::{Frame, Kind, Media, MediaTime, VideoCodec, VideoConfig};
+use ipc::transcode::{Command, Event};
+use ipc::{Hello, VERSION};
+use model::{Blame, Frame, Kind, Media, MediaTime, VideoCodec, VideoConfig};
 
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut x = seed | 1;
@@ -41,15 +42,32 @@ fn a_parent_that_closes_the_socket_ends_the_child() {
 #[test]
 fn a_job_without_media_finishes() {
     let recording = Child::with(job()).finish();
-    let said: Vec<_> = recording.0.into_iter().filter(|m| !matches!(m, ToParent::Alive { .. })).collect();
-    assert_eq!(said, [ToParent::Hello(Hello { version: VERSION }), ToParent::Ready, ToParent::Finished]);
+    assert_eq!(recording.0, [Event::Finished]);
 }
 
 #[test]
 fn another_version_ends_the_child_and_blames_no_source() {
     let mut child = Child::ready();
-    child.send(&ToChild::Hello(Hello { version: VERSION + 1 }));
+    child.write(&Hello { version: VERSION + 1 });
     child.ends_without_a_last_word();
+}
+
+#[test]
+fn missing_plugins_are_our_fault() {
+    let empty = std::env::temp_dir().join(format!("no-plugins-{}", std::process::id()));
+    std::fs::create_dir_all(&empty).unwrap();
+    let (registry, path) = (empty.join("registry.bin"), empty.to_str().unwrap());
+    let environment = [
+        ("GST_PLUGIN_SYSTEM_PATH_1_0", path),
+        ("GST_PLUGIN_PATH_1_0", path),
+        ("GST_REGISTRY_1_0", registry.to_str().unwrap()),
+    ];
+    let (mut child, ready) = Child::start(&environment);
+    let fault = ready.unwrap_err();
+    assert_eq!((fault.blame, fault.retry), (Blame::Us, false), "{fault}");
+    assert!(fault.text.contains("this installation has no x264enc"), "{fault}");
+    assert!(!child.wait().success());
+    std::fs::remove_dir_all(&empty).unwrap();
 }
 
 #[test]
@@ -90,7 +108,8 @@ fn noise_instead_of_video_is_told_and_sound_goes_on() {
     let unusable = recording.unusable();
     assert_eq!(unusable.len(), 1);
     assert_eq!(unusable[0].0, Kind::Video);
-    assert!(unusable[0].1.contains("H.264"), "{}", unusable[0].1);
+    assert!(unusable[0].1.text.contains("H.264"), "{}", unusable[0].1);
+    assert_eq!((unusable[0].1.blame, unusable[0].1.retry), (Blame::Source, false));
     assert!(recording.audio().len() > 400);
 }
 
@@ -115,11 +134,11 @@ fn a_kind_that_was_unusable_is_told_anew_once_it_can_be_used() {
     for round in 1..10 {
         garbled.iter().map(later(round)).for_each(|m| child.send(&to_child(&m)));
     }
-    child.until(|m| matches!(m, ToParent::Unusable { kind: Kind::Video, .. }));
+    child.until(|m| matches!(m, Event::Unusable { kind: Kind::Video, .. }));
     // The encoder starts anew, as it was before.
-    child.send(&ToChild::VideoConfig(VideoConfig::new(VideoCodec::H264, Bytes::from_static(&[1]), None)));
+    child.send(&Command::VideoConfig(VideoConfig::new(VideoCodec::H264, Bytes::from_static(&[1]), None)));
     media.iter().map(later(10)).for_each(|m| child.send(&to_child(&m)));
-    child.until(|m| matches!(m, ToParent::VideoFormat { width: 320, height: 180, .. }));
+    child.until(|m| matches!(m, Event::VideoFormat { width: 320, height: 180, .. }));
     child.finish();
 }
 
@@ -129,7 +148,7 @@ fn a_broken_configuration_is_survived() {
     for record in [vec![], vec![1], noise(7, 40), vec![1, 66, 0, 30, 255, 225, 255, 255, 0]] {
         let mut child = Child::with(job());
         let record = Bytes::from(record);
-        child.send(&ToChild::VideoConfig(VideoConfig::new(VideoCodec::H264, record, None)));
+        child.send(&Command::VideoConfig(VideoConfig::new(VideoCodec::H264, record, None)));
         child.feed(&media[1..]);
         // The next configuration is right, and all is well.
         let rest = child.open_video(&media, &layers(&[(320, 180)]));
@@ -158,7 +177,7 @@ fn a_film_with_flipped_bits_and_cut_frames_does_not_stop_the_child() {
             1 => data.truncate(next() % data.len() + 1),
             _ => {}
         }
-        child.send(&ToChild::Frame(Frame { data: data.into(), ..f.clone() }));
+        child.send(&Command::Frame(Frame { data: data.into(), ..f.clone() }));
     }
     // The same again, whole: both branches still work.
     let shift = MediaTime::from_millis(5000);
@@ -187,7 +206,7 @@ fn frames_that_are_empty_or_tiny_are_survived() {
         for kind in [Kind::Video, Kind::Audio] {
             let time = MediaTime::from_millis(length);
             let data = Bytes::from(noise(length as u64, length as usize));
-            child.send(&ToChild::Frame(Frame { kind, pts: time, dts: time, key: true, data }));
+            child.send(&Command::Frame(Frame { kind, pts: time, dts: time, key: true, data }));
         }
     }
     let rest = child.open_video(&media, &layers(&[(320, 180)]));

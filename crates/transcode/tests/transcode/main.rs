@@ -1,4 +1,4 @@
-//! The transcoder child as its parent sees it: a process at the other end of a socket pair, fed with what ffmpeg made.
+//! The transcode worker as its parent sees it: a process at the other end of a socket pair, fed with what ffmpeg made.
 //!
 //! Media is made by ffmpeg from test pictures and tones at test time; what comes out is decoded by ffmpeg and looked at.
 
@@ -8,6 +8,7 @@ mod audio;
 mod faults;
 mod flv;
 mod media;
+mod no_demux;
 mod support;
 mod video;
 
@@ -18,7 +19,7 @@ fn child() {
     use std::os::fd::AsFd;
     if std::env::var_os(support::CHILD).is_some() {
         let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-        let code = transcode::run(socket, |_, _| Ok(()));
+        let code = worker::run::<transcode::Transcoder, no_demux::NoDemux>(socket);
         std::process::exit(if code == std::process::ExitCode::SUCCESS { 0 } else { 1 });
     }
 }

@@ -1,11 +1,13 @@
 //! A parent for the child under test.
 
-use ipc::{Hello, Job, ToChild, ToParent, VERSION};
-use model::{AudioEncoding, EncodedVideo, Kind, Layer, Media, MediaTime, Quality};
+use bytes::Buf;
+use ipc::transcode::{Command, Event, Job};
+use ipc::{Assignment, Hello, Message, Ready};
+use model::{AudioEncoding, EncodedVideo, Fault, Kind, Layer, Media, MediaTime, Quality};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -19,11 +21,36 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Child {
     process: std::process::Child,
     socket: UnixStream,
-    messages: Receiver<ToParent>,
+    messages: Receiver<Event>,
     /// All that came, in order.
-    pub seen: Vec<ToParent>,
+    pub seen: Vec<Event>,
     /// How many pictures came of each layer.
     pub pictures: [usize; 3],
+}
+
+/// The child's messages as they come.
+struct Reading {
+    socket: UnixStream,
+    decoder: ipc::Decoder,
+}
+
+impl Reading {
+    /// The next one; `None` when the child has closed the socket.
+    fn next<M: Message>(&mut self) -> Option<M> {
+        loop {
+            if let Some(message) = self.decoder.next_message().unwrap() {
+                return Some(message);
+            }
+            // As much as the decoder takes.
+            let spare = self.decoder.spare();
+            let mut piece = vec![0; spare.capacity() - spare.len()];
+            let n = self.socket.read(&mut piece).unwrap_or(0);
+            if n == 0 {
+                return None;
+            }
+            self.decoder.fill(&piece[..n]);
+        }
+    }
 }
 
 /// H.264, stereo, 30 pictures a second at the most.
@@ -50,41 +77,40 @@ pub fn layers(sizes: &[(u32, u32)]) -> Vec<Layer> {
 impl Child {
     /// Starts a child that is ready for its job.
     pub fn ready() -> Self {
+        let (child, ready) = Self::start(&[]);
+        ready.unwrap();
+        child
+    }
+
+    /// Starts a child with these in its environment, and waits until it is warm, or can't be.
+    pub fn start(environment: &[(&str, &str)]) -> (Self, Result<(), Fault>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let process = Command::new(std::env::current_exe().unwrap())
+        let process = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--nocapture", "--test-threads=1"])
             .env(CHILD, "1")
+            .envs(environment.iter().copied())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
         let (tell, messages) = channel();
-        let mut reading = ours.try_clone().unwrap();
+        let mut reading = Reading { socket: ours.try_clone().unwrap(), decoder: ipc::Decoder::default() };
+        let mut child = Self { process, socket: ours, messages, seen: Vec::new(), pictures: [0; 3] };
+        child.write(&Hello::OURS);
+        assert_eq!(reading.next(), Some(Hello::OURS));
+        let ready = reading.next::<Ready>().expect("it says whether it is warm");
         std::thread::spawn(move || {
-            let mut decoder = ipc::Decoder::<ToParent>::default();
-            let mut chunk = vec![0; 1 << 16];
-            loop {
-                let n = reading.read(&mut chunk).unwrap_or(0);
-                if n == 0 {
-                    return;
-                }
-                decoder.push(&chunk[..n]);
-                while let Some(m) = decoder.next_message().unwrap() {
-                    let _ = tell.send(m);
-                }
+            while let Some(event) = reading.next() {
+                let _ = tell.send(event);
             }
         });
-        let mut child = Self { process, socket: ours, messages, seen: Vec::new(), pictures: [0; 3] };
-        child.send(&ToChild::Hello(Hello { version: VERSION }));
-        assert_eq!(child.next(), Some(ToParent::Hello(Hello { version: VERSION })));
-        child.until(|m| matches!(m, ToParent::Ready));
-        child
+        (child, ready.0)
     }
 
     /// Starts a child with a job.
     pub fn with(job: Job) -> Self {
         let mut child = Self::ready();
-        child.send(&ToChild::Job(job));
+        child.write(&Assignment::from(job));
         child
     }
 
@@ -92,14 +118,19 @@ impl Child {
         self.process.id()
     }
 
-    pub fn send(&mut self, message: &ToChild) {
-        let mut bytes = Vec::new();
-        ipc::encode(message, &mut bytes).unwrap();
-        self.socket.write_all(&bytes).expect("the child reads");
+    pub fn send(&mut self, command: &Command) {
+        self.write(command);
+    }
+
+    /// Sends what is no command.
+    pub fn write<M: Message>(&mut self, message: &M) {
+        let mut batch = ipc::Batch::default();
+        batch.push(message).unwrap();
+        self.socket.write_all(&batch.copy_to_bytes(batch.remaining())).expect("the child reads");
     }
 
     /// The next message; `None` when the child has closed the socket.
-    pub fn next(&mut self) -> Option<ToParent> {
+    pub fn next(&mut self) -> Option<Event> {
         match self.messages.recv_timeout(PATIENCE) {
             Ok(m) => {
                 self.note(&m);
@@ -111,7 +142,7 @@ impl Child {
     }
 
     /// Reads on until a message of this kind, which it gives. What came before is in [`Child::seen`].
-    pub fn until(&mut self, wanted: impl Fn(&ToParent) -> bool) -> ToParent {
+    pub fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
         loop {
             match self.next() {
                 Some(m) if wanted(&m) => return m,
@@ -122,7 +153,7 @@ impl Child {
     }
 
     /// Reads until a message of this kind or until `time` has passed; says whether it came.
-    fn within(&mut self, time: Duration, wanted: impl Fn(&ToParent) -> bool) -> bool {
+    fn within(&mut self, time: Duration, wanted: impl Fn(&Event) -> bool) -> bool {
         let deadline = Instant::now() + time;
         while let Ok(m) = self.messages.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.note(&m);
@@ -133,8 +164,8 @@ impl Child {
         false
     }
 
-    fn note(&mut self, message: &ToParent) {
-        if let ToParent::Video { layer, .. } = message {
+    fn note(&mut self, message: &Event) {
+        if let Event::AccessUnit { layer, .. } = message {
             self.pictures[usize::from(*layer)] += 1;
         }
         self.seen.push(message.clone());
@@ -143,7 +174,7 @@ impl Child {
     /// Feeds video until the child tells its format, answers with `layers`, and waits for the first picture of each: from
     /// here on every picture is encoded. Gives the rest of the media.
     pub fn open_video<'a>(&mut self, media: &'a [Media], layers: &[Layer]) -> &'a [Media] {
-        let is_format = |m: &ToParent| matches!(m, ToParent::VideoFormat { .. });
+        let is_format = |m: &Event| matches!(m, Event::VideoFormat { .. });
         let mut rest = media;
         while let Some((first, after)) = rest.split_first().filter(|_| !self.seen.iter().any(is_format)) {
             self.send(&to_child(first));
@@ -156,7 +187,7 @@ impl Child {
         if !self.seen.iter().any(is_format) {
             self.until(is_format);
         }
-        self.send(&ToChild::Layers(layers.to_vec()));
+        self.send(&Command::Layers(layers.to_vec()));
         for wanted in 0..layers.len() {
             while self.pictures[wanted] == 0 {
                 assert!(self.next().is_some(), "the child ended");
@@ -176,7 +207,7 @@ impl Child {
                 frames += 1;
                 // One in the encoder and one in front of it. Where reordering holds more back the wait ends by itself.
                 let is_picture =
-                    |m: &ToParent| matches!(m, ToParent::Video { layer: l, .. } if usize::from(*l) == layer);
+                    |m: &Event| matches!(m, Event::AccessUnit { layer: l, .. } if usize::from(*l) == layer);
                 while frames > self.pictures[layer] - before + 1 {
                     if !self.within(Duration::from_millis(100), is_picture) {
                         frames -= 1;
@@ -195,9 +226,9 @@ impl Child {
 
     /// Says that all was sent, waits for the rest, and sees the child end in order.
     pub fn finish(mut self) -> Recording {
-        self.send(&ToChild::Finish);
+        self.send(&Command::Finish);
         while self.next().is_some() {}
-        assert_eq!(self.seen.last(), Some(&ToParent::Finished));
+        assert_eq!(self.seen.last(), Some(&Event::Finished));
         assert!(self.process.wait().unwrap().success());
         Recording(std::mem::take(&mut self.seen))
     }
@@ -215,7 +246,7 @@ impl Child {
     /// Sees it end as if it had crashed: it says neither that it has finished nor that it can't go on.
     pub fn ends_without_a_last_word(mut self) {
         while let Some(said) = self.next() {
-            assert!(!matches!(said, ToParent::Finished | ToParent::Failed { .. }), "{said:?}");
+            assert!(!matches!(said, Event::Finished | Event::Failed { .. }), "{said:?}");
         }
         assert!(!self.wait().success());
     }
@@ -241,17 +272,17 @@ impl Drop for Child {
 }
 
 /// The message that carries a piece of media.
-pub fn to_child(media: &Media) -> ToChild {
+pub fn to_child(media: &Media) -> Command {
     match media {
-        Media::VideoConfig(c) => ToChild::VideoConfig(c.clone()),
-        Media::AudioConfig(c) => ToChild::AudioConfig(c.clone()),
-        Media::Frame(f) => ToChild::Frame(f.clone()),
+        Media::VideoConfig(c) => Command::VideoConfig(c.clone()),
+        Media::AudioConfig(c) => Command::AudioConfig(c.clone()),
+        Media::Frame(f) => Command::Frame(f.clone()),
         Media::Announced(_) | Media::Unusable(..) => unreachable!("tests feed what can be fed"),
     }
 }
 
 /// All that a child has sent.
-pub struct Recording(pub Vec<ToParent>);
+pub struct Recording(pub Vec<Event>);
 
 /// One encoded picture.
 #[derive(Clone)]
@@ -263,8 +294,8 @@ pub struct Picture {
 
 impl Recording {
     pub fn layer(&self, index: u8) -> Vec<Picture> {
-        let picture = |m: &ToParent| match m {
-            ToParent::Video { layer, pts, key, data } if *layer == index => {
+        let picture = |m: &Event| match m {
+            Event::AccessUnit { layer, pts, key, data } if *layer == index => {
                 Some(Picture { pts: *pts, key: *key, data: data.to_vec() })
             }
             _ => None,
@@ -273,24 +304,24 @@ impl Recording {
     }
 
     pub fn audio(&self) -> Vec<(MediaTime, Vec<u8>)> {
-        let packet = |m: &ToParent| match m {
-            ToParent::Audio { pts, data, .. } => Some((*pts, data.to_vec())),
+        let packet = |m: &Event| match m {
+            Event::AudioPacket { pts, data, .. } => Some((*pts, data.to_vec())),
             _ => None,
         };
         self.0.iter().filter_map(packet).collect()
     }
 
     pub fn formats(&self) -> Vec<(u32, u32, Option<f64>)> {
-        let format = |m: &ToParent| match m {
-            ToParent::VideoFormat { width, height, frame_rate } => Some((*width, *height, *frame_rate)),
+        let format = |m: &Event| match m {
+            Event::VideoFormat { width, height, frame_rate } => Some((*width, *height, *frame_rate)),
             _ => None,
         };
         self.0.iter().filter_map(format).collect()
     }
 
-    pub fn unusable(&self) -> Vec<(Kind, String)> {
-        let unusable = |m: &ToParent| match m {
-            ToParent::Unusable { kind, reason } => Some((*kind, reason.clone())),
+    pub fn unusable(&self) -> Vec<(Kind, Fault)> {
+        let unusable = |m: &Event| match m {
+            Event::Unusable { kind, fault } => Some((*kind, fault.clone())),
             _ => None,
         };
         self.0.iter().filter_map(unusable).collect()

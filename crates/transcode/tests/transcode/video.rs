@@ -2,7 +2,7 @@
 
 use crate::media::{describe, flv, h264, luma, probed};
 use crate::support::{Child, Picture, Recording, job, layers};
-use ipc::{Job, ToChild, ToParent};
+use ipc::transcode::{Command, Event, Job};
 use model::{EncodedVideo, Frame, Kind, Media, MediaTime, fit_layers};
 
 const THREE: [(u32, u32); 3] = [(160, 90), (320, 180), (640, 360)];
@@ -74,7 +74,7 @@ fn a_key_frame_comes_when_asked_for_and_on_that_layer_only() {
     let rest = child.open_video(&media, &layers(&THREE));
     let (before, after) = rest.split_at(20);
     child.feed_for(before, 2);
-    child.send(&ToChild::KeyFrame { layer: 1 });
+    child.send(&Command::KeyFrame { layer: 1 });
     child.feed_for(after, 2);
     let recording = child.finish();
     let keys = |l| recording.layer(l).iter().enumerate().filter(|(_, p)| p.key).map(|(i, _)| i).collect::<Vec<_>>();
@@ -91,13 +91,13 @@ fn a_layer_that_nobody_wants_is_silent_and_comes_back_with_a_key_frame() {
     let rest = child.open_video(&media, &layers(&THREE));
     let part = rest.len() / 3;
     child.feed_for(&rest[..part], 2);
-    child.send(&ToChild::Wanted { layer: 1, wanted: false });
-    child.send(&ToChild::Wanted { layer: 2, wanted: false });
+    child.send(&Command::Wanted { layer: 1, wanted: false });
+    child.send(&Command::Wanted { layer: 2, wanted: false });
     child.feed_for(&rest[part..2 * part], 0);
     let (middle, top) = (child.pictures[1], child.pictures[2]);
     assert!(child.pictures[0] > part, "the layer that is wanted goes on, scaled from the source itself");
     assert!(middle <= part + 2 && top <= part + 2);
-    child.send(&ToChild::Wanted { layer: 2, wanted: true });
+    child.send(&Command::Wanted { layer: 2, wanted: true });
     child.feed_for(&rest[2 * part..], 2);
     let recording = child.finish();
     let back = &recording.layer(2)[top..];
@@ -182,11 +182,11 @@ fn layers_take_other_sizes_with_a_key_frame_and_without_losing_a_picture() {
     let rest = child.open_video(&media, &layers(&[(80, 46), (160, 90), (320, 180)]));
     let (before, after) = rest.split_at(rest.len() / 3);
     child.feed_for(before, 2);
-    child.send(&ToChild::Wanted { layer: 1, wanted: false });
-    child.send(&ToChild::Layers(layers(&[(80, 46), (120, 68), (240, 136)])));
+    child.send(&Command::Wanted { layer: 1, wanted: false });
+    child.send(&Command::Layers(layers(&[(80, 46), (120, 68), (240, 136)])));
     let (unwanted, wanted) = after.split_at(after.len() / 2);
     child.feed_for(unwanted, 2);
-    child.send(&ToChild::Wanted { layer: 1, wanted: true });
+    child.send(&Command::Wanted { layer: 1, wanted: true });
     child.feed_for(wanted, 2);
     let recording = child.finish();
     let pictures = recording.layer(2);
@@ -263,7 +263,7 @@ fn vp8_layers() {
     let rest = child.open_video(&media, &layers(&THREE));
     let (before, after) = rest.split_at(20);
     child.feed_for(before, 2);
-    child.send(&ToChild::KeyFrame { layer: 2 });
+    child.send(&Command::KeyFrame { layer: 2 });
     child.feed_for(after, 2);
     let recording = child.finish();
     for (layer, (width, height)) in (0u8..).zip(THREE) {
@@ -355,11 +355,11 @@ fn interlaced_sources_are_deinterlaced() {
 
 /// The pictures of 320×180 that come of this where all before `from` are to be decoded only.
 fn shown_from(mut child: Child, media: &[Media], from: MediaTime) -> Vec<Picture> {
-    child.send(&ToChild::ShowFrom(Kind::Video, from));
+    child.send(&Command::ShowFrom(Kind::Video, from));
     let hidden = media.iter().take_while(|m| !matches!(m, Media::Frame(f) if f.pts >= from)).count();
     child.feed(&media[..hidden]);
-    child.until(|m| matches!(m, ToParent::VideoFormat { .. }));
-    child.send(&ToChild::Layers(layers(&[(320, 180)])));
+    child.until(|m| matches!(m, Event::VideoFormat { .. }));
+    child.send(&Command::Layers(layers(&[(320, 180)])));
     child.feed_for(&media[hidden..], 0);
     child.finish().layer(0)
 }
@@ -368,7 +368,7 @@ fn shown_from(mut child: Child, media: &[Media], from: MediaTime) -> Vec<Picture
 fn pictures_before_the_show_point_are_decoded_only() {
     let media = h264("320x180", "25", 2.0, "");
     let mut child = Child::with(job());
-    child.send(&ToChild::ShowFrom(Kind::Audio, MediaTime::from_millis(9_000)));
+    child.send(&Command::ShowFrom(Kind::Audio, MediaTime::from_millis(9_000)));
     let from = MediaTime::from_millis(1000);
     let pictures = shown_from(child, &media, from);
     assert_eq!((pictures[0].pts, pictures[0].key, pictures.len()), (from, true, 25));
@@ -399,13 +399,13 @@ fn behind_a_deep_catching_up_every_picture_is_shown_whole_and_in_order() {
 fn the_last_picture_is_repeated_when_asked_for() {
     let media = h264("320x180", "25", 1.0, "");
     let mut child = Child::with(job());
-    child.send(&ToChild::Repeat(MediaTime::from_millis(1)));
+    child.send(&Command::Repeat(MediaTime::from_millis(1)));
     let rest = child.open_video(&media, &layers(&[(320, 180)]));
     child.feed_for(rest, 0);
     let last = frames(&media).last().unwrap().pts;
     let later = |ms| last + MediaTime::from_millis(ms);
     for at in [later(300), later(200), later(700)] {
-        child.send(&ToChild::Repeat(at));
+        child.send(&Command::Repeat(at));
     }
     let pictures = child.finish().layer(0);
     let times: Vec<_> = pictures.iter().map(|p| p.pts).filter(|pts| *pts >= last).collect();
@@ -458,12 +458,15 @@ fn a_layer_without_viewers_costs_next_to_nothing() {
     child.feed_for(&rest[..half], 2);
     let watched = child.cpu() - cpu;
     for layer in 0..3 {
-        child.send(&ToChild::Wanted { layer, wanted: false });
+        child.send(&Command::Wanted { layer, wanted: false });
     }
     let cpu = child.cpu();
     child.feed(&rest[half..]);
-    let received = rest.len() as u64;
-    child.until(|m| matches!(m, ToParent::Alive { received: r, .. } if *r >= received));
+    // Behind the last picture, which is encoded once more: all are decoded.
+    let end = MediaTime::from_millis(60_000);
+    child.send(&Command::Wanted { layer: 0, wanted: true });
+    child.send(&Command::Repeat(end));
+    child.until(|m| matches!(m, Event::AccessUnit { layer: 0, pts, .. } if *pts == end));
     let unwatched = child.cpu() - cpu;
     assert!(unwatched < watched / 2.0, "{unwatched} s against {watched} s with viewers");
     child.finish();

@@ -2,7 +2,8 @@
 //! without asking anybody.
 
 use crate::config::UrlConfig;
-use model::{Blame, Fault, IngressSpec, PullJob};
+use ipc::demux::{Job, Source};
+use model::{Blame, Fault, IngressSpec};
 use url::Url;
 
 /// The host that stands for the aliases of the configuration. `.invalid` never resolves (RFC 6761 §6.4), so it can't be
@@ -13,7 +14,7 @@ pub(crate) const ALIAS_HOST: &str = "alias.invalid";
 ///
 /// # Errors
 /// Words for who made the ingress.
-pub(crate) fn job(config: &UrlConfig, spec: &IngressSpec) -> Result<PullJob, Fault> {
+pub(crate) fn job(config: &UrlConfig, spec: &IngressSpec) -> Result<Job, Fault> {
     let fault = |text: &str| Fault::new(Blame::Spec, format!("invalid ingress: {text}"));
     let asked = Url::parse(spec.url.expose().trim()).ok();
     let alias = asked.filter(|a| a.host_str().is_some_and(|h| h.eq_ignore_ascii_case(ALIAS_HOST)));
@@ -33,5 +34,6 @@ pub(crate) fn job(config: &UrlConfig, spec: &IngressSpec) -> Result<PullJob, Fau
     }
     let layers = &spec.video.encoding.layers;
     let largest = layers.iter().map(|l| (l.width, l.height)).max().unwrap_or((u32::MAX, u32::MAX));
-    Ok(PullJob { url, guard: config.guard.clone(), limits: config.limits.clone(), largest, from: None })
+    let (guard, limits) = (config.guard.clone(), config.limits.clone());
+    Ok(Job { source: Source::Url(url), guard, limits, largest, from: None })
 }

@@ -8,7 +8,7 @@ use crate::inputs::log_budget::LogBudget;
 use crate::inputs::request::{PublishRequest, Publisher, Wanted};
 use crate::sessions::admitted::Admitted;
 use model::{Blame, Fault, IngressSpec, InputKind};
-use session::workers::pool::Transcoders;
+use session::workers::Workers;
 use session::{Source, url_source};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(super) struct Request {
     start: StartRequest,
     answer_by: Instant,
     config: Arc<UrlConfig>,
-    workers: Arc<dyn Transcoders>,
+    workers: Arc<dyn Workers>,
     log: Arc<LogBudget>,
 }
 
@@ -31,7 +31,7 @@ impl Request {
     pub(super) fn new(
         start: StartRequest,
         config: Arc<UrlConfig>,
-        workers: Arc<dyn Transcoders>,
+        workers: Arc<dyn Workers>,
         log: Arc<LogBudget>,
     ) -> Self {
         Self { start, answer_by: Instant::now() + ANSWER_DEADLINE, config, workers, log }

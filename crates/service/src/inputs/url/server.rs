@@ -7,7 +7,7 @@ use crate::control::StartRequests;
 use crate::inputs::listener::Listener;
 use crate::inputs::log_budget::LogBudget;
 use crate::inputs::request::PublishRequest;
-use session::workers::pool::Transcoders;
+use session::workers::Workers;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ pub(super) struct Server {
     /// `None` once this machine drains.
     requests: Option<StartRequests>,
     config: Arc<UrlConfig>,
-    workers: Arc<dyn Transcoders>,
+    workers: Arc<dyn Workers>,
     log: Arc<LogBudget>,
 }
 
 impl Server {
     /// Yields these requests; `workers` starts what pulls.
-    pub(super) fn new(requests: StartRequests, config: UrlConfig, workers: Arc<dyn Transcoders>) -> Self {
+    pub(super) fn new(requests: StartRequests, config: UrlConfig, workers: Arc<dyn Workers>) -> Self {
         Self { requests: Some(requests), config: Arc::new(config), workers, log: Arc::default() }
     }
 }
