@@ -19,7 +19,7 @@ ROOMS = {
     "psrpc": set(),
     "proto": set(),
     "rtc": {"timing", "media", "model"},
-    "publish": {"rtc", "timing", "proto", "model"},
+    "publish": {"rtc", "timing", "media", "proto", "model"},
     "ipc": {"model"},
     "fetch": {"model"},
     "worker": {"ipc", "media", "model"},

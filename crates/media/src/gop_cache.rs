@@ -1,5 +1,6 @@
 //! The compressed pictures since the last key frame: what a decoder needs to be brought up to date.
 
+use crate::KeyframeGate;
 use model::{Frame, MediaTime};
 
 /// At the most this many bytes are kept: ten seconds (the longest key frame distance encoders use by default) at 6 Mbit/s.
@@ -10,6 +11,7 @@ pub const MAX_FRAMES: usize = 2_400;
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct GopCache {
+    gate: KeyframeGate,
     frames: Vec<Frame>,
     bytes: usize,
 }
@@ -17,10 +19,11 @@ pub struct GopCache {
 impl GopCache {
     /// Adds a picture. Starts anew at a key frame; gives up until the next where too much has come since the last.
     pub fn push(&mut self, frame: &Frame) {
-        if frame.key {
-            self.clear();
-        } else if self.frames.is_empty() {
+        if !self.gate.admits(frame.key) {
             return;
+        }
+        if frame.key {
+            self.empty();
         }
         self.bytes += frame.data.len();
         if self.bytes > MAX_BYTES || self.frames.len() == MAX_FRAMES {
@@ -30,8 +33,13 @@ impl GopCache {
         self.frames.push(frame.clone());
     }
 
-    /// Forgets all.
+    /// Forgets all; begins again with the next key frame.
     pub fn clear(&mut self) {
+        self.empty();
+        self.gate.close();
+    }
+
+    fn empty(&mut self) {
         self.frames.clear();
         self.bytes = 0;
     }

@@ -5,6 +5,7 @@ pub mod au_detector;
 pub mod codec_config;
 mod error;
 mod gop_cache;
+mod keyframe_gate;
 pub mod mpegts;
 pub mod picture;
 mod rasl_filter;
@@ -13,4 +14,5 @@ pub mod vp6;
 
 pub use error::ConfigError;
 pub use gop_cache::{GopCache, MAX_BYTES as GOP_MAX_BYTES, MAX_FRAMES as GOP_MAX_FRAMES};
+pub use keyframe_gate::{KeyframeGate, Passage};
 pub use rasl_filter::RaslFilter;

@@ -14,7 +14,9 @@
 use bytes::Bytes;
 use livekit_token::{AccessToken, VideoGrants};
 use model::{EncodedVideo, Kind, Layer, MediaTime, Quality, Secret, TrackSource};
-use publish::{AudioTrack, Config, Event, Out, Publisher, Tracks, VideoTrack, connect};
+use publish::{
+    AccessUnit, AudioTrack, Config, Event, LayerFormat, Media, Output, Publisher, Tracks, VideoTrack, connect,
+};
 use std::error::Error;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -217,14 +219,16 @@ async fn play(
         let (pts, at) = (MediaTime::from(next), origin + next);
         if packet_at <= picture_at {
             if let Some(packet) = sound.get(packets as usize % sound.len().max(1)) {
-                publisher.audio(pts, at, packet.clone(), Some(-20));
+                let packet = AccessUnit { pts, at, key: true, data: packet.clone(), level: Some(-20) };
+                publisher.send(Output::Audio, Media::AccessUnit(packet));
             }
             packets += 1;
             continue;
         }
         for (layer, film) in films.iter_mut().enumerate() {
             let (n, data, key) = film.next();
-            publisher.video(layer, Out { pts, at, key, data });
+            let unit = AccessUnit { pts, at, key, data, level: None };
+            publisher.send(Output::Video(layer), Media::AccessUnit(unit));
             if layer + 1 == options.layers.len() {
                 println!("frame {n} at {:.4}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64());
             }
@@ -244,8 +248,11 @@ fn video_track(options: &Options) -> VideoTrack {
         cid: "IN_file".into(),
         name: "picture".into(),
         source: TrackSource::Camera,
-        format: options.codec.into(),
-        layers: options.layers.iter().map(|(l, _)| *l).collect(),
+        layers: options
+            .layers
+            .iter()
+            .map(|(layer, _)| LayerFormat { layer: *layer, format: options.codec.into() })
+            .collect(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which frames go out: none while there is no connection, none that nobody wants, and after a pause only from a key frame on.
 //! Pure; the clock is in the frames.
 
-use crate::Out;
+use crate::AccessUnit;
+use media::{KeyframeGate, Passage};
 use model::Packet;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,39 +17,47 @@ const PREROLL_BYTES: usize = 2 * 1024 * 1024;
 /// What a gate lets through: a picture, or a packet of one that is passed on.
 #[derive(Debug)]
 pub(crate) enum Unit {
-    Frame(Out),
+    AccessUnit(AccessUnit),
     Packet(Packet),
 }
 
 impl Unit {
     fn key(&self) -> bool {
         match self {
-            Self::Frame(frame) => frame.key,
+            Self::AccessUnit(unit) => unit.key,
             Self::Packet(packet) => packet.key,
         }
     }
 
     fn at(&self) -> Instant {
         match self {
-            Self::Frame(frame) => frame.at,
+            Self::AccessUnit(unit) => unit.at,
             Self::Packet(packet) => packet.at,
         }
     }
 
     fn len(&self) -> usize {
         match self {
-            Self::Frame(frame) => frame.data.len(),
+            Self::AccessUnit(unit) => unit.data.len(),
             Self::Packet(packet) => packet.payload.len(),
         }
     }
 
-    /// What can't be decoded together with units of another number. All frames come from one encoder.
-    fn stream(&self) -> u64 {
+    /// Who produces it: what others produce can't be decoded together with it. All access units of a layer are one encoder's.
+    fn producer(&self) -> Producer {
         match self {
-            Self::Frame(_) => 0,
-            Self::Packet(packet) => packet.stream,
+            Self::AccessUnit(_) => Producer::Encoder,
+            Self::Packet(packet) => Producer::Passthrough(packet.stream),
         }
     }
+}
+
+/// Who produces a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Producer {
+    Encoder,
+    /// A stream of a source, by [`Packet::stream`].
+    Passthrough(u64),
 }
 
 /// What to do with a unit.
@@ -72,12 +81,9 @@ pub(crate) struct Waited {
 #[derive(Debug, Default)]
 struct Layer {
     unwanted: bool,
-    /// Nothing before the next key frame can be decoded by anyone.
-    needs_key: bool,
-    /// Something was left out since the last one that went out.
-    gap: bool,
-    /// The stream of the newest.
-    stream: u64,
+    gate: KeyframeGate,
+    /// Of the newest unit.
+    producer: Option<Producer>,
     /// The newest key frame and what followed, while there is no connection.
     preroll: VecDeque<Unit>,
 }
@@ -104,23 +110,21 @@ impl Gate {
     pub(crate) fn unit(&mut self, layer: usize, unit: Unit) -> Verdict {
         let closed = self.muted;
         let Some(layer) = self.layers.get_mut(layer) else { return Verdict::Hold };
-        layer.needs_key |= std::mem::replace(&mut layer.stream, unit.stream()) != unit.stream();
+        if layer.producer.replace(unit.producer()) != Some(unit.producer()) {
+            layer.gate.close();
+        }
         if closed || layer.unwanted {
-            layer.needs_key = true;
-            layer.gap = true;
-            layer.preroll.clear();
+            layer.forget();
             return Verdict::Hold;
         }
-        if !self.up {
-            layer.keep(unit);
-            return Verdict::Hold;
+        match layer.gate.pass(unit.key()) {
+            Passage::Dropped => Verdict::Hold,
+            _ if !self.up => {
+                layer.keep(unit);
+                Verdict::Hold
+            }
+            passage => Verdict::Send(unit, passage == Passage::Resumes),
         }
-        if layer.needs_key && !unit.key() {
-            layer.gap = true;
-            return Verdict::Hold;
-        }
-        layer.needs_key = false;
-        Verdict::Send(unit, std::mem::take(&mut layer.gap))
     }
 
     /// The connection is there: returns what has waited for it, in the order it goes out, and the layers for which nothing
@@ -132,13 +136,10 @@ impl Gate {
         let mut out = Vec::new();
         let mut lacking = Vec::new();
         for (i, layer) in self.layers.iter_mut().enumerate().filter(|(_, l)| !l.unwanted) {
-            layer.needs_key = layer.preroll.is_empty();
-            if layer.needs_key {
-                layer.gap = true;
+            if layer.preroll.is_empty() {
                 lacking.push(i);
                 continue;
             }
-            layer.gap = false;
             let units = layer.preroll.drain(..).enumerate();
             out.extend(units.map(|(n, unit)| Waited { layer: i, unit, fresh: n == 0 }));
         }
@@ -149,15 +150,19 @@ impl Gate {
 
     /// The connection is gone.
     pub(crate) fn shut(&mut self) {
-        self.up = false;
+        if std::mem::replace(&mut self.up, false) {
+            self.layers.iter_mut().for_each(|layer| layer.gate.close());
+        }
     }
 
     /// Whether anybody wants each layer. Returns those that come back and need a key frame.
     pub(crate) fn want(&mut self, wanted: &[bool]) -> Vec<usize> {
-        let mut back = Vec::new();
+        let (mut back, up) = (Vec::new(), self.up);
         for (i, (layer, wanted)) in self.layers.iter_mut().zip(wanted).enumerate() {
             if *wanted && layer.unwanted {
-                layer.needs_key = true;
+                if up {
+                    layer.gate.close();
+                }
                 back.push(i);
             }
             layer.unwanted = !wanted;
@@ -177,23 +182,27 @@ impl Gate {
 }
 
 impl Layer {
+    /// Keeps a unit that the gate passes until there is a connection.
     fn keep(&mut self, unit: Unit) {
         if unit.key() {
             self.preroll.clear();
         }
-        let Some(first) = self.preroll.front() else {
-            if unit.key() {
-                self.preroll.push_back(unit);
-            }
-            return;
-        };
+        let first = self.preroll.front().map_or(unit.at(), Unit::at);
         let bytes: usize = self.preroll.iter().map(Unit::len).sum();
-        let long = unit.at().saturating_duration_since(first.at()) > PREROLL_TIME;
-        if long || self.preroll.len() >= PREROLL_UNITS || bytes + unit.len() > PREROLL_BYTES {
-            self.preroll.clear();
+        let long = unit.at().saturating_duration_since(first) > PREROLL_TIME;
+        if !self.preroll.is_empty()
+            && (long || self.preroll.len() >= PREROLL_UNITS || bytes + unit.len() > PREROLL_BYTES)
+        {
+            self.forget();
         } else {
             self.preroll.push_back(unit);
         }
+    }
+
+    /// Nothing goes out before the next key frame.
+    fn forget(&mut self) {
+        self.preroll.clear();
+        self.gate.close();
     }
 }
 
@@ -204,14 +213,14 @@ mod tests {
     use model::Kind;
     use std::sync::LazyLock;
 
-    fn picture(ms: u64, key: bool) -> Out {
+    fn picture(ms: u64, key: bool) -> AccessUnit {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         let pts = Duration::from_millis(ms);
-        Out { pts: pts.into(), at: *START + pts, key, data: Bytes::from_static(&[1; 10]) }
+        AccessUnit { pts: pts.into(), at: *START + pts, key, data: Bytes::from_static(&[1; 10]), level: None }
     }
 
     fn frame(ms: u64, key: bool) -> Unit {
-        Unit::Frame(picture(ms, key))
+        Unit::AccessUnit(picture(ms, key))
     }
 
     fn packet(ms: u64, stream: u64, key: bool) -> Unit {
@@ -282,8 +291,8 @@ mod tests {
 
         let mut gate = Gate::new(1);
         gate.unit(0, frame(0, true));
-        let big = Out { data: vec![0; PREROLL_BYTES].into(), ..picture(40, false) };
-        gate.unit(0, Unit::Frame(big));
+        let big = AccessUnit { data: vec![0; PREROLL_BYTES].into(), ..picture(40, false) };
+        gate.unit(0, Unit::AccessUnit(big));
         assert!(gate.open().0.is_empty());
     }
 

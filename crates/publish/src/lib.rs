@@ -13,6 +13,7 @@ mod event;
 mod gate;
 mod join;
 mod message;
+mod output;
 mod publisher;
 mod room;
 mod signal;
@@ -22,6 +23,7 @@ mod uplink;
 
 pub use error::Error;
 pub use event::Event;
+pub use output::{AccessUnit, Media, Output};
 pub use publisher::{Publisher, connect};
 pub use rtc::warm_up;
-pub use track::{AudioTrack, Config, Out, Tracks, VideoTrack};
+pub use track::{AudioTrack, Config, LayerFormat, Tracks, VideoTrack};

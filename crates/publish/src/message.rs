@@ -22,8 +22,8 @@ pub(crate) fn video_codecs(enabled: &[proto::Codec]) -> Vec<VideoCodec> {
 pub(crate) fn add_video(track: &VideoTrack) -> proto::AddTrackRequest {
     let (width, height) = track.size();
     let (layers, mode) = match &track.layers[..] {
-        [only] if in_one_stream(track) => (inner_layers(only), Mode::MultipleSpatialLayersPerStream),
-        layers => (layers.iter().map(layer).collect(), Mode::OneSpatialLayerPerStream),
+        [only] if in_one_stream(track) => (inner_layers(&only.layer), Mode::MultipleSpatialLayersPerStream),
+        layers => (layers.iter().map(|l| layer(&l.layer)).collect(), Mode::OneSpatialLayerPerStream),
     };
     proto::AddTrackRequest {
         cid: track.cid.clone(),
@@ -143,7 +143,7 @@ pub(crate) fn reason(reason: i32) -> Option<&'static str> {
 /// Whether this track's only stream may hold spatial layers of its own: senders of VP9 tell in each packet, those of AV1 in its
 /// descriptor, and the server takes them for several streams unless it knows.
 fn in_one_stream(track: &VideoTrack) -> bool {
-    track.layers.len() == 1 && (track.format.codec == VideoCodec::Vp9 || track.format.described)
+    matches!(&track.layers[..], [only] if only.format.codec == VideoCodec::Vp9 || only.format.described)
 }
 
 /// The spatial layers that a stream of this size may hold, each half of the next. What it lacks is not missed.
@@ -158,7 +158,7 @@ fn inner_layers(top: &Layer) -> Vec<proto::VideoLayer> {
 
 /// The MIME type that LiveKit uses in `AddTrackRequest.simulcast_codecs`.
 fn mime(track: &VideoTrack) -> String {
-    format!("video/{}", track.format.codec.rtp_name())
+    format!("video/{}", track.codec().map_or("", VideoCodec::rtp_name))
 }
 
 fn layer(layer: &Layer) -> proto::VideoLayer {
@@ -196,7 +196,7 @@ fn source(source: TrackSource) -> proto::TrackSource {
 
 /// Whether each of `layers` is wanted, by the quality it was declared with; what is not mentioned stays as it is.
 pub(crate) fn wanted(update: &proto::SubscribedQualityUpdate, track: &VideoTrack, now: &[bool]) -> Vec<bool> {
-    let codec = track.format.codec.rtp_name();
+    let codec = track.codec().map_or("", VideoCodec::rtp_name);
     let of_codec = update
         .subscribed_codecs
         .iter()
@@ -210,9 +210,8 @@ pub(crate) fn wanted(update: &proto::SubscribedQualityUpdate, track: &VideoTrack
     }
     let enabled = |layer: &Layer| qualities.iter().find(|q| q.quality == quality(layer.quality)).map(|q| q.enabled);
     track
-        .layers
-        .iter()
+        .sizes()
         .enumerate()
-        .map(|(i, layer)| enabled(layer).unwrap_or_else(|| now.get(i).copied().unwrap_or(true)))
+        .map(|(i, layer)| enabled(&layer).unwrap_or_else(|| now.get(i).copied().unwrap_or(true)))
         .collect()
 }

@@ -1,15 +1,15 @@
 //! The handle a session holds, and the task behind it.
 
 use crate::task::{Ends, Task};
-use crate::{AudioTrack, Config, Event, Out, Tracks, VideoTrack, join};
-use bytes::Bytes;
+use crate::{AudioTrack, Config, Event, Media, Output, Tracks, VideoTrack, join};
 use futures_util::FutureExt;
-use model::{Blame, Fault, Layer, MediaTime, Packet};
+use media::KeyframeGate;
+use model::{Blame, Fault, Layer};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -35,27 +35,39 @@ pub(crate) struct Control {
     pub(crate) leave: bool,
 }
 
-/// A frame on its way to the task.
+/// Which layers lost access units because the queue was full.
 #[derive(Debug)]
-pub(crate) enum Media {
-    Video(usize, Out),
-    Audio { pts: MediaTime, at: Instant, data: Bytes, level: Option<i8> },
-    Packets(Vec<Packet>),
-}
-
-/// Which layers lost frames because the queue was full.
-#[derive(Debug, Default)]
 pub(crate) struct Overflow {
-    /// Frames are dropped until a key frame finds room.
-    dropping: [AtomicBool; MAX_LAYERS],
+    /// What finds room again.
+    gates: Mutex<[KeyframeGate; MAX_LAYERS]>,
     /// The task has not asked for a key frame yet.
-    untold: [AtomicBool; MAX_LAYERS],
+    unrequested: [AtomicBool; MAX_LAYERS],
 }
 
 impl Overflow {
-    /// Whether `layer` has lost frames since the last call.
+    fn new() -> Self {
+        Self { gates: Mutex::new([const { KeyframeGate::open() }; MAX_LAYERS]), unrequested: Default::default() }
+    }
+
+    /// Whether `layer` has lost access units since the last call.
     pub(crate) fn take(&self, layer: usize) -> bool {
-        self.untold[layer].load(Ordering::Relaxed) && self.untold[layer].swap(false, Ordering::Relaxed)
+        self.unrequested[layer].load(Ordering::Relaxed) && self.unrequested[layer].swap(false, Ordering::Relaxed)
+    }
+
+    /// Hands an access unit of this layer over by `send`, unless it builds on one that was lost; whether it was taken.
+    fn guard(&self, layer: usize, key: bool, send: impl FnOnce() -> bool) -> bool {
+        // A gate is whole, whoever panicked.
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(gate) = gates.get_mut(layer) else { return false };
+        if !gate.admits(key) {
+            return false;
+        }
+        let taken = send();
+        if !taken {
+            gate.close();
+            self.unrequested[layer].store(true, Ordering::Relaxed);
+        }
+        taken
     }
 }
 
@@ -63,7 +75,7 @@ impl Overflow {
 #[derive(Debug)]
 pub struct Publisher {
     control: watch::Sender<Control>,
-    media: mpsc::Sender<Media>,
+    media: mpsc::Sender<(Output, Media)>,
     overflow: Arc<Overflow>,
     task: JoinHandle<()>,
 }
@@ -75,7 +87,7 @@ pub fn connect(config: Config, tracks: Tracks) -> (Publisher, mpsc::Receiver<Eve
     let (events, events_rx) = mpsc::channel(EVENTS);
     let (media, media_rx) = mpsc::channel(QUEUE);
     let (control, control_rx) = watch::channel(Control { tracks: tracks.clone(), ..Default::default() });
-    let overflow = Arc::new(Overflow::default());
+    let overflow = Arc::new(Overflow::new());
     let ends = Ends { control: control_rx, media: media_rx, overflow: overflow.clone(), events };
     let task = tokio::spawn(run(config, tracks, ends));
     (Publisher { control, media, overflow, task }, events_rx)
@@ -111,32 +123,19 @@ impl Publisher {
         self.control.send_if_modified(|c| c.tracks.audio.is_none() && c.tracks.audio.replace(track).is_none());
     }
 
-    /// Sends a picture of one layer. Never blocks. Returns false if it was dropped because the queue was full: then that
-    /// layer goes on with its next key frame, which is also wished for by an event. (Frames that nobody wants, or that
-    /// there is no connection for, count as taken.)
-    pub fn video(&self, layer: usize, frame: Out) -> bool {
-        let Some(dropping) = self.overflow.dropping.get(layer) else { return false };
-        if dropping.load(Ordering::Relaxed) && !frame.key {
-            return false;
+    /// Sends media of one output. Never blocks. Returns false if it was dropped, as the queue was full: a layer of access units then
+    /// goes on with its next key frame, which an event also asks for; of packets the room misses these, as it would on a bad
+    /// network. (What nobody wants, or what there is no connection for, counts as taken.)
+    pub fn send(&self, output: Output, media: Media) -> bool {
+        let gated = match (&output, &media) {
+            (Output::Video(layer), Media::AccessUnit(unit)) => Some((*layer, unit.key)),
+            _ => None,
+        };
+        let send = || self.media.try_send((output, media)).is_ok();
+        match gated {
+            Some((layer, key)) => self.overflow.guard(layer, key, send),
+            None => send(),
         }
-        let taken = self.media.try_send(Media::Video(layer, frame)).is_ok();
-        dropping.store(!taken, Ordering::Relaxed);
-        if !taken {
-            self.overflow.untold[layer].store(true, Ordering::Relaxed);
-        }
-        taken
-    }
-
-    /// Sends an Opus packet, with its loudness in dBov (RFC 6464: 0 loudest, -127 silence) where known. Never blocks.
-    /// Returns false if it was dropped because the queue was full.
-    pub fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool {
-        self.media.try_send(Media::Audio { pts, at, data, level }).is_ok()
-    }
-
-    /// Sends packets that are passed on, of both kinds. Never blocks. Returns false if they were dropped because the queue was
-    /// full; the room then misses them as it would on a bad network.
-    pub fn packets(&self, packets: Vec<Packet>) -> bool {
-        self.media.try_send(Media::Packets(packets)).is_ok()
     }
 
     /// Says that the pictures to come are of a new encoder, after a pause: lest the SFU keeps viewers off layers that paused. To

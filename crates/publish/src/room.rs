@@ -16,7 +16,7 @@
 mod live;
 
 use crate::join::{self, Dialect, Opening};
-use crate::{Error, Event, Tracks, VideoTrack, message};
+use crate::{Error, Event, LayerFormat, Tracks, VideoTrack, message};
 use livekit_protocol as proto;
 use model::{Blame, EncodedVideo, Fault, Kind, Secret, VideoCodec, VideoFormat};
 use proto::signal_request::Message;
@@ -247,7 +247,7 @@ impl Room {
             self.tracks.video.clone_from(&tracks.video);
             self.layers = all_wanted(&self.tracks);
         } else if let (Some(ours), Some(theirs)) = (&mut self.tracks.video, &tracks.video)
-            && ours.resize(&theirs.layers)
+            && ours.resize(&theirs.sizes().collect::<Vec<_>>())
         {
             self.tell_size();
         }
@@ -368,7 +368,7 @@ impl Room {
         let lines = self.lines();
         let (video, audio) = (self.tracks.video.as_ref(), self.tracks.audio.as_ref());
         let config = rtc::Config {
-            video: video.map_or_else(|| self.unknown(), |v| vec![v.format.clone()]),
+            video: video.and_then(VideoTrack::format).map_or_else(|| self.unknown(), |format| vec![format]),
             stereo: audio.is_none_or(|a| a.stereo),
             dtx: audio.is_some_and(|a| a.dtx),
         };
@@ -398,11 +398,8 @@ impl Room {
             video.size = track.size();
         }
         rtc::Lines {
-            video: fresh.map(|t| rtc::VideoLine {
-                track_id: t.cid.clone(),
-                format: t.format.clone(),
-                rids: t.layers.iter().map(|l| l.quality.rid()).collect(),
-            }),
+            video: fresh
+                .map(|t| rtc::VideoLine { track_id: t.cid.clone(), layers: t.layers.iter().map(layer_line).collect() }),
             audio: self
                 .tracks
                 .audio
@@ -548,6 +545,10 @@ impl Ping {
             rtt: Duration::ZERO,
         }
     }
+}
+
+fn layer_line(layer: &LayerFormat) -> rtc::LayerLine {
+    rtc::LayerLine { rid: layer.layer.quality.rid(), format: layer.format.clone() }
 }
 
 fn all_wanted(tracks: &Tracks) -> Vec<bool> {

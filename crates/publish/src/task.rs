@@ -2,14 +2,13 @@
 //! the [`Gate`].
 
 use crate::gate::{Gate, Unit, Verdict};
-use crate::publisher::{Control, LAST_WORDS, MAX_LAYERS, Media, Overflow};
+use crate::publisher::{Control, LAST_WORDS, MAX_LAYERS, Overflow};
 use crate::room::{Action, Room};
 use crate::signal::{self, Signal};
 use crate::uplink::{Decision, Uplink};
-use crate::{Config, Error, Event, Out, Tracks};
-use bytes::Bytes;
+use crate::{AccessUnit, Config, Error, Event, Media, Output, Tracks};
 use livekit_protocol::signal_response::Message as Incoming;
-use model::{Kind, MediaTime, Packet, VideoCodec};
+use model::{Kind, Packet, VideoCodec};
 use rtc::{Frame, Peer};
 use std::collections::VecDeque;
 use std::future::{Future, pending};
@@ -45,15 +44,6 @@ enum Heard {
     Lost,
 }
 
-/// A packet of sound.
-#[derive(Debug)]
-struct Sound {
-    pts: MediaTime,
-    at: Instant,
-    data: Bytes,
-    level: Option<i8>,
-}
-
 pub(crate) struct Task {
     base: Url,
     loopback: bool,
@@ -67,8 +57,8 @@ pub(crate) struct Task {
     muted_audio: bool,
     /// Packets of sound were left out since the last one that went out.
     audio_gap: bool,
-    sound: Steady<Sound>,
-    pictures: Beside<(usize, Out)>,
+    sound: Steady<AccessUnit>,
+    pictures: Beside<(usize, AccessUnit)>,
     peer: Option<Peer>,
     line: Line,
     events: VecDeque<Event>,
@@ -78,7 +68,7 @@ pub(crate) struct Task {
 /// The ends of the publisher's queues.
 pub(crate) struct Ends {
     pub(crate) control: watch::Receiver<Control>,
-    pub(crate) media: mpsc::Receiver<Media>,
+    pub(crate) media: mpsc::Receiver<(Output, Media)>,
     pub(crate) overflow: Arc<Overflow>,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -133,7 +123,7 @@ impl Task {
                 // Before what comes, so that a flood of pictures makes no packet of sound late.
                 () = sleep_until(media_due) => self.send_due(Instant::now()),
                 _ = ends.media.recv_many(&mut frames, FRAMES), if held => {
-                    frames.drain(..).for_each(|media| self.media(media));
+                    self.take(frames.drain(..));
                     self.wish_after_overflow(&ends.overflow);
                 }
                 () = sleep_until(deadline) => self.room.tick(Instant::now()),
@@ -317,7 +307,7 @@ impl Task {
         let mut packets = Vec::new();
         for waited in waited {
             match waited.unit {
-                Unit::Frame(frame) => self.write_video(waited.layer, &frame),
+                Unit::AccessUnit(unit) => self.write(Output::Video(waited.layer), &unit),
                 Unit::Packet(packet) => packets.push((packet, waited.fresh)),
             }
         }
@@ -382,48 +372,59 @@ impl Task {
         }
     }
 
-    fn media(&mut self, media: Media) {
+    /// Takes what has come. Packets that are passed through go out in one burst.
+    fn take(&mut self, media: impl Iterator<Item = (Output, Media)>) {
         let now = Instant::now();
-        match media {
-            Media::Video(layer, frame) => self.pictures.push(frame.at, self.sound.hold(now), now, (layer, frame)),
-            Media::Audio { pts, at, data, level } => self.sound.push(at, now, Sound { pts, at, data, level }),
-            // Their source has its own pace, and a jitter buffer of its own would delay more than it saves.
-            Media::Packets(packets) => return self.packets(packets),
+        let mut packets = Vec::new();
+        for (output, media) in media {
+            match (output, media) {
+                (Output::Audio, Media::AccessUnit(unit)) => self.sound.push(unit.at, now, unit),
+                (Output::Video(layer), Media::AccessUnit(unit)) => {
+                    self.pictures.push(unit.at, self.sound.hold(now), now, (layer, unit));
+                }
+                // Their source has its own pace, and a jitter buffer of its own would delay more than it saves.
+                (output, Media::Packets(passed)) => self.pass_through(output, passed, &mut packets),
+            }
         }
+        self.forward(&packets);
         self.send_due(now);
     }
 
     /// Sends what is due of sound and pictures.
     fn send_due(&mut self, now: Instant) {
-        while let Some(Sound { pts, at, data, level }) = self.sound.pop(now) {
+        while let Some(packet) = self.sound.pop(now) {
             if !self.muted_audio {
-                self.with_peer(|peer| peer.write(Kind::Audio, 0, &Frame { pts, at, data: &data, level }));
+                self.write(Output::Audio, &packet);
             }
         }
-        while let Some((layer, frame)) = self.pictures.pop(now) {
-            if let Verdict::Send(Unit::Frame(frame), _) = self.gate.unit(layer, Unit::Frame(frame)) {
-                self.write_video(layer, &frame);
+        while let Some((layer, unit)) = self.pictures.pop(now) {
+            if let Verdict::Send(Unit::AccessUnit(unit), _) = self.gate.unit(layer, Unit::AccessUnit(unit)) {
+                self.write(Output::Video(layer), &unit);
             }
         }
     }
 
-    fn packets(&mut self, packets: Vec<Packet>) {
+    /// Adds those of these packets that go out, each with whether others were left out before it.
+    fn pass_through(&mut self, output: Output, packets: Vec<Packet>, out: &mut Vec<(Packet, bool)>) {
         let audio_open = !self.muted_audio && self.peer.as_ref().is_some_and(|p| p.takes(Kind::Audio));
-        let mut out = Vec::with_capacity(packets.len());
-        for packet in packets {
-            if packet.kind == Kind::Audio {
-                if audio_open {
+        for mut packet in packets {
+            let layer = match output {
+                Output::Audio if audio_open => {
+                    (packet.kind, packet.layer) = (Kind::Audio, 0);
                     out.push((packet, std::mem::take(&mut self.audio_gap)));
-                } else {
-                    self.audio_gap = true;
+                    continue;
                 }
-            } else if let Verdict::Send(Unit::Packet(packet), fresh) =
-                self.gate.unit(packet.layer, Unit::Packet(packet))
-            {
+                Output::Audio => {
+                    self.audio_gap = true;
+                    continue;
+                }
+                Output::Video(layer) => layer,
+            };
+            (packet.kind, packet.layer) = (Kind::Video, layer);
+            if let Verdict::Send(Unit::Packet(packet), fresh) = self.gate.unit(layer, Unit::Packet(packet)) {
                 out.push((packet, fresh));
             }
         }
-        self.forward(&out);
     }
 
     fn forward(&mut self, packets: &[(Packet, bool)]) {
@@ -432,9 +433,13 @@ impl Task {
         }
     }
 
-    fn write_video(&mut self, layer: usize, frame: &Out) {
-        let frame = Frame { pts: frame.pts, at: frame.at, data: &frame.data, level: None };
-        self.with_peer(|peer| peer.write(Kind::Video, layer, &frame));
+    fn write(&mut self, output: Output, unit: &AccessUnit) {
+        let frame = Frame { pts: unit.pts, at: unit.at, data: &unit.data, level: unit.level };
+        let (kind, layer) = match output {
+            Output::Audio => (Kind::Audio, 0),
+            Output::Video(layer) => (Kind::Video, layer),
+        };
+        self.with_peer(|peer| peer.write(kind, layer, &frame));
     }
 
     fn wish_after_overflow(&mut self, overflow: &Overflow) {

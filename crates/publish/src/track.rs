@@ -1,9 +1,8 @@
-//! What the caller hands in: where to join, what to publish, and the frames.
+//! What the caller hands in: where to join, and what to publish.
 
 use crate::room::JOIN_PATIENCE;
-use bytes::Bytes;
-use model::{Layer, MediaTime, Secret, TrackSource, VideoCodec, VideoFormat};
-use std::time::{Duration, Instant};
+use model::{Layer, Secret, TrackSource, VideoCodec, VideoFormat};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Where and as whom to join. Whom is all in the token.
@@ -56,26 +55,51 @@ pub struct VideoTrack {
     pub name: String,
     /// What it shows.
     pub source: TrackSource,
-    /// How all layers are coded.
+    /// One to three layers, lowest quality first, no quality twice, all of one codec. [`Output::Video`](crate::Output::Video) names
+    /// them by their index here.
+    pub layers: Vec<LayerFormat>,
+}
+
+/// A layer of a track, and how it is coded: the layers of a track may have producers of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerFormat {
+    /// Its quality, size and bitrate.
+    pub layer: Layer,
+    /// How it is coded.
     pub format: VideoFormat,
-    /// One to three layers, lowest quality first, no quality twice. Frames name them by their index here.
-    pub layers: Vec<Layer>,
 }
 
 impl VideoTrack {
     /// Gives its layers other sizes and bitrates; whether that changed any. What can't be changed stays.
     pub(crate) fn resize(&mut self, layers: &[Layer]) -> bool {
-        let same = self.layers.iter().map(|l| l.quality).eq(layers.iter().map(|l| l.quality));
-        let changes = same && self.layers != layers;
+        let same = self.sizes().map(|l| l.quality).eq(layers.iter().map(|l| l.quality));
+        let changes = same && !self.sizes().eq(layers.iter().copied());
         if changes {
-            self.layers = layers.to_vec();
+            self.layers.iter_mut().zip(layers).for_each(|(ours, layer)| ours.layer = *layer);
         }
         changes
     }
 
+    /// Its layers without their formats.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = Layer> + '_ {
+        self.layers.iter().map(|l| l.layer)
+    }
+
     /// The size of its largest layer.
     pub(crate) fn size(&self) -> (u32, u32) {
-        self.layers.last().map_or((0, 0), |l| (l.width, l.height))
+        self.sizes().last().map_or((0, 0), |l| (l.width, l.height))
+    }
+
+    /// The codec of all its layers; `None` if it has none.
+    pub(crate) fn codec(&self) -> Option<VideoCodec> {
+        self.layers.last().map(|l| l.format.codec)
+    }
+
+    /// What the track as a whole is offered as: the format of its top layer, which asks the most of whoever decodes it, with dependency
+    /// descriptors if any layer has some.
+    pub(crate) fn format(&self) -> Option<VideoFormat> {
+        let described = self.layers.iter().any(|l| l.format.described);
+        self.layers.last().map(|l| VideoFormat { described, ..l.format.clone() })
     }
 }
 
@@ -101,17 +125,4 @@ pub struct Tracks {
     pub video: Option<VideoTrack>,
     /// The sound.
     pub audio: Option<AudioTrack>,
-}
-
-/// An encoded picture of one layer.
-#[derive(Clone, Debug)]
-pub struct Out {
-    /// When it is to be shown, on the session's timeline; the same for all layers and for sound.
-    pub pts: MediaTime,
-    /// The wall clock of `pts`. The same line `at = origin + pts` for all tracks of a session keeps lips and voice together.
-    pub at: Instant,
-    /// Whether decoding can start here.
-    pub key: bool,
-    /// H.264 as Annex B access unit, VP8 as one frame.
-    pub data: Bytes,
 }

@@ -57,10 +57,17 @@ pub struct Config {
 pub struct VideoLine {
     /// The second token of the `a=msid` line.
     pub track_id: String,
-    /// How its layers are coded; one of [`Config::video`], or nothing is offered.
+    /// Its layers, lowest first, all of one codec, which is among those of [`Config::video`], or nothing is offered.
+    pub layers: Vec<LayerLine>,
+}
+
+/// A layer of a video track to offer.
+#[derive(Clone, Debug)]
+pub struct LayerLine {
+    /// Its RTP stream id. The only layer of a track goes without.
+    pub rid: &'static str,
+    /// How it is coded.
     pub format: VideoFormat,
-    /// The RTP stream ids of its layers, lowest first. With a single one the stream goes without id.
-    pub rids: Vec<&'static str>,
 }
 
 /// An Opus track to offer.
@@ -101,17 +108,17 @@ pub enum Event {
     Down,
     /// The other side asks for a key frame (PLI or FIR) of this layer.
     KeyFrameWanted {
-        /// Index into [`VideoLine::rids`].
+        /// Index into [`VideoLine::layers`].
         layer: usize,
     },
     /// A layer is back after a pause that livekit-server may take for its end, see the stream tracker in `pulse`.
     LayerBack {
-        /// Index into [`VideoLine::rids`].
+        /// Index into [`VideoLine::layers`].
         layer: usize,
     },
     /// The other side reports on a layer, about once a second.
     Report {
-        /// Index into [`VideoLine::rids`].
+        /// Index into [`VideoLine::layers`].
         layer: usize,
         /// What was sent since the last report, repair included, in kbit/s.
         kbits: u32,
@@ -200,17 +207,17 @@ impl Engine {
             self.audio = Some(Line { mid, codec: Codec::Opus, pt: None, red: None, streams: vec![Stream::audio()] });
         }
         if let Some(line) = add.video.as_ref().filter(|_| self.video.is_none()) {
-            let simulcast = simulcast(&line.rids);
+            let simulcast = simulcast(&line.layers);
             let layered = simulcast.is_some();
             let track_id = Some(line.track_id.clone());
             let mid = api.add_media(MediaKind::Video, Direction::SendOnly, None, track_id, simulcast);
             let streams = line
-                .rids
+                .layers
                 .iter()
                 .enumerate()
-                .map(|(rank, rid)| Stream::video(&line.format, layered.then_some(*rid), rank, line.rids.len()))
+                .map(|(rank, l)| Stream::video(&l.format, layered.then_some(l.rid), rank, line.layers.len()))
                 .collect();
-            let codec = codec_name(line.format.codec)?;
+            let codec = codec_name(line.layers.first()?.format.codec)?;
             self.video = Some(Line { mid, codec, pt: None, red: None, streams });
         }
         let (offer, pending) = api.apply()?;
@@ -608,11 +615,11 @@ fn payload_types(codec: VideoCodec) -> (u8, u8) {
 }
 
 /// RFC 8853: only where there is more than one layer.
-fn simulcast(rids: &[&str]) -> Option<Simulcast> {
-    (rids.len() > 1).then(|| {
+fn simulcast(layers: &[LayerLine]) -> Option<Simulcast> {
+    (layers.len() > 1).then(|| {
         let mut simulcast = Simulcast::new();
-        for rid in rids {
-            simulcast.add_send_layer(SimulcastLayer::new(rid));
+        for layer in layers {
+            simulcast.add_send_layer(SimulcastLayer::new(layer.rid));
         }
         simulcast
     })

@@ -33,7 +33,7 @@ mod udp;
 
 pub use dtls::Pair as Handshake;
 pub use endpoint::{Accept, Answer, Delivery, Endpoint, EndpointConfig, Only, UdpPorts};
-pub use engine::{AudioLine, Config, Engine, Event, Frame, Lines, Transport, VideoLine};
+pub use engine::{AudioLine, Config, Engine, Event, Frame, LayerLine, Lines, Transport, VideoLine};
 pub use error::{Error, Refusal};
 pub use fragment::{Fragment, MAX_FRAGMENT};
 pub use incoming::{Control, Incoming, Received, Restarted};

@@ -4,6 +4,7 @@ use crate::chunk::kind;
 use crate::flv::{AudioBody, AudioTag, Codec, TrackChoice, VideoBody, VideoTag, parse_audio, parse_video};
 use crate::{Error, Event, amf};
 use bytes::{Buf, Bytes};
+use media::KeyframeGate;
 use media::codec_config::mpeg_audio::Sound;
 use media::codec_config::{self, NalConfig};
 use model::{AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, SourceTracks, VideoCodec, VideoConfig};
@@ -85,7 +86,7 @@ struct Video {
     length_size: usize,
     /// A record of a codec that tells its size in key frames only.
     record: Option<(VideoCodec, Bytes)>,
-    started: bool,
+    gate: KeyframeGate,
     /// What onMetaData says, for codecs that tell no size at all.
     size_hint: Option<(u32, u32)>,
 }
@@ -260,7 +261,7 @@ impl Video {
 
     fn tell(&mut self, config: VideoConfig, events: &mut VecDeque<Event>) {
         if self.config.as_ref() != Some(&config) {
-            self.started = false;
+            self.gate.close();
             self.config = Some(config.clone());
             events.push_back(Event::Media(Media::VideoConfig(config)));
         }
@@ -290,8 +291,7 @@ impl Video {
             VideoCodec::Av1 => data,
             _ => self.self_described(codec, key, data, events)?,
         };
-        self.started |= key;
-        self.started.then_some(data)
+        self.gate.admits(key).then_some(data)
     }
 
     /// The whole NAL units of a frame.

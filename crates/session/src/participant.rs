@@ -3,14 +3,12 @@
 
 mod prejoined;
 
-use bytes::Bytes;
-use model::{Layer, MediaTime, Packet, VideoCodec};
-use publish::{AudioTrack, Config, Event, Out, Publisher, Tracks, VideoTrack};
+use model::{Layer, VideoCodec};
+use publish::{AudioTrack, Config, Event, Media, Output, Publisher, Tracks, VideoTrack};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 pub use prejoined::Prejoined;
@@ -24,18 +22,14 @@ pub trait Participant: Send {
     fn add_video(&self, track: VideoTrack);
     /// See [`Publisher::add_audio`].
     fn add_audio(&self, track: AudioTrack);
-    /// See [`Publisher::video`].
-    fn video(&self, layer: usize, frame: Out) -> bool;
-    /// See [`Publisher::audio`].
-    fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool;
+    /// See [`Publisher::send`].
+    fn send(&self, output: Output, media: Media) -> bool;
     /// See [`Publisher::restarted`].
     fn restarted(&self);
     /// See [`Publisher::resized`].
     fn resized(&self, layers: Vec<Layer>);
     /// See [`Publisher::set_attributes`].
     fn set_attributes(&self, attributes: Vec<(String, String)>);
-    /// See [`Publisher::packets`].
-    fn packets(&self, packets: Vec<Packet>) -> bool;
     /// See [`Publisher::leave`].
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
@@ -49,12 +43,8 @@ impl Participant for Publisher {
         Publisher::add_audio(self, track);
     }
 
-    fn video(&self, layer: usize, frame: Out) -> bool {
-        Publisher::video(self, layer, frame)
-    }
-
-    fn audio(&self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>) -> bool {
-        Publisher::audio(self, pts, at, data, level)
+    fn send(&self, output: Output, media: Media) -> bool {
+        Publisher::send(self, output, media)
     }
 
     fn restarted(&self) {
@@ -67,10 +57,6 @@ impl Participant for Publisher {
 
     fn set_attributes(&self, attributes: Vec<(String, String)>) {
         Publisher::set_attributes(self, attributes);
-    }
-
-    fn packets(&self, packets: Vec<Packet>) -> bool {
-        Publisher::packets(self, packets)
     }
 
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {

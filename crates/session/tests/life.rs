@@ -5,7 +5,7 @@ use ipc::Transcode;
 use ipc::demux;
 use ipc::transcode::{Command as ToWorker, Event as FromTranscoder, Job};
 use model::*;
-use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
+use publish::{AudioTrack, Event, Output, Tracks, VideoTrack};
 use session::lifecycle::Stop;
 use session::participant::{Participant, ParticipantFactory};
 use session::registry::{Command, Registry};
@@ -15,7 +15,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// The other ends of everything a session holds.
@@ -89,21 +89,19 @@ impl Participant for FakeParticipant {
     fn add_audio(&self, _: AudioTrack) {
         let _ = self.0.send(Sent::AddAudio);
     }
-    fn video(&self, layer: usize, frame: Out) -> bool {
-        self.0.send(Sent::Video { layer, key: frame.key }).is_ok()
-    }
-    fn audio(&self, _: MediaTime, _: Instant, _: Bytes, _: Option<i8>) -> bool {
-        self.0.send(Sent::Audio).is_ok()
+    fn send(&self, output: Output, media: publish::Media) -> bool {
+        let sent = match (output, media) {
+            (Output::Video(layer), publish::Media::AccessUnit(unit)) => Sent::Video { layer, key: unit.key },
+            (Output::Audio, publish::Media::AccessUnit(_)) => Sent::Audio,
+            (_, publish::Media::Packets(packets)) => Sent::Packets(packets.len()),
+        };
+        self.0.send(sent).is_ok()
     }
     fn restarted(&self) {}
     fn resized(&self, layers: Vec<Layer>) {
         let _ = self.0.send(Sent::Resized(sizes(&layers)));
     }
     fn set_attributes(&self, _: Vec<(String, String)>) {}
-    fn packets(&self, packets: Vec<model::Packet>) -> bool {
-        self.0.send(Sent::Packets(packets.len())).is_ok()
-    }
-
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let _ = self.0.send(Sent::Left);

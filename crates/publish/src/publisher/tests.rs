@@ -1,10 +1,13 @@
 //! The handle against a server that is not there, or only half: a WebSocket on loopback, without media.
 
 use super::*;
+use crate::{AccessUnit, LayerFormat};
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use livekit_protocol as proto;
-use model::{Layer, Quality, Secret, TrackSource};
+use model::{Layer, MediaTime, Quality, Secret, TrackSource};
 use prost::Message as _;
+use std::time::Instant;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -14,8 +17,9 @@ const WITHIN: Duration = Duration::from_secs(20);
 
 fn tracks() -> Tracks {
     let layers = vec![Layer { quality: Quality::High, width: 320, height: 180, bitrate: 100_000 }];
-    let format = model::EncodedVideo::H264.into();
-    let video = VideoTrack { cid: "v".into(), name: String::new(), source: TrackSource::Camera, format, layers };
+    let layers =
+        layers.into_iter().map(|layer| LayerFormat { layer, format: model::EncodedVideo::H264.into() }).collect();
+    let video = VideoTrack { cid: "v".into(), name: String::new(), source: TrackSource::Camera, layers };
     Tracks { video: Some(video), audio: None }
 }
 
@@ -142,12 +146,16 @@ async fn a_panic_ends_this_session_only() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_full_queue_drops_to_the_next_key_frame() {
     let (publisher, _events) = connect(Config::new("ws://127.0.0.1:1", Secret::new("t")), tracks());
-    let frame = |key| Out { pts: MediaTime::ZERO, at: Instant::now(), key, data: Bytes::from_static(b"x") };
+    let unit = |key| {
+        let (pts, data) = (MediaTime::ZERO, Bytes::from_static(b"x"));
+        Media::AccessUnit(AccessUnit { pts, at: Instant::now(), key, data, level: None })
+    };
+    let video = |layer, key| publisher.send(Output::Video(layer), unit(key));
     // On this runtime the task does not run before the test waits.
-    let taken = (0..2 * QUEUE).filter(|_| publisher.video(0, frame(false))).count();
+    let taken = (0..2 * QUEUE).filter(|_| video(0, false)).count();
     assert_eq!(taken, QUEUE);
-    assert!(!publisher.audio(MediaTime::ZERO, Instant::now(), Bytes::from_static(b"x"), None));
+    assert!(!publisher.send(Output::Audio, unit(true)));
     assert!(publisher.overflow.take(0) && !publisher.overflow.take(0) && !publisher.overflow.take(1));
-    assert!(!publisher.video(0, frame(true)), "still full");
-    assert!(!publisher.video(MAX_LAYERS, frame(true)), "no such layer");
+    assert!(!video(0, true), "still full");
+    assert!(!video(MAX_LAYERS, true), "no such layer");
 }

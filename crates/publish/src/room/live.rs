@@ -64,7 +64,7 @@ impl Room {
     /// The server's answer leaves a track of ours out: it would answer the same again.
     pub(crate) fn codec_refused(&mut self, kind: Kind, now: Instant) {
         let codec = match (kind, &self.tracks.video) {
-            (Kind::Video, Some(video)) => video.format.codec.rtp_name(),
+            (Kind::Video, Some(video)) => video.codec().map_or("such", VideoCodec::rtp_name),
             (Kind::Video, None) => "such",
             (Kind::Audio, _) => "Opus",
         };

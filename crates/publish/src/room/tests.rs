@@ -8,12 +8,14 @@ use proptest::prelude::*;
 const PA: &str = "PA_1";
 
 fn video_track() -> VideoTrack {
-    let layer = |quality, width, height, bitrate| Layer { quality, width, height, bitrate };
+    let layer = |quality, width, height, bitrate| LayerFormat {
+        layer: Layer { quality, width, height, bitrate },
+        format: EncodedVideo::H264.into(),
+    };
     VideoTrack {
         cid: "IN_v".into(),
         name: "picture".into(),
         source: TrackSource::Camera,
-        format: EncodedVideo::H264.into(),
         layers: vec![layer(Quality::Low, 320, 180, 237_500), layer(Quality::High, 1280, 720, 1_900_000)],
     }
 }
@@ -194,9 +196,10 @@ impl Stay {
 
 #[test]
 fn a_stream_of_vp9_may_hold_layers_of_its_own() {
-    let [low, high] = video_track().layers[..] else { panic!("two layers") };
+    let [low, high] = &video_track().layers[..] else { panic!("two layers") };
     let vp9 = VideoFormat { codec: model::VideoCodec::Vp9, parameters: String::new(), described: false };
-    let track = VideoTrack { format: vp9.clone(), layers: vec![high], ..video_track() };
+    let of_vp9 = |layer: &LayerFormat| LayerFormat { format: vp9.clone(), ..layer.clone() };
+    let track = VideoTrack { layers: vec![of_vp9(high)], ..video_track() };
     let request = message::add_video(&track);
     let sizes: Vec<_> = request.layers.iter().map(|l| (l.spatial_layer, l.width, l.height)).collect();
     assert_eq!(sizes, [(0, 320, 180), (1, 640, 360), (2, 1280, 720)]);
@@ -209,9 +212,9 @@ fn a_stream_of_vp9_may_hold_layers_of_its_own() {
     };
     assert_eq!([watched([true, false, false]), watched([true; 3]), watched([false; 3])], [[true], [true], [false]]);
     // Several streams have one each, as those of other codecs.
-    let several = VideoTrack { format: vp9, layers: vec![low, high], ..video_track() };
+    let several = VideoTrack { layers: vec![of_vp9(low), of_vp9(high)], ..video_track() };
     assert_eq!(message::add_video(&several).layers.len(), 2);
-    assert_eq!(message::add_video(&VideoTrack { layers: vec![high], ..video_track() }).layers.len(), 1);
+    assert_eq!(message::add_video(&VideoTrack { layers: vec![high.clone()], ..video_track() }).layers.len(), 1);
 }
 
 #[test]
@@ -263,7 +266,7 @@ fn the_server_is_told_once_that_the_picture_has_another_size() {
     };
     let resized = |stay: &mut Stay, by: u32| {
         let mut tracks = both();
-        for layer in &mut tracks.video.as_mut().unwrap().layers {
+        for LayerFormat { layer, .. } in &mut tracks.video.as_mut().unwrap().layers {
             (layer.width, layer.height) = (layer.width / by, layer.height / by);
         }
         stay.room.want(&tracks, &BTreeMap::new(), stay.now);

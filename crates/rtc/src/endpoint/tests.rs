@@ -1,7 +1,7 @@
 //! Sessions over real sockets, with our own publisher as the client: who gets which datagram, trickle, restart, goodbye.
 
 use super::*;
-use crate::{AudioLine, Config, Event, Frame, Lines, Peer, Received, VideoLine};
+use crate::{AudioLine, Config, Event, Frame, LayerLine, Lines, Peer, Received, VideoLine};
 use model::{EncodedVideo, Kind, Media, MediaTime, Packet, PassthroughMedia, Quality};
 use std::time::Duration;
 
@@ -24,7 +24,10 @@ fn config() -> EndpointConfig {
 
 fn lines(rids: &[&'static str]) -> Lines {
     Lines {
-        video: Some(VideoLine { track_id: "v".into(), format: EncodedVideo::H264.into(), rids: rids.to_vec() }),
+        video: Some(VideoLine {
+            track_id: "v".into(),
+            layers: rids.iter().map(|&rid| LayerLine { rid, format: EncodedVideo::H264.into() }).collect(),
+        }),
         audio: Some(AudioLine { track_id: "a".into() }),
     }
 }

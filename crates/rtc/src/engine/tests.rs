@@ -158,7 +158,10 @@ fn config() -> Config {
 }
 
 fn video(rids: &[&'static str]) -> Option<VideoLine> {
-    Some(VideoLine { track_id: "picture".into(), format: EncodedVideo::H264.into(), rids: rids.to_vec() })
+    Some(VideoLine {
+        track_id: "picture".into(),
+        layers: rids.iter().map(|&rid| LayerLine { rid, format: EncodedVideo::H264.into() }).collect(),
+    })
 }
 
 fn audio() -> Option<AudioLine> {

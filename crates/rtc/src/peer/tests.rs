@@ -1,7 +1,7 @@
 //! Peer connections over real sockets on loopback, to a receiver of frames that stands in for the SFU.
 
 use super::*;
-use crate::engine::{AudioLine, VideoLine};
+use crate::engine::{AudioLine, LayerLine, VideoLine};
 use crate::framing::{Incoming, Outgoing};
 use model::{EncodedVideo, MediaTime};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -119,7 +119,10 @@ async fn media_arrives(ip: IpAddr, local: Candidate, socket: Socket, told: &[Str
     let config = Config { video: vec![EncodedVideo::H264.into()], ..Default::default() };
     let mut peer = Peer::new(&config, &[SocketAddr::new(ip, 9)], true).unwrap();
     let lines = Lines {
-        video: Some(VideoLine { track_id: "v".into(), format: EncodedVideo::H264.into(), rids: vec!["q", "f"] }),
+        video: Some(VideoLine {
+            track_id: "v".into(),
+            layers: ["q", "f"].map(|rid| LayerLine { rid, format: EncodedVideo::H264.into() }).to_vec(),
+        }),
         audio: Some(AudioLine { track_id: "a".into() }),
     };
     let offer = peer.offer(&lines, false).unwrap().unwrap();

@@ -4,7 +4,7 @@
 use crate::offer::Offer;
 use crate::payload::nal_units;
 use bytes::Bytes;
-use media::{RaslFilter, picture};
+use media::{KeyframeGate, Passage, RaslFilter, picture};
 use model::{AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Rotation, VideoCodec, VideoConfig};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -25,8 +25,7 @@ pub(super) struct Frames {
     layers: Vec<LayerState>,
     /// The layer that is decoded.
     current: Option<usize>,
-    /// Pictures are of no use before the next key picture.
-    broken: bool,
+    gate: KeyframeGate,
     leading: RaslFilter,
     config: Option<VideoConfig>,
 }
@@ -53,7 +52,7 @@ impl Frames {
             origin: now,
             layers: vec![LayerState::default(); count],
             current: None,
-            broken: true,
+            gate: KeyframeGate::closed(),
             leading: RaslFilter::default(),
             config: None,
         }
@@ -93,14 +92,15 @@ impl Frames {
             return outcome;
         }
         if !data.contiguous {
-            self.broken = true;
+            self.gate.close();
         }
-        if self.broken && !key {
-            outcome.key_wanted = true;
-            return outcome;
-        }
-        if std::mem::take(&mut self.broken) {
-            self.leading.missed();
+        match self.gate.pass(key) {
+            Passage::Dropped => {
+                outcome.key_wanted = true;
+                return outcome;
+            }
+            Passage::Resumes => self.leading.missed(),
+            Passage::Continues => {}
         }
         let at = self.time(at);
         if !self.leading.admits(key, at) {
@@ -130,7 +130,7 @@ impl Frames {
         };
         if take {
             self.current = Some(index);
-            self.broken = true;
+            self.gate.close();
         }
         take
     }

@@ -6,7 +6,7 @@
 //! a lower layer, and the key frame with which these could go back is past by then; the next one takes the server a second or
 //! two (measured). In the other order nobody leaves the layer that he had.
 
-use publish::Out;
+use publish::AccessUnit;
 use std::time::{Duration, Instant};
 
 /// How long the first picture waits for those of the other layers: several times what a large one takes longer.
@@ -18,7 +18,7 @@ const HELD: usize = 64;
 #[derive(Debug)]
 pub(crate) struct RestartBarrier {
     awaited: Vec<bool>,
-    held: Vec<(usize, Out)>,
+    held: Vec<(usize, AccessUnit)>,
     until: Option<Instant>,
 }
 
@@ -29,7 +29,7 @@ impl RestartBarrier {
     }
 
     /// A picture comes. Gives those that go out now, in order; with the first that do, this has served.
-    pub(crate) fn picture(&mut self, layer: usize, picture: Out, now: Instant) -> Vec<(usize, Out)> {
+    pub(crate) fn picture(&mut self, layer: usize, picture: AccessUnit, now: Instant) -> Vec<(usize, AccessUnit)> {
         if let Some(awaited) = self.awaited.get_mut(layer) {
             *awaited = false;
         }
@@ -51,11 +51,11 @@ mod tests {
     use bytes::Bytes;
     use model::MediaTime;
 
-    fn out(pts: i64, now: Instant) -> Out {
-        Out { pts: MediaTime::from_millis(pts), at: now, key: pts == 0, data: Bytes::new() }
+    fn out(pts: i64, now: Instant) -> AccessUnit {
+        AccessUnit { pts: MediaTime::from_millis(pts), at: now, key: pts == 0, data: Bytes::new(), level: None }
     }
 
-    fn order(all: &[(usize, Out)]) -> Vec<(usize, i64)> {
+    fn order(all: &[(usize, AccessUnit)]) -> Vec<(usize, i64)> {
         all.iter().map(|(layer, out)| (*layer, out.pts.as_millis())).collect()
     }
 

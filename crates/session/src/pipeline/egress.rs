@@ -4,7 +4,7 @@ use super::Driver;
 use crate::lifecycle::Input;
 use ipc::transcode::Command;
 use model::{Blame, Fault, SourceTracks};
-use publish::{AudioTrack, Event, Tracks, VideoTrack};
+use publish::{AudioTrack, Event, LayerFormat, Tracks, VideoTrack};
 use tracing::{debug, info, warn};
 
 impl Driver {
@@ -26,13 +26,13 @@ impl Driver {
     }
 
     fn video_track(&mut self) -> VideoTrack {
+        let format = self.video_format();
         VideoTrack {
             // The Go ingress names its video track so; LiveKit only wants it unique within the participant.
             cid: self.spec.ingress_id.to_string(),
             name: self.spec.video.name.clone(),
             source: self.spec.video.source,
-            format: self.video_format(),
-            layers: self.layers.clone(),
+            layers: self.layers.iter().map(|&layer| LayerFormat { layer, format: format.clone() }).collect(),
         }
     }
 

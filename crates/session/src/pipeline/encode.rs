@@ -7,7 +7,7 @@ use crate::lifecycle::Input;
 use crate::workers::{FromWorker, Gone};
 use ipc::transcode::{Command, Event, Job};
 use model::{Kind, Layer, MediaTime};
-use publish::Out;
+use publish::{AccessUnit, Media, Output};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
@@ -128,7 +128,7 @@ impl Driver {
                 self.step(Input::Decodable(Kind::Audio));
             }
             Event::AccessUnit { layer, pts, key, data } => {
-                let out = Out { pts, at: self.timeline.wall(pts, now()), key, data };
+                let out = AccessUnit { pts, at: self.timeline.wall(pts, now()), key, data, level: None };
                 self.on_picture(usize::from(layer), out);
             }
             Event::AudioPacket { pts, level, data } => self.on_audio(pts, level, data),
@@ -141,7 +141,7 @@ impl Driver {
         }
     }
 
-    fn on_picture(&mut self, layer: usize, picture: Out) {
+    fn on_picture(&mut self, layer: usize, picture: AccessUnit) {
         let Some(comeback) = &mut self.comeback else { return self.show(layer, picture) };
         let pictures = comeback.picture(layer, picture, now());
         if !pictures.is_empty() {
@@ -150,10 +150,10 @@ impl Driver {
         pictures.into_iter().for_each(|(layer, picture)| self.show(layer, picture));
     }
 
-    fn show(&mut self, layer: usize, picture: Out) {
+    fn show(&mut self, layer: usize, picture: AccessUnit) {
         let at = picture.at;
         if let Some(room) = &self.room {
-            room.video(layer, picture);
+            room.send(Output::Video(layer), Media::AccessUnit(picture));
         }
         self.sent(layer + 1, at);
     }
@@ -161,7 +161,8 @@ impl Driver {
     fn on_audio(&mut self, pts: MediaTime, level: i8, data: bytes::Bytes) {
         let at = self.timeline.wall(pts, now());
         if let Some(room) = &self.room {
-            room.audio(pts, at, data, Some(level));
+            let packet = AccessUnit { pts, at, key: true, data, level: Some(level) };
+            room.send(Output::Audio, Media::AccessUnit(packet));
         }
         self.sent(0, at);
     }

@@ -6,7 +6,7 @@ use crate::KeyframeRequest;
 use crate::lifecycle::Input;
 use ipc::transcode::Command;
 use model::{Kind, Layer, OpusFormat, Packet, PassthroughMedia, VideoFormat};
-
+use publish::Output;
 use tracing::{debug, info};
 
 /// What is known of it.
@@ -90,12 +90,13 @@ impl Driver {
             self.step(Input::SourceFrame(kind));
         }
         let Some(room) = &self.room else { return };
-        let Some((output, at)) = packets.last().map(|p| (if p.kind == Kind::Video { p.layer + 1 } else { 0 }, p.at))
-        else {
-            return;
-        };
-        room.packets(packets);
-        self.sent(output, at);
+        let Some(last) = packets.last() else { return };
+        let (output, at) = (output_of(last), last.at);
+        for (output, packets) in by_output(packets) {
+            room.send(output, publish::Media::Packets(packets));
+        }
+        let sampled = if let Output::Video(layer) = output { layer + 1 } else { 0 };
+        self.sent(sampled, at);
     }
 
     pub(super) fn want_key_frame(&mut self, layer: usize) {
@@ -121,4 +122,25 @@ impl Driver {
             None => (self.spec.audio.encoding.channels > 1, self.spec.audio.encoding.dtx),
         }
     }
+}
+
+/// The output that is made of the source's stream which a packet belongs to: each goes to the one of the same kind and layer.
+fn output_of(packet: &Packet) -> Output {
+    match packet.kind {
+        Kind::Audio => Output::Audio,
+        Kind::Video => Output::Video(packet.layer),
+    }
+}
+
+/// The packets of each output, in their order.
+fn by_output(packets: Vec<Packet>) -> Vec<(Output, Vec<Packet>)> {
+    let mut outputs: Vec<(Output, Vec<Packet>)> = Vec::new();
+    for packet in packets {
+        let output = output_of(&packet);
+        match outputs.iter_mut().find(|(known, _)| *known == output) {
+            Some((_, packets)) => packets.push(packet),
+            None => outputs.push((output, vec![packet])),
+        }
+    }
+    outputs
 }

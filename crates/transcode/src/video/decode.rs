@@ -6,8 +6,7 @@
 use super::Picture;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{VideoInfo, VideoInterlaceMode};
-use media::RaslFilter;
-use media::picture;
+use media::{KeyframeGate, Passage, RaslFilter, picture};
 use model::{Colours, Frame, Rotation, VideoCodec, VideoConfig};
 use worker::Error;
 use worker::max_luminance::{self, max_luminance};
@@ -30,7 +29,7 @@ pub(crate) struct Decoder {
     peak: Option<u16>,
     /// What the first access unit must be led by: AV1's configuration carries a sequence header that key frames may lack.
     lead: Vec<u8>,
-    skipped: Option<u32>,
+    gate: KeyframeGate,
     /// Of H.264: how many bytes the length of a unit has.
     length_size: usize,
     leading: RaslFilter,
@@ -74,7 +73,7 @@ impl Decoder {
             info: None,
             peak: config.max_luminance,
             lead,
-            skipped: Some(0),
+            gate: KeyframeGate::with_limit(KEY_PATIENCE),
             // avcC (ISO 14496-15 §5.3.3.1).
             length_size: config.record.get(4).map_or(4, |byte| usize::from(byte & 3) + 1),
             leading: RaslFilter::default(),
@@ -91,14 +90,10 @@ impl Decoder {
     /// # Errors
     /// If the decoder gives up; a new one is needed then.
     pub(crate) fn push(&mut self, frame: Frame) -> Result<(), Error> {
-        if let Some(skipped) = self.skipped.as_mut().filter(|_| !frame.key) {
-            *skipped += 1;
-            if *skipped <= KEY_PATIENCE {
-                return Ok(());
-            }
-        }
-        if self.skipped.take().is_some() {
-            self.leading.missed();
+        match self.gate.pass(frame.key) {
+            Passage::Dropped => return Ok(()),
+            Passage::Resumes => self.leading.missed(),
+            Passage::Continues => {}
         }
         if !self.leading.admits(frame.key, frame.pts) {
             return Ok(());

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
 use ipc::transcode::Event;
+use media::KeyframeGate;
 use model::{EncodedVideo, Layer, MediaTime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,7 +77,7 @@ impl LayerEncoder {
             encoder: None,
             meter: Meter::default(),
             last: None,
-            gap: false,
+            gate: KeyframeGate::open(),
         };
         let thread = watch.spawn(&format!("layer {}", config.index), Waits::ForHelpers, move |busy| {
             if let Err(e) = worker.run(&receiver, &busy) {
@@ -131,8 +132,8 @@ struct Worker {
     encoder: Option<Encoder>,
     meter: Meter,
     last: Option<MediaTime>,
-    /// A picture was lost on its way up: nothing is sent before the next key frame.
-    gap: bool,
+    /// Closed while a picture was lost on its way up.
+    gate: KeyframeGate,
 }
 
 impl Worker {
@@ -183,15 +184,14 @@ impl Worker {
         while let Some(output) = encoder.strand.next_output() {
             let Output::Buffer(buffer, Some(time)) = output else { continue };
             let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-            if self.gap && !key {
+            if !self.gate.admits(key) {
                 continue;
             }
             let Ok(map) = buffer.map_readable() else { continue };
             let data = Bytes::copy_from_slice(&map);
             let pts = from_clock(time);
-            let sent = self.events.offer(&Event::AccessUnit { layer: self.config.index, pts, key, data });
-            self.gap = !sent;
-            if self.gap {
+            if !self.events.offer(&Event::AccessUnit { layer: self.config.index, pts, key, data }) {
+                self.gate.close();
                 encoder.strand.force_key_frame();
             }
         }
