@@ -79,8 +79,8 @@ fn check_config(config: &Config, warnings: &[Warning]) -> ExitCode {
 fn serve(config: Config, warnings: &[Warning]) -> ExitCode {
     // Two crypto libraries may be linked in; without a choice made here, rustls panics at its first use.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let children = service::Children { program: "/proc/self/exe".into(), arguments: vec!["worker".to_owned()] };
-    match service::run(config, warnings, children) {
+    let worker = service::WorkerProgram { program: "/proc/self/exe".into(), arguments: vec!["worker".to_owned()] };
+    match service::run(config, warnings, worker) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("ingress: {fault}");

@@ -1,4 +1,4 @@
-//! The control plane: who may publish where, what the service reports of its sessions, and what it is told to do with them.
+//! The control plane: who may publish where, what the service reports of its sessions, and what it is commanded to do with them.
 //!
 //! [`ControlPlane`] is a trait in our own terms, so that the service runs against livekit-server (RPC over Redis, [`livekit`])
 //! and against a control plane within the process ([`embedded`]). Messages of the wire stay in `livekit`.

@@ -5,8 +5,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// What is kept free for what is no such connection: the log, Redis, pages, and some sessions.
 const OTHERS: u64 = 200;
 
-/// Raises this process's limit on open files to the highest it may take: the usual 1,024 is for programs that use select(2), and
-/// a thousand strangers would reach it. Gives words if even the highest is too low for so many connections.
+/// Raises this process's limit on open files to the highest allowed: the usual 1,024 is for programs that use select(2), and a
+/// thousand strangers would reach it. Gives advice if even the highest is too low for so many connections.
 pub(crate) fn raise(connections: u32) -> Option<String> {
     let limit = getrlimit(Resource::Nofile);
     // Raising it up to the maximum is anybody's right; should a system refuse all the same, the old one stays.
@@ -25,12 +25,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_goes_up_and_one_that_is_too_low_is_named() {
+    fn the_limit_is_raised_and_checked() {
         assert_eq!(raise(0), None);
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
         if limit.current.is_some() {
-            assert!(raise(u32::MAX).is_some_and(|words| words.contains("LimitNOFILE")));
+            assert!(raise(u32::MAX).is_some_and(|advice| advice.contains("LimitNOFILE")));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Health, availability and metrics over HTTP, and the server they run on.
 //!
-//! Most of these ports are for the machine's keepers, but may be within a stranger's reach: every connection has a deadline,
-//! and their number is bounded. WHIP's HTTP side (`inputs::whip`) runs on the same server.
+//! Most of these ports are for operators, but strangers may reach them: every connection has a deadline, and their number is
+//! bounded. WHIP's HTTP side (`inputs::whip`) runs on the same server.
 
 mod pages;
 mod server;

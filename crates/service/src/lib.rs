@@ -15,7 +15,9 @@ pub mod metrics;
 mod run;
 pub mod sessions;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 
 pub use boxed::BoxFuture;
-pub use run::{Children, run};
+pub use run::{WorkerProgram, run};

@@ -1,4 +1,4 @@
-//! Metrics: one registry, made at the start and handed to whoever counts something, and the page that shows it.
+//! Metrics: one registry, made at the start and handed down to all parts that count something, and the page that shows it.
 //!
 //! The files below register what the whole service counts; `inputs::rtmp` registers its own counters. Series of the Go ingress
 //! keep its names and labels; all others begin with `ingress_`, but for those that every Prometheus client has of its process.

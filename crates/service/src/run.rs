@@ -25,7 +25,7 @@ use tracing::{info, warn};
 const BLOCKED_THREADS_DEADLINE: Duration = Duration::from_millis(500);
 
 /// How worker processes are started.
-pub struct Children {
+pub struct WorkerProgram {
     /// The program.
     pub program: PathBuf,
     /// Its arguments.
@@ -36,7 +36,7 @@ pub struct Children {
 ///
 /// # Errors
 /// What keeps the service from starting.
-pub fn run(config: Config, warnings: &[Warning], children: Children) -> Result<(), Fault> {
+pub fn run(config: Config, warnings: &[Warning], worker: WorkerProgram) -> Result<(), Fault> {
     let node_id = telemetry::node_id();
     // Only a second start within one process finds it installed, and then it serves as well.
     let _ = telemetry::install(&config.logging, &config.service_name, &node_id);
@@ -49,17 +49,17 @@ pub fn run(config: Config, warnings: &[Warning], children: Children) -> Result<(
     }
     let cpu = Cpu::find(&Roots::default(), std::env::var("LIVEKIT_CPU_REQUEST").ok().as_deref());
     let runtime = threads(&cpu)?;
-    let served = runtime.block_on(serve(config, node_id, cpu, children));
+    let served = runtime.block_on(serve(config, node_id, cpu, worker));
     // A look-up of a name that nobody answers blocks its thread for half a minute.
     runtime.shutdown_timeout(BLOCKED_THREADS_DEADLINE);
     served
 }
 
-async fn serve(config: Config, node_id: String, cpu: Cpu, children: Children) -> Result<(), Fault> {
+async fn serve(config: Config, node_id: String, cpu: Cpu, worker: WorkerProgram) -> Result<(), Fault> {
     let signals =
         signals::listen().map_err(|e| Fault::new(Blame::Us, format!("signals can't be listened for: {e}")))?;
-    let arguments: Vec<&str> = children.arguments.iter().map(String::as_str).collect();
-    let pool = Pool::new(children.program, &arguments, true);
+    let arguments: Vec<&str> = worker.arguments.iter().map(String::as_str).collect();
+    let pool = Pool::new(worker.program, &arguments, true);
     let world = World {
         node_id,
         cpu,

@@ -10,6 +10,3 @@ pub(crate) mod running;
 mod state_reporter;
 
 pub use running::{Parts, Sessions};
-
-#[cfg(test)]
-mod tests;

@@ -8,12 +8,12 @@ use rand::RngExt as _;
 pub use logs::{AlreadyInstalled, install, session_span};
 
 /// Letters and digits of a node id, as LiveKit's ids have them: without those that look alike.
-const LETTERS: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+const ID_LETTERS: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
 /// A name for this process in logs and metrics: `NE_` and twelve letters and digits, new at every start.
 pub fn node_id() -> String {
     let mut rng = rand::rng();
-    let letters = (0..12).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())]));
+    let letters = (0..12).map(|_| char::from(ID_LETTERS[rng.random_range(0..ID_LETTERS.len())]));
     std::iter::once("NE_".to_owned()).chain(letters.map(String::from)).collect()
 }
 

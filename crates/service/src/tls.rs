@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How long a certificate that was replaced on disk may still be shown to new connections. To look costs two system calls.
-const RECHECK: Duration = Duration::from_secs(1);
+/// How long a certificate that was replaced on disk may still be shown to new connections. A check costs two system calls.
+const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where certificate and key are, both PEM.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Files {
     pub key: PathBuf,
 }
 
-/// Why TLS cannot be had.
+/// Why TLS can't be offered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -38,7 +38,7 @@ pub enum Error {
     /// Certificate and key do not fit.
     #[error("certificate and key do not fit: {0}")]
     Certificate(#[from] rustls::Error),
-    /// The port cannot be had.
+    /// The port can't be used.
     #[error(transparent)]
     Port(#[from] io::Error),
 }
@@ -89,7 +89,7 @@ impl Tls {
 
     fn acceptor(&self, now: Instant) -> TlsAcceptor {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.duration_since(current.checked) >= RECHECK {
+        if now.duration_since(current.checked) >= CERTIFICATE_CHECK_INTERVAL {
             current.checked = now;
             let stamp = stamp(&self.files);
             if stamp != current.stamp {
@@ -161,14 +161,14 @@ mod tests {
         };
         renew(&files);
         touch(&files.certificate, 60);
-        assert_eq!(shown(RECHECK / 2), first, "not looked at on every accept");
-        let second = shown(RECHECK);
+        assert_eq!(shown(CERTIFICATE_CHECK_INTERVAL / 2), first, "not looked at on every accept");
+        let second = shown(CERTIFICATE_CHECK_INTERVAL);
         assert_ne!(second, first);
         std::fs::write(&files.certificate, "no certificate").unwrap();
         touch(&files.certificate, 120);
-        assert_eq!(shown(RECHECK * 2), second);
+        assert_eq!(shown(CERTIFICATE_CHECK_INTERVAL * 2), second);
         std::fs::remove_file(&files.certificate).unwrap();
-        assert_eq!(shown(RECHECK * 3), second);
+        assert_eq!(shown(CERTIFICATE_CHECK_INTERVAL * 3), second);
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

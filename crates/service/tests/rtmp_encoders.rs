@@ -193,7 +193,7 @@ async fn gstreamer_with_h264_and_aac() {
 }
 
 #[tokio::test]
-async fn who_wants_to_watch_is_told_that_it_cannot_be() {
+async fn a_player_is_refused() {
     let server = server().await;
     // As a player, FFmpeg checks the signatures of the handshake, too.
     let output =

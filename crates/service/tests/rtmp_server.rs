@@ -59,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Encoder<S> {
         self.command(&["publish".into(), 2.0.into(), Value::Null, "KEY".into()]).await;
     }
 
-    async fn goodbye(&mut self) {
+    async fn delete_stream(&mut self) {
         self.command(&["deleteStream".into(), 3.0.into(), Value::Null, 1.0.into()]).await;
     }
 
@@ -124,7 +124,7 @@ async fn rest(mut source: Source) -> (Vec<Frame>, Option<SourceEnd>) {
     (frames, end)
 }
 
-/// A stream that was let in.
+/// A stream that was accepted.
 async fn publishing(server: &mut Server) -> (Encoder, Source) {
     let mut encoder = Encoder::connect(server);
     encoder.publish().await;
@@ -140,7 +140,7 @@ fn lost(end: Option<SourceEnd>) -> Fault {
 }
 
 #[tokio::test(start_paused = true)]
-async fn media_flows_and_a_goodbye_ends_it() {
+async fn media_flows_until_the_stream_is_deleted() {
     let (mut server, registry) = server_with(Config::default());
     let mut encoder = Encoder::connect(&server);
     encoder.publish().await;
@@ -151,7 +151,7 @@ async fn media_flows_and_a_goodbye_ends_it() {
     for time in 0..200 {
         encoder.send(8, time * 20, &speex(50)).await;
     }
-    encoder.goodbye().await;
+    encoder.delete_stream().await;
     let (frames, end) = rest(source).await;
     assert_eq!((frames.len(), end), (200, Some(SourceEnd::Finished)));
     assert!(frames.iter().enumerate().all(|(i, f)| f.pts.as_millis() == i as i64 * 20));
@@ -218,7 +218,7 @@ impl AsyncWrite for Failing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_connection_is_a_loss_unless_the_encoder_was_parting() {
+async fn a_broken_connection_is_a_loss_unless_parting() {
     for parting in [false, true] {
         let mut server = server();
         let (stream, theirs) = duplex(64 << 10);
@@ -242,7 +242,7 @@ async fn a_broken_connection_is_a_loss_unless_the_encoder_was_parting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_protocol_is_told_to_both_sides() {
+async fn a_protocol_error_reaches_both_sides() {
     let mut server = server();
     let (mut encoder, source) = publishing(&mut server).await;
     encoder.send(8, 0, &speex(50)).await;
@@ -255,7 +255,7 @@ async fn a_broken_protocol_is_told_to_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_told_and_charges_the_address_for_a_moment() {
+async fn a_refusal_is_sent_and_charges_the_address() {
     let (mut server, registry) = server_with(Config { max_waiting_per_address: 1, ..Config::default() });
     let mut encoder = Encoder::connect(&server);
     encoder.publish().await;
@@ -272,7 +272,7 @@ async fn a_refusal_is_told_and_charges_the_address_for_a_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_session_can_let_go_with_words_or_without() {
+async fn the_session_can_let_go_with_a_fault_or_without() {
     for (fault, wanted) in [
         (Some(Fault::new(Blame::Room, "the room was deleted")), ["NetStream.Failed", "the room was deleted"]),
         (None, ["NetStream.Unpublish.Success", "has ended"]),
@@ -311,7 +311,7 @@ async fn requests_that_nobody_answers_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publisher_that_leaves_while_it_waits_withdraws_its_request() {
+async fn a_publisher_that_leaves_withdraws_its_request() {
     let mut server = server();
     let mut encoder = Encoder::connect(&server);
     encoder.publish().await;
@@ -322,7 +322,7 @@ async fn a_publisher_that_leaves_while_it_waits_withdraws_its_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn media_before_the_answer_is_kept_and_pings_are_answered_meanwhile() {
+async fn media_before_the_answer_is_kept() {
     let mut server = server();
     let mut encoder = Encoder::connect(&server);
     encoder.publish().await;
@@ -338,7 +338,7 @@ async fn media_before_the_answer_is_kept_and_pings_are_answered_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_stalls_stops_the_encoder_and_loses_nothing() {
+async fn a_stalled_session_slows_the_encoder_down() {
     let mut server = server();
     let mut encoder = Encoder::with_pipe(&server, 4096, PEER);
     encoder.publish().await;
@@ -348,7 +348,7 @@ async fn a_session_that_stalls_stops_the_encoder_and_loses_nothing() {
         for time in 0..sent {
             encoder.send(8, time, &speex(200)).await;
         }
-        encoder.goodbye().await;
+        encoder.delete_stream().await;
         encoder
     });
     // Virtual time runs only when nothing else can: here, when the encoder is stuck. Longer than any deadline but the idle one.
@@ -359,7 +359,7 @@ async fn a_session_that_stalls_stops_the_encoder_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_session_does_not_make_the_encoder_look_silent() {
+async fn a_stalled_session_is_no_silent_encoder() {
     let mut server = server();
     let mut encoder = Encoder::with_pipe(&server, 4096, PEER);
     encoder.publish().await;
@@ -368,7 +368,7 @@ async fn a_stalled_session_does_not_make_the_encoder_look_silent() {
         for time in 0..1000 {
             encoder.send(8, time, &speex(200)).await;
         }
-        encoder.goodbye().await;
+        encoder.delete_stream().await;
     });
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(rest(source).await.1, Some(SourceEnd::Finished));
@@ -376,7 +376,7 @@ async fn a_stalled_session_does_not_make_the_encoder_look_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_publishes_and_falls_silent_is_asked_and_let_go() {
+async fn a_silent_publisher_is_pinged_and_closed() {
     let mut server = server();
     let mut encoder = Encoder::connect(&server);
     encoder.publish().await;
@@ -392,7 +392,7 @@ async fn who_publishes_and_falls_silent_is_asked_and_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peers_that_do_not_read_or_do_not_speak_are_let_go() {
+async fn peers_that_neither_read_nor_send_are_closed() {
     let mut server = server();
     let mut encoder = Encoder::with_pipe(&server, 4096, PEER);
     encoder.publish().await;
@@ -412,7 +412,7 @@ async fn peers_that_do_not_read_or_do_not_speak_are_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_server_sends_away_who_waits_and_keeps_who_publishes() {
+async fn a_dropped_server_keeps_only_publishers() {
     let mut server = server();
     let (mut publisher, source) = publishing(&mut server).await;
     let mut waiting = Encoder::connect(&server);
@@ -425,13 +425,13 @@ async fn a_dropped_server_sends_away_who_waits_and_keeps_who_publishes() {
     assert!(waiting.hear_out().await.contains("the server is shutting down"));
     assert!(greeted.hear_out().await.contains("the server is shutting down"));
     publisher.send(8, 0, &speex(9)).await;
-    publisher.goodbye().await;
+    publisher.delete_stream().await;
     let (frames, end) = rest(source).await;
     assert_eq!((frames.len(), end), (1, Some(SourceEnd::Finished)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_are_bounded_and_publishers_do_not_count_for_their_address() {
+async fn connections_are_bounded_in_all_and_per_address() {
     let config = Config { max_connections: 3, max_waiting_per_address: 1, ..Config::default() };
     let (mut server, registry) = server_with(config);
     let (_first, _source) = publishing(&mut server).await;

@@ -194,7 +194,7 @@ impl Setup {
 }
 
 #[tokio::test]
-async fn an_offer_is_answered_with_all_that_the_rfc_wants() {
+async fn an_offer_is_answered_by_the_rfc() {
     let setup = start().await;
     for (path, headers) in [
         ("/w", "Authorization: Bearer good\r\n"),
@@ -218,7 +218,7 @@ async fn an_offer_is_answered_with_all_that_the_rfc_wants() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_an_offer_has_its_status_and_words() {
+async fn a_bad_offer_gets_its_status_and_text() {
     let setup = start().await;
     let long = "x".repeat(70_000);
     let table: &[(&str, &str, &str, u16, &str)] = &[
@@ -343,7 +343,7 @@ async fn any_machine_serves_the_sessions_of_the_others() {
 }
 
 #[tokio::test]
-async fn stun_and_turn_servers_are_told_to_those_with_a_key() {
+async fn ice_servers_are_for_those_with_a_key() {
     let access = TurnAccess::Shared { secret: Secret::new("north"), ttl: Duration::from_secs(600) };
     let turn = TurnServer { host: "turn.example".into(), port: 443, protocol: TurnProtocol::Tls, access };
     let stun_servers = vec!["stun.example:3478".into()];
@@ -390,7 +390,7 @@ async fn a_large_body_does_not_hide_its_answer() {
     }
     chunked.extend_from_slice(b"0\r\n\r\n");
     assert_eq!(setup.send(&chunked).await.status, 413);
-    // Who asks first is told without sending it.
+    // A client that asks before it sends the body is refused before it does.
     let asks = format!("{head}Expect: 100-continue\r\nContent-Length: 90000\r\n\r\n");
     assert_eq!(setup.send(asks.as_bytes()).await.status, 413);
     let odd = format!("{head}Expect: gold\r\nContent-Length: 5\r\n\r\noffer");
@@ -399,7 +399,7 @@ async fn a_large_body_does_not_hide_its_answer() {
     assert_eq!(setup.send(head_alone.as_bytes()).await.status, 431);
 }
 
-/// The clock stands still but for deadlines: whoever waits for a silent peer waits it out at once.
+/// Virtual time jumps to the next deadline, so that no test waits for a silent peer.
 #[tokio::test(start_paused = true)]
 async fn who_drips_is_cut_off() {
     let setup = start().await;

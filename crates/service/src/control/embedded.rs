@@ -1,7 +1,7 @@
 //! A control plane within the process: it keeps ingresses and their states in memory, by livekit-server's rules about reports.
 //!
-//! It is the base of a service without livekit-server's RPC, and what tests run the service against. Whoever holds it is the
-//! operator: makes, changes and deletes ingresses, and has URLs pulled.
+//! It is the base of a service without livekit-server's RPC, and tests run the service against it. Its methods are for the
+//! operator: they make, change and delete ingresses, and have URLs pulled.
 
 use super::plane::{
     Affinity, COMMAND_QUEUE, ControlPlane, ReportError, Resolved, START_QUEUE, Serving, SessionCommand,

@@ -42,8 +42,8 @@ const DELETE_INGRESS: Method = Method::any_one("DeleteIngress");
 /// the publisher is waiting.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(1);
 
-/// Waits before an ingress is made known again. Where several are stored at once, livekit-server 1.13.5 gives up on some after a
-/// few attempts and says that all went well (seen with ten).
+/// Waits before an ingress is stored again. Where several are stored at once, livekit-server 1.13.5 gives up on some after a
+/// few attempts and reports success (seen with ten).
 const CREATE_RETRIES: [Duration; 5] = [
     Duration::from_millis(20),
     Duration::from_millis(50),
@@ -144,7 +144,7 @@ impl IoInfo {
         method: &Method,
         request: &Q,
     ) -> Result<R, psrpc::Error> {
-        // 3 s, of which 1 s to find a server: the Go ingress's figures. One try; who calls may try again.
+        // 3 s, of which 1 s to find a server: the Go ingress's figures. One attempt; the caller may retry.
         self.client.call(method, "", request, &Options::default()).await
     }
 
@@ -298,7 +298,7 @@ fn listed(sessions: Vec<(IngressId, ResourceId)>) -> ListActiveIngressResponse {
     }
 }
 
-/// Puts a command to the session and waits for its state; the caller's patience bounds it.
+/// Puts a command to the session and waits for its state; the caller's deadline bounds it.
 async fn command(
     commands: mpsc::Sender<SessionCommand>,
     make: impl FnOnce(StateReply) -> SessionCommand,
@@ -327,7 +327,7 @@ fn ingress_of(request: &StartIngressRequest) -> Option<IngressId> {
     Some(IngressId(request.info.as_ref()?.ingress_id.clone()))
 }
 
-/// Puts a request that was won to the service and waits for its answer; the caller's patience bounds it.
+/// Puts a request that was won to the service and waits for its answer; the caller's deadline bounds it.
 async fn start(
     request: StartIngressRequest,
     access: Arc<Access>,

@@ -1,4 +1,4 @@
-//! The control plane as the service sees it: who may publish where, what it is told of sessions, and what it commands.
+//! The control plane as the service sees it: it finds ingresses, takes the states of sessions, and commands them.
 
 use super::whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRequest};
 use crate::boxed::BoxFuture;
@@ -23,7 +23,7 @@ pub struct Resolved {
     /// What is stored of the ingress's last session. Where it is not final, a session may be running on another machine,
     /// and a refused publish must not overwrite it.
     pub stored: Option<Status>,
-    /// Words to add to the session's log lines.
+    /// Fields to add to the session's log lines.
     pub logging_fields: BTreeMap<String, String>,
 }
 
@@ -33,10 +33,10 @@ pub enum ReportError {
     /// The ingress is gone: nothing more is to be reported about this session.
     #[error("the ingress was deleted")]
     Deleted,
-    /// A younger session of the same ingress has reported: this one's word no longer counts, now or later.
+    /// A younger session of the same ingress has reported: this one's reports no longer count, now or later.
     #[error("a younger session of this ingress has reported")]
     Older,
-    /// Not delivered; whether to try again is in the fault.
+    /// Not delivered; the fault has whether a retry can help.
     #[error(transparent)]
     Unreachable(#[from] Fault),
 }
@@ -82,7 +82,7 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// Answers those who ask which sessions run here, as soon as the control plane is reachable, until the guard is dropped.
     fn serve_list(&self, list: SessionList) -> Serving;
 
-    /// Whether the control plane can be reached right now; the fault says since when it can't.
+    /// Whether the control plane can be reached right now; the fault's text has since when it can't.
     fn reachable(&self) -> Result<(), Fault>;
 }
 
@@ -132,7 +132,7 @@ impl fmt::Debug for Serving {
 /// Commands that may wait for a session. Each is answered within 3 s or its caller gives up, so more than a few never wait.
 pub const COMMAND_QUEUE: usize = 8;
 
-/// What a running session is told. Dropping it takes the session off the control plane.
+/// Commands to a running session. Dropping it takes the session off the control plane.
 #[derive(Debug)]
 pub struct SessionCommands {
     commands: mpsc::Receiver<SessionCommand>,
@@ -167,7 +167,7 @@ pub enum SessionCommand {
     },
 }
 
-/// Answers a [`SessionCommand`]. Dropped without an answer, the caller is told that the session is gone.
+/// Answers a [`SessionCommand`]. If it is dropped, the caller is answered that the session is gone.
 #[derive(Debug)]
 pub struct StateReply(oneshot::Sender<Report>);
 
@@ -210,7 +210,7 @@ impl StartRequests {
 /// Makes a pulled ingress known to its control plane.
 pub type CreateIngress = Box<dyn FnOnce() -> BoxFuture<'static, Result<(), Fault>> + Send>;
 
-/// A valid request to pull from a URL, won by this machine. Dropped without an answer, the caller is told that it failed.
+/// A valid request to pull from a URL, won by this machine. If it is dropped, the caller is answered that it failed.
 pub struct StartRequest {
     /// What to start.
     pub resolved: Resolved,

@@ -1,5 +1,5 @@
-//! What a WHIP session is told over HTTP, which may arrive at any instance: the words between the instance that was asked and
-//! the one where the session runs.
+//! Requests of a WHIP client to its session. They may arrive at any instance; these are the messages between that one and the
+//! one where the session runs.
 
 use crate::boxed::BoxFuture;
 use model::Secret;
@@ -34,7 +34,7 @@ pub struct WhipAnswer {
 pub struct WhipRefusal {
     /// The kind.
     pub why: WhipWhy,
-    /// Words for people; they hold no secret.
+    /// The text for people; it holds no secret.
     pub text: String,
 }
 
@@ -58,7 +58,7 @@ pub enum WhipWhy {
 }
 
 impl WhipRefusal {
-    /// A refusal with these words.
+    /// A refusal with this text.
     pub fn new(why: WhipWhy, text: impl Into<String>) -> Self {
         Self { why, text: text.into() }
     }

@@ -1,4 +1,4 @@
-//! What is answered.
+//! The pages for operators: health, availability and metrics.
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -8,7 +8,7 @@ use axum::routing::any;
 use crate::load::Capacity;
 use crate::metrics::{CONTENT_TYPE, Registry};
 
-/// For `health_port`: `/availability` says whether a session would fit (200 or 503), any other path that this process lives.
+/// For `health_port`: `/availability` says whether a session would fit (200 or 503), any other path that this process is alive.
 pub fn health(capacity: Capacity) -> Router {
     let availability = async move || match capacity.can_accept_any() {
         true => (StatusCode::OK, "Available"),

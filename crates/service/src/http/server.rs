@@ -54,18 +54,18 @@ impl Default for Limits {
 }
 
 /// Bytes of a request's head; a browser with all its cookies stays below.
-const LARGEST_HEAD: usize = 16 * 1024;
+const MAX_HEAD_SIZE: usize = 16 * 1024;
 /// Headers of a request.
-const MOST_HEADERS: usize = 100;
+const MAX_HEADERS: usize = 100;
 /// How long [`Server::stop`] lets answers that are under way go on: a page is written in milliseconds.
-const STOP: Duration = Duration::from_secs(1);
-/// Pause after a failed accept: it fails for want of descriptors, and those come back within moments.
+const STOP_DEADLINE: Duration = Duration::from_secs(1);
+/// Pause after a failed accept: the system is out of descriptors, and some are back within moments.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For a TLS handshake: two round trips, of a slow network.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+const TLS_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the address of a peer stays charged for its connection after [`Peer::charge`]: with the bound on connections from
 /// one address, how fast keys can be tried.
-const CHARGE: Duration = Duration::from_secs(1);
+const CHARGE_DURATION: Duration = Duration::from_secs(1);
 
 /// Who is at the other end of a connection: an extension of each of its requests.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl Peer {
 /// Opens a port of ours. `key` names it in the configuration.
 ///
 /// # Errors
-/// A fault in words for the one who runs this machine.
+/// Why not, for the operator, by the configuration key.
 pub async fn listen(address: IpAddr, port: u16, key: &str) -> Result<TcpListener, Fault> {
     let mut opened = TcpListener::bind((address, port)).await;
     if let (Err(error), true) = (&opened, address.is_unspecified() && address.is_ipv6())
@@ -157,20 +157,20 @@ pub(crate) fn serve_tls(listener: TcpListener, tls: Tls, router: Router, limits:
 fn start(listener: TcpListener, tls: Option<Tls>, router: Router, limits: Limits) -> io::Result<Server> {
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel();
-    let door = Door { listener, tls, router, limits };
-    let task = tokio::spawn(door.run(stopped));
+    let acceptor = Acceptor { listener, tls, router, limits };
+    let task = tokio::spawn(acceptor.run(stopped));
     Ok(Server { address, stop: Some(stop), task })
 }
 
-/// Where connections come in.
-struct Door {
+/// A port and how its connections are served.
+struct Acceptor {
     listener: TcpListener,
     tls: Option<Tls>,
     router: Router,
     limits: Limits,
 }
 
-impl Door {
+impl Acceptor {
     async fn run(self, stopped: oneshot::Receiver<()>) {
         let mut connections = JoinSet::new();
         tokio::select! {
@@ -179,7 +179,7 @@ impl Door {
         }
         drop(self);
         // What isn't done by then is aborted with the set.
-        let _ = timeout(STOP, async { while connections.join_next().await.is_some() {} }).await;
+        let _ = timeout(STOP_DEADLINE, async { while connections.join_next().await.is_some() {} }).await;
     }
 
     async fn accept(&self, connections: &mut JoinSet<()>) {
@@ -189,7 +189,7 @@ impl Door {
         loop {
             while connections.try_join_next().is_some() {}
             // The semaphore is never closed.
-            let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
+            let Ok(slot) = Arc::clone(&free).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
@@ -202,9 +202,9 @@ impl Door {
                     let served = self.serve(stream, address);
                     connections.spawn(async move {
                         let charge = served.await;
-                        drop(place);
+                        drop(slot);
                         if charge {
-                            sleep(CHARGE).await;
+                            sleep(CHARGE_DURATION).await;
                         }
                         drop(charged);
                     });
@@ -217,12 +217,12 @@ impl Door {
         }
     }
 
-    /// Serves one connection; says whether its address is to be charged for it for a while.
+    /// Serves one connection; gives whether its address stays charged for it for a while.
     fn serve(&self, stream: TcpStream, address: SocketAddr) -> impl Future<Output = bool> + Send + use<> {
         let peer = Peer { address, charged: Arc::default() };
         let (router, limits) = (self.router.clone(), self.limits);
         let handshake = match &self.tls {
-            Some(tls) => Err(tls.accept(stream, HANDSHAKE)),
+            Some(tls) => Err(tls.accept(stream, TLS_HANDSHAKE_DEADLINE)),
             None => Ok(stream),
         };
         async move {
@@ -252,8 +252,8 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .max_buf_size(LARGEST_HEAD)
-        .max_headers(MOST_HEADERS)
+        .max_buf_size(MAX_HEAD_SIZE)
+        .max_headers(MAX_HEADERS)
         .keep_alive(limits.keep_alive)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);

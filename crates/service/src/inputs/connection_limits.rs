@@ -75,7 +75,7 @@ impl ConnectionLimits {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Counts stay right whoever panicked: nothing in here can between two of them.
+        // The counts are whole after a panic: nothing in here panics between two changes.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

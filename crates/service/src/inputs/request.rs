@@ -31,8 +31,8 @@ pub struct Publisher {
 
 /// A publisher that waits for its answer: a push with a stream key, or a URL to be pulled.
 ///
-/// [`Admission::admit`](crate::admission::Admission::admit) decides, logs and counts. A request that is dropped without an answer
-/// tells its publisher to try again.
+/// [`Admission::admit`](crate::admission::Admission::admit) decides, logs and counts. If a request is dropped, its
+/// publisher is refused with a transient fault.
 pub trait PublishRequest: Send {
     /// How its media comes in.
     fn input(&self) -> InputKind;
@@ -57,7 +57,7 @@ pub trait PublishRequest: Send {
     /// Lets the publisher begin. `None` where nothing begins, because what was asked for runs already.
     ///
     /// # Errors
-    /// Why the publisher can't begin after all. It was told.
+    /// Why the publisher can't begin after all. It was answered.
     fn accept(self: Box<Self>, admitted: &mut Admitted) -> BoxFuture<'_, Result<Option<Source>, Fault>>;
 
     /// Sends the publisher away with the fault's public text.

@@ -6,6 +6,7 @@
 
 mod answers;
 mod body;
+mod handles;
 mod headers;
 mod ice_servers;
 mod media;

@@ -1,11 +1,11 @@
-//! Whether one more session fits on this machine: the Go ingress's reckoning, with a first session that always fits.
+//! Whether one more session fits on this machine: the Go ingress's calculation, with a first session that always fits.
 //!
 //! Free is what is idle, less what was admitted within the last second (it doesn't show in the idle figure yet), less a reserve.
-//! A session fits if more is free than its kind is reckoned to cost. The whole reserve (`min_idle_ratio`) is kept when
+//! A session fits if more is free than its kind is configured to cost. The whole reserve (`min_idle_ratio`) is kept when
 //! livekit-server asks beforehand whether this machine would take a session, half of it once a session is here.
 //!
 //! A machine without any session takes one as soon as more than the reserve is idle, whatever the cost: with the documented
-//! costs of 2.0 a machine of two CPUs would never take any. A cost of 0 admits without reckoning.
+//! costs of 2.0 a machine of two CPUs would never take any. A cost of 0 always fits.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use crate::config::CpuCost;
 
 /// How long an admitted session's cost is counted beside the measured load: until a whole sample has seen it.
-const PENDING: Duration = Duration::from_secs(1);
+const PENDING_COST: Duration = Duration::from_secs(1);
 
-/// What a machine without sessions offers if the cost exceeds what is free: less than any machine where it fits.
-const LAST_RESORT: f32 = 0.5;
+/// What a machine without sessions bids if the cost exceeds what is free: less than any machine where it fits.
+const FIRST_SESSION_BID: f32 = 0.5;
 
 /// Decides whether sessions fit. Clones share one state.
 #[derive(Clone, Debug)]
@@ -28,10 +28,10 @@ pub struct Capacity {
     state: Arc<Mutex<State>>,
 }
 
-/// A session's place on this machine; given back when dropped.
+/// The capacity that a session takes; given back when dropped.
 #[derive(Debug)]
 pub struct Permit {
-    admission: Capacity,
+    capacity: Capacity,
     slot: usize,
     number: u64,
 }
@@ -72,7 +72,7 @@ impl Capacity {
         self.state().capacity
     }
 
-    /// Tells how many CPUs are idle.
+    /// Sets how many CPUs are idle.
     pub fn set_idle(&self, idle: f64) {
         self.state().idle = idle;
     }
@@ -80,11 +80,11 @@ impl Capacity {
     /// Takes a session that is here already (a publisher that connected, a request this machine won).
     ///
     /// # Errors
-    /// A fault with public words if it doesn't fit, or if this machine is draining. Both may pass.
+    /// A transient fault if it doesn't fit, or if this machine is draining. Its text is public.
     pub fn try_admit(&self, input: InputKind, transcoding: bool) -> Result<Permit, Fault> {
         let slot = slot(input, transcoding);
         let number = self.state().try_admit(slot, Instant::now())?;
-        Ok(Permit { admission: self.clone(), slot, number })
+        Ok(Permit { capacity: self.clone(), slot, number })
     }
 
     /// Whether a session of any kind would fit: what `/availability` answers.
@@ -95,7 +95,7 @@ impl Capacity {
         state.bid(most, Instant::now()).is_some()
     }
 
-    /// What this machine bids for a session that livekit-server wants to place: -1 for silence; from 1 to 2, the more is free;
+    /// What this machine bids for a session that livekit-server wants to place: -1 for no bid; from 1 to 2, the more is free;
     /// less than 1 if it would be taken only for being the first here. The Go ingress always bids 1.
     pub fn affinity(&self, input: InputKind, transcoding: bool) -> f32 {
         let mut state = self.state();
@@ -124,8 +124,8 @@ impl Capacity {
         KINDS.into_iter().filter_map(of).collect()
     }
 
-    /// What to tell whoever runs this machine when it starts: which costs are so high for it that sessions will be refused though
-    /// it idles. `None` if all is well.
+    /// Advice for the operator at the start: which configured costs are so high for this machine that sessions will be refused
+    /// though it idles. `None` if there is none.
     pub fn advice(&self) -> Option<String> {
         let state = self.state();
         let free = state.capacity * (1.0 - state.costs.min_idle_ratio);
@@ -139,7 +139,7 @@ impl Capacity {
         }
         Some(format!(
             "this machine has {:.1} CPUs, of which {free:.1} are for sessions (cpu_cost.min_idle_ratio {}), and a session is \
-             reckoned to cost as much or more ({}). It takes the first session, but no second one while that runs. If a \
+             configured to cost as much or more ({}). It takes the first session, but no second one while that runs. If a \
              session costs less here (livekit_node_cpu_load shows it), lower these keys under cpu_cost",
             state.capacity,
             state.costs.min_idle_ratio,
@@ -150,7 +150,7 @@ impl Capacity {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.admission.state();
+        let mut state = self.capacity.state();
         if let Some(sessions) = &mut state.active[self.slot] {
             *sessions = sessions.saturating_sub(1);
         }
@@ -159,7 +159,7 @@ impl Drop for Permit {
 }
 
 const SLOTS: usize = 6;
-/// Every kind of session with the key of its cost. What is passed on costs the same whatever its input.
+/// Every kind of session with the key of its cost. Passthrough costs the same whatever its input.
 const KINDS: [(InputKind, bool, &str); SLOTS] = [
     (InputKind::Rtmp, true, "rtmp_cpu_cost"),
     (InputKind::Rtmp, false, "whip_bypass_transcoding_cpu_cost"),
@@ -169,7 +169,7 @@ const KINDS: [(InputKind, bool, &str); SLOTS] = [
     (InputKind::Url, false, "whip_bypass_transcoding_cpu_cost"),
 ];
 
-/// The place of a kind in [`KINDS`].
+/// The index of a kind in [`KINDS`].
 fn slot(input: InputKind, transcoding: bool) -> usize {
     let kind = match input {
         InputKind::Rtmp => 0,
@@ -235,7 +235,7 @@ impl State {
             return Err(self.full(slot, free, reserve));
         }
         self.admitted += 1;
-        self.pending.push_back(Pending { until: now + PENDING, number: self.admitted, cost });
+        self.pending.push_back(Pending { until: now + PENDING_COST, number: self.admitted, cost });
         let sessions = self.active[slot].get_or_insert(0);
         *sessions = sessions.saturating_add(1);
         Ok(self.admitted)
@@ -245,9 +245,9 @@ impl State {
         let (input, transcoding, key) = KINDS[slot];
         let name = match (input, transcoding) {
             (InputKind::Rtmp, true) => "an RTMP session",
-            (InputKind::Rtmp, false) => "an RTMP session that is passed on",
+            (InputKind::Rtmp, false) => "an RTMP session without transcoding",
             (InputKind::Whip, true) => "a WHIP session with transcoding",
-            (InputKind::Whip, false) => "a WHIP session that is passed on",
+            (InputKind::Whip, false) => "a WHIP session without transcoding",
             (InputKind::Url, _) => "a URL session",
         };
         let text = format!(
@@ -270,7 +270,7 @@ impl State {
         if cost == 0.0 || free > cost {
             return Some(1.0 + (free / self.capacity).clamp(0.0, 1.0) as f32);
         }
-        (self.alone() && free > 0.0).then_some(LAST_RESORT)
+        (self.alone() && free > 0.0).then_some(FIRST_SESSION_BID)
     }
 }
 

@@ -62,7 +62,7 @@ enum UsageFile {
 }
 
 impl Cpu {
-    /// Looks what there is. `request` is `LIVEKIT_CPU_REQUEST`: the CPUs to reckon with in place of those found.
+    /// Finds the CPUs there are. `request` is `LIVEKIT_CPU_REQUEST`: the CPUs to count with in place of those found.
     pub fn find(roots: &Roots, request: Option<&str>) -> Self {
         let allowed = allowed(&roots.proc);
         let group = group(roots);
@@ -73,7 +73,7 @@ impl Cpu {
         Self { capacity: request.unwrap_or(found), allowed, group, stat }
     }
 
-    /// The CPUs to reckon with; more than 0, not always whole.
+    /// The CPUs to count with; more than 0, not always whole.
     pub fn capacity(&self) -> f64 {
         self.capacity
     }
@@ -130,7 +130,7 @@ fn allowed(proc: &Path) -> BTreeSet<usize> {
 }
 
 /// Time used on the allowed CPUs (all, if none is known to be allowed), and how many those are: the lines `cpuN` of
-/// `/proc/stat`, in ticks: user, nice, system, idle, iowait, irq, softirq, steal (proc(5)). Stolen time counts as used: it is not to be had.
+/// `/proc/stat`, in ticks: user, nice, system, idle, iowait, irq, softirq, steal (proc(5)). Stolen time counts as used: we can't have it.
 fn machine(stat: &Path, allowed: &BTreeSet<usize>) -> Option<(f64, usize)> {
     let text = fs::read_to_string(stat).ok()?;
     let mut used = 0.0;

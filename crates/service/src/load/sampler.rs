@@ -1,4 +1,4 @@
-//! Measures how busy the machine is, again and again.
+//! Measures every second how busy the machine is.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::{Capacity, Cpu};
 
 /// The first sample is short, so that a start on a busy machine is noticed soon; until then the machine counts as idle. Twenty
 /// ticks of `/proc/stat` on two CPUs: a tenth of what is measured is its error.
-const FIRST: Duration = Duration::from_millis(100);
+const FIRST_SAMPLE: Duration = Duration::from_millis(100);
 /// All others, as in the Go ingress.
-const EACH: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps an [`Capacity`] told of what is idle, until dropped.
+/// Keeps a [`Capacity`] up to date about what is idle, until dropped.
 #[derive(Debug)]
 pub struct Sampler {
     task: JoinHandle<()>,
@@ -21,8 +21,8 @@ pub struct Sampler {
 
 impl Sampler {
     /// Begins. Needs a tokio runtime.
-    pub fn spawn(cpu: Cpu, admission: Capacity) -> Self {
-        Self { task: tokio::spawn(sample(cpu, admission)) }
+    pub fn spawn(cpu: Cpu, capacity: Capacity) -> Self {
+        Self { task: tokio::spawn(sample(cpu, capacity)) }
     }
 }
 
@@ -32,17 +32,17 @@ impl Drop for Sampler {
     }
 }
 
-async fn sample(cpu: Cpu, admission: Capacity) {
+async fn sample(cpu: Cpu, capacity: Capacity) {
     let mut before = (cpu.usage(), Instant::now());
-    let mut pause = FIRST;
+    let mut pause = FIRST_SAMPLE;
     loop {
         sleep(pause).await;
         let now = (cpu.usage(), Instant::now());
         if let Some(idle) = cpu.idle(&before.0, &now.0, now.1 - before.1) {
-            admission.set_idle(idle);
+            capacity.set_idle(idle);
         }
         before = now;
-        pause = EACH;
+        pause = SAMPLE_INTERVAL;
     }
 }
 
@@ -55,16 +55,16 @@ mod tests {
     use crate::load::Roots;
 
     #[tokio::test(start_paused = true)]
-    async fn tells_the_load_after_a_tenth_of_a_second_and_then_every_second() {
+    async fn the_load_is_sampled_every_second() {
         let root = std::env::temp_dir().join(format!("ingress-sampler-{}", std::process::id()));
         fs::create_dir_all(root.join("self")).unwrap();
         let stat = |ticks: u32| fs::write(root.join("stat"), format!("cpu0 {ticks} 0 0 0\ncpu1 0 0 0 0\n")).unwrap();
         stat(1000);
         let cpu = Cpu::find(&Roots { proc: root.clone(), cgroup: root.join("none") }, None);
-        let admission = Capacity::new(cpu.capacity(), CpuCost::default());
+        let capacity = Capacity::new(cpu.capacity(), CpuCost::default());
         // Ticks become seconds and those a share; hundredths are enough.
-        let load = || (admission.load() * 100.0).round() / 100.0;
-        let _sampler = Sampler::spawn(cpu, admission.clone());
+        let load = || (capacity.load() * 100.0).round() / 100.0;
+        let _sampler = Sampler::spawn(cpu, capacity.clone());
         // The task reads where it begins.
         sleep(Duration::from_millis(1)).await;
         assert_eq!(load(), 0.0);

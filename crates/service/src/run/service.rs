@@ -149,7 +149,7 @@ impl Service {
                     return STOP_DEADLINE;
                 }
                 _ = signals::next(signals) => return SECOND_SIGNAL_STOP_DEADLINE,
-                // Publishers are refused, and told to connect again, elsewhere.
+                // Publishers are refused, with the advice to connect again, elsewhere.
                 () = self.answer_one() => {}
             }
         }
@@ -167,7 +167,7 @@ impl Service {
     }
 }
 
-/// The ids of all sessions, for whoever asks the control plane.
+/// The ids of all sessions, for the control plane.
 fn list_of(sessions: &Sessions) -> Arc<dyn Fn() -> Vec<(IngressId, ResourceId)> + Send + Sync> {
     let registry = sessions.registry().clone();
     Arc::new(move || {
@@ -201,3 +201,6 @@ fn uses_loopback(config: &Config) -> bool {
     };
     local || config.rtc.enable_loopback_candidate
 }
+
+#[cfg(test)]
+mod tests;

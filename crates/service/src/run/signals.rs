@@ -34,7 +34,7 @@ pub(crate) fn listen() -> std::io::Result<Signals> {
                 _ = quit.recv() => Shutdown::Drain,
                 _ = interrupt.recv() => Shutdown::Stop,
             };
-            // A full queue has woken whoever waits already.
+            // A full queue has woken the service already.
             if let Err(mpsc::error::TrySendError::Closed(_)) = sender.try_send(shutdown) {
                 return;
             }

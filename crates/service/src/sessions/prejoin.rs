@@ -48,11 +48,11 @@ impl Prejoin {
         config.expected = Some(format);
         let prejoined = Prejoined::join(self.participants.clone(), config);
         let answer = async {
-            // A join that fails tells nothing here; its session reports why.
+            // A join that fails brings no codecs; its session reports why.
             while !prejoined.is_over() && timeout(FAILED_JOIN_POLL, takes.changed()).await.is_err() {}
         };
         if timeout(ROOM_CODECS_WAIT, answer).await.is_err() {
-            warn!(codec = codec.rtp_name(), "the room has not told in time which codecs it takes");
+            warn!(codec = codec.rtp_name(), "the room has not sent the codecs that it accepts in time");
         }
         let told = takes.borrow().clone();
         // Another codec than the expected one can't be added to the participant that was made for it.
@@ -60,3 +60,6 @@ impl Prejoin {
         (told, usable.then_some(prejoined))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,7 @@ impl Sessions {
     pub fn stop_all(&self) {
         for entry in self.registry.list() {
             if entry.tell(Command::Stop(Stop::Shutdown)).is_err() && !entry.is_ending() {
-                warn!(resourceID = %entry.resource_id, "a session's command queue is full: it can't be told to stop");
+                warn!(resourceID = %entry.resource_id, "a session's command queue is full: it can't be stopped");
             }
         }
     }

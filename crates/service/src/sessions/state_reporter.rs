@@ -11,23 +11,25 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-/// How long a last report is tried again while the control plane is away. Its own clients (Redis and livekit-server restarts)
-/// are back within seconds; an operator who mends something needs minutes.
+/// How long a last report is retried while the control plane is unreachable. Redis and livekit-server are back from a restart
+/// within seconds; an operator who repairs something needs minutes.
 const LAST_REPORT_RETRIES_FOR: Duration = Duration::from_secs(120);
-/// When a report that did not arrive is tried again: at first, and at the longest. A livekit-server that restarts is back
-/// within seconds; asking every ten costs nothing.
+/// The wait before a report is retried, which doubles with each retry. A livekit-server that restarts is back within seconds.
 const FIRST_RETRY_BACKOFF: Duration = Duration::from_millis(500);
+/// The longest such wait: a retry every ten seconds costs nothing.
 const MAX_RETRY_BACKOFF: Duration = Duration::from_secs(10);
 
+/// See the [module](self).
 pub(super) struct StateReporter {
     control: Arc<dyn ControlPlane>,
     registry: Registry,
     entry: Entry,
     commands: SessionCommands,
+    /// Whether the ingress is gone: nothing is reported any more.
     deleted: bool,
-    last: Option<Report>,
-    /// When to try the newest report again, and how long was waited for that.
-    again: Option<(Instant, Duration)>,
+    newest: Option<Report>,
+    /// When to retry the newest report, and how long the wait for that is.
+    retry: Option<(Instant, Duration)>,
 }
 
 impl StateReporter {
@@ -37,16 +39,16 @@ impl StateReporter {
         entry: Entry,
         commands: SessionCommands,
     ) -> Self {
-        Self { control, registry, entry, commands, deleted: false, last: None, again: None }
+        Self { control, registry, entry, commands, deleted: false, newest: None, retry: None }
     }
 
-    /// Works until the session has ended and its last report is out, or nobody takes it.
+    /// Works until the session has ended, and its last report is stored or given up.
     pub(super) async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
         let mut commanded = true;
         loop {
-            let again = self.again;
+            let retry = self.retry;
             let time = async {
-                match again {
+                match retry {
                     Some((at, _)) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
@@ -71,21 +73,21 @@ impl StateReporter {
             SessionCommand::Update { reply } => (Stop::Updated, reply),
             SessionCommand::Delete { reply } => (Stop::Deleted, reply),
         };
-        info!(?stop, "told to end");
+        info!(?stop, "the control plane ends the session");
         self.deleted |= stop == Stop::Deleted;
-        // The one that runs now: while this session's last report is tried again, the ingress may have another.
+        // The one that runs now: while this session's last report is retried, the ingress may have another.
         let running = self.registry.get(&self.entry.ingress_id).unwrap_or_else(|| self.entry.clone());
         if running.tell(Command::Stop(stop)).is_err() {
-            warn!("the session is ending already, or too busy to be told");
+            warn!("the session is ending already, or its command queue is full");
         }
-        if let Some(last) = &self.last {
-            reply.send(Report { status: Status::Inactive, error: String::new(), ..last.clone() });
+        if let Some(newest) = &self.newest {
+            reply.send(Report { status: Status::Inactive, error: String::new(), ..newest.clone() });
         }
     }
 
     async fn report(&mut self, report: Report) {
         let is_final = report.status.is_final();
-        (self.last, self.again) = (Some(report), None);
+        (self.newest, self.retry) = (Some(report), None);
         if is_final {
             self.report_last().await;
         } else {
@@ -93,10 +95,10 @@ impl StateReporter {
         }
     }
 
-    /// Tries the newest report; sets when to try again if it neither arrived nor never will.
+    /// Reports the newest state; schedules a retry where one can help.
     async fn try_report(&mut self) {
-        let waited = self.again.take().map(|(_, waited)| waited);
-        let Some(report) = self.last.as_ref().filter(|_| !self.deleted) else { return };
+        let waited = self.retry.take().map(|(_, waited)| waited);
+        let Some(report) = self.newest.as_ref().filter(|_| !self.deleted) else { return };
         match self.control.report(&self.entry.ingress_id, report).await {
             Ok(()) => {}
             Err(ReportError::Deleted) => {
@@ -109,18 +111,18 @@ impl StateReporter {
                 warn!(status = ?report.status, error = %fault, "a state could not be stored");
                 if fault.retry {
                     let wait = waited.map_or(FIRST_RETRY_BACKOFF, |w| (w * 2).min(MAX_RETRY_BACKOFF));
-                    self.again = Some((Instant::now() + wait, wait));
+                    self.retry = Some((Instant::now() + wait, wait));
                 }
             }
         }
     }
 
-    /// The last state is what stands in the store for good: it is worth trying for a while, unless a deletion comes, or
-    /// another session of the ingress, whose states count now.
+    /// Reports the last state, which stays in the store: retries it for a while, until a deletion comes, or another session of
+    /// the ingress, whose states count now.
     async fn report_last(&mut self) {
         let until = Instant::now() + LAST_REPORT_RETRIES_FOR;
         self.try_report().await;
-        while let Some((at, _)) = self.again.filter(|(at, _)| *at < until) {
+        while let Some((at, _)) = self.retry.filter(|(at, _)| *at < until) {
             if self.registry.get(&self.entry.ingress_id).is_some_and(|e| e.resource_id != self.entry.resource_id) {
                 return;
             }
@@ -136,9 +138,12 @@ impl StateReporter {
 
     /// A session that ended without a last report (its task panicked) is an error, and must not stand as PUBLISHING.
     async fn check_end(&mut self) {
-        let Some(last) = self.last.clone().filter(|last| !self.deleted && !last.status.is_final()) else { return };
+        let Some(last) = self.newest.clone().filter(|last| !self.deleted && !last.status.is_final()) else { return };
         let error = "the session ended by a fault of this server; connect again, and please report this".to_owned();
         let at = last.updated_at + 1;
         self.report(Report { status: Status::Error, error, ended_at: at, updated_at: at, ..last }).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

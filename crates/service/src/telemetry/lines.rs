@@ -1,4 +1,4 @@
-//! Log lines: one JSON object, or words for people. A line holds the event's fields and those of all spans around it.
+//! Log lines: one JSON object each, or plain text. A line holds the event's fields and those of all spans around it.
 //!
 //! JSON has the names LiveKit's logs have: `level`, `ts`, `logger`, `msg`, `nodeID`, then the fields. Whatever a stranger put into
 //! a value stays within it: control characters are escaped, so that nobody writes lines or colours of their own.
@@ -17,7 +17,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Characters of a value that are written; a stack of causes or a session description fits.
-const LONGEST_VALUE: usize = 8192;
+const MAX_VALUE_LENGTH: usize = 8192;
 
 /// Writes a line for each event.
 pub(super) struct Lines<W> {
@@ -183,7 +183,7 @@ impl Fields {
     }
 
     fn text(&mut self, field: &Field, mut text: String) {
-        if let Some((end, _)) = text.char_indices().nth(LONGEST_VALUE) {
+        if let Some((end, _)) = text.char_indices().nth(MAX_VALUE_LENGTH) {
             text.truncate(end);
             text.push('…');
         }

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use super::lines::Lines;
 use crate::config::{LogLevel, LoggingConfig};
 
-/// Our own crates, whose lines the configured level is for. Libraries speak from `warn` on unless `component_levels` names
+/// Our own crates, whose lines the configured level is for. Libraries log from `warn` on unless `component_levels` names
 /// them: what they write below that is for their authors, and may hold session descriptions.
 const OURS: [&str; 16] = [
     "demux",

@@ -1,4 +1,4 @@
-//! Between LiveKit's messages and our words: what an ingress asks for, what a session reports, and faults as psrpc codes.
+//! Between LiveKit's messages and our types: what an ingress asks for, what a session reports, and faults as psrpc codes.
 //!
 //! Pure. The rules and texts of validation are those of the Go programs (`protocol/ingress/validation.go`), because
 //! people search for them; what an ingress leaves open is filled in as the Go ingress does.
@@ -14,7 +14,7 @@ use model::{
 use psrpc::{Code, Failure};
 use session::{Report, Status};
 
-/// Checks an ingress and says what it asks for.
+/// Checks an ingress, and gives what it asks for.
 pub(super) fn spec(info: &lk::IngressInfo) -> Result<IngressSpec, Fault> {
     let enabled = info.enabled.unwrap_or(true);
     let input = match lk::IngressInput::try_from(info.input_type) {
@@ -107,7 +107,7 @@ fn video(options: Option<&lk::IngressVideoOptions>) -> Result<VideoSpec, Fault> 
     Ok(VideoSpec { name: options.name.clone(), source, encoding })
 }
 
-/// Pictures a second where an ingress names none.
+/// Frames per second where an ingress names none.
 const FRAME_RATE: f64 = 30.0;
 
 fn custom_video(options: &lk::IngressVideoEncodingOptions) -> Result<VideoEncoding, Fault> {
@@ -255,7 +255,7 @@ pub(super) fn started(mut info: lk::IngressInfo, state: lk::IngressState) -> lk:
     info
 }
 
-/// A refused StartIngress as psrpc says it. livekit-server asks again where a fault passes.
+/// A refused StartIngress as a psrpc code. livekit-server asks again where a fault is transient.
 pub(super) fn refusal(fault: Fault) -> Failure {
     let code = match fault.blame {
         Blame::Access => Code::PermissionDenied,
@@ -292,7 +292,7 @@ pub(super) fn fault(error: &psrpc::Error, bus: &str) -> Fault {
     }
 }
 
-/// Why no ingress was found for a key, which is never told.
+/// Why no ingress was found for a key; the text does not hold the key.
 pub(super) fn lookup_fault(error: &psrpc::Error, bus: &str) -> Fault {
     match error.code() {
         Code::NotFound => Fault::new(

@@ -14,7 +14,7 @@ impl RedisConfig {
         if let Some(timeout) = self.dial_timeout {
             to.dial_timeout = timeout;
         }
-        // A command is sent and answered within one limit; whoever names two means them one after the other.
+        // A command is sent and answered within one limit; two limits in the configuration add up.
         if self.read_timeout.is_some() || self.write_timeout.is_some() {
             to.reply_timeout = self.read_timeout.unwrap_or_default() + self.write_timeout.unwrap_or_default();
         }

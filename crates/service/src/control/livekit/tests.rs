@@ -123,7 +123,7 @@ async fn what_the_server_provides_is_preferred() {
 }
 
 #[tokio::test]
-async fn unknown_and_empty_keys_are_refused_and_not_told() {
+async fn unknown_and_empty_keys_are_refused() {
     let bus = MemoryBus::new();
     let _io = io_info(&bus, found(ingress()));
     let livekit = livekit(&bus);
@@ -135,7 +135,7 @@ async fn unknown_and_empty_keys_are_refused_and_not_told() {
 }
 
 #[tokio::test]
-async fn an_ingress_that_cannot_work_shows_why_unless_it_is_in_use() {
+async fn an_unusable_ingress_shows_why_unless_in_use() {
     let bus = MemoryBus::new();
     let disabled = lk::IngressInfo { enabled: Some(false), ..ingress() };
     let mut io = io_info(&bus, found(disabled.clone()));
@@ -153,7 +153,7 @@ async fn an_ingress_that_cannot_work_shows_why_unless_it_is_in_use() {
 }
 
 #[tokio::test]
-async fn without_a_livekit_server_or_a_bus_the_words_say_so() {
+async fn an_unreachable_livekit_server_is_named() {
     let bus = MemoryBus::new();
     let livekit = livekit(&bus);
     let fault = livekit.lookup(&key()).await.unwrap_err();
@@ -222,7 +222,7 @@ async fn a_session_is_commanded_until_it_leaves() {
 }
 
 #[tokio::test]
-async fn a_reply_goes_out_even_if_the_session_leaves_at_once() {
+async fn a_reply_goes_out_though_the_session_leaves() {
     let bus = MemoryBus::new();
     let livekit = livekit(&bus);
     let (id, resource) = (IngressId("IN_x".into()), ResourceId("RT_a".into()));
@@ -289,7 +289,7 @@ async fn a_url_is_pulled_where_it_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_pulled_ingress_may_go_unstored_but_not_refused() {
+async fn a_pulled_ingress_may_go_unstored_not_refused() {
     let bus = MemoryBus::new();
     let livekit = livekit(&bus);
     let create = async |ingress_id: &str| {

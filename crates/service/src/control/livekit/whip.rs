@@ -94,7 +94,7 @@ fn fragment(request: &IceRestartWhipResourceRequest) -> String {
     fragment
 }
 
-/// Each kind of refusal with its code on the wire. [`WhipWhy::Unconditional`] is told before anybody is asked.
+/// Each kind of refusal with its code on the wire. [`WhipWhy::Unconditional`] is answered before another machine is asked.
 const CODES: [(WhipWhy, Code); 7] = [
     (WhipWhy::WrongKey, Code::PermissionDenied),
     (WhipWhy::Gone, Code::NotFound),

@@ -1,4 +1,4 @@
-//! The HTTP server against slow, silent and rude clients.
+//! The HTTP server against slow, silent and malformed clients.
 
 use std::net::Ipv6Addr;
 
@@ -36,12 +36,12 @@ fn machine() -> Capacity {
 
 #[tokio::test]
 async fn health_and_availability() {
-    let admission = machine();
-    let server = start(health(admission.clone()), Limits::default()).await;
+    let capacity = machine();
+    let server = start(health(capacity.clone()), Limits::default()).await;
     let (head, body) = get(&server, "/availability").await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert_eq!(body, "Available");
-    admission.drain();
+    capacity.drain();
     let (head, body) = get(&server, "/availability?now").await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     assert_eq!(body, "No availability");
@@ -70,7 +70,7 @@ async fn metrics_on_every_path() {
 }
 
 #[tokio::test]
-async fn rubbish_costs_its_connection_only() {
+async fn malformed_requests_cost_their_connection_only() {
     let server = start(health(machine()), Limits::default()).await;
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(100_000));
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(1000));
@@ -86,9 +86,9 @@ async fn rubbish_costs_its_connection_only() {
     server.stop().await;
 }
 
-/// The clock stands still but for deadlines: whoever waits for a silent peer waits it out at once.
+/// Virtual time jumps to the next deadline, so that no test waits for a silent peer.
 #[tokio::test(start_paused = true)]
-async fn silence_ends_a_connection_and_frees_its_place() {
+async fn a_silent_connection_frees_its_slot() {
     let limits = Limits { connections: 1, ..Limits::default() };
     let server = start(health(machine()), limits).await;
     for begin in ["", "GET / HTTP/1.1\r\nHo"] {
@@ -109,7 +109,7 @@ async fn stopping_does_not_wait_for_the_silent() {
     let silent = TcpStream::connect(address).await.unwrap();
     let before = tokio::time::Instant::now();
     server.stop().await;
-    assert!(before.elapsed() <= STOP + Duration::from_millis(10));
+    assert!(before.elapsed() <= STOP_DEADLINE + Duration::from_millis(10));
     assert!(TcpStream::connect(address).await.is_err());
     drop(silent);
 }

@@ -17,19 +17,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at};
 
-/// What is read at once before media flows: a handshake block and its neighbours. Small, as idle connections are many.
-const QUIET_READ: usize = 2 << 10;
+/// The read buffer before media flows: a handshake block and its neighbours. Small, as idle connections are many.
+const IDLE_READ_SIZE: usize = 2 << 10;
 
-/// What is read at once while publishing: a tenth of a second at 1.3 Mbit/s, so that few reads bring less than a frame. Also
+/// The read buffer while publishing: a tenth of a second at 1.3 Mbit/s, so that few reads bring less than a frame. Also
 /// the bound that the engine asks for between drains.
-const MEDIA_READ: usize = 16 << 10;
+const MEDIA_READ_SIZE: usize = 16 << 10;
 
-/// Media of an encoder that does not wait for the answer to its publish is kept up to here, then its socket is not read.
-const EARLY_MEDIA: usize = 2 << 20;
-const EARLY_EVENTS: usize = 512;
+/// Bytes of media that are kept of an encoder that does not wait for the answer to its publish; beyond, its socket is not read.
+const MAX_EARLY_BYTES: usize = 2 << 20;
+/// The same in access units.
+const MAX_EARLY_UNITS: usize = 512;
 
-/// Answers that may wait to be written before the peer is not read any more.
-const UNWRITTEN_ANSWERS: usize = 8;
+/// Answers that may wait to be written; beyond, the peer is not read.
+const MAX_UNWRITTEN_ANSWERS: usize = 8;
 
 /// How long to sleep where no deadline is set.
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
@@ -54,7 +55,7 @@ enum End {
     Rejected(Fault),
     /// The publish was refused before the service answered.
     Refused(Fault),
-    /// The session let go.
+    /// The session has let go of the publisher.
     Stopped(Option<Fault>),
 }
 
@@ -121,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             engine,
             read,
             write,
-            buffer: vec![0; QUIET_READ],
+            buffer: vec![0; IDLE_READ_SIZE],
             out: VecDeque::new(),
             out_since: None,
             write_error: None,
@@ -214,12 +215,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
     fn can_read(&self) -> bool {
         let ready = match self.events {
             Some(_) => self.pending.is_empty(),
-            None => self.pending_bytes < EARLY_MEDIA && self.pending.len() < EARLY_EVENTS,
+            None => self.pending_bytes < MAX_EARLY_BYTES && self.pending.len() < MAX_EARLY_UNITS,
         };
-        ready && self.out.len() < UNWRITTEN_ANSWERS
+        ready && self.out.len() < MAX_UNWRITTEN_ANSWERS
     }
 
-    /// When something is due. A peer that is not read cannot be told silent.
+    /// When something is due. A peer that is not read can't be called silent.
     fn deadline(&self, can_read: bool) -> Instant {
         let engine = self.engine.deadline().filter(|_| can_read).map(Instant::from_std);
         let write = self.out_since.map(|s| s + self.shared.config.write);
@@ -300,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         self.engine.accept_publish(Instant::now().into_std());
         self.events = Some(feed.events);
         self.stopped = Some(feed.stopped);
-        self.buffer = vec![0; MEDIA_READ];
+        self.buffer = vec![0; MEDIA_READ_SIZE];
         self.deliver()
     }
 
@@ -326,7 +327,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         None
     }
 
-    /// Words about the stream, of which a connection has a few; from who is not let in yet, not without end.
+    /// Logs a warning about the stream. A publisher has a few; before it is accepted, the log is bounded.
     fn warn(&self, text: &str) {
         if self.events.is_some() || self.shared.limits.log().may_log().is_some() {
             tracing::warn!(peer = %self.peer, key = %self.shown_key(), text, "RTMP stream");
@@ -348,12 +349,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         self.report(&end);
         let Self { shared, slot, read, write, out, events, pending, engine, .. } = self;
         let last = end.for_session(engine.is_parting());
-        let goodbye = async {
-            if end.peer_listens() {
-                goodbye(read, write, out, matches!(end, End::Finished), &shared.config).await;
+        let closed = async {
+            if end.peer_reads() {
+                close(read, write, out, matches!(end, End::Finished), &shared.config).await;
             }
         };
-        tokio::join!(deliver_last(events, pending, last), goodbye);
+        tokio::join!(deliver_last(events, pending, last), closed);
         if let End::Rejected(Fault { blame: Blame::Access | Blame::Unknown | Blame::Mismatch, .. }) = end {
             sleep(shared.config.refusal_charge).await;
         }
@@ -384,7 +385,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
 }
 
 impl End {
-    /// A short stable word for a metric's label.
+    /// The value of the metric's label.
     fn label(&self) -> &'static str {
         match self {
             Self::Finished => "finished",
@@ -417,7 +418,7 @@ impl End {
                 SourceEnd::Finished
             }
             Self::Socket(_) if parting => SourceEnd::Finished,
-            // An encoder that quits without a word leaves a reset if it had not read all of ours, an ordinary close if it had:
+            // An encoder that quits without closing its stream leaves a reset if it had not read all of ours, an ordinary close if it had:
             // the same to everybody (and to the Go ingress).
             Self::Socket(error) if error.kind() == io::ErrorKind::ConnectionReset => SourceEnd::Finished,
             Self::Socket(_) | Self::WriteTimeout | Self::Protocol(rtmp::Error::Idle) => {
@@ -427,8 +428,8 @@ impl End {
         }
     }
 
-    /// Whether there may be somebody to read last words.
-    fn peer_listens(&self) -> bool {
+    /// Whether the peer may read a last message.
+    fn peer_reads(&self) -> bool {
         !matches!(self, Self::Socket(_) | Self::WriteTimeout)
     }
 }
@@ -475,9 +476,9 @@ async fn deliver_last(events: Option<mpsc::Sender<SourceEvent>>, pending: VecDeq
 }
 
 /// Writes what is left and closes. After a stream that its encoder ended, closing is the encoder's part: GStreamer calls it an
-/// error if it finds the connection closed while it still says goodbye. In all other cases we close our side first, and read on
-/// for a moment: a socket that is closed with unread bytes resets the connection, and the words would be lost with it.
-async fn goodbye<S: AsyncRead + AsyncWrite>(
+/// error if the connection closes while it still sends its last commands. In all other cases we close our side first, and read on
+/// for a moment: a socket that is closed with unread bytes resets the connection, and the message would be lost with it.
+async fn close<S: AsyncRead + AsyncWrite>(
     mut read: ReadHalf<S>,
     mut write: WriteHalf<S>,
     out: VecDeque<Bytes>,
@@ -494,7 +495,7 @@ async fn goodbye<S: AsyncRead + AsyncWrite>(
         return;
     }
     let until = Instant::now() + config.linger;
-    let mut rest = vec![0; QUIET_READ];
+    let mut rest = vec![0; IDLE_READ_SIZE];
     while let Ok(Ok(1..)) = timeout_at(until, read.read(&mut rest)).await {}
     if theirs {
         // What is left of the time is for the peer's side of it; an error means that it has gone.

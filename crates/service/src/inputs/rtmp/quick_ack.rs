@@ -48,7 +48,7 @@ mod tests {
     /// A peer with Nagle's algorithm that writes twice and then waits for the answer, as FFmpeg does: without prompt
     /// acknowledgements each round takes 40 ms.
     #[tokio::test]
-    async fn a_peer_with_nagles_algorithm_does_not_wait_for_acknowledgements() {
+    async fn a_peer_with_nagles_algorithm_does_not_wait() {
         const ROUNDS: u32 = 50;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -25,7 +25,7 @@ pub struct Request {
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
-/// What the connection of a [`Request`] is told.
+/// The answer that reaches the connection of a [`Request`].
 #[derive(Debug)]
 pub(super) enum Answer {
     /// Deliver media here.

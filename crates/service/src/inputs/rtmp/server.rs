@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// Publishers that may wait for [`Server::next`], which is called again at once. Those beyond are told to try again.
+/// Publishers that may wait for [`Server::next`], which is called again at once. Those beyond are refused for the moment.
 const REQUEST_QUEUE: usize = 64;
 
 /// How long a listener pauses when the machine has no socket left.
@@ -52,7 +52,7 @@ impl Server {
     /// A server with one plain port.
     ///
     /// # Errors
-    /// The port cannot be had.
+    /// The port can't be opened.
     pub async fn bind(address: SocketAddr, config: Config, counters: Counters) -> io::Result<Self> {
         let mut server = Self::new(config, counters);
         server.listen(TcpListener::bind(address).await?)?;

@@ -1,5 +1,5 @@
-//! From an ingress's URL to what a child is told to pull: aliases of the configuration, and what can be said about an address
-//! without asking anybody.
+//! From an ingress's URL to the job of a worker that pulls: aliases of the configuration, and checks of an address that need
+//! no network.
 
 use crate::config::UrlConfig;
 use ipc::demux::{Job, Source};
@@ -13,7 +13,7 @@ pub(crate) const ALIAS_HOST: &str = "alias.invalid";
 /// What is pulled for an ingress.
 ///
 /// # Errors
-/// Words for who made the ingress.
+/// The ingress's URL can't be pulled; the text is for whoever made the ingress.
 pub(crate) fn job(config: &UrlConfig, spec: &IngressSpec) -> Result<Job, Fault> {
     let fault = |text: &str| Fault::new(Blame::Spec, format!("invalid ingress: {text}"));
     let asked = Url::parse(spec.url.expose().trim()).ok();

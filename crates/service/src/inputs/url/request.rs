@@ -88,3 +88,6 @@ impl PublishRequest for Request {
         self.start.reject(fault);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! HTTP answers: statuses for what went wrong, words for people, and the headers that let pages of any origin read them.
+//! HTTP answers: a status and a text for what went wrong, and the headers that let pages of any origin read them.
 
 use super::headers::{FRAGMENT, SDP};
 use crate::control::{WhipRefusal, WhipWhy};
@@ -20,19 +20,19 @@ pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patc
 
 /// When a client may try a full machine again: sessions end by the minute, and a balancer finds another machine at once.
 const RETRY_FULL: &str = "5";
-/// When a client may try again what failed for a moment: Redis and livekit-server are back within seconds.
-const RETRY_PASSING: &str = "2";
+/// When a client may retry after a transient fault: Redis and livekit-server are back within seconds.
+const RETRY_TRANSIENT: &str = "2";
 
 /// Headers a page may read beyond the safe ones.
-const EXPOSED: &str = "Location, ETag, Link, Retry-After, Accept-Post, Accept-Patch, Allow";
+const EXPOSED_HEADERS: &str = "Location, ETag, Link, Retry-After, Accept-Post, Accept-Patch, Allow";
 /// Headers a page may send. The star does not cover Authorization (Fetch §3.3.3).
-const SENT: &str = "Authorization, Content-Type, If-Match, *";
-/// How long a browser may remember this: as long as Chromium does at most.
-const REMEMBERED: &str = "7200";
+const ALLOWED_HEADERS: &str = "Authorization, Content-Type, If-Match, *";
+/// How long a browser may cache the answer to OPTIONS, in seconds: as long as Chromium does at most.
+const PREFLIGHT_MAX_AGE: &str = "7200";
 
 /// What a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum PathKind {
     /// Where offers go.
     Endpoint,
     /// A session.
@@ -41,7 +41,7 @@ pub(super) enum Place {
     Page,
 }
 
-impl Place {
+impl PathKind {
     fn methods(self) -> &'static str {
         match self {
             Self::Endpoint => "POST, OPTIONS",
@@ -51,8 +51,8 @@ impl Place {
     }
 }
 
-/// An answer in words.
-pub(super) fn words(status: StatusCode, text: impl Into<String>) -> Response {
+/// An answer with a text.
+pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Response {
     let mut response = Response::new(Body::from(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -69,30 +69,30 @@ pub(super) fn empty(status: StatusCode) -> Response {
     response
 }
 
-/// What every answer carries.
+/// Adds what every answer carries.
 pub(super) fn for_all_origins(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 /// The answer to OPTIONS (RFC 9725 §4.1, Fetch §3.3).
-pub(super) fn options(place: Place, links: Vec<HeaderValue>) -> Response {
+pub(super) fn options(kind: PathKind, links: Vec<HeaderValue>) -> Response {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(place.methods()));
-    headers.insert(ALLOW, HeaderValue::from_static(place.methods()));
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(SENT));
-    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED));
-    match place {
-        Place::Endpoint => {
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(kind.methods()));
+    headers.insert(ALLOW, HeaderValue::from_static(kind.methods()));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_MAX_AGE));
+    match kind {
+        PathKind::Endpoint => {
             headers.insert(ACCEPT_POST, HeaderValue::from_static(SDP));
             add_links(headers, links);
         }
-        Place::Session => _ = headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT)),
-        Place::Page => {}
+        PathKind::Session => _ = headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT)),
+        PathKind::Page => {}
     }
     response
 }
@@ -105,17 +105,17 @@ pub(super) fn add_links(headers: &mut HeaderMap, links: Vec<HeaderValue>) {
 }
 
 /// The answer to a method that a path does not have.
-pub(super) fn wrong_method(place: Place, method: &Method) -> Response {
-    let text = format!("{method} is not for this path; {} are", place.methods());
-    let mut response = words(StatusCode::METHOD_NOT_ALLOWED, text);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(place.methods()));
+pub(super) fn wrong_method(kind: PathKind, method: &Method) -> Response {
+    let message = format!("{method} is not for this path; {} are", kind.methods());
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, message);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(kind.methods()));
     response
 }
 
 /// The answer to a body of another type.
 pub(super) fn wrong_type(method: &Method, wanted: &'static str) -> Response {
-    let text = format!("the body's Content-Type must be {wanted}");
-    let mut response = words(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
+    let message = format!("the body's Content-Type must be {wanted}");
+    let mut response = text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
     let accepted = if *method == Method::POST { ACCEPT_POST } else { ACCEPT_PATCH };
     response.headers_mut().insert(accepted, HeaderValue::from_static(wanted));
     response
@@ -127,7 +127,7 @@ pub(super) fn last(mut response: Response) -> Response {
     response
 }
 
-/// Why nobody was let in.
+/// The answer to a refused publisher.
 pub(super) fn fault(fault: &Fault) -> Response {
     let status = match fault.blame {
         Blame::Access => StatusCode::FORBIDDEN,
@@ -139,15 +139,15 @@ pub(super) fn fault(fault: &Fault) -> Response {
         Blame::Room | Blame::Control | Blame::Us if fault.retry => StatusCode::SERVICE_UNAVAILABLE,
         Blame::Room | Blame::Control | Blame::Us => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let mut response = words(status, fault.public());
+    let mut response = text(status, fault.public());
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        let after = if fault.blame == Blame::Capacity { RETRY_FULL } else { RETRY_PASSING };
+        let after = if fault.blame == Blame::Capacity { RETRY_FULL } else { RETRY_TRANSIENT };
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(after));
     }
     response
 }
 
-/// Why an offer is not taken.
+/// The answer to an offer that can't be accepted.
 pub(super) fn offer(refusal: &Refusal) -> Response {
     let status = match refusal {
         Refusal::Unreadable(_) => StatusCode::BAD_REQUEST,
@@ -155,14 +155,14 @@ pub(super) fn offer(refusal: &Refusal) -> Response {
         Refusal::Gone | Refusal::OtherIceSession => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::NOT_ACCEPTABLE,
     };
-    let mut response = words(status, refusal.to_string());
+    let mut response = text(status, refusal.to_string());
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_FULL));
     }
     response
 }
 
-/// Why a session does not do what it is asked.
+/// The answer to a refused request to a session.
 pub(super) fn refusal(refusal: &WhipRefusal) -> Response {
     let status = match refusal.why {
         WhipWhy::WrongKey => StatusCode::FORBIDDEN,
@@ -173,9 +173,9 @@ pub(super) fn refusal(refusal: &WhipRefusal) -> Response {
         WhipWhy::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
         WhipWhy::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let mut response = words(status, &refusal.text);
+    let mut response = text(status, &refusal.text);
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_PASSING));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_TRANSIENT));
     }
     response
 }

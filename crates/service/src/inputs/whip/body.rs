@@ -1,6 +1,6 @@
 //! Reading a request's body within bounds of size and time.
 
-use super::answers::{last, words};
+use super::answers::{last, text};
 use super::headers;
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode};
@@ -10,23 +10,23 @@ use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// Largest body that is read. Offers of browsers with every codec, simulcast and candidates of many networks are 15 KiB.
-pub(super) const LARGEST: usize = 64 * 1024;
+/// The largest body that is read. Offers of browsers with every codec, simulcast and candidates of many networks are 15 KiB.
+pub(super) const MAX_BODY_SIZE: usize = 64 * 1024;
 
 /// How long a body may take: 64 KiB over the slowest mobile network, and then some.
-pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(8);
 
-/// The text of a body, or the answer that says what is wrong with it.
+/// The text of a body, or the answer to one that can't be used.
 pub(super) async fn read(request: &HeaderMap, body: Body) -> Result<String, Response> {
     let waits = headers::expects(request)
-        .map_err(|()| last(words(StatusCode::EXPECTATION_FAILED, "only Expect: 100-continue is understood")))?;
+        .map_err(|()| last(text(StatusCode::EXPECTATION_FAILED, "only Expect: 100-continue is understood")))?;
     let too_large = || {
-        let text = format!("the body is too large: {LARGEST} bytes are taken at most");
-        last(words(StatusCode::PAYLOAD_TOO_LARGE, text))
+        let message = format!("the body is too large: {MAX_BODY_SIZE} bytes are taken at most");
+        last(text(StatusCode::PAYLOAD_TOO_LARGE, message))
     };
-    let until = Instant::now() + PATIENCE;
-    let announced = headers::length(request).is_some_and(|length| length > LARGEST as u64);
-    // Who waits to be told to go on is told not to.
+    let until = Instant::now() + BODY_DEADLINE;
+    let announced = headers::length(request).is_some_and(|length| length > MAX_BODY_SIZE as u64);
+    // A client that waits for permission to send its body gets none.
     if announced && waits {
         return Err(too_large());
     }
@@ -36,21 +36,21 @@ pub(super) async fn read(request: &HeaderMap, body: Body) -> Result<String, Resp
     loop {
         match timeout_at(until, chunk(&mut body)).await {
             Ok(Some(Ok(bytes))) => {
-                fits = fits && read.len() + bytes.len() <= LARGEST;
+                fits = fits && read.len() + bytes.len() <= MAX_BODY_SIZE;
                 // What is too large is read all the same and thrown away: a client that still sends would find its connection
                 // reset, and never see the answer.
                 if fits {
                     read.extend_from_slice(&bytes);
                 }
             }
-            Ok(Some(Err(()))) => return Err(last(words(StatusCode::BAD_REQUEST, "the body did not arrive whole"))),
+            Ok(Some(Err(()))) => return Err(last(text(StatusCode::BAD_REQUEST, "the body did not arrive whole"))),
             Ok(None) if fits => break,
             Ok(None) => return Err(too_large()),
             Err(_) if !fits => return Err(too_large()),
-            Err(_) => return Err(last(words(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))),
+            Err(_) => return Err(last(text(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))),
         }
     }
-    String::from_utf8(read).map_err(|_| words(StatusCode::BAD_REQUEST, "the body is not text (UTF-8)"))
+    String::from_utf8(read).map_err(|_| text(StatusCode::BAD_REQUEST, "the body is not text (UTF-8)"))
 }
 
 /// The next bytes of a body; empty for trailers.

@@ -1,4 +1,4 @@
-//! What a request says in its path and headers: who asks (RFC 9725 §4.7), for what, and for which ICE session (§4.3.1).
+//! What the path and headers of a request hold: keys (RFC 9725 §4.7), the session, and the ICE session (§4.3.1).
 //!
 //! Pure, and total: whatever strangers send is read or left.
 
@@ -12,7 +12,7 @@ pub(super) const SDP: &str = "application/sdp";
 pub(super) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
 /// Longest key that is looked up; LiveKit's have 12 characters.
-const LONGEST_KEY: usize = 256;
+const MAX_KEY_LENGTH: usize = 256;
 
 /// What a path names: `/{app}`, `/{app}/{key}`, `/{app}/{key}/{resource}`. What comes before is the application, at any depth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Target {
         let least = if resource.is_some() { 1 } else { 2 };
         let key = if parts.len() >= least { parts.pop().and_then(unescaped) } else { None };
         let target =
-            Self { app: parts.join("/"), key: key.filter(|k| k.len() <= LONGEST_KEY).map(Secret::new), resource };
+            Self { app: parts.join("/"), key: key.filter(|k| k.len() <= MAX_KEY_LENGTH).map(Secret::new), resource };
         (!target.app.is_empty() || target.resource.is_some()).then_some(target)
     }
 }
@@ -62,7 +62,7 @@ fn is_resource(text: &str) -> bool {
     text.strip_prefix("WH_").is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
-/// The key of an `Authorization` header: after `Bearer`, or alone. Other schemes are for whoever stands before us.
+/// The key of an `Authorization` header: after `Bearer`, or alone. Other schemes are for a proxy before us.
 pub fn key_of(authorization: &str) -> Option<Secret> {
     let text = authorization.trim();
     let key = match text.split_once(char::is_whitespace) {
@@ -71,7 +71,7 @@ pub fn key_of(authorization: &str) -> Option<Secret> {
         None if text.eq_ignore_ascii_case("bearer") => return None,
         None => text,
     };
-    let usable = !key.is_empty() && key.len() <= LONGEST_KEY && key.bytes().all(|b| b.is_ascii_graphic());
+    let usable = !key.is_empty() && key.len() <= MAX_KEY_LENGTH && key.bytes().all(|b| b.is_ascii_graphic());
     usable.then(|| Secret::new(key))
 }
 
@@ -138,12 +138,12 @@ pub(super) fn if_match(headers: &HeaderMap) -> String {
     values.join(",")
 }
 
-/// How long the body is, where it says so.
+/// The length of the body, where the request has it.
 pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
     text(headers, CONTENT_LENGTH)?.trim().parse().ok()
 }
 
-/// Whether the client waits to be told before it sends its body (RFC 9110 §10.1.1); `Err` if it waits for something else.
+/// Whether the client waits for permission to send its body (RFC 9110 §10.1.1); `Err` if it expects something else.
 pub(super) fn expects(headers: &HeaderMap) -> Result<bool, ()> {
     match headers.get(EXPECT) {
         None => Ok(false),

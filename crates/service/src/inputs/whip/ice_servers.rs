@@ -1,4 +1,4 @@
-//! STUN and TURN servers that clients are told of (RFC 9725 §4.6), as `Link` headers.
+//! STUN and TURN servers for clients (RFC 9725 §4.6), as `Link` headers.
 
 use crate::config::{RtcConfig, TurnAccess, TurnProtocol, TurnServer};
 use aws_lc_rs::hmac;
@@ -55,7 +55,7 @@ fn turn(server: &TurnServer, name: &str, now: SystemTime) -> String {
     };
     let (username, credential) = match &server.access {
         TurnAccess::Fixed { username, credential } => (username.clone(), credential.expose().to_owned()),
-        TurnAccess::Shared { secret, ttl } => passing(secret.expose(), name, now + *ttl),
+        TurnAccess::Shared { secret, ttl } => transient(secret.expose(), name, now + *ttl),
     };
     let (username, credential) = (quoted(&username), quoted(&credential));
     format!(
@@ -65,9 +65,9 @@ fn turn(server: &TurnServer, name: &str, now: SystemTime) -> String {
     )
 }
 
-/// A user and a password that end by themselves: the time in the name, and the name signed (draft-uberti-behave-turn-rest-00
+/// A user and a password that expire: the time in the name, and the name signed (draft-uberti-behave-turn-rest-00
 /// §2.2; coturn's `use-auth-secret`). SHA-1 is what TURN servers expect, and as a MAC it holds.
-fn passing(secret: &str, name: &str, until: SystemTime) -> (String, String) {
+fn transient(secret: &str, name: &str, until: SystemTime) -> (String, String) {
     let until = until.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let username = format!("{until}:{name}");
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_end_by_themselves() {
+    fn credentials_expire() {
         let shared = TurnAccess::Shared { secret: Secret::new("north"), ttl: Duration::from_secs(86_400) };
         let mut tls = server(TurnProtocol::Tls, shared);
         tls.host = "2001:db8::1".into();

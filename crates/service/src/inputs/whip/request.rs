@@ -1,10 +1,10 @@
 //! A publisher over WHIP that waits for its answer: an offer (RFC 9725 §4.2).
 
 use super::answers;
+use super::handles::Handles;
 use super::headers::{FRAGMENT, SDP};
 use super::media::Accepted;
 use super::resources::etag;
-use super::shared::Handles;
 use crate::boxed::BoxFuture;
 use crate::inputs::log_budget::LogBudget;
 use crate::inputs::request::{PublishRequest, Publisher, Wanted};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 
-/// See the [module](self). Dropping it tells the client to try again.
+/// See the [module](self). If it is dropped, the client is answered with a transient fault.
 pub struct Request {
     /// The keys that were shown; the first that exists counts.
     pub keys: Vec<Secret>,
@@ -41,7 +41,7 @@ impl Request {
     /// session off the list of those that can be asked.
     ///
     /// # Errors
-    /// Why the offer is of no use; the client was told.
+    /// Why the offer can't be accepted; the client was answered.
     pub async fn accept(self, key: &Secret, resource: ResourceId, accept: &Accept) -> Result<Source, Fault> {
         let Self { app, offer, handles, answer, .. } = self;
         let Accepted { sdp, control, begin } = match handles.media.accept(&offer, accept) {

@@ -1,4 +1,4 @@
-//! The WHIP sessions of this machine: what a client may do to its own, whichever way its request comes.
+//! The WHIP sessions of this machine, and what their clients ask of them, directly or through another machine.
 
 use super::headers::IfMatch;
 use super::media::Control;
@@ -49,7 +49,7 @@ impl Resources {
         Ok(Listed { resources: self.clone(), resource, _serving: serving })
     }
 
-    /// Does what is asked, here or where the session runs. Each key that was shown is tried.
+    /// Answers a request, here or where the session runs. Each key that was shown is tried.
     pub(super) async fn ask(
         &self,
         resource: &ResourceId,
@@ -113,7 +113,7 @@ impl Resource {
     }
 }
 
-/// What to say where a request names no ICE session.
+/// The refusal of a request that names no ICE session.
 pub(super) fn unconditional() -> WhipRefusal {
     let text = "If-Match is missing: send the ETag of the WHIP session to add candidates, or * to restart ICE";
     WhipRefusal::new(WhipWhy::Unconditional, text)

@@ -1,6 +1,6 @@
 //! What each request is answered with.
 
-use super::answers::{self, Place};
+use super::answers::{self, PathKind};
 use super::body;
 use super::headers::{self, FRAGMENT, IfMatch, SDP, Target};
 use super::request::Request;
@@ -28,7 +28,7 @@ pub(super) async fn answer(State(shared): State<Arc<Shared>>, request: axum::ext
     let response = match (parts.uri.path(), Target::read(parts.uri.path())) {
         (path @ ("/health" | "/availability"), _) if parts.method != Method::POST => page(&shared, path, &parts.method),
         (_, None) => {
-            answers::words(StatusCode::NOT_FOUND, "nothing is here; publish with POST to /{app} or /{app}/{key}")
+            answers::text(StatusCode::NOT_FOUND, "nothing is here; publish with POST to /{app} or /{app}/{key}")
         }
         (_, Some(target)) if target.resource.is_some() => session(&shared, &parts, target, body).await,
         (_, Some(target)) => endpoint(&shared, &parts, target, body).await,
@@ -39,24 +39,24 @@ pub(super) async fn answer(State(shared): State<Arc<Shared>>, request: axum::ext
 /// As on `health_port`.
 fn page(shared: &Shared, path: &str, method: &Method) -> Response {
     match *method {
-        Method::OPTIONS => answers::options(Place::Page, Vec::new()),
-        Method::GET | Method::HEAD if path == "/health" => answers::words(StatusCode::OK, "Healthy"),
-        Method::GET | Method::HEAD if shared.capacity.can_accept_any() => answers::words(StatusCode::OK, "Available"),
-        Method::GET | Method::HEAD => answers::words(StatusCode::SERVICE_UNAVAILABLE, "No availability"),
-        _ => answers::wrong_method(Place::Page, method),
+        Method::OPTIONS => answers::options(PathKind::Page, Vec::new()),
+        Method::GET | Method::HEAD if path == "/health" => answers::text(StatusCode::OK, "Healthy"),
+        Method::GET | Method::HEAD if shared.capacity.can_accept_any() => answers::text(StatusCode::OK, "Available"),
+        Method::GET | Method::HEAD => answers::text(StatusCode::SERVICE_UNAVAILABLE, "No availability"),
+        _ => answers::wrong_method(PathKind::Page, method),
     }
 }
 
 async fn endpoint(shared: &Shared, parts: &Parts, target: Target, body: Body) -> Response {
     match parts.method {
         Method::POST => publish(shared, parts, target, body).await,
-        Method::OPTIONS => answers::options(Place::Endpoint, links(shared, parts, &target).await),
-        _ => answers::wrong_method(Place::Endpoint, &parts.method),
+        Method::OPTIONS => answers::options(PathKind::Endpoint, links(shared, parts, &target).await),
+        _ => answers::wrong_method(PathKind::Endpoint, &parts.method),
     }
 }
 
-/// What a client is told of STUN and TURN before it offers. Credentials are for those who show a key in a header: a browser's
-/// own question never has one.
+/// The STUN and TURN servers that a client learns before it offers. Credentials are for those who show a key in a header: a
+/// browser's preflight never has one.
 async fn links(shared: &Shared, parts: &Parts, target: &Target) -> Vec<HeaderValue> {
     if shared.handles.ice_servers.has_turn() && parts.headers.contains_key(AUTHORIZATION) {
         for key in headers::keys(&parts.headers, target) {
@@ -95,7 +95,7 @@ async fn publish(shared: &Shared, parts: &Parts, target: Target, body: Body) -> 
     refused_for_key(parts, response)
 }
 
-/// A key that is not right costs its connection, and its address a little patience.
+/// A wrong key costs its connection, and its address stays charged for it for a while.
 fn refused_for_key(parts: &Parts, response: Response) -> Response {
     match response.status() {
         StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {
@@ -111,11 +111,11 @@ async fn session(shared: &Shared, parts: &Parts, target: Target, body: Body) -> 
     let keys = headers::keys(&parts.headers, &target);
     let Some(resource) = target.resource else { return answers::empty(StatusCode::NOT_FOUND) };
     match parts.method {
-        Method::OPTIONS => answers::options(Place::Session, Vec::new()),
+        Method::OPTIONS => answers::options(PathKind::Session, Vec::new()),
         Method::DELETE | Method::PATCH if keys.is_empty() => answers::last(no_key()),
         Method::DELETE => ask(shared, parts, &resource, &keys, WhipRequest::Delete).await,
         Method::PATCH => patch(shared, parts, &resource, &keys, body).await,
-        _ => answers::wrong_method(Place::Session, &parts.method),
+        _ => answers::wrong_method(PathKind::Session, &parts.method),
     }
 }
 
@@ -161,7 +161,7 @@ async fn ask(shared: &Shared, parts: &Parts, resource: &ResourceId, keys: &[Secr
 
 fn no_key() -> Response {
     let text = "no stream key was given: send it as Authorization: Bearer {key}, or in the path as /{app}/{key}";
-    answers::words(StatusCode::UNAUTHORIZED, text)
+    answers::text(StatusCode::UNAUTHORIZED, text)
 }
 
 fn address(parts: &Parts) -> std::net::SocketAddr {

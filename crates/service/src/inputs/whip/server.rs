@@ -4,12 +4,13 @@
 //! [`Request::reject`]. What a client asks of its session afterwards (DELETE, PATCH) is answered by `routes`, also for sessions
 //! of other machines, which are asked over the control plane.
 
+use super::handles::Handles;
 use super::ice_servers::IceServers;
 use super::media::Media;
 use super::request::Request;
 use super::resources::Resources;
 use super::routes;
-use super::shared::{Handles, Shared};
+use super::shared::Shared;
 use crate::boxed::BoxFuture;
 use crate::control::ControlPlane;
 use crate::http;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Offers that may wait for [`Server::next`], which is called again at once. Those beyond are told to try again.
+/// Offers that may wait for [`Server::next`], which is called again at once. Those beyond are refused for the moment.
 const REQUEST_QUEUE: usize = 64;
 
 /// How long a connection is used for further requests: candidates trickle for seconds, a session lasts for hours.
@@ -47,7 +48,7 @@ pub struct Parts {
     pub max_connections_per_address: usize,
 }
 
-/// The server. Dropping it closes the ports; sessions go on until they are let go of.
+/// The server. Dropping it closes the ports; sessions go on.
 pub struct Server {
     shared: Arc<Shared>,
     limits: http::Limits,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{Instrument, debug};
 
 /// How long the last event may wait for a session that does not take it.
-const HAND_OVER: Duration = Duration::from_secs(30);
+const LAST_EVENT_WAIT: Duration = Duration::from_secs(30);
 
 /// Makes a session's source of a received one. Spawns the task that drives it on the current tokio runtime; it ends with the
 /// session or with the sender, whichever is first, and drops `keep` then.
@@ -32,8 +32,8 @@ async fn carry(mut incoming: Incoming, mut feed: SourceFeed) {
             request = feed.keyframes.recv() => control.request_key_frame(request.layer),
             received = incoming.next() => match received {
                 Some(Received::Connected) => debug!("media connection with the WHIP client is up"),
-                Some(Received::Media(media)) => if !hand_on(&mut feed, SourceEvent::Media(media)).await { return },
-                Some(Received::Passthrough(passed)) => if !hand_on(&mut feed, SourceEvent::Passthrough(passed)).await { return },
+                Some(Received::Media(media)) => if !deliver(&mut feed, SourceEvent::Media(media)).await { return },
+                Some(Received::Passthrough(passed)) => if !deliver(&mut feed, SourceEvent::Passthrough(passed)).await { return },
                 Some(Received::Finished) => break SourceEnd::Finished,
                 Some(Received::Lost(fault)) => break SourceEnd::Lost(fault),
                 Some(_) => {}
@@ -41,12 +41,12 @@ async fn carry(mut incoming: Incoming, mut feed: SourceFeed) {
             },
         }
     };
-    // A session that is gone needs no words.
-    let _ = feed.events.send_timeout(SourceEvent::Ended(end), HAND_OVER).await;
+    // A session that is gone needs no last event.
+    let _ = feed.events.send_timeout(SourceEvent::Ended(end), LAST_EVENT_WAIT).await;
 }
 
-/// False if the session lets go. While it stalls, the client's packets wait in its inbox, and beyond that are lost.
-async fn hand_on(feed: &mut SourceFeed, event: SourceEvent) -> bool {
+/// Gives the session an event; false if it has let go. While it stalls, the client's packets wait in its inbox, and beyond that are lost.
+async fn deliver(feed: &mut SourceFeed, event: SourceEvent) -> bool {
     tokio::select! {
         sent = feed.events.send(event) => sent.is_ok(),
         _ = &mut feed.stopped => false,

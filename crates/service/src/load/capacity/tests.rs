@@ -14,81 +14,81 @@ async fn pass(milliseconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn admits_from_the_first_request_on_and_until_it_is_full() {
-    let admission = machine(8.0);
-    assert!(admission.can_accept_any());
+async fn a_machine_admits_until_it_is_full() {
+    let cap = machine(8.0);
+    assert!(cap.can_accept_any());
     // Free are 8 − 0.15·8 = 6.8 CPUs: three times 2.0, the fourth does not fit.
-    let permits: Vec<_> = (0..3).map(|_| admission.try_admit(Rtmp, true).unwrap()).collect();
-    let fault = admission.try_admit(Rtmp, true).unwrap_err();
+    let permits: Vec<_> = (0..3).map(|_| cap.try_admit(Rtmp, true).unwrap()).collect();
+    let fault = cap.try_admit(Rtmp, true).unwrap_err();
     assert_eq!(
         fault.text,
         "this machine is full: an RTMP session needs 2.0 CPUs (cpu_cost.rtmp_cpu_cost), and 0.8 of 8.0 are free besides the \
          1.2 that stay idle (cpu_cost.min_idle_ratio)"
     );
     assert_eq!((fault.blame, fault.retry), (Blame::Capacity, true));
-    // What is passed on still fits.
-    let passed_on = admission.try_admit(Whip, false).unwrap();
+    // A passthrough session still fits.
+    let passed_on = cap.try_admit(Whip, false).unwrap();
     drop((permits, passed_on));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_admitted_counts_for_a_second_and_then_shows_in_the_load() {
-    let admission = machine(4.0);
-    let _first = admission.try_admit(Rtmp, true).unwrap();
+async fn a_new_session_counts_until_it_shows_in_the_load() {
+    let cap = machine(4.0);
+    let _first = cap.try_admit(Rtmp, true).unwrap();
     pass(999).await;
-    assert!(admission.try_admit(Rtmp, true).is_err());
+    assert!(cap.try_admit(Rtmp, true).is_err());
     pass(1).await;
     // It turned out to take 0.5 CPUs.
-    admission.set_idle(3.5);
-    let _second = admission.try_admit(Rtmp, true).unwrap();
+    cap.set_idle(3.5);
+    let _second = cap.try_admit(Rtmp, true).unwrap();
     pass(1000).await;
-    admission.set_idle(2.5);
-    let fault = admission.try_admit(Rtmp, true).unwrap_err();
+    cap.set_idle(2.5);
+    let fault = cap.try_admit(Rtmp, true).unwrap_err();
     assert!(fault.text.contains("1.9 of 4.0 are free"), "{}", fault.text);
 }
 
 #[tokio::test(start_paused = true)]
 async fn exactly_the_cost_is_not_enough() {
     let costs = CpuCost { rtmp: 1.0, min_idle_ratio: 0.5, ..CpuCost::default() };
-    let admission = Capacity::new(4.0, costs);
-    let _url = admission.try_admit(Whip, false).unwrap();
+    let cap = Capacity::new(4.0, costs);
+    let _url = cap.try_admit(Whip, false).unwrap();
     pass(1000).await;
     // The reserve is a quarter of 4, so 1.0 is free.
-    admission.set_idle(2.0);
-    assert!(admission.try_admit(Rtmp, true).is_err());
-    admission.set_idle(2.001);
-    assert!(admission.try_admit(Rtmp, true).is_ok());
+    cap.set_idle(2.0);
+    assert!(cap.try_admit(Rtmp, true).is_err());
+    cap.set_idle(2.001);
+    assert!(cap.try_admit(Rtmp, true).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_small_machine_takes_a_first_session_but_no_second() {
     for capacity in [0.5, 1.0, 2.0] {
-        let admission = machine(capacity);
-        assert!(admission.can_accept_any());
-        assert_eq!(admission.affinity(Url, true), 0.5);
-        let first = admission.try_admit(Rtmp, true).unwrap();
+        let cap = machine(capacity);
+        assert!(cap.can_accept_any());
+        assert_eq!(cap.affinity(Url, true), 0.5);
+        let first = cap.try_admit(Rtmp, true).unwrap();
         pass(2000).await;
-        assert!(!admission.can_accept_any());
-        assert_eq!(admission.affinity(Url, true), -1.0);
-        assert!(admission.try_admit(Rtmp, true).is_err());
+        assert!(!cap.can_accept_any());
+        assert_eq!(cap.affinity(Url, true), -1.0);
+        assert!(cap.try_admit(Rtmp, true).is_err());
         drop(first);
-        assert!(admission.can_accept_any());
+        assert!(cap.can_accept_any());
         // Something else keeps the machine busy.
-        admission.set_idle(0.1 * capacity);
-        assert!(!admission.can_accept_any());
-        assert!(admission.try_admit(Rtmp, true).is_err());
+        cap.set_idle(0.1 * capacity);
+        assert!(!cap.can_accept_any());
+        assert!(cap.try_admit(Rtmp, true).is_err());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cost_of_nothing_is_not_reckoned_with() {
+async fn a_cost_of_zero_always_fits() {
     let costs = CpuCost { rtmp: 0.0, whip: 0.0, whip_bypass_transcoding: 0.0, url: 0.0, min_idle_ratio: 0.3 };
-    let admission = Capacity::new(1.0, costs);
-    admission.set_idle(0.0);
-    let permits: Vec<_> = (0..100).map(|_| admission.try_admit(Rtmp, true).unwrap()).collect();
-    assert!(admission.can_accept_any());
-    assert_eq!(admission.affinity(Url, true), 1.0);
-    assert_eq!(admission.active()[0].sessions, 100);
+    let cap = Capacity::new(1.0, costs);
+    cap.set_idle(0.0);
+    let permits: Vec<_> = (0..100).map(|_| cap.try_admit(Rtmp, true).unwrap()).collect();
+    assert!(cap.can_accept_any());
+    assert_eq!(cap.affinity(Url, true), 1.0);
+    assert_eq!(cap.active()[0].sessions, 100);
     drop(permits);
 }
 
@@ -107,36 +107,36 @@ async fn an_idler_machine_bids_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_draining_machine_takes_nothing() {
-    let admission = Capacity::new(4.0, CpuCost { rtmp: 0.0, ..CpuCost::default() });
-    let _running = admission.try_admit(Rtmp, true).unwrap();
-    admission.drain();
-    assert!(!admission.can_accept_any());
-    assert_eq!(admission.affinity(Rtmp, true), -1.0);
-    assert!(admission.try_admit(Rtmp, true).unwrap_err().text.contains("shutting down"));
-    assert_eq!(admission.active(), [Active { input: Rtmp, transcoding: true, sessions: 1 }]);
+    let cap = Capacity::new(4.0, CpuCost { rtmp: 0.0, ..CpuCost::default() });
+    let _running = cap.try_admit(Rtmp, true).unwrap();
+    cap.drain();
+    assert!(!cap.can_accept_any());
+    assert_eq!(cap.affinity(Rtmp, true), -1.0);
+    assert!(cap.try_admit(Rtmp, true).unwrap_err().text.contains("shutting down"));
+    assert_eq!(cap.active(), [Active { input: Rtmp, transcoding: true, sessions: 1 }]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn sessions_are_counted_by_kind_from_their_first_on() {
-    let admission = machine(64.0);
-    assert_eq!(admission.active(), []);
-    let rtmp = admission.try_admit(Rtmp, true).unwrap();
-    let whip = admission.try_admit(Whip, false).unwrap();
+async fn sessions_are_counted_by_kind() {
+    let cap = machine(64.0);
+    assert_eq!(cap.active(), []);
+    let rtmp = cap.try_admit(Rtmp, true).unwrap();
+    let whip = cap.try_admit(Whip, false).unwrap();
     drop(rtmp);
     assert_eq!(
-        admission.active(),
+        cap.active(),
         [
             Active { input: Rtmp, transcoding: true, sessions: 0 },
             Active { input: Whip, transcoding: false, sessions: 1 }
         ]
     );
     drop(whip);
-    admission.set_idle(16.0);
-    assert_eq!(admission.load(), 0.75);
+    cap.set_idle(16.0);
+    assert_eq!(cap.load(), 0.75);
 }
 
 #[test]
-fn small_machines_are_told_which_keys_to_lower() {
+fn small_machines_get_advice() {
     let advice = machine(2.0).advice().unwrap();
     assert!(advice.contains("2.0 CPUs, of which 1.4 are for sessions"), "{advice}");
     assert!(advice.contains("(rtmp_cpu_cost: 2.0, whip_cpu_cost: 2.0, url_cpu_cost: 2.0)"), "{advice}");
@@ -153,24 +153,24 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let admission = machine(capacity);
+            let cap = machine(capacity);
             let mut held = Vec::new();
             for (step, amount, kind) in steps {
                 let (input, transcoding, _) = KINDS[kind];
                 match step {
-                    0 => admission.set_idle(amount * capacity),
+                    0 => cap.set_idle(amount * capacity),
                     1 => pass((amount * 2000.0) as u64).await,
                     2 => drop((!held.is_empty()).then(|| held.swap_remove(kind % held.len()))),
                     _ => {
-                        let free = admission.state().free(0.15, Instant::now());
-                        let cost = admission.state().cost(kind);
+                        let free = cap.state().free(0.15, Instant::now());
+                        let cost = cap.state().cost(kind);
                         let fits = free > cost || held.is_empty() && free > 0.0;
-                        let permit = admission.try_admit(input, transcoding);
+                        let permit = cap.try_admit(input, transcoding);
                         assert_eq!(permit.is_ok(), fits, "{free} {cost}");
                         held.extend(permit.ok());
                     }
                 }
-                let counted: u32 = admission.active().iter().map(|a| a.sessions).sum();
+                let counted: u32 = cap.active().iter().map(|a| a.sessions).sum();
                 assert_eq!(counted as usize, held.len());
             }
         });

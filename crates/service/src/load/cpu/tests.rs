@@ -154,7 +154,7 @@ fn a_request_stands_for_the_capacity() {
 }
 
 #[test]
-fn without_any_file_there_is_one_cpu_and_nothing_is_known() {
+fn without_any_file_there_is_one_cpu() {
     let fake = Fake::new(
         "nothing",
         &[("proc/stat", "rubbish\ncpu\ncpux 1\n"), ("proc/self/status", "Cpus_allowed_list:\t9-\n")],
@@ -165,7 +165,7 @@ fn without_any_file_there_is_one_cpu_and_nothing_is_known() {
 }
 
 #[test]
-fn counters_that_jump_back_or_ahead_stay_within_the_machine() {
+fn counters_that_jump_stay_within_the_machine() {
     let fake = Fake::new("jump", &[STATUS, STAT_LATER]);
     let cpu = fake.find(None);
     assert_eq!(fake.idle(&cpu, &[STAT]), Some(4.0));

@@ -123,7 +123,7 @@ fn the_level_is_for_us_and_libraries_only_warn() {
 }
 
 #[test]
-fn fields_cannot_stand_for_what_every_line_has_nor_grow_without_end() {
+fn fields_are_bounded_and_replace_no_common_field() {
     let config = LoggingConfig { json: true, ..LoggingConfig::default() };
     let written = lines(&config, || {
         tracing::info!(target: "rtmp", nodeID = "forged", endless = f64::INFINITY, long = "é".repeat(10_000), "m");

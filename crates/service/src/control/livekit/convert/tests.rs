@@ -99,7 +99,7 @@ fn a_plain_ingress_has_the_default_presets() {
 }
 
 #[test]
-fn what_must_be_there_is_named_in_the_go_programs_words() {
+fn missing_fields_have_the_go_programs_text() {
     refused(&lk::IngressInfo { input_type: 7, ..rtmp() }, "invalid ingress: unsupported input type");
     refused(&lk::IngressInfo { room_name: String::new(), ..rtmp() }, "invalid ingress: no room name");
     refused(&lk::IngressInfo { stream_key: String::new(), ..rtmp() }, "invalid ingress: no stream key");
@@ -367,7 +367,7 @@ fn an_accepted_start_is_given_back_with_its_state() {
 }
 
 #[test]
-fn refusals_have_the_code_that_tells_whether_to_ask_again() {
+fn refusals_have_the_code_for_retries() {
     let code = |blame, retry| {
         let failure = refusal(Fault { blame, retry, text: "words".into() });
         assert_eq!(failure.message, "words");

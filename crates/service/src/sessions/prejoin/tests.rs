@@ -1,0 +1,77 @@
+//! Rooms that are joined before their session begins, on virtual time.
+
+use super::*;
+use crate::control::embedded::ingress;
+use crate::testing::FakeParticipants;
+use model::{InputKind, VideoFormat};
+use tokio::time::Instant;
+
+fn prejoin(participants: &Arc<FakeParticipants>) -> Prejoin {
+    Prejoin { participants: participants.clone(), loopback: false }
+}
+
+async fn ask(participants: &Arc<FakeParticipants>, codec: VideoCodec) -> (Option<Vec<VideoCodec>>, Option<Prejoined>) {
+    prejoin(participants).room_codecs(&ingress(InputKind::Whip, "k"), format(codec)).await
+}
+
+fn format(codec: VideoCodec) -> VideoFormat {
+    VideoFormat { codec, parameters: String::new(), described: false }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_codec_that_is_known_to_be_taken_needs_no_join() {
+    let participants = Arc::<FakeParticipants>::default();
+    participants.codecs.send_replace(Some(vec![VideoCodec::H264]));
+    let (codecs, prejoined) = ask(&participants, VideoCodec::H264).await;
+    assert_eq!((codecs, prejoined.is_none()), (Some(vec![VideoCodec::H264]), true));
+    assert!(participants.joined.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_room_is_joined_and_kept() {
+    let participants = Arc::<FakeParticipants>::default();
+    let told = async {
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        participants.codecs.send_replace(Some(vec![VideoCodec::H264, VideoCodec::Vp8]));
+    };
+    let begin = Instant::now();
+    let ((codecs, prejoined), ()) = tokio::join!(ask(&participants, VideoCodec::Vp8), told);
+    assert_eq!((codecs.unwrap().len(), prejoined.is_some()), (2, true));
+    assert_eq!(begin.elapsed(), Duration::from_millis(80));
+    assert_eq!(participants.joined.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_does_not_take_the_codec_is_left() {
+    let participants = Arc::<FakeParticipants>::default();
+    participants.codecs.send_replace(Some(vec![VideoCodec::H264]));
+    let told = async {
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        participants.codecs.send_replace(Some(vec![VideoCodec::H264]));
+    };
+    let ((codecs, prejoined), ()) = tokio::join!(ask(&participants, VideoCodec::Av1), told);
+    assert_eq!((codecs, prejoined.is_none()), (Some(vec![VideoCodec::H264]), true));
+    assert!(participants.joined.lock().unwrap()[0].is_closed(), "it is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_fails_is_noticed_at_once() {
+    let participants = Arc::<FakeParticipants>::default();
+    let fails = async {
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        participants.joined.lock().unwrap().clear();
+    };
+    let begin = Instant::now();
+    let ((codecs, prejoined), ()) = tokio::join!(ask(&participants, VideoCodec::H264), fails);
+    assert_eq!((codecs, prejoined.is_some()), (None, true), "its session reports why");
+    assert!(begin.elapsed() <= Duration::from_millis(80) + FAILED_JOIN_POLL, "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_room_is_waited_for_three_seconds() {
+    let participants = Arc::<FakeParticipants>::default();
+    let begin = Instant::now();
+    let (codecs, prejoined) = ask(&participants, VideoCodec::H264).await;
+    assert_eq!((codecs, prejoined.is_some()), (None, true));
+    assert_eq!(begin.elapsed(), ROOM_CODECS_WAIT);
+}

@@ -1,0 +1,194 @@
+//! Reports against a control plane that fails, on virtual time.
+
+use super::*;
+use crate::config::OnDuplicate;
+use crate::control::embedded::ingress;
+use crate::testing::{ScriptedControl, Stage};
+use model::{Blame, Fault, IngressId, InputKind, ResourceId};
+use session::registry::Slot;
+use std::time::SystemTime;
+use tokio::task::JoinHandle;
+
+/// A state reporter, and the ends of what it works between.
+struct Reporter {
+    control: Arc<ScriptedControl>,
+    registry: Registry,
+    slot: Option<Slot>,
+    reports: Option<mpsc::Sender<Report>>,
+    task: JoinHandle<()>,
+    begin: Instant,
+}
+
+fn id() -> IngressId {
+    IngressId("IN_k".into())
+}
+
+impl Reporter {
+    async fn new(errors: impl IntoIterator<Item = ReportError>) -> Self {
+        let control = Arc::<ScriptedControl>::default();
+        control.embedded.put(ingress(InputKind::Rtmp, "k"));
+        *control.report_errors.lock().unwrap() = errors.into_iter().collect();
+        let registry = Registry::default();
+        let slot = registry.enter(id(), ResourceId("RT_a".into()), InputKind::Rtmp, true).unwrap();
+        let commands = control.serve_session(&id(), &slot.entry.resource_id).await.unwrap();
+        let (reports, queue) = mpsc::channel(8);
+        let reporter = StateReporter::new(control.clone(), registry.clone(), slot.entry.clone(), commands);
+        let task = tokio::spawn(reporter.run(queue));
+        Self { control, registry, slot: Some(slot), reports: Some(reports), task, begin: Instant::now() }
+    }
+
+    async fn report(&self, status: Status) {
+        let first = Report::first(ResourceId("RT_a".into()), status, String::new(), SystemTime::now());
+        let report = Report { started_at: 1, updated_at: 2 + status as i64, ..first };
+        self.reports.as_ref().unwrap().send(report).await.unwrap();
+        settle().await;
+    }
+
+    /// The session's task has ended.
+    fn end(&mut self) {
+        self.reports = None;
+        self.slot = None;
+    }
+
+    /// When reports were tried, in milliseconds.
+    fn times(&self) -> Vec<u128> {
+        self.control.attempts.lock().unwrap().iter().map(|(at, _)| (*at - self.begin).as_millis()).collect()
+    }
+}
+
+/// Lets everything happen that needs no time to pass.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn away() -> ReportError {
+    ReportError::Unreachable(Fault::transient(Blame::Control, "Redis is not reachable"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_retried_with_backoff() {
+    let reporter = Reporter::new(vec![away(); 7]).await;
+    reporter.report(Status::Buffering).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(reporter.times(), [0, 500, 1_500, 3_500, 7_500, 15_500, 25_500, 35_500]);
+    assert_eq!(reporter.control.embedded.newest(&id()).unwrap().status, Status::Buffering);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_newest_report_is_retried() {
+    let reporter = Reporter::new(vec![away(); 2]).await;
+    reporter.report(Status::Buffering).await;
+    reporter.report(Status::Publishing).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(reporter.control.tried(), [Status::Buffering, Status::Publishing, Status::Publishing]);
+    assert_eq!(reporter.times(), [0, 0, 500], "the backoff begins anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_retry_cannot_help_is_not_retried() {
+    let refused = ReportError::Unreachable(Fault::new(Blame::Control, "livekit-server refused"));
+    for error in [refused, ReportError::Older] {
+        let reporter = Reporter::new([error]).await;
+        reporter.report(Status::Buffering).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(reporter.control.tried(), [Status::Buffering]);
+        reporter.report(Status::Publishing).await;
+        assert_eq!(reporter.control.tried().len(), 2, "the next report is tried");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_reported_after_the_ingress_was_deleted() {
+    let mut reporter = Reporter::new([ReportError::Deleted]).await;
+    reporter.report(Status::Buffering).await;
+    reporter.report(Status::Publishing).await;
+    reporter.report(Status::Error).await;
+    reporter.end();
+    reporter.task.await.unwrap();
+    assert_eq!(reporter.control.tried(), [Status::Buffering]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_reported_after_a_delete_was_answered() {
+    let mut reporter = Reporter::new(vec![away(); 9]).await;
+    reporter.report(Status::Publishing).await;
+    let control = reporter.control.clone();
+    let answer = control.embedded.delete(&id()).await.expect("it is answered");
+    assert_eq!((answer.status, answer.started_at), (Status::Inactive, 1));
+    let tried = control.tried().len();
+    reporter.report(Status::Error).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    reporter.end();
+    reporter.task.await.unwrap();
+    assert_eq!(control.tried().len(), tried, "not even the retry that was due");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_is_answered_and_the_end_reported() {
+    let mut reporter = Reporter::new([]).await;
+    reporter.report(Status::Publishing).await;
+    let control = reporter.control.clone();
+    assert_eq!(control.embedded.update(&id()).await.unwrap().status, Status::Inactive);
+    reporter.report(Status::Inactive).await;
+    reporter.end();
+    reporter.task.await.unwrap();
+    assert_eq!(control.tried(), [Status::Publishing, Status::Inactive]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_report_is_retried_for_two_minutes() {
+    let mut reporter = Reporter::new(vec![away(); 100]).await;
+    reporter.report(Status::Inactive).await;
+    reporter.end();
+    reporter.task.await.unwrap();
+    let lasted = reporter.begin.elapsed();
+    let bound = LAST_REPORT_RETRIES_FOR;
+    assert!(lasted <= bound && lasted + MAX_RETRY_BACKOFF >= bound, "{lasted:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_report_gives_way_to_the_next_session() {
+    let mut reporter = Reporter::new(vec![away(); 100]).await;
+    reporter.report(Status::Inactive).await;
+    reporter.slot = None;
+    let _next = reporter.registry.enter(id(), ResourceId("RT_b".into()), InputKind::Rtmp, true).unwrap();
+    reporter.end();
+    reporter.task.await.unwrap();
+    assert!(reporter.begin.elapsed() < Duration::from_secs(1), "{:?}", reporter.begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_ends_the_retries_of_a_last_report() {
+    let mut reporter = Reporter::new(vec![away(); 100]).await;
+    reporter.report(Status::Inactive).await;
+    reporter.end();
+    let control = reporter.control.clone();
+    control.embedded.delete(&id()).await.expect("it is answered");
+    let tried = control.tried().len();
+    reporter.task.await.unwrap();
+    assert_eq!(control.tried().len(), tried);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_panicked_is_reported_as_an_error() {
+    let mut reporter = Reporter::new([]).await;
+    reporter.report(Status::Publishing).await;
+    reporter.end();
+    reporter.task.await.unwrap();
+    let last = reporter.control.embedded.newest(&id()).unwrap();
+    assert_eq!(last.status, Status::Error);
+    assert!(last.error.contains("please report this") && last.ended_at > 0, "{last:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_ingress_ends_its_session() {
+    let stage = Stage::new(OnDuplicate::Takeover);
+    stage.control.report_errors.lock().unwrap().push_back(ReportError::Deleted);
+    let (feed, _) = stage.push("k").await.accepted();
+    let told = feed.stopped.await.unwrap().expect("the encoder is told why");
+    assert!(told.text.contains("deleted"), "{told}");
+    stage.idle().await;
+    assert_eq!(stage.control.tried(), [Status::Buffering]);
+}
