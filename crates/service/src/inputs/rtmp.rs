@@ -5,6 +5,7 @@
 
 mod connection;
 mod counters;
+mod end;
 pub(crate) mod open;
 mod quick_ack;
 mod request;

@@ -63,10 +63,7 @@ impl Service {
         if let Some(advice) = capacity.advice() {
             warn!("{advice}");
         }
-        let registry = Registry::default();
-        metrics::register_machine(&registry, &node_id, env!("CARGO_PKG_VERSION"), &capacity);
-        metrics::register_process(&registry, "/proc");
-        metrics::register_control(&registry, control.clone());
+        let registry = registry(&node_id, &capacity, control.clone());
         let sampler = Sampler::spawn(cpu, capacity.clone());
         let sessions = Sessions::new(Parts {
             control: control.clone(),
@@ -165,6 +162,15 @@ impl Service {
             _ = signals::next(signals) => warn!("ended without waiting for sessions"),
         }
     }
+}
+
+/// The registry of metrics, with those of the process and the machine.
+fn registry(node_id: &str, capacity: &Capacity, control: Arc<dyn ControlPlane>) -> Registry {
+    let registry = Registry::default();
+    metrics::register_machine(&registry, node_id, env!("CARGO_PKG_VERSION"), capacity);
+    metrics::register_process(&registry, "/proc");
+    metrics::register_control(&registry, control);
+    registry
 }
 
 /// The ids of all sessions, for the control plane.
