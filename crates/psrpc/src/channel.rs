@@ -69,7 +69,7 @@ mod tests {
         }
 
         #[test]
-        fn different_topics_have_different_channels(a in "[a-z|-]{1,6}", b in "[a-z|-]{1,6}") {
+        fn topics_have_distinct_channels(a in "[a-z|-]{1,6}", b in "[a-z|-]{1,6}") {
             prop_assert_eq!(a == b, request("S", "M", &a) == request("S", "M", &b));
         }
     }

@@ -1,13 +1,13 @@
 //! The calling side: publish a request, choose among the bids, wait for the answer.
 
-use crate::envelope::{ClaimRequest, ClaimResponse, Envelope, Request, Response};
-use crate::{Bus, Code, Error, Failure, Link, Method, Subscription, channel, id};
+use crate::envelope::{ClaimRequest, ClaimResponse, Envelope, Request, Response, unix_nanos};
+use crate::{Bus, BusState, Code, Error, Failure, Method, Subscription, channel, id};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -34,11 +34,11 @@ impl Default for Options {
 }
 
 /// Bids and answers that may wait for one call. More servers than this in one selection are not waited for.
-const REPLIES: usize = 64;
+const MAX_REPLIES: usize = 64;
 
-/// How often a request that reached nobody, or went down with its link, is published again, until a server must have been
-/// chosen: a server that lost its link together with us is back within a second.
-const REPEAT: Duration = Duration::from_millis(100);
+/// How often a request that reached nobody, or was lost with the connection, is published again, until a server must have been
+/// chosen: a server that lost its connection together with us is back within a second.
+const REPUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Calls the methods of one service.
 pub struct Client {
@@ -130,12 +130,12 @@ impl Client {
         Ok(Responses { exchange, deadline, _answer: PhantomData })
     }
 
-    /// Waits until bids and answers can be heard.
+    /// Waits until bids and answers can be received.
     async fn connected(&self, deadline: Instant) -> Result<(), Error> {
         for confirmed in &self.shared.confirmed {
             let mut confirmed = confirmed.clone();
             if timeout_at(deadline, confirmed.wait_for(|yes| *yes)).await.is_err() {
-                return Err(self.shared.away());
+                return Err(self.shared.not_connected());
             }
         }
         Ok(())
@@ -166,19 +166,19 @@ async fn read(mut subscription: Subscription, shared: Arc<Shared>) {
 
 impl Shared {
     fn open(&self) -> Exchange<'_> {
-        let (sender, replies) = mpsc::channel(REPLIES);
+        let (sender, replies) = mpsc::channel(MAX_REPLIES);
         let request_id = id::new("REQ_");
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(request_id.clone(), sender);
         Exchange { shared: self, request_id, replies }
     }
 
-    /// What to say when the bus was not there in time.
-    fn away(&self) -> Error {
+    /// The error for a bus that was not up in time.
+    fn not_connected(&self) -> Error {
         let name = self.bus.name();
-        match &*self.bus.link().borrow() {
-            Link::Down { since, reason } => Error::not_connected(name, since.elapsed(), reason),
-            // The link has just come, its subscriptions have not.
-            Link::Up => Error::not_connected(name, Duration::ZERO, "still subscribing"),
+        match &*self.bus.state().borrow() {
+            BusState::Down { since, reason } => Error::not_connected(name, since.elapsed(), reason),
+            // The connection has just come, its subscriptions have not.
+            BusState::Up => Error::not_connected(name, Duration::ZERO, "still subscribing"),
         }
     }
 
@@ -186,8 +186,8 @@ impl Shared {
     async fn publish(&self, to: &str, payload: Bytes, deadline: Instant) -> Result<Option<u64>, Error> {
         match timeout_at(deadline, self.bus.publish(to, payload)).await {
             Ok(result) => Ok(result?),
-            Err(_) if self.bus.link().borrow().is_up() => Err(Error::TimedOut),
-            Err(_) => Err(self.away()),
+            Err(_) if self.bus.state().borrow().is_up() => Err(Error::TimedOut),
+            Err(_) => Err(self.not_connected()),
         }
     }
 }
@@ -200,11 +200,12 @@ struct Selection<'a> {
     short_circuit: Duration,
 }
 
-/// What became of a request that was published.
+/// Whom a request that was published has reached.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    /// The bus is sure that nobody listens.
-    ByNobody,
+enum Reached {
+    /// Nobody: the bus is sure.
+    Nobody,
+    /// Somebody, or the bus can't tell.
     Perhaps,
 }
 
@@ -253,11 +254,11 @@ impl Exchange<'_> {
         let mut close = how.by;
         loop {
             // Publishing the same bytes again is harmless only where the servers' lock lets one copy through.
-            let repeat = how.method.queue && !matches!(sent, Ok(Heard::Perhaps));
+            let repeat = how.method.queue && !matches!(sent, Ok(Reached::Perhaps));
             if !repeat {
                 sent = Ok(sent?);
             }
-            let again = Instant::now() + REPEAT;
+            let again = Instant::now() + REPUBLISH_INTERVAL;
             tokio::select! {
                 reply = self.replies.recv() => match reply {
                     Some(Reply::Claim(bid)) if how.method.affinity => {
@@ -282,14 +283,14 @@ impl Exchange<'_> {
             (Some(best), _) => Ok(best.server_id),
             (None, Some(failure)) => Err(failure),
             (None, None) if bids.received > 0 => Err(Error::NoneWilling { received: bids.received }),
-            (None, None) => Err(Error::NoServers { nobody_listens: sent? == Heard::ByNobody }),
+            (None, None) => Err(Error::NoServers { nobody_listens: sent? == Reached::Nobody }),
         }
     }
 
     /// Publishes the request.
-    async fn publish_request(&self, to: &str, payload: &Bytes, by: Instant) -> Result<Heard, Error> {
+    async fn publish_request(&self, to: &str, payload: &Bytes, by: Instant) -> Result<Reached, Error> {
         let reached = self.shared.publish(to, payload.clone(), by).await?;
-        Ok(if reached == Some(0) { Heard::ByNobody } else { Heard::Perhaps })
+        Ok(if reached == Some(0) { Reached::Nobody } else { Reached::Perhaps })
     }
 
     /// The next server's answer by `deadline`. Cancel safe.
@@ -343,11 +344,6 @@ fn refusal(answer: Response) -> Error {
 
 fn failure(answer: Response) -> Failure {
     Failure::new(Code::from_wire(&answer.code), answer.error)
-}
-
-pub(crate) fn unix_nanos() -> i64 {
-    // A clock before 1970 or after 2262 is as good as zero: peers will drop what it stamps.
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_nanos()).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_in_the_order_of_the_enum_and_words_round_trip() {
+    fn names_round_trip_in_enum_order() {
         for (i, (code, word, _)) in TABLE.into_iter().enumerate() {
             assert_eq!(code as usize, i);
             assert_eq!((code.as_str(), Code::from_wire(word)), (word, code));

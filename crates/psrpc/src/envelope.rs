@@ -1,6 +1,6 @@
 //! What is published: psrpc's internal messages in an envelope that reads like `google.protobuf.Any`.
 //!
-//! Field numbers are those of psrpc's `internal.proto` (0.7). Unknown fields and unknown types are passed over, so that newer
+//! Field numbers are those of psrpc's `internal.proto` (0.7). Unknown fields and unknown types are ignored, so that newer
 //! peers can be talked to.
 
 use base64::Engine;
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `google.protobuf.Any`, and the start of the envelope itself.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -32,7 +33,7 @@ pub struct Request {
     /// Unix nanoseconds.
     #[prost(int64, tag = "3")]
     pub sent_at: i64,
-    /// Unix nanoseconds; a server that reads it later passes it over.
+    /// Unix nanoseconds; a server that reads it later ignores it.
     #[prost(int64, tag = "4")]
     pub expiry: i64,
     /// Whether every server shall answer.
@@ -71,10 +72,10 @@ pub struct Response {
     /// The answer's message, from peers older than `raw_response`.
     #[prost(message, optional, tag = "4")]
     pub response: Option<Any>,
-    /// Words of a failure; empty means success.
+    /// The text of a failure; empty means success.
     #[prost(string, tag = "5")]
     pub error: String,
-    /// [`crate::Code`]'s word.
+    /// The name of its [`crate::Code`].
     #[prost(string, tag = "6")]
     pub code: String,
     /// The answer's message.
@@ -148,7 +149,7 @@ impl Envelope {
         Any { type_url: type_url.to_owned(), value: value.into() }.encode_to_vec().into()
     }
 
-    /// Reads what was published. `None` for what is no envelope or none that is known here: it is to be passed over.
+    /// Reads what was published. `None` for what is no envelope or none that is known here: ignore it.
     pub fn decode(payload: Bytes) -> Option<Self> {
         let Any { type_url, value } = Any::decode(payload).ok()?;
         match type_url.as_str() {
@@ -165,6 +166,12 @@ impl Envelope {
 /// came, which is why it must be formed before anything is decoded.
 pub fn lock_key(payload: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(Sha256::digest(payload))
+}
+
+/// Now, as messages carry it: Unix nanoseconds.
+pub(crate) fn unix_nanos() -> i64 {
+    // A clock before 1970 or after 2262 is as good as zero: peers will drop what it stamps.
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_nanos()).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -20,9 +20,10 @@ pub mod redis;
 mod router;
 mod server;
 
-pub use bus::{Bus, BusError, BusFuture, LOCK_TTL, Link, Subscription};
+pub use bus::{Bus, BusError, BusFuture, BusState, LOCK_TTL};
 pub use client::{Client, Options, Responses};
 pub use code::Code;
 pub use error::{Error, Failure};
 pub use method::Method;
+pub use router::Subscription;
 pub use server::{Registration, Server, first_come};

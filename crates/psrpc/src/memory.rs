@@ -1,8 +1,8 @@
-//! A bus within one process, for tests: it delivers at once, and its locks follow tokio's clock.
+//! A bus within one process, for tests: it delivers at once, and its locks expire by tokio's time.
 
 use crate::bus::LOCK_TTL;
 use crate::router::Router;
-use crate::{Bus, BusError, BusFuture, Link, Subscription};
+use crate::{Bus, BusError, BusFuture, BusState, Subscription};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +14,12 @@ use tokio::time::Instant;
 pub struct MemoryBus {
     router: Arc<Router>,
     locks: Mutex<HashMap<String, Instant>>,
-    link: watch::Sender<Link>,
+    state: watch::Sender<BusState>,
 }
 
 impl Default for MemoryBus {
     fn default() -> Self {
-        Self { router: Router::instant(), locks: Mutex::default(), link: watch::Sender::new(Link::Up) }
+        Self { router: Router::confirming_at_once(), locks: Mutex::default(), state: watch::Sender::new(BusState::Up) }
     }
 }
 
@@ -29,17 +29,17 @@ impl MemoryBus {
         Arc::default()
     }
 
-    /// Breaks the link, with words, or mends it. While it is broken nothing is delivered and publishers wait.
+    /// Takes the bus down for this reason, or up again. While it is down nothing is delivered and publishers wait.
     pub fn set_down(&self, reason: Option<&str>) {
-        self.link.send_replace(match reason {
-            Some(reason) => Link::Down { since: Instant::now(), reason: reason.into() },
-            None => Link::Up,
+        self.state.send_replace(match reason {
+            Some(reason) => BusState::Down { since: Instant::now(), reason: reason.into() },
+            None => BusState::Up,
         });
     }
 
     async fn up(&self) -> Result<(), BusError> {
         // The sender is our own field: this cannot fail while we are borrowed.
-        let _ = self.link.subscribe().wait_for(Link::is_up).await;
+        let _ = self.state.subscribe().wait_for(BusState::is_up).await;
         Ok(())
     }
 }
@@ -70,8 +70,8 @@ impl Bus for MemoryBus {
         })
     }
 
-    fn link(&self) -> watch::Receiver<Link> {
-        self.link.subscribe()
+    fn state(&self) -> watch::Receiver<BusState> {
+        self.state.subscribe()
     }
 
     fn name(&self) -> &str {

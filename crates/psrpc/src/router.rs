@@ -1,9 +1,7 @@
-//! Who in this process listens to which channel, and which channels the bus has confirmed.
+//! The subscriptions of this process: who listens to which channel, and which channels the bus has confirmed.
 //!
-//! The wanted set lives here; a bus brings the world in line with it and hands in what arrives.
+//! The wanted set lives here; a bus subscribes to what is in it and hands in what arrives.
 
-use crate::Subscription;
-use crate::bus::Place;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,17 +10,17 @@ use tokio::sync::{Notify, mpsc, watch};
 /// Messages that may wait for one subscriber. psrpc's own default is 100 for servers and 1000 for busy clients; ours take
 /// messages at once, so that this fills only when the process is starved. Then the newest are lost, and their senders see a
 /// timeout, but no other channel waits.
-const QUEUE: usize = 256;
+const SUBSCRIBER_QUEUE: usize = 256;
 
-/// Tells apart the subscribers of one channel.
-pub(crate) type SubscriberId = u64;
+/// Identifies a subscriber of a channel.
+type SubscriberId = u64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     table: Mutex<Table>,
     changed: Notify,
     /// Whether channels count as confirmed as soon as they are wanted.
-    instant: bool,
+    confirms_at_once: bool,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +35,7 @@ struct Channel {
     confirmed: watch::Sender<bool>,
 }
 
-/// What a bus has to do so that its subscriptions are those wanted.
+/// What a bus has to do so that its subscriptions are the wanted ones.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Changes {
     pub(crate) subscribe: Vec<Arc<str>>,
@@ -50,15 +48,54 @@ impl Changes {
     }
 }
 
+/// Messages of one channel. Dropping it ends the subscription.
+#[derive(Debug)]
+pub struct Subscription {
+    guard: SubscriptionGuard,
+    messages: mpsc::Receiver<Bytes>,
+    confirmed: watch::Receiver<bool>,
+}
+
+impl Subscription {
+    /// The next message. `None` when the bus is gone. Cancel safe.
+    pub async fn recv(&mut self) -> Option<Bytes> {
+        self.messages.recv().await
+    }
+
+    /// Whether the bus has confirmed the subscription; false again while it is down.
+    pub fn confirmed(&self) -> watch::Receiver<bool> {
+        self.confirmed.clone()
+    }
+
+    /// Ends the subscription when it is dropped, even while the subscription itself lives.
+    pub(crate) fn guard(&self) -> SubscriptionGuard {
+        self.guard.clone()
+    }
+}
+
+/// Dropping any copy of it ends the subscription at once.
+#[derive(Clone, Debug)]
+pub(crate) struct SubscriptionGuard {
+    router: Arc<Router>,
+    channel: Arc<str>,
+    id: SubscriberId,
+}
+
+impl Drop for SubscriptionGuard {
+    fn drop(&mut self) {
+        self.router.unsubscribe(&self.channel, self.id);
+    }
+}
+
 impl Router {
     /// A router whose bus has to confirm subscriptions.
     pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// A router whose bus needs no confirming.
-    pub(crate) fn instant() -> Arc<Self> {
-        Arc::new(Self { instant: true, ..Self::default() })
+    /// A router whose bus confirms every subscription at once.
+    pub(crate) fn confirming_at_once() -> Arc<Self> {
+        Arc::new(Self { confirms_at_once: true, ..Self::default() })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -67,23 +104,24 @@ impl Router {
     }
 
     pub(crate) fn subscribe(self: &Arc<Self>, channel: &str) -> Subscription {
-        let (sender, messages) = mpsc::channel(QUEUE);
+        let (sender, messages) = mpsc::channel(SUBSCRIBER_QUEUE);
         let mut table = self.table();
         table.next_id += 1;
         let id = table.next_id;
         let name: Arc<str> = channel.into();
-        let entry = table
-            .channels
-            .entry(name.clone())
-            .or_insert_with(|| Channel { subscribers: Vec::new(), confirmed: watch::Sender::new(self.instant) });
+        let entry = table.channels.entry(name.clone()).or_insert_with(|| Channel {
+            subscribers: Vec::new(),
+            confirmed: watch::Sender::new(self.confirms_at_once),
+        });
         entry.subscribers.push((id, sender));
         let confirmed = entry.confirmed.subscribe();
         drop(table);
         self.changed.notify_one();
-        Subscription { place: Place { router: self.clone(), channel: name, id }, messages, confirmed }
+        let guard = SubscriptionGuard { router: self.clone(), channel: name, id };
+        Subscription { guard, messages, confirmed }
     }
 
-    pub(crate) fn unsubscribe(&self, channel: &Arc<str>, id: SubscriberId) {
+    fn unsubscribe(&self, channel: &Arc<str>, id: SubscriberId) {
         let mut table = self.table();
         let Some(entry) = table.channels.get_mut(channel) else { return };
         entry.subscribers.retain(|(other, _)| *other != id);
@@ -100,7 +138,7 @@ impl Router {
         let Some(entry) = table.channels.get(channel) else { return 0 };
         for (_, subscriber) in &entry.subscribers {
             if let Err(mpsc::error::TrySendError::Full(_)) = subscriber.try_send(payload.clone()) {
-                tracing::warn!(channel, "a message was dropped: its {QUEUE} predecessors still wait");
+                tracing::warn!(channel, "a message was dropped: its {SUBSCRIBER_QUEUE} predecessors still wait");
             }
         }
         entry.subscribers.len()
@@ -126,10 +164,10 @@ impl Router {
         changes
     }
 
-    /// The link is gone, and all subscriptions with it.
+    /// The connection is gone, and all subscriptions with it.
     pub(crate) fn lost(&self) {
         for channel in self.table().channels.values() {
-            channel.confirmed.send_replace(self.instant);
+            channel.confirmed.send_replace(self.confirms_at_once);
         }
     }
 }
@@ -143,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn wanted_channels_are_confirmed_only_once_the_bus_has_them() {
+    fn channels_are_confirmed_once_the_bus_has_them() {
         let router = Router::new();
         let a = router.subscribe("a");
         let a2 = router.subscribe("a");
@@ -161,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_left_and_taken_again_meanwhile_is_confirmed_again() {
+    fn resubscribed_channel_is_confirmed_again() {
         let router = Router::new();
         drop(router.subscribe("a"));
         let again = router.subscribe("a");
@@ -171,10 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn a_full_subscriber_loses_the_newest_and_holds_up_no_other() {
-        let router = Router::instant();
+    fn full_subscriber_loses_the_newest() {
+        let router = Router::confirming_at_once();
         let mut slow = router.subscribe("c");
-        for i in 0..QUEUE + 10 {
+        for i in 0..SUBSCRIBER_QUEUE + 10 {
             router.deliver("c", &Bytes::from(vec![(i % 251) as u8]));
         }
         let mut late = router.subscribe("c");

@@ -1,8 +1,7 @@
 //! The serving side: listen for requests, bid, do those that were won, answer.
 
-use crate::bus::Place;
-use crate::client::unix_nanos;
-use crate::envelope::{ClaimRequest, Envelope, Request, Response, lock_key};
+use crate::envelope::{ClaimRequest, Envelope, Request, Response, lock_key, unix_nanos};
+use crate::router::SubscriptionGuard;
 use crate::{Bus, Code, Failure, Method, Subscription, channel, id};
 use bytes::Bytes;
 use prost::Message;
@@ -14,12 +13,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
-/// Requests of one registration that may be under way at once, from bid to answer; further ones are passed over, and their
-/// clients see no bid from here. Far more than any ingress does in the seconds a request lives.
-const AT_ONCE: usize = 64;
+/// Requests of one registration that may be under way at once, from bid to answer; further ones are ignored, and their
+/// clients see no bid from here. Far more than any ingress gets in the seconds a request lives.
+const MAX_CONCURRENT: usize = 64;
 
 /// The longest a request is kept, whatever its expiry says: no client of livekit-server waits longer than 7 s.
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_REQUEST_AGE: Duration = Duration::from_secs(30);
 
 /// A bid of 1, as methods without affinity make it.
 pub fn first_come<Q>(_: &Q) -> Option<f32> {
@@ -41,9 +40,9 @@ struct Shared {
 pub struct Registration {
     reader: AbortHandle,
     confirmed: Vec<watch::Receiver<bool>>,
-    /// Given up with the registration, not when the aborted reader comes to it: nobody is to bid for a client that would
-    /// then wait in vain.
-    _places: Vec<Place>,
+    /// End the subscriptions with the registration, not when the aborted reader comes to it: nobody is to bid for a client that
+    /// would then wait in vain.
+    _guards: Vec<SubscriptionGuard>,
 }
 
 impl Registration {
@@ -90,10 +89,10 @@ impl Server {
         let choices = method.claim.then(|| bus.subscribe(&channel::claim_response(service, method.name, topic)));
         let subscriptions = || [Some(&requests), choices.as_ref()].into_iter().flatten();
         let confirmed = subscriptions().map(Subscription::confirmed).collect();
-        let places = subscriptions().map(|subscription| subscription.place.clone()).collect();
+        let guards = subscriptions().map(Subscription::guard).collect();
         let served = Arc::new(Served { shared: self.shared.clone(), method, affinity, handler });
         let reader = tokio::spawn(read(requests, choices, served)).abort_handle();
-        Registration { reader, confirmed, _places: places }
+        Registration { reader, confirmed, _guards: guards }
     }
 }
 
@@ -104,7 +103,7 @@ struct Served<A, H> {
     handler: H,
 }
 
-/// Takes what arrives and starts a task for each request. Decides nothing that needs waiting.
+/// Takes what arrives and starts a task for each request. Never waits for anything else.
 async fn read<Q, R, F, A, H>(mut requests: Subscription, mut choices: Option<Subscription>, served: Arc<Served<A, H>>)
 where
     Q: Message + Default + 'static,
@@ -113,7 +112,7 @@ where
     A: Fn(&Q) -> Option<f32> + Send + Sync + 'static,
     H: Fn(Q) -> F + Send + Sync + 'static,
 {
-    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    let slots = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut bids: HashMap<String, oneshot::Sender<String>> = HashMap::new();
     loop {
         tokio::select! {
@@ -130,7 +129,7 @@ where
                 let Some(payload) = payload else { return };
                 let Some((request, deadline)) = readable(&payload, &served.method) else { continue };
                 let Ok(slot) = slots.clone().try_acquire_owned() else {
-                    tracing::warn!(method = served.method.name, "a request was passed over: {AT_ONCE} are under way");
+                    tracing::warn!(method = served.method.name, "a request was passed over: {MAX_CONCURRENT} are under way");
                     continue;
                 };
                 let (bid, chosen) = oneshot::channel();
@@ -149,7 +148,7 @@ async fn next(subscription: &mut Option<Subscription>) -> Option<Bytes> {
     }
 }
 
-/// Reads a request that is still worth doing, and until when it is.
+/// Reads a request that has not expired, and its deadline.
 fn readable(payload: &Bytes, method: &Method) -> Option<(Request, Instant)> {
     let Some(Envelope::Request(request)) = Envelope::decode(payload.clone()) else { return None };
     let left = request.expiry.saturating_sub(unix_nanos());
@@ -163,7 +162,7 @@ fn readable(payload: &Bytes, method: &Method) -> Option<(Request, Instant)> {
         );
         return None;
     };
-    Some((request, Instant::now() + Duration::from_nanos(left).min(LONGEST)))
+    Some((request, Instant::now() + Duration::from_nanos(left).min(MAX_REQUEST_AGE)))
 }
 
 /// One request, from the lock to the answer.
@@ -245,7 +244,7 @@ impl<A, H> Job<A, H> {
             Ok(answer) => response.raw_response = answer.encode_to_vec().into(),
             Err(failure) => {
                 response.code = failure.code.as_str().to_owned();
-                // The words decide whether it is a failure at all, so there must be some.
+                // The text decides whether it is a failure at all, so there must be one.
                 response.error = if failure.message.is_empty() { response.code.clone() } else { failure.message };
             }
         }

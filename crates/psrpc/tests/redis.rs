@@ -4,7 +4,7 @@
 mod servers;
 
 use psrpc::redis::{Address, Config, Password, RedisBus, Tls, Topology};
-use psrpc::{Bus, Client, Code, Error, Failure, Link, Method, Options, Registration, Server, first_come};
+use psrpc::{Bus, BusState, Client, Code, Error, Failure, Method, Options, Registration, Server, first_come};
 use servers::{Certificates, Redis};
 use std::collections::HashMap;
 use std::future::Future;
@@ -37,21 +37,21 @@ fn single(redis: &Redis) -> Config {
 }
 
 async fn up(bus: &Arc<RedisBus>) {
-    soon(bus.link().wait_for(Link::is_up)).await.unwrap();
+    soon(bus.state().wait_for(BusState::is_up)).await.unwrap();
 }
 
 async fn down(bus: &Arc<RedisBus>) -> String {
-    match &*soon(bus.link().wait_for(|link| !link.is_up())).await.unwrap() {
-        Link::Down { reason, .. } => reason.to_string(),
-        Link::Up => unreachable!("waited for the opposite"),
+    match &*soon(bus.state().wait_for(|state| !state.is_up())).await.unwrap() {
+        BusState::Down { reason, .. } => reason.to_string(),
+        BusState::Up => unreachable!("waited for the opposite"),
     }
 }
 
 /// Waits for a reason to be down that holds `words`.
 async fn down_with(bus: &Arc<RedisBus>, words: &str) {
-    let known = |link: &Link| matches!(link, Link::Down { reason, .. } if reason.contains(words));
-    let seen = timeout(LONG, bus.link().wait_for(known)).await.map(|r| r.map(|_| ()));
-    assert!(seen.is_ok(), "expected {words:?}, got {:?}", bus.link().borrow());
+    let known = |state: &BusState| matches!(state, BusState::Down { reason, .. } if reason.contains(words));
+    let seen = timeout(LONG, bus.state().wait_for(known)).await.map(|r| r.map(|_| ()));
+    assert!(seen.is_ok(), "expected {words:?}, got {:?}", bus.state().borrow());
 }
 
 /// A server of `S.Do` that echoes, on a bus of its own; it counts.
@@ -64,7 +64,7 @@ async fn echo(config: Config) -> (Arc<RedisBus>, Registration, Arc<AtomicUsize>)
         async move { if q.text == "fail" { Err(Failure::new(Code::NotFound, "no such")) } else { Ok(q) } }
     });
     if timeout(LONG, registration.confirmed()).await.is_err() {
-        panic!("not registered within a minute: {:?}", bus.link().borrow());
+        panic!("not registered within a minute: {:?}", bus.state().borrow());
     }
     (bus, registration, calls)
 }
@@ -78,7 +78,7 @@ async fn call(client: &Client, text: &str) -> Result<String, Error> {
 }
 
 #[tokio::test]
-async fn calls_go_through_and_one_server_of_two_does_each() {
+async fn one_server_of_two_does_each_call() {
     let redis = Redis::start(&[]);
     let (_bus_a, _a, a_calls) = echo(single(&redis)).await;
     let (_bus_b, _b, b_calls) = echo(single(&redis)).await;
@@ -92,7 +92,7 @@ async fn calls_go_through_and_one_server_of_two_does_each() {
 }
 
 #[tokio::test]
-async fn a_registration_that_is_dropped_is_unsubscribed() {
+async fn dropped_registration_is_unsubscribed() {
     let redis = Redis::start(&[]);
     let (_bus, registration, _) = echo(single(&redis)).await;
     assert_eq!(redis.cli("PUBSUB NUMSUB S|Do|t|REQ"), "S|Do|t|REQ\n1");
@@ -111,7 +111,7 @@ async fn a_registration_that_is_dropped_is_unsubscribed() {
 }
 
 #[tokio::test]
-async fn many_subscriptions_are_taken_and_given_back() {
+async fn many_subscriptions_come_and_go() {
     let redis = Redis::start(&[]);
     let bus = bus(single(&redis));
     let many: Vec<_> = (0..1000).map(|i| bus.subscribe(&format!("c{i}"))).collect();
@@ -126,7 +126,7 @@ async fn many_subscriptions_are_taken_and_given_back() {
         }
     })
     .await;
-    assert!(bus.link().borrow().is_up());
+    assert!(bus.state().borrow().is_up());
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn redis_may_come_later_than_we_do() {
 }
 
 #[tokio::test]
-async fn a_killed_redis_that_comes_back_finds_everything_subscribed_again() {
+async fn restarted_redis_gets_all_subscriptions() {
     let mut redis = Redis::start(&[]);
     let (serving, _registration, _) = echo(single(&redis)).await;
     let client_bus = bus(single(&redis));
@@ -168,14 +168,14 @@ async fn a_killed_redis_that_comes_back_finds_everything_subscribed_again() {
 }
 
 #[tokio::test]
-async fn each_of_the_two_connections_is_replaced_when_it_is_cut() {
+async fn cut_connections_are_replaced() {
     let redis = Redis::start(&[]);
     let bus = bus(single(&redis));
     let mut subscription = bus.subscribe("c");
     for kind in ["normal", "pubsub"] {
         soon(subscription.confirmed().wait_for(|yes| *yes)).await.unwrap();
         up(&bus).await;
-        let mut link = bus.link();
+        let mut link = bus.state();
         link.mark_unchanged();
         assert_eq!(redis.cli(&format!("CLIENT KILL TYPE {kind}")), "1");
         soon(link.changed()).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_frozen_redis_is_noticed() {
 }
 
 #[tokio::test]
-async fn passwords_and_users_are_shown_and_wrong_ones_named_without_being_told() {
+async fn credentials_work_and_never_leak() {
     let redis = Redis::start(&["--requirepass", "sesame", "--user", "alice", "on", ">wonder", "~*", "&*", "+@all"]);
     let mut config = single(&redis);
     config.db = 3;
@@ -208,7 +208,7 @@ async fn passwords_and_users_are_shown_and_wrong_ones_named_without_being_told()
     config.password = Password::new("simsim");
     let wrong = bus(config.clone());
     down_with(&wrong, "authentication").await;
-    let Link::Down { reason, .. } = wrong.link().borrow().clone() else { panic!("it is up") };
+    let BusState::Down { reason, .. } = wrong.state().borrow().clone() else { panic!("it is up") };
     assert!(!reason.contains("simsim"), "{reason}");
     config.password = Password::new("sesame");
     let (_bus, _registration, _) = echo(config.clone()).await;
@@ -258,7 +258,7 @@ async fn tls_is_checked_as_configured() {
 }
 
 #[tokio::test]
-async fn sentinels_name_the_master_and_its_successor() {
+async fn sentinels_name_the_master_and_successor() {
     let mut master = Redis::start(&[]);
     let replica = Redis::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
     let sentinel = Redis::start_sentinel(master.port);
@@ -298,7 +298,7 @@ async fn sentinels_name_the_master_and_its_successor() {
 }
 
 #[tokio::test]
-async fn in_a_cluster_any_node_carries_messages_and_locks_are_found() {
+async fn cluster_carries_messages_and_locks() {
     let nodes = Redis::start_cluster(3).await;
     let config =
         |node: usize| Config::new(Topology::Cluster { addresses: vec![nodes[node].address()], max_redirects: 2 });
@@ -325,7 +325,7 @@ async fn in_a_cluster_any_node_carries_messages_and_locks_are_found() {
 }
 
 #[tokio::test]
-async fn a_cluster_lives_on_through_its_other_nodes() {
+async fn cluster_survives_a_lost_node() {
     let mut nodes = Redis::start_cluster(3).await;
     let config = Config::new(Topology::Cluster { addresses: vec![nodes[0].address()], max_redirects: 2 });
     let bus = bus(config);

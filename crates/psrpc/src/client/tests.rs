@@ -104,7 +104,7 @@ async fn the_first_bid_is_taken_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_best_bid_within_the_short_circuit_is_taken() {
+async fn best_bid_within_short_circuit_is_taken() {
     let (result, took) = against(BEST, |mut peer| async move {
         let request = peer.request().await;
         sleep(Duration::from_millis(100)).await;
@@ -122,7 +122,7 @@ async fn the_best_bid_within_the_short_circuit_is_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_first_bid_is_taken_when_selection_ends() {
+async fn late_first_bid_is_taken_at_selection_end() {
     let (result, took) = against(BEST, |mut peer| async move {
         let request = peer.request().await;
         sleep(Duration::from_millis(950)).await;
@@ -165,7 +165,7 @@ async fn silence_ends_with_the_selection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_nobody_listening_the_call_says_so_and_a_server_that_comes_back_is_found() {
+async fn returning_server_is_found_within_selection() {
     let bus = MemoryBus::new();
     let error = call(&bus, ANY_ONE).await.unwrap_err();
     assert!(matches!(error, Error::NoServers { nobody_listens: true }), "{error:?}");
@@ -183,7 +183,7 @@ async fn with_nobody_listening_the_call_says_so_and_a_server_that_comes_back_is_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_a_lock_is_never_published_twice() {
+async fn request_without_lock_is_published_once() {
     let bus = MemoryBus::new();
     let late = async {
         sleep(Duration::from_millis(450)).await;
@@ -193,7 +193,7 @@ async fn a_request_without_a_lock_is_never_published_twice() {
     assert!(matches!(result, Err(Error::NoServers { .. })));
 }
 
-/// A bus whose first publish goes down with its link.
+/// A bus whose first publish is lost with the connection.
 struct Breaking {
     bus: Arc<MemoryBus>,
     broken: std::sync::atomic::AtomicBool,
@@ -213,8 +213,8 @@ impl Bus for Breaking {
     fn lock<'a>(&'a self, key: &'a str) -> crate::BusFuture<'a, bool> {
         self.bus.lock(key)
     }
-    fn link(&self) -> tokio::sync::watch::Receiver<Link> {
-        self.bus.link()
+    fn state(&self) -> tokio::sync::watch::Receiver<BusState> {
+        self.bus.state()
     }
     fn name(&self) -> &str {
         "it"
@@ -222,7 +222,7 @@ impl Bus for Breaking {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_went_down_with_its_link_is_published_again_where_that_is_safe() {
+async fn lost_request_is_republished_where_safe() {
     let call = async |method, bus: &Arc<MemoryBus>| {
         let breaking = Arc::new(Breaking { bus: bus.clone(), broken: Default::default() });
         Client::new(breaking, "S").call::<_, Text>(&method, "", &text("q"), &Options::default()).await
@@ -242,7 +242,7 @@ async fn a_request_that_went_down_with_its_link_is_published_again_where_that_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chosen_server_that_does_not_answer_costs_the_whole_time() {
+async fn silent_chosen_server_times_the_call_out() {
     let (result, took) = against(ANY_ONE, |mut peer| async move {
         let request = peer.request().await;
         peer.bid(&request, "SRV_a", 1.0).await;
@@ -269,7 +269,7 @@ async fn failures_keep_their_code_and_words() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_instead_of_a_bid_is_a_refusal() {
+async fn answer_instead_of_bid_is_a_refusal() {
     let refuse = |mut peer: Peer| async move {
         let request = peer.request().await;
         peer.answer(&request, failed("what?", "malformed_request")).await;
@@ -284,7 +284,7 @@ async fn an_answer_instead_of_a_bid_is_a_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_not_the_message_is_malformed() {
+async fn undecodable_answer_is_malformed() {
     let (result, _) = against(ANY_ONE, |mut peer| async move {
         let request = peer.request().await;
         peer.bid(&request, "SRV_a", 1.0).await;
@@ -296,7 +296,7 @@ async fn an_answer_that_is_not_the_message_is_malformed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_answer_comes_until_the_time_is_over() {
+async fn all_answers_come_until_the_timeout() {
     let bus = MemoryBus::new();
     let mut peer = Peer::new(&bus);
     let client = Client::new(bus.clone(), "S");
@@ -346,7 +346,7 @@ async fn a_dropped_client_leaves_its_channels() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bus_that_is_away_is_waited_for_and_then_named() {
+async fn bus_that_is_down_is_awaited_then_named() {
     let bus = MemoryBus::new();
     bus.set_down(Some("Connection refused"));
     advance(Duration::from_secs(11)).await;

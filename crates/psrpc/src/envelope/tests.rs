@@ -29,7 +29,7 @@ fn check(recording: &str, envelope: Envelope) {
 }
 
 #[test]
-fn a_recorded_request_reads_and_writes_the_same() {
+fn recorded_request_round_trips() {
     let sent_at = 1_795_435_184_721_810_362;
     check(
         GET_INGRESS_INFO,
@@ -45,7 +45,7 @@ fn a_recorded_request_reads_and_writes_the_same() {
 }
 
 #[test]
-fn recorded_bids_and_choices_read_and_write_the_same() {
+fn recorded_bids_and_choices_round_trip() {
     let (request_id, server_id) = ("REQ_KaUqUkIhezDA".to_owned(), "SRV_MhfFksER8JcG".to_owned());
     check(
         r#"0a29 "type.googleapis.com/internal.ClaimRequest"
@@ -64,7 +64,7 @@ fn recorded_bids_and_choices_read_and_write_the_same() {
 }
 
 #[test]
-fn a_recorded_failure_reads_and_writes_the_same() {
+fn recorded_failure_round_trips() {
     check(
         r#"0a25 "type.googleapis.com/internal.Response"
            1251 0a10 "REQ_KaUqUkIhezDA" 1210 "SRV_MhfFksER8JcG" 1896dfa9959bd9aaf518
@@ -81,7 +81,7 @@ fn a_recorded_failure_reads_and_writes_the_same() {
 }
 
 #[test]
-fn the_lock_key_is_the_one_livekit_server_set() {
+fn lock_key_matches_livekit_server() {
     assert_eq!(lock_key(&bytes(GET_INGRESS_INFO)), "8W65PmSMiYVnpQ/3IG1NKLnRQmUtKN9g4vUVIMdeNl8=");
 }
 
@@ -97,7 +97,7 @@ fn bodies_of_older_peers_are_found() {
 }
 
 #[test]
-fn unknown_types_and_fields_are_passed_over() {
+fn unknown_types_and_fields_are_ignored() {
     let unknown = Any { type_url: "type.googleapis.com/internal.Stream".into(), value: Bytes::new() };
     assert_eq!(Envelope::decode(unknown.encode_to_vec().into()), None);
     // A third field, as the envelope has on other buses, and an unknown one inside.
@@ -114,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_to_a_real_message_breaks_the_reader(
+    fn damaged_messages_do_not_panic(
         at in 0usize..112, value in any::<u8>(), cut in 0usize..113, kind in 0usize..4,
     ) {
         let names = [REQUEST, RESPONSE, CLAIM_REQUEST, CLAIM_RESPONSE];

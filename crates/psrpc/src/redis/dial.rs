@@ -1,6 +1,7 @@
 //! From an address to a byte stream.
 
-use super::{Address, Tls, tls};
+use super::config::{Address, ConfigError, Tls};
+use super::tls;
 use rustls::pki_types::ServerName;
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,7 +18,7 @@ pub(super) enum DialError {
     #[error("{address}: \"{name}\" can't be a name in a certificate; set server_name")]
     ServerName { address: Address, name: String },
     #[error(transparent)]
-    Config(#[from] super::ConfigError),
+    Config(#[from] ConfigError),
     #[error("{address}: {source}")]
     Redis { address: Address, source: ::redis::RedisError },
     #[error("{address}: no answer within {} ms", within.as_millis())]

@@ -1,6 +1,5 @@
 //! A Redis server we talk to, and finding the one to talk to.
 
-use super::Shared;
 use super::config::{Address, Config, Password, Topology};
 use super::dial::{DialError, dial};
 use ::redis::aio::{MultiplexedConnection, PubSub};
@@ -9,7 +8,7 @@ use ::redis::{
 };
 use rand::seq::SliceRandom;
 use std::future::Future;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -21,7 +20,7 @@ pub(super) struct Node {
     address: Address,
     connection: MultiplexedConnection,
     /// How long a reply may take.
-    patience: Duration,
+    reply_timeout: Duration,
     /// Why it is of no use any more, once it is.
     broken: watch::Sender<Option<String>>,
     _driver: Arc<Driver>,
@@ -57,11 +56,11 @@ impl Node {
                 driver.await;
                 ended.send_replace(Some("the connection was closed".to_owned()));
             });
-            let patience = config.reply_timeout;
+            let reply_timeout = config.reply_timeout;
             Ok(Self {
                 address: address.clone(),
                 connection,
-                patience,
+                reply_timeout,
                 broken,
                 _driver: Arc::new(Driver(driver.abort_handle())),
             })
@@ -103,7 +102,7 @@ impl Node {
 
     /// Waits for a reply of this server, on whichever connection.
     pub(super) async fn reply<T>(&self, reply: impl Future<Output = RedisResult<T>>) -> Result<T, DialError> {
-        within(self.patience, &self.address, async {
+        within(self.reply_timeout, &self.address, async {
             reply.await.map_err(|source| DialError::Redis { address: self.address.clone(), source })
         })
         .await
@@ -145,17 +144,16 @@ pub(super) async fn subscriber(config: &Config, address: &Address) -> Result<Pub
     .await
 }
 
-/// Finds a server to work with, and connects.
-pub(super) async fn find(shared: &Shared) -> Result<Node, DialError> {
-    let config = &shared.config;
+/// Finds a server to work with, and connects. `learnt`: nodes of the cluster that were learnt before, and are learnt now.
+pub(super) async fn find(config: &Config, learnt: &Mutex<Vec<Address>>) -> Result<Node, DialError> {
     let node = match &config.topology {
         Topology::Single { address } => Node::connect(config, address.clone()).await?,
         Topology::Sentinel { .. } => {
             let node = Node::connect(config, master(config).await?).await?;
-            be_master(&node).await?;
+            check_role(&node).await?;
             node
         }
-        Topology::Cluster { addresses, .. } => cluster_node(shared, addresses).await?,
+        Topology::Cluster { addresses, .. } => cluster_node(config, addresses, learnt).await?,
     };
     // A server that is still loading its data, or whose access rules forbid everything, is not there yet.
     node.ask::<Value>(&cmd("PING")).await?;
@@ -185,8 +183,9 @@ pub(super) async fn master(config: &Config) -> Result<Address, DialError> {
     Err(DialError::NoMaster { master_name: master_name.clone(), last })
 }
 
-/// Refuses a server that sentinels name by old knowledge. Where access rules forbid to ask, they are believed.
-async fn be_master(node: &Node) -> Result<(), DialError> {
+/// Refuses a server that sentinels still name though it is the master no more. Where access rules forbid to ask, the sentinels are
+/// believed.
+async fn check_role(node: &Node) -> Result<(), DialError> {
     let Ok(role) = node.ask::<Vec<Value>>(&cmd("ROLE")).await else { return Ok(()) };
     match role.first() {
         Some(Value::BulkString(role)) if role != b"master" => Err(DialError::NotMaster {
@@ -197,20 +196,24 @@ async fn be_master(node: &Node) -> Result<(), DialError> {
     }
 }
 
-/// Any node of the cluster will do: what is published on one is heard on all. In random order, so that not all of a
+/// Any node of the cluster will do: what is published on one reaches all. In random order, so that not all of a
 /// cluster's users meet at its first node; configured ones first, learnt ones after.
-async fn cluster_node(shared: &Shared, configured: &[Address]) -> Result<Node, DialError> {
+async fn cluster_node(
+    config: &Config,
+    configured: &[Address],
+    learnt: &Mutex<Vec<Address>>,
+) -> Result<Node, DialError> {
     let mut addresses = configured.to_vec();
     addresses.shuffle(&mut rand::rng());
-    let learnt = shared.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    addresses.extend(learnt.into_iter().filter(|a| !configured.contains(a)));
+    let known = learnt.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    addresses.extend(known.into_iter().filter(|a| !configured.contains(a)));
     let mut last = DialError::NoAddress;
     for address in addresses {
-        match Node::connect(&shared.config, address).await {
+        match Node::connect(config, address).await {
             Ok(node) => {
                 let slots = node.ask::<Value>(cmd("CLUSTER").arg("SLOTS")).await;
-                let learnt = slots.map(|slots| nodes_of(&slots, &node.address)).unwrap_or_default();
-                *shared.learnt.lock().unwrap_or_else(PoisonError::into_inner) = learnt;
+                let nodes = slots.map(|slots| nodes_of(&slots, &node.address)).unwrap_or_default();
+                *learnt.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
                 return Ok(node);
             }
             Err(error) => last = error,
@@ -219,8 +222,8 @@ async fn cluster_node(shared: &Shared, configured: &[Address]) -> Result<Node, D
     Err(last)
 }
 
-/// At most this many learnt nodes are kept.
-const LEARNT: usize = 32;
+/// Nodes that are learnt at the most.
+const MAX_LEARNT_NODES: usize = 32;
 
 /// The nodes in a reply to CLUSTER SLOTS: rows of first slot, last slot, then nodes of host, port and more.
 fn nodes_of(slots: &Value, from: &Address) -> Vec<Address> {
@@ -237,7 +240,7 @@ fn nodes_of(slots: &Value, from: &Address) -> Vec<Address> {
             };
             let Some(Value::Int(port)) = node.get(1) else { continue };
             let Some(address) = from.redirected(&format!("{host}:{port}")) else { continue };
-            if nodes.len() < LEARNT && !nodes.contains(&address) {
+            if nodes.len() < MAX_LEARNT_NODES && !nodes.contains(&address) {
                 nodes.push(address);
             }
         }
@@ -250,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_are_learnt_from_the_slots_and_nonsense_is_passed_over() {
+    fn nodes_are_learnt_from_cluster_slots() {
         let text = |t: &str| Value::BulkString(t.as_bytes().to_vec());
         let node = |host: Value, port| Value::Array(vec![host, Value::Int(port), text("id")]);
         let from = Address { host: "10.0.0.9".into(), port: 7000 };

@@ -1,6 +1,6 @@
 //! TLS towards Redis, from the settings of the Go programs' `tls` block.
 
-use super::{ConfigError, Tls};
+use super::config::{ConfigError, Tls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -39,7 +39,7 @@ pub(super) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, ConfigError>
 fn roots(file: Option<&Path>) -> Result<RootCertStore, ConfigError> {
     let mut store = RootCertStore::empty();
     let Some(file) = file else {
-        // Certificates of the system that can't be read are passed over, as long as some can.
+        // Certificates of the system that can't be read are skipped, as long as some can.
         let system = rustls_native_certs::load_native_certs();
         store.add_parsable_certificates(system.certs);
         if store.is_empty() {

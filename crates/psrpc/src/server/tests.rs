@@ -46,7 +46,7 @@ async fn call(bus: &Arc<MemoryBus>, method: Method) -> Result<String, Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_servers_exactly_one_does_a_request() {
+async fn one_server_of_two_does_a_request() {
     let bus = MemoryBus::new();
     let (_a, a_calls) = named(&bus, ANY_ONE, "a", Some(1.0));
     let (_b, b_calls) = named(&bus, ANY_ONE, "b", Some(1.0));
@@ -67,7 +67,7 @@ async fn without_a_queue_the_loser_gives_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_want_a_request_keeps_silent() {
+async fn server_without_affinity_keeps_silent() {
     let bus = MemoryBus::new();
     let _silent = [None, Some(-1.0), Some(f32::NAN)].map(|affinity| named(&bus, BEST, "silent", affinity).0);
     let error = call(&bus, BEST).await.unwrap_err();
@@ -77,7 +77,7 @@ async fn who_does_not_want_a_request_keeps_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_server_answers_where_all_are_asked() {
+async fn every_server_answers_a_multi_request() {
     let bus = MemoryBus::new();
     let method = Method::every("Do");
     let _servers = ["a", "b", "c"].map(|name| named(&bus, method, name, None).0);
@@ -92,7 +92,7 @@ async fn every_server_answers_where_all_are_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_are_told_with_code_and_words() {
+async fn failures_carry_code_and_message() {
     let bus = MemoryBus::new();
     let _server = Server::new(bus.clone(), "S").register(ANY_ONE, "t", first_come, |q: Text| async move {
         let code = if q.text == "q" { Code::FailedPrecondition } else { Code::Internal };
@@ -104,7 +104,7 @@ async fn failures_are_told_with_code_and_words() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_handler_is_dropped_when_the_client_has_given_up() {
+async fn slow_handler_is_dropped_at_the_deadline() {
     struct Gone(Arc<AtomicUsize>);
     impl Drop for Gone {
         fn drop(&mut self) {
@@ -128,7 +128,7 @@ async fn a_slow_handler_is_dropped_when_the_client_has_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_under_way_is_answered_after_the_registration_is_gone() {
+async fn running_request_outlives_its_registration() {
     let bus = MemoryBus::new();
     let registration = Server::new(bus.clone(), "S").register(ANY_ONE, "t", first_come, |_: Text| async {
         sleep(Duration::from_secs(1)).await;
@@ -190,7 +190,7 @@ fn in_time(body: &'static [u8]) -> Request {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_and_unreadable_requests_are_passed_over() {
+async fn expired_and_unreadable_are_ignored() {
     let bus = MemoryBus::new();
     let (_a, calls) = named(&bus, ANY_ONE, "a", Some(1.0));
     let mut client = ByHand::new(&bus);
@@ -206,7 +206,7 @@ async fn expired_and_unreadable_requests_are_passed_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_not_the_message_is_answered_at_once() {
+async fn undecodable_request_is_answered_at_once() {
     let bus = MemoryBus::new();
     let (_a, calls) = named(&bus, ANY_ONE, "a", Some(1.0));
     let mut client = ByHand::new(&bus);
@@ -218,7 +218,7 @@ async fn a_body_that_is_not_the_message_is_answered_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_chosen_server_works_and_only_once() {
+async fn only_the_chosen_server_works() {
     let bus = MemoryBus::new();
     let (_a, calls) = named(&bus, BEST, "a", Some(1.0));
     let mut client = ByHand::new(&bus);
@@ -245,18 +245,18 @@ async fn the_same_bytes_twice_are_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_at_once_are_passed_over() {
+async fn too_many_at_once_are_ignored() {
     let bus = MemoryBus::new();
     let (_a, _) = named(&bus, BEST, "a", Some(1.0));
     let mut client = ByHand::new(&bus);
-    for _ in 0..AT_ONCE + 20 {
+    for _ in 0..MAX_CONCURRENT + 20 {
         client.ask(in_time(b"")).await;
     }
-    for _ in 0..AT_ONCE {
+    for _ in 0..MAX_CONCURRENT {
         client.claims.recv().await.unwrap();
     }
     client.heard_nothing().await;
-    // Nobody was chosen, so all have expired, and there is room again.
+    // Nobody was chosen, so all have expired, and there is capacity again.
     client.ask(in_time(b"")).await;
     assert!(client.claims.recv().await.is_some());
 }

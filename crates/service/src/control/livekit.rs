@@ -22,7 +22,7 @@ use proto::{
     ListActiveIngressRequest, ListActiveIngressResponse, StartIngressRequest, UpdateIngressStateRequest,
 };
 use psrpc::redis::RedisBus;
-use psrpc::{Bus, Client, Code, Failure, Link, Method, Options, Registration, Server, first_come};
+use psrpc::{Bus, BusState, Client, Code, Failure, Method, Options, Registration, Server, first_come};
 use session::Report;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -277,9 +277,9 @@ impl ControlPlane for LiveKit {
     }
 
     fn reachable(&self) -> Result<(), Fault> {
-        match &*self.bus.link().borrow() {
-            Link::Up => Ok(()),
-            Link::Down { since, reason } => {
+        match &*self.bus.state().borrow() {
+            BusState::Up => Ok(()),
+            BusState::Down { since, reason } => {
                 let (name, since) = (self.bus.name(), since.elapsed().as_secs());
                 let text = format!("{name} is not reachable (since {since} s): {reason}");
                 Err(Fault::transient(Blame::Control, text))
