@@ -2,7 +2,7 @@
 
 use media::rtp_inspector::Inspector;
 use model::VideoCodec;
-use rtc::payload::{Heard, Place, Red, blocks};
+use rtc::red::{ReceiveHistory, RedEncoder, RtpPosition, split_blocks};
 use rtc::{Accept, Fragment, answer_unreachable};
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use std::time::Instant;
 pub fn whip_offers(data: &[u8]) {
     let Ok(offer) = std::str::from_utf8(data) else { return };
     let lines = |sdp: &str| sdp.lines().filter(|l| l.starts_with("m=")).count();
-    for accept in [Accept::passed_on(), Accept::transcoded()] {
+    for accept in [Accept::passthrough(), Accept::transcoded()] {
         if let Ok(answer) = answer_unreachable(offer, &accept, Instant::now()) {
             assert_eq!(lines(&answer), lines(offer));
         }
@@ -39,14 +39,14 @@ pub fn rtp_payloads(data: &[u8]) {
 /// Payload type of Opus inside redundant packets.
 const OPUS: u8 = 111;
 /// The longest packet that we make.
-const MOST: usize = 1000;
+const MAX_PACKET: usize = 1000;
 
-/// Redundant sound in packets with a head of three bytes: how far the sequence number goes on, how far the timestamp, how long. Odd
+/// RED packets (RFC 2198), each behind a head of three bytes: how far the sequence number goes on, how far the timestamp, how long. Odd
 /// lengths are wrapped by us, even ones are taken as they are. Promises: blocks are parts of their packet; what we wrap can be
-/// read; each place is taken once, and what is missing lies in a gap.
+/// read; each sequence number is taken once, and what is recovered lies in a gap.
 pub fn redundant_sound(data: &[u8]) {
-    let (mut red, mut heard) = (Red::default(), Heard::default());
-    let mut at = Place { sequence: 1 << 16, timestamp: u32::MAX - 5_000 };
+    let (mut red, mut history) = (RedEncoder::default(), ReceiveHistory::default());
+    let mut at = RtpPosition { sequence: 1 << 16, timestamp: u32::MAX - 5_000 };
     let mut taken = std::collections::HashSet::new();
     let mut rest = data;
     while let Some((&[further, later, length], after)) = rest.split_first_chunk::<3>() {
@@ -56,21 +56,21 @@ pub fn redundant_sound(data: &[u8]) {
         at.timestamp = at.timestamp.wrapping_add_signed(i32::from(later as i8) * 960);
         let wrapped = length & 1 == 1;
         let packet =
-            if wrapped { red.wrap(at, payload, OPUS, usize::from(length >> 6), MOST) } else { payload.to_vec() };
-        let Some((repeated, own)) = blocks(&packet, OPUS) else {
+            if wrapped { red.wrap(at, payload, OPUS, usize::from(length >> 6), MAX_PACKET) } else { payload.to_vec() };
+        let Some((redundant, primary)) = split_blocks(&packet, OPUS) else {
             assert!(!wrapped, "ours can be read");
             continue;
         };
-        assert!(!wrapped || own == payload);
-        assert!(repeated.iter().map(|(_, block)| block.len()).sum::<usize>() + own.len() < packet.len());
-        if !heard.take(at.sequence, at.timestamp) {
+        assert!(!wrapped || primary == payload);
+        assert!(redundant.iter().map(|(_, block)| block.len()).sum::<usize>() + primary.len() < packet.len());
+        if !history.insert(at.sequence, at.timestamp) {
             continue;
         }
-        assert!(taken.insert(at.sequence), "a place is taken once");
-        for (i, (offset, _)) in repeated.iter().enumerate() {
+        assert!(taken.insert(at.sequence), "a sequence number is taken once");
+        for (i, (offset, _)) in redundant.iter().enumerate() {
             let timestamp = at.timestamp.wrapping_sub(*offset);
-            let Some(sequence) = heard.missing(at.sequence, repeated.len() - i, timestamp) else { continue };
-            assert!(!heard.take(sequence, timestamp) || taken.insert(sequence), "a place is taken once");
+            let Some(sequence) = history.lost_sequence(at.sequence, redundant.len() - i, timestamp) else { continue };
+            assert!(!history.insert(sequence, timestamp) || taken.insert(sequence), "a sequence number is taken once");
         }
     }
 }

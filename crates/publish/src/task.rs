@@ -237,7 +237,7 @@ impl Task {
                 );
                 if let Some(peer) = &mut self.peer {
                     // Most of it is lost, and what was asked for again of it would take the room that it was paused for.
-                    (*layer..self.wanted.len()).for_each(|layer| peer.forget(layer));
+                    (*layer..self.wanted.len()).for_each(|layer| peer.drop_retransmissions(layer));
                 }
             }
             Decision::Resume { layer } => {
@@ -250,7 +250,7 @@ impl Task {
     /// No pause of these layers is news.
     fn rest(&mut self, layers: impl Iterator<Item = usize>) {
         if let Some(peer) = &mut self.peer {
-            layers.for_each(|layer| peer.rest(layer));
+            layers.for_each(|layer| peer.pause_layer(layer));
         }
     }
 
@@ -286,8 +286,8 @@ impl Task {
                 self.room.peer_down(now);
             }
             Ok(rtc::Event::Closed) => self.room.peer_closed(now),
-            Ok(rtc::Event::KeyFrameWanted { layer }) => self.queue(Event::KeyFrameWanted { layer }),
-            Ok(rtc::Event::LayerBack { layer }) => self.room.layer_back(layer, now),
+            Ok(rtc::Event::KeyframeRequest { layer }) => self.queue(Event::KeyFrameWanted { layer }),
+            Ok(rtc::Event::LayerResumed { layer }) => self.room.layer_back(layer, now),
             Ok(rtc::Event::Report { layer, kbits, lost }) => {
                 let decision = self.uplink.report(layer, kbits, lost, now);
                 decision.into_iter().for_each(|decision| self.on_uplink(&decision));

@@ -1,28 +1,27 @@
-//! The dependency descriptor ("RTP Payload Format for AV1" 1.0, appendix A): an RTP header extension that tells to which layer
-//! of a picture a packet belongs, and what that layer builds on. livekit-server takes layers in one stream of AV1 apart by it.
+//! The dependency descriptor ("RTP Payload Format for AV1" 1.0, appendix A): an RTP header extension that says to which scalable
+//! layer (SVC) a packet belongs, and what that layer depends on. livekit-server separates the layers of one AV1 stream by it.
 //! Pure.
 //!
-//! A single stream of AV1 keeps its sender's descriptors; only their frame numbers are shifted, so that they go on whoever sends
-//! and whatever was left out: all else in them counts from the frame that they belong to, or is said anew with each key picture.
+//! A single AV1 stream keeps its sender's descriptors; only their frame numbers are shifted, so that they go on whoever sends
+//! and whatever was left out: all else in them is relative to the frame that they belong to, or repeated with each key frame.
 //!
-//! Streams of VP9, one per layer, get descriptors of our own. livekit-server (seen in 1.13.5) takes the layer of a packet of VP9
-//! from what is in it, even of a track announced with one layer per stream, and so takes all streams for the lowest layer. It
-//! believes a descriptor before the packet.
+//! VP9 streams, one per layer, get descriptors of our own. livekit-server (seen in 1.13.5) takes the layer of a VP9 packet from
+//! its payload, even of a track announced with one layer per stream, and so takes all streams for the lowest layer. It trusts a
+//! descriptor before the payload.
 
-use crate::rewrite::Numbers;
 use model::{Packet, VideoCodec, VideoFormat};
 use std::sync::Arc;
 use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
 
-/// What session descriptions call it.
+/// Its URI in `a=extmap` lines.
 pub(crate) const URI: &str = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
-/// Bytes of the fields that each descriptor begins with: two flags, a template, and the frame's number.
+/// Bytes of the mandatory fields (§A.8.2): two flags, a template id, and the frame number.
 const MANDATORY: usize = 3;
-/// Bytes that the short form of header extensions has room for (RFC 8285 §4.2).
-const SHORT: usize = 16;
+/// Bytes that fit the one-byte form of header extensions (RFC 8285 §4.2).
+const MAX_ONE_BYTE_FORM: usize = 16;
 
-/// The fields that a key picture's descriptor of ours has after those (§A.8.3): flags that a structure is there and nothing else;
+/// The fields that our descriptor of a key frame has after those (§A.8.3): flags that a structure is there and nothing else;
 /// its templates begin at number 0; one decode target; three templates, each one spatial layer above the one before (2, 2, then 3:
 /// no more), each a switching point of the target (2, 2, 2), with no frame differences, no chains, no sizes.
 const STRUCTURE: [u8; 5] = [0b1000_0000, 0b0000_0000, 0b1010_1110, 0b1010_0000, 0];
@@ -82,51 +81,62 @@ impl ExtensionSerializer for Serializer {
     }
 
     fn requires_two_byte_form(&self, values: &ExtensionValues) -> bool {
-        values.user_values.get::<Descriptor>().is_some_and(|d| d.0.len() > SHORT)
+        values.user_values.get::<Descriptor>().is_some_and(|d| d.0.len() > MAX_ONE_BYTE_FORM)
     }
+}
+
+/// How a packet is sent, as far as descriptors go by it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameStamp {
+    /// Its RTP timestamp.
+    pub(crate) timestamp: u32,
+    /// Another source begins here, or packets were left out before it.
+    pub(crate) restarted: bool,
 }
 
 /// The descriptors of one outgoing stream.
 #[derive(Debug)]
 pub(crate) enum Descriptors {
-    Passed(Shift),
-    Made(Made),
+    Sender(FrameShift),
+    Ours(OwnDescriptors),
 }
 
 impl Descriptors {
     /// For the stream of this rank, one of so many; `None` if its packets go without.
     pub(crate) fn of(format: &VideoFormat, rank: usize, streams: usize) -> Option<Self> {
         match source(format.codec, streams).filter(|_| format.described)? {
-            Source::Sender => Some(Self::Passed(Shift::default())),
-            Source::Ours => Some(Self::Made(Made { template: rank.min(2) as u8, ..Made::default() })),
+            Source::Sender => Some(Self::Sender(FrameShift::default())),
+            Source::Ours => {
+                Some(Self::Ours(OwnDescriptors { template: rank.min(2) as u8, ..OwnDescriptors::default() }))
+            }
         }
     }
 
     /// The one to send with a packet.
-    pub(crate) fn next(&mut self, packet: &Packet, numbers: Numbers) -> Option<Descriptor> {
+    pub(crate) fn next(&mut self, packet: &Packet, stamp: FrameStamp) -> Option<Descriptor> {
         match self {
-            Self::Passed(shift) => shift.next(packet.descriptor.as_ref(), numbers.anew),
-            Self::Made(made) => made.next(packet, numbers.timestamp),
+            Self::Sender(shift) => shift.next(packet.descriptor.as_ref(), stamp.restarted),
+            Self::Ours(own) => own.next(packet, stamp.timestamp),
         }
     }
 }
 
-/// Frame numbers of one sender after the other.
+/// Shifts the frame numbers of one sender after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Shift {
+pub(crate) struct FrameShift {
     by: u16,
     newest: u16,
     /// The next one follows the newest, whatever its number.
-    anew: bool,
+    restarted: bool,
 }
 
-impl Shift {
-    fn next(&mut self, descriptor: Option<&Arc<[u8]>>, anew: bool) -> Option<Descriptor> {
-        self.anew |= anew;
+impl FrameShift {
+    fn next(&mut self, descriptor: Option<&Arc<[u8]>>, restarted: bool) -> Option<Descriptor> {
+        self.restarted |= restarted;
         let mut bytes = descriptor?.clone();
         let &[_, high, low, ..] = &*bytes else { return None };
         let number = u16::from_be_bytes([high, low]);
-        if std::mem::take(&mut self.anew) {
+        if std::mem::take(&mut self.restarted) {
             self.by = self.newest.wrapping_add(1).wrapping_sub(number);
         }
         let number = number.wrapping_add(self.by);
@@ -140,17 +150,17 @@ impl Shift {
     }
 }
 
-/// Descriptors of our own.
+/// Makes descriptors of our own.
 #[derive(Debug, Default)]
-pub(crate) struct Made {
-    /// Of [`STRUCTURE`]'s.
+pub(crate) struct OwnDescriptors {
+    /// Its id among those of [`STRUCTURE`].
     template: u8,
     /// The newest frame.
     number: u16,
     timestamp: Option<u32>,
 }
 
-impl Made {
+impl OwnDescriptors {
     fn next(&mut self, packet: &Packet, timestamp: u32) -> Option<Descriptor> {
         /// That the packet begins its frame, or ends it (RFC 9628 §4.2).
         const BEGINS: u8 = 0x08;
@@ -209,33 +219,34 @@ mod tests {
         VideoFormat { codec, parameters: String::new(), described: true }
     }
 
-    fn numbers(timestamp: u32, anew: bool) -> Numbers {
-        Numbers { sequence: 0, timestamp, anew }
+    fn stamp(timestamp: u32, restarted: bool) -> FrameStamp {
+        FrameStamp { timestamp, restarted }
     }
 
     #[test]
-    fn a_senders_frame_numbers_go_on_from_the_last_ones() {
-        let mut passed = Descriptors::of(&format(VideoCodec::Av1), 0, 1).unwrap();
-        let mut next = |number: u16, anew| {
+    fn frame_numbers_continue_across_senders() {
+        let mut shifted = Descriptors::of(&format(VideoCodec::Av1), 0, 1).unwrap();
+        let mut next = |number: u16, restarted| {
             let [high, low] = number.to_be_bytes();
-            let sent = passed.next(&packet(0, false, Some(vec![0xc1, high, low, 0x80, 7])), numbers(0, anew)).unwrap();
+            let sent =
+                shifted.next(&packet(0, false, Some(vec![0xc1, high, low, 0x80, 7])), stamp(0, restarted)).unwrap();
             assert_eq!((sent.0[0], &sent.0[3..]), (0xc1, &[0x80, 7][..]), "all else as it came");
             u16::from_be_bytes([sent.0[1], sent.0[2]])
         };
         assert_eq!([next(65_535, true), next(0, false), next(1, false), next(65_535, false)], [1, 2, 3, 1]);
         assert_eq!([next(40_000, true), next(40_002, false)], [4, 6], "another sender");
         assert_eq!(next(39_000, true), 7, "after a pause");
-        assert_eq!(passed.next(&packet(0, false, None), numbers(0, true)), None);
-        let later = passed.next(&packet(0, false, Some(vec![0, 0, 0])), numbers(0, false)).unwrap();
+        assert_eq!(shifted.next(&packet(0, false, None), stamp(0, true)), None);
+        let later = shifted.next(&packet(0, false, Some(vec![0, 0, 0])), stamp(0, false)).unwrap();
         assert_eq!(&later.0[..], [0, 0, 8]);
     }
 
     #[test]
-    fn streams_of_vp9_say_which_layer_they_are() {
+    fn vp9_streams_name_their_layer() {
         assert!(Descriptors::of(&format(VideoCodec::Vp9), 0, 1).is_none(), "it may hold layers of its own");
         assert!(Descriptors::of(&format(VideoCodec::Av1), 0, 3).is_none(), "the server goes by the stream");
-        let mut made = Descriptors::of(&format(VideoCodec::Vp9), 2, 3).unwrap();
-        let mut next = |head, key, timestamp| made.next(&packet(head, key, None), numbers(timestamp, false)).unwrap().0;
+        let mut own = Descriptors::of(&format(VideoCodec::Vp9), 2, 3).unwrap();
+        let mut next = |head, key, timestamp| own.next(&packet(head, key, None), stamp(timestamp, false)).unwrap().0;
         let first = next(0x08, true, u32::MAX);
         assert_eq!(first[..], [&[0x82, 0, 0][..], &STRUCTURE].concat());
         assert_eq!(next(0x04, false, u32::MAX)[..], [0x42, 0, 0]);
@@ -245,15 +256,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn noise_is_passed_on_or_left_out(bytes in proptest::collection::vec(any::<u8>(), 0..300), anew in any::<bool>()) {
+        fn any_descriptor_is_kept_or_left_out(bytes in proptest::collection::vec(any::<u8>(), 0..300), restarted in any::<bool>()) {
             let mut values = ExtensionValues::default();
             let known = Serializer.parse_value(&bytes, &mut values);
             prop_assert_eq!(known, bytes.len() >= MANDATORY);
             let mut buf = [0; 255];
             let written = Serializer.write_to(&mut buf, &values);
             prop_assert!(written == 0 || buf[..written] == bytes[..]);
-            let mut passed = Descriptors::of(&format(VideoCodec::Av1), 0, 1).unwrap();
-            let next = passed.next(&packet(0, false, Some(bytes.clone())), numbers(0, anew));
+            let mut shifted = Descriptors::of(&format(VideoCodec::Av1), 0, 1).unwrap();
+            let next = shifted.next(&packet(0, false, Some(bytes.clone())), stamp(0, restarted));
             prop_assert_eq!(next.is_some(), known);
         }
     }

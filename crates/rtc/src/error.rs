@@ -42,7 +42,7 @@ pub enum Error {
     },
 }
 
-/// Why an offer or a fragment of one is not taken, in words for who sent it.
+/// Why an offer or a fragment of one is not taken. The text is for the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {

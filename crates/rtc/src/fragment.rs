@@ -1,4 +1,4 @@
-//! SDP fragments (RFC 8840): what a WHIP client sends to add candidates or to restart ICE, and what we answer. Pure.
+//! SDP fragments (RFC 8840): what a WHIP client sends to trickle candidates or to restart ICE, and what we answer. Pure.
 //!
 //! Two forms are read: the bare fragment of the RFC, and the whole SDP around it that the Go ingress asks for.
 
@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 /// Bytes of a fragment at the most: a hundred candidates, thrice what anybody has.
 pub const MAX_FRAGMENT: usize = 16 << 10;
 
-/// A fragment, as far as it matters here: all media share one transport.
+/// A fragment, as far as it matters here: all media share one transport (BUNDLE).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fragment {
-    /// The sender's user fragment and password, where it names them.
+    /// The client's ICE user fragment and password, where it names them.
     pub credentials: Option<(String, String)>,
     /// `candidate:` lines that are of use to us.
     pub candidates: Vec<String>,
-    /// It has the lines of a whole SDP.
+    /// It is a whole SDP.
     pub whole: bool,
 }
 

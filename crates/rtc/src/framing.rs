@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 /// lost on the way would be, and repaired or replaced by a key frame in the same manner.
 const MAX_WAITING: usize = 512 * 1024;
 
-/// Puts datagrams together out of what arrives.
+/// Puts datagrams together from what arrives.
 #[derive(Debug, Default)]
-pub(crate) struct Incoming {
+pub(crate) struct Deframer {
     bytes: Vec<u8>,
     read: usize,
 }
 
-impl Incoming {
+impl Deframer {
     /// Takes what arrived.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         // Whole datagrams were taken out before: at most one (64 KiB) is kept back, so this stays bounded.
@@ -39,12 +39,12 @@ impl Incoming {
 
 /// Datagrams on their way into the stream.
 #[derive(Debug, Default)]
-pub(crate) struct Outgoing {
+pub(crate) struct Framer {
     bytes: VecDeque<u8>,
 }
 
-impl Outgoing {
-    /// Takes a datagram; false if there is no room for it.
+impl Framer {
+    /// Takes a datagram; false if it does not fit any more.
     pub(crate) fn push(&mut self, datagram: &[u8]) -> bool {
         let Ok(len) = u16::try_from(datagram.len()) else { return false };
         if self.bytes.len() + 2 + datagram.len() > MAX_WAITING {
@@ -61,7 +61,7 @@ impl Outgoing {
         if first.is_empty() { second } else { first }
     }
 
-    /// Forgets the first `n` bytes of [`Outgoing::waiting`].
+    /// Forgets the first `n` bytes of [`Framer::waiting`].
     pub(crate) fn written(&mut self, n: usize) {
         self.bytes.drain(..n);
     }
@@ -78,9 +78,9 @@ mod tests {
             datagrams in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..2000), 0..20),
             cuts in proptest::collection::vec(1usize..3000, 1..50),
         ) {
-            let mut out = Outgoing::default();
+            let mut out = Framer::default();
             prop_assert!(datagrams.iter().all(|d| out.push(d)));
-            let mut incoming = Incoming::default();
+            let mut incoming = Deframer::default();
             let mut got: Vec<Vec<u8>> = Vec::new();
             let mut cut = cuts.iter().cycle();
             while !out.waiting().is_empty() {
@@ -96,8 +96,8 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_harm(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..500), 0..200)) {
-            let mut incoming = Incoming::default();
+        fn any_bytes_stay_within_bounds(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..500), 0..200)) {
+            let mut incoming = Deframer::default();
             for chunk in chunks {
                 incoming.extend(&chunk);
                 while incoming.next(&mut [0; 100]).is_some() {}
@@ -107,8 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_connection_costs_datagrams_not_memory() {
-        let mut out = Outgoing::default();
+    fn slow_connection_loses_datagrams() {
+        let mut out = Framer::default();
         let taken = (0..10_000).filter(|_| out.push(&[0; 1000])).count();
         assert_eq!(taken, MAX_WAITING / 1002);
         assert!(!out.push(&[0; 70_000]));

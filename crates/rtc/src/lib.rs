@@ -1,44 +1,46 @@
-//! One driver around the WebRTC engine: sockets, timers, RTP packets. The only crate that names the engine.
+//! WebRTC: connections that send to the SFU ([`Peer`]) and that receive from WHIP clients ([`Endpoint`], [`Incoming`]). The only crate
+//! that names the engine.
 //!
-//! [`Engine`] is sans-IO: datagrams, frames and the time go in; datagrams and [`Event`]s come out. [`Peer`] is an engine
-//! with its sockets, driven by whoever polls [`Peer::next`]. [`payload`] cuts frames into RTP payloads.
+//! One `Driver` is around the engine, without sockets and without a clock of its own; a role (`roles`) says which way media goes. A
+//! `Runner` drives it on tokio, with paths of its own (`peer`) or those of the shared ports (`ports`). [`payload`] cuts frames into
+//! RTP payloads, [`red`] makes audio redundant.
 //!
-//! The engine runs in RTP mode: sequence numbers and timestamps are ours, so that packets of a source can be passed through
-//! by the same driver. Estimating the bandwidth and pacing are off: nobody here would obey the estimate, and a pacer that
-//! nobody obeys becomes a queue.
+//! What is sent, and what is passed through, goes by the engine's RTP mode: sequence numbers and timestamps are ours. Estimating
+//! the bandwidth and pacing are off: nobody here would obey the estimate, and a pacer that nobody obeys becomes a queue.
 //!
-//! The engine may panic on what it takes for impossible. Run a peer in a task of its own and treat the task's panic as
+//! The engine may panic on what it takes for impossible. Run a connection in a task of its own and treat the task's panic as
 //! that session's end.
 #![forbid(unsafe_code)]
 
-mod address;
+mod codec;
 mod descriptor;
+mod driver;
 mod dtls;
 mod endpoint;
-mod engine;
 mod error;
 mod fragment;
 mod framing;
 mod incoming;
-mod layers;
 mod offer;
 pub mod payload;
 mod peer;
-mod pulse;
-mod receiver;
-mod rewrite;
-mod stream;
-mod tcp;
+mod ports;
+pub mod red;
+mod roles;
+mod runner;
+mod transport;
 mod udp;
 
 pub use dtls::Pair as Handshake;
-pub use endpoint::{Accept, Answer, Delivery, Endpoint, EndpointConfig, Only, UdpPorts};
-pub use engine::{AudioLine, Config, Engine, Event, Frame, LayerLine, Lines, Transport, VideoLine};
+pub use endpoint::{Answer, Endpoint};
 pub use error::{Error, Refusal};
 pub use fragment::{Fragment, MAX_FRAGMENT};
-pub use incoming::{Control, Incoming, Received, Restarted};
-pub use offer::{MAX_OFFER, Offer};
+pub use incoming::{Control, Incoming, Restarted};
+pub use offer::{Accept, Delivery, MAX_OFFER, Offer};
 pub use peer::Peer;
+pub use ports::{EndpointConfig, Filter, UdpPorts};
+pub use roles::receiver::Received;
+pub use roles::sender::{AudioLine, Config, Event, Frame, LayerLine, Lines, VideoLine};
 
 /// The answer to an offer by somebody who can't be reached: for tests and fuzzing of what strangers send, down to the engine.
 ///
@@ -46,12 +48,12 @@ pub use peer::Peer;
 /// As [`Endpoint::accept`].
 pub fn answer_unreachable(offer: &str, accept: &Accept, now: std::time::Instant) -> Result<String, Refusal> {
     let offer = Offer::read(offer, accept)?;
-    let (receiver, answer) = receiver::Receiver::new(offer, accept, false, &[], now)?;
-    Ok(receiver.offer().finish(&answer, &[]))
+    let (driver, answer) = driver::Driver::receiver(offer, accept, false, &[], now)?;
+    Ok(driver.taken_offer().finish(&answer, &[]))
 }
 
 /// Does what the first connection of a process would otherwise wait for: the crypto library gathers entropy from the
 /// processor's jitter, once (90 ms, measured). Blocks; call it while the process starts.
 pub fn warm_up() {
-    drop(Engine::new(&Config::default(), std::time::Instant::now()));
+    drop(driver::Driver::sender(&Config::default(), std::time::Instant::now()));
 }

@@ -1,5 +1,5 @@
-//! A UDP socket of a peer connection, read and written many datagrams at a time: a picture comes and goes as a dozen of them, and
-//! each call into the kernel costs about as much as all that is done to a packet in between.
+//! A UDP socket, read and written many datagrams at a time: a frame comes and goes as a dozen of them, and each call into the kernel
+//! costs about as much as all that is done to a packet in between.
 
 use crate::Error;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
@@ -10,13 +10,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// What the kernel may hold in each direction, if it lets us: two seconds of 16 Mbit/s, for stalls of this process.
-const BUFFER: usize = 4 * 1024 * 1024;
-/// Bytes of what the kernel hands out at once: it puts datagrams of one sender that are equally long together (UDP_GRO), as many
+/// Bytes that the kernel may hold in each direction, if it lets us: two seconds of 16 Mbit/s, for stalls of this process.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// Bytes of a message that the kernel hands out: it puts datagrams of one sender that are equally long together (UDP_GRO), as many
 /// as make the longest IP packet.
-const MESSAGE: usize = 64 << 10;
+const MAX_MESSAGE: usize = 64 << 10;
 /// Bytes that are handed to the kernel at once at the most, all headers included (RFC 791 §3.1: 65,535).
-const MOST: usize = 65_000;
+const MAX_BATCH: usize = 65_000;
 
 #[derive(Debug)]
 pub(crate) struct Udp {
@@ -35,8 +35,8 @@ impl Udp {
     pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         // Best effort: net.core.rmem_max and wmem_max may be lower, and smaller buffers still work.
-        let _ = socket.set_recv_buffer_size(BUFFER);
-        let _ = socket.set_send_buffer_size(BUFFER);
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
@@ -49,16 +49,16 @@ impl Udp {
         self.socket.poll_recv_ready(cx)
     }
 
-    /// Reads what waits, as far as there is room: [`ErrorKind::WouldBlock`] if nothing does.
-    pub(crate) fn read(&self, room: &mut Room) -> io::Result<()> {
-        self.socket.try_io(Interest::READABLE, || room.fill(self))
+    /// Reads what waits, as far as the buffers go: [`ErrorKind::WouldBlock`] if nothing does.
+    pub(crate) fn read(&self, batch: &mut ReceiveBatch) -> io::Result<()> {
+        self.socket.try_io(Interest::READABLE, || batch.fill(self))
     }
 
     /// Reads what waits once something does.
-    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, room: &mut Room) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, batch: &mut ReceiveBatch) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_ready(cx))?;
-            match self.read(room) {
+            match self.read(batch) {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 read => return Poll::Ready(read),
             }
@@ -90,37 +90,37 @@ impl Udp {
     }
 }
 
-/// Room for what is read at once; of itself for nothing.
+/// Buffers for what is read at once; by default for nothing.
 #[derive(Default)]
-pub(crate) struct Room {
-    /// Pages of it that are never written to are no memory.
+pub(crate) struct ReceiveBatch {
+    /// Pages of it that are never written to take no memory.
     memory: Vec<u8>,
     meta: Vec<RecvMeta>,
     filled: usize,
 }
 
-impl std::fmt::Debug for Room {
+impl std::fmt::Debug for ReceiveBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Room").field("messages", &self.meta.len()).field("filled", &self.filled).finish()
+        f.debug_struct("ReceiveBatch").field("messages", &self.meta.len()).field("filled", &self.filled).finish()
     }
 }
 
-impl Room {
+impl ReceiveBatch {
     /// For so many messages of the kernel's, each of one or more datagrams.
     pub(crate) fn new(messages: usize) -> Self {
-        Self { memory: vec![0; messages * MESSAGE], meta: vec![RecvMeta::default(); messages], filled: 0 }
+        Self { memory: vec![0; messages * MAX_MESSAGE], meta: vec![RecvMeta::default(); messages], filled: 0 }
     }
 
     fn fill(&mut self, udp: &Udp) -> io::Result<()> {
         self.filled = 0;
-        let mut slices: Vec<_> = self.memory.chunks_mut(MESSAGE).map(IoSliceMut::new).collect();
+        let mut slices: Vec<_> = self.memory.chunks_mut(MAX_MESSAGE).map(IoSliceMut::new).collect();
         self.filled = udp.batch.recv((&udp.socket).into(), &mut slices, &mut self.meta)?;
         Ok(())
     }
 
-    /// The datagrams last read, and whom they are from.
+    /// The datagrams last read, each with its source address.
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        let messages = self.memory.chunks(MESSAGE).zip(&self.meta).take(self.filled);
+        let messages = self.memory.chunks(MAX_MESSAGE).zip(&self.meta).take(self.filled);
         messages.flat_map(|(memory, meta)| {
             let message = memory.get(..meta.len).unwrap_or_default();
             message.chunks(meta.stride.max(1)).map(|datagram| (meta.addr, datagram))
@@ -128,22 +128,23 @@ impl Room {
     }
 }
 
-/// Gathers datagrams that go the same way and are of one length, but for the last, so that they are sent together.
+/// Gathers datagrams that go from one address to one other and are of one length, but for the last, so that they are sent together
+/// (GSO).
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub(crate) struct SendBatch {
     /// The address to send from, and to.
-    way: Option<(SocketAddr, SocketAddr)>,
+    addresses: Option<(SocketAddr, SocketAddr)>,
     datagrams: Vec<u8>,
     segment: usize,
     count: usize,
 }
 
-impl Outbox {
+impl SendBatch {
     /// Takes a datagram, and sends what was there if it does not go with it.
     pub(crate) fn push(&mut self, sockets: &[Udp], from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         if !self.goes_with(sockets, from, to, datagram) {
             self.send(sockets);
-            (self.way, self.segment) = (Some((from, to)), datagram.len());
+            (self.addresses, self.segment) = (Some((from, to)), datagram.len());
         }
         self.datagrams.extend_from_slice(datagram);
         self.count += 1;
@@ -152,17 +153,17 @@ impl Outbox {
     fn goes_with(&self, sockets: &[Udp], from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> bool {
         // A shorter one is the last.
         let whole = self.datagrams.len() == self.count * self.segment;
-        let most = sockets.iter().find(|u| u.address == from).map_or(1, |u| u.batch.max_gso_segments());
-        self.way == Some((from, to))
+        let max = sockets.iter().find(|u| u.address == from).map_or(1, |u| u.batch.max_gso_segments());
+        self.addresses == Some((from, to))
             && whole
             && (1..=self.segment).contains(&datagram.len())
-            && self.count < most
-            && self.datagrams.len() + datagram.len() <= MOST
+            && self.count < max
+            && self.datagrams.len() + datagram.len() <= MAX_BATCH
     }
 
     /// Sends what is there.
     pub(crate) fn send(&mut self, sockets: &[Udp]) {
-        if let Some((from, to)) = self.way.take()
+        if let Some((from, to)) = self.addresses.take()
             && let Some(udp) = sockets.iter().find(|u| u.address == from)
         {
             udp.send_segments(to, &self.datagrams, self.segment);

@@ -110,7 +110,7 @@ async fn admit(control: &Embedded, keys: &[Secret]) -> Result<(Secret, bool), Fa
 async fn answer(control: Embedded, request: Request) {
     match admit(&control, &request.keys).await {
         Ok((key, transcode)) => {
-            let accept = if transcode { Accept::transcoded() } else { Accept::passed_on() };
+            let accept = if transcode { Accept::transcoded() } else { Accept::passthrough() };
             let _ = request.accept(&key, ResourceId("WH_abcdefABCDEF".into()), &accept).await;
         }
         Err(fault) => request.reject(&fault),

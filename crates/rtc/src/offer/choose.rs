@@ -1,9 +1,13 @@
-//! Which lines, codecs and layers of an offer we take, and in which words the rest is refused.
+//! Which lines, codecs and layers of an offer we take, and why the rest is refused.
 
+use super::accept::{Accept, Delivery};
 use super::read::{Attributes, Media, Sdp, candidates, credentials};
-use super::{Audio, Common, MAX_LAYERS, Offer, Section, Video};
-use crate::{Accept, Delivery, Refusal, descriptor};
+use super::taken::{Audio, Common, Offer, Section, Video};
+use crate::{Refusal, descriptor};
 use model::{VideoCodec, VideoFormat};
+
+/// Simulcast layers at the most: LiveKit has three qualities.
+const MAX_LAYERS: usize = 3;
 
 /// The header extensions that are of use here (RFC 8285): the rest is not agreed to.
 const EXTENSIONS: [&str; 7] = [
@@ -16,7 +20,17 @@ const EXTENSIONS: [&str; 7] = [
     descriptor::URI,
 ];
 
-pub(super) fn choose(sdp: &Sdp<'_>, accept: &Accept) -> Result<Offer, Refusal> {
+impl Offer {
+    /// Reads an offer and chooses what to take of it.
+    ///
+    /// # Errors
+    /// [`Refusal::Unreadable`], [`Refusal::Unacceptable`].
+    pub fn read(sdp: &str, accept: &Accept) -> Result<Self, Refusal> {
+        choose(&Sdp::read(sdp)?, accept)
+    }
+}
+
+fn choose(sdp: &Sdp<'_>, accept: &Accept) -> Result<Offer, Refusal> {
     let (mut audio, mut video) = (None, None);
     let mut sections = Vec::new();
     for (index, media) in sdp.media.iter().enumerate() {

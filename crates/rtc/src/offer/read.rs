@@ -1,9 +1,14 @@
-//! SDP as lines (RFC 8866): what an offer says at the session and in each media line. Judges nothing but the form.
+//! Reads SDP (RFC 8866): the attributes of the session and of each media line. Judges nothing but the form.
 
-use super::{MAX_CANDIDATES, MAX_OFFER, MAX_SECTIONS};
 use crate::Refusal;
 use std::net::IpAddr;
 
+/// Bytes of an offer at the most. Browsers with all their codecs write 10 kB.
+pub const MAX_OFFER: usize = 64 << 10;
+/// Media lines at the most; two can be used.
+const MAX_SECTIONS: usize = 32;
+/// Candidates that are kept; a client with ten addresses, both protocols and both families has fewer.
+pub(super) const MAX_CANDIDATES: usize = 64;
 /// The longest ICE credential (RFC 8839 §5.4).
 const MAX_CREDENTIAL: usize = 256;
 

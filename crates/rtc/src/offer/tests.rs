@@ -1,6 +1,8 @@
 //! Offers of real programs, and what is wrong with others.
 
+use super::read::MAX_CANDIDATES;
 use super::*;
+use crate::Refusal;
 use crate::answer_unreachable;
 use proptest::prelude::*;
 use std::time::Instant;
@@ -10,11 +12,11 @@ const OBS: &str = include_str!("../../../../e2e/data/obs-offer.sdp");
 const CHROMIUM: &str = include_str!("../../../../fuzz/seeds/whip_offers/chromium");
 
 fn read(sdp: &str) -> Result<Offer, Refusal> {
-    Offer::read(sdp, &Accept::passed_on())
+    Offer::read(sdp, &Accept::passthrough())
 }
 
 fn answered(sdp: &str) -> Result<String, Refusal> {
-    answer_unreachable(sdp, &Accept::passed_on(), Instant::now())
+    answer_unreachable(sdp, &Accept::passthrough(), Instant::now())
 }
 
 #[test]

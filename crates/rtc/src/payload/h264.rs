@@ -1,6 +1,6 @@
-//! H.264 over RTP (RFC 6184), packetization mode 1: single NAL units, STAP-A for what goes before a picture, FU-A for the rest.
+//! H.264 (RFC 6184), packetization mode 1: single NAL units, STAP-A for parameter sets and SEI, FU-A for what is too long.
 
-use super::pieces;
+use super::split::split;
 
 /// NAL unit types (ITU-T H.264 table 7-1; the last two are RFC 6184 table 1).
 const IDR: u8 = 5;
@@ -28,8 +28,8 @@ pub struct H264 {
 
 impl H264 {
     /// Hands each payload of an Annex B access unit to `send`, with whether it is the last one; slices are cut into `at_least`
-    /// so many pieces. Access unit delimiters and
-    /// filler are left out: they say nothing that RTP doesn't. So are NAL types that mean something else inside RTP.
+    /// so many pieces. Access unit delimiters and filler are left out: they say nothing that RTP doesn't. So are NAL unit types
+    /// that mean something else inside RTP.
     pub fn payloads(&mut self, access_unit: &[u8], max: usize, at_least: usize, mut send: impl FnMut(&[u8], bool)) {
         let mut units: Vec<&[u8]> = nal_units(access_unit).filter(|n| sendable(n)).collect();
         let keep = self.parameter_sets(&units);
@@ -90,7 +90,7 @@ impl H264 {
     /// RFC 6184 §5.8: the NAL header is split into an indicator with its NRI and an FU header with its type.
     fn fu_a(&mut self, unit: &[u8], max: usize, at_least: usize, mut send: impl FnMut(&[u8], bool)) {
         let (header, body) = (unit[0], &unit[1..]);
-        for piece in pieces(body.len(), max - 2, at_least) {
+        for piece in split(body.len(), max - 2, at_least) {
             let (start, end) = (piece.start == 0, piece.end == body.len());
             self.scratch.clear();
             self.scratch.push(header & 0x60 | FU_A);

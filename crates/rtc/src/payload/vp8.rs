@@ -1,6 +1,6 @@
-//! VP8 over RTP (RFC 7741), with a 15-bit picture id: the SFU keys its rewriting of packets on it.
+//! VP8 (RFC 7741), with a 15-bit picture id: the SFU keys its rewriting of packets on it.
 
-use super::pieces;
+use super::split::split;
 
 /// The payload descriptor: one octet, the extension octet, two of picture id (RFC 7741 §4.2).
 const DESCRIPTOR: usize = 4;
@@ -18,7 +18,7 @@ pub struct Vp8 {
 }
 
 impl Vp8 {
-    /// Starts counting pictures at `picture_id` (RFC 7741 §4.2 wants a random start).
+    /// Counts frames from `picture_id` (RFC 7741 §4.2 wants a random start).
     pub fn new(picture_id: u16) -> Self {
         Self { picture_id: picture_id & !LONG_PICTURE_ID, scratch: Vec::new() }
     }
@@ -28,7 +28,7 @@ impl Vp8 {
         if frame.is_empty() {
             return;
         }
-        for piece in pieces(frame.len(), max - DESCRIPTOR, at_least) {
+        for piece in split(frame.len(), max - DESCRIPTOR, at_least) {
             let (start, end) = (piece.start == 0, piece.end == frame.len());
             self.scratch.clear();
             self.scratch.push(EXTENDED | if start { START_OF_PARTITION } else { 0 });
@@ -48,7 +48,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out(
+        fn frames_survive_cutting(
             frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..5000), 1..5),
             first: u16,
             max in 20usize..1500,
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_id_wraps_at_fifteen_bits() {
+    fn picture_id_wraps_at_fifteen_bits() {
         let mut vp8 = Vp8::new(0x7fff);
         let mut ids = Vec::new();
         for _ in 0..2 {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_frame_is_no_frame() {
+    fn empty_frame_has_no_payload() {
         Vp8::new(0).payloads(&[], 100, 1, |_, _| panic!("a payload of nothing"));
     }
 }

@@ -1,6 +1,6 @@
-//! The way over TCP for networks that let no UDP through (RFC 6544): we open the connection, as the active side.
+//! ICE-TCP, active side (RFC 6544): we open the connection, for networks that let no UDP through.
 
-use crate::framing::{Incoming, Outgoing};
+use crate::framing::{Deframer, Framer};
 use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// How long to try to open it; a server that takes longer is none to send live pictures to.
+/// How long to try to open it; a server that takes longer is none to send live media to.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Opening = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// Starts to open a connection.
-pub(crate) fn open(remote: SocketAddr) -> Opening {
+pub(super) fn open(remote: SocketAddr) -> Opening {
     Box::pin(async move {
         let stream = tokio::time::timeout(OPEN_TIMEOUT, TcpStream::connect(remote)).await??;
         stream.set_nodelay(true)?;
@@ -24,22 +24,22 @@ pub(crate) fn open(remote: SocketAddr) -> Opening {
     })
 }
 
-pub(crate) struct Tcp {
+pub(super) struct TcpConnection {
     stream: TcpStream,
-    pub(crate) local: SocketAddr,
-    pub(crate) remote: SocketAddr,
-    incoming: Incoming,
-    outgoing: Outgoing,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    incoming: Deframer,
+    outgoing: Framer,
 }
 
-impl Tcp {
-    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
+impl TcpConnection {
+    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-        Ok(Self { stream, local, remote, incoming: Incoming::default(), outgoing: Outgoing::default() })
+        Ok(Self { stream, local, remote, incoming: Deframer::default(), outgoing: Framer::default() })
     }
 
-    /// Sends a datagram, at once as far as the kernel takes it; the rest goes with [`Tcp::poll_flush`].
-    pub(crate) fn send(&mut self, datagram: &[u8]) {
+    /// Sends a datagram, at once as far as the kernel takes it; the rest goes with [`TcpConnection::poll_flush`].
+    pub(super) fn send(&mut self, datagram: &[u8]) {
         let idle = self.outgoing.waiting().is_empty();
         if !self.outgoing.push(datagram) {
             tracing::trace!("datagram lost: the TCP connection is too slow");
@@ -51,7 +51,7 @@ impl Tcp {
     }
 
     /// Writes what waits. An error means that the connection is gone.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outgoing.waiting().is_empty() {
             let n = ready!(Pin::new(&mut self.stream).poll_write(cx, self.outgoing.waiting()))?;
             self.outgoing.written(n);
@@ -59,8 +59,8 @@ impl Tcp {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads into [`Tcp::next`]. An error means that the connection is gone.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<()>> {
+    /// Reads into [`TcpConnection::next`]. An error means that the connection is gone.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<()>> {
         let mut read = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
         if read.filled().is_empty() {
@@ -71,7 +71,7 @@ impl Tcp {
     }
 
     /// Copies the next datagram read to `to`; returns its length.
-    pub(crate) fn next(&mut self, to: &mut [u8]) -> Option<usize> {
+    pub(super) fn next(&mut self, to: &mut [u8]) -> Option<usize> {
         self.incoming.next(to)
     }
 }

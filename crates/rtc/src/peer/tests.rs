@@ -1,10 +1,11 @@
-//! Peer connections over real sockets on loopback, to a receiver of frames that stands in for the SFU.
+//! Peer connections over real sockets on loopback, to an engine that stands in for the SFU.
 
 use super::*;
-use crate::engine::{AudioLine, LayerLine, VideoLine};
-use crate::framing::{Incoming, Outgoing};
+use crate::framing::{Deframer, Framer};
+use crate::{AudioLine, LayerLine, VideoLine};
 use model::{EncodedVideo, MediaTime};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 use str0m::change::SdpOffer;
 use str0m::media::MediaData;
 use str0m::net::{Protocol, Receive, TcpType};
@@ -32,7 +33,7 @@ fn server(offer: &str, local: Candidate) -> (Rtc, String) {
     (rtc, answer)
 }
 
-/// Takes what the engine has to say: media out to the test, datagrams back to be sent.
+/// Drains the engine: media goes to the test, datagrams come back to be sent.
 fn turn(rtc: &mut Rtc, got: &mpsc::UnboundedSender<MediaData>) -> (Instant, Vec<(SocketAddr, Vec<u8>)>) {
     let mut out = Vec::new();
     loop {
@@ -69,11 +70,11 @@ async fn serve(mut rtc: Rtc, socket: Socket, got: mpsc::UnboundedSender<MediaDat
         Socket::Tcp(listener) => {
             let (mut stream, from) = listener.accept().await.unwrap();
             let to = listener.local_addr().unwrap();
-            let (mut incoming, mut buffer, mut datagram) = (Incoming::default(), [0; 4096], [0; 2048]);
+            let (mut incoming, mut buffer, mut datagram) = (Deframer::default(), [0; 4096], [0; 2048]);
             loop {
                 let (at, out) = turn(&mut rtc, &got);
                 for (_, d) in out {
-                    let mut framed = Outgoing::default();
+                    let mut framed = Framer::default();
                     framed.push(&d);
                     stream.write_all(framed.waiting()).await.unwrap();
                 }
@@ -87,7 +88,7 @@ async fn serve(mut rtc: Rtc, socket: Socket, got: mpsc::UnboundedSender<MediaDat
                                 rtc.handle_input(Input::Receive(Instant::now(), receive)).unwrap();
                                 let (_, out) = turn(&mut rtc, &got);
                                 for (_, d) in out {
-                                    let mut framed = Outgoing::default();
+                                    let mut framed = Framer::default();
                                     framed.push(&d);
                                     stream.write_all(framed.waiting()).await.unwrap();
                                 }
@@ -178,7 +179,7 @@ async fn media_arrives_over_udp() {
 }
 
 #[tokio::test]
-async fn media_arrives_over_tcp_where_udp_gets_no_answer() {
+async fn media_arrives_over_tcp_where_udp_is_mute() {
     let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
     let listener = TcpListener::bind((ip, 0)).await.unwrap();
     let local = passive(listener.local_addr().unwrap());
@@ -189,7 +190,7 @@ async fn media_arrives_over_tcp_where_udp_gets_no_answer() {
 }
 
 #[tokio::test]
-async fn loopback_stays_out_unless_asked_for() {
+async fn loopback_stays_out_by_default() {
     let config = Config { video: vec![EncodedVideo::H264.into()], ..Default::default() };
     let mut peer = Peer::new(&config, &["127.0.0.1:9".parse().unwrap()], false).unwrap();
     let lines = Lines { video: None, audio: Some(AudioLine { track_id: "a".into() }) };
@@ -198,7 +199,7 @@ async fn loopback_stays_out_unless_asked_for() {
 }
 
 #[tokio::test]
-async fn a_tcp_connection_that_breaks_takes_media_down() {
+async fn broken_tcp_connection_takes_media_down() {
     let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
     let listener = TcpListener::bind((ip, 0)).await.unwrap();
     let local = passive(listener.local_addr().unwrap());

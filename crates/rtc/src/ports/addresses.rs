@@ -1,6 +1,6 @@
 //! Which of the machine's addresses to receive at, and which to name in answers. Pure but for [`of_this_machine`].
 
-use super::{EndpointConfig, Only};
+use super::config::{EndpointConfig, Filter};
 use crate::Error;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -52,7 +52,7 @@ pub(super) fn to_name(config: &EndpointConfig, local: IpAddr, external: &HashMap
         IpAddr::V4(_) => config.node_ipv4.map(IpAddr::V4),
         IpAddr::V6(_) => config.node_ipv6.map(IpAddr::V6),
     };
-    // Whoever is on this machine reaches the loopback address as it is.
+    // Clients on this machine reach the loopback address as it is.
     if local.is_loopback() {
         return vec![local];
     }
@@ -71,8 +71,8 @@ pub(super) fn to_name(config: &EndpointConfig, local: IpAddr, external: &HashMap
     }
 }
 
-fn allowed<T>(only: &Only<T>, is: impl Fn(&T) -> bool) -> bool {
-    !only.excludes.iter().any(&is) && (only.includes.is_empty() || only.includes.iter().any(&is))
+fn allowed<T>(filter: &Filter<T>, is: impl Fn(&T) -> bool) -> bool {
+    !filter.excludes.iter().any(&is) && (filter.includes.is_empty() || filter.includes.iter().any(&is))
 }
 
 /// IPv6 link-local addresses need a zone that a candidate can't carry; IPv4's lead nowhere either.
@@ -128,14 +128,14 @@ mod tests {
         config.bind_address = "192.0.2.1".parse().unwrap();
         assert_eq!(bound(&config), ["192.0.2.1"]);
         config = EndpointConfig {
-            interfaces: Only { includes: vec!["wlan0".into()], excludes: vec![] },
+            interfaces: Filter { includes: vec!["wlan0".into()], excludes: vec![] },
             ..Default::default()
         };
         assert!(to_bind(&config, &locals()).is_err());
     }
 
     #[test]
-    fn what_is_named_is_what_the_other_side_reaches() {
+    fn named_addresses_follow_the_config() {
         let local: IpAddr = "10.0.0.5".parse().unwrap();
         let seen: IpAddr = "198.51.100.7".parse().unwrap();
         let external = HashMap::from([(local, seen)]);

@@ -1,5 +1,4 @@
-//! The address that the internet sees of ours: asked of STUN servers (RFC 8489) in the background, again and again, as it
-//! may change.
+//! Our external address, behind NAT: asked of STUN servers (RFC 8489) in the background, again and again, as it may change.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,25 +9,25 @@ use tokio::net::{UdpSocket, lookup_host};
 use tokio::time::{sleep, timeout};
 
 /// How long to wait for an answer, and how often to ask: a lost datagram or two are forgiven.
-const ANSWER: Duration = Duration::from_millis(500);
-const ATTEMPTS: u32 = 3;
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+const MAX_ATTEMPTS: u32 = 3;
 /// How long to look a name up.
-const LOOKUP: Duration = Duration::from_secs(5);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// When to ask again: an address that is known changes rarely; one that isn't is wanted.
-const AGAIN: Duration = Duration::from_secs(5 * 60);
-const SOON: Duration = Duration::from_secs(10);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// For each address of ours the one that the internet sees, as far as known. Clones are the same.
+/// For each address of ours its external one, as far as known. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct External(Arc<RwLock<HashMap<IpAddr, IpAddr>>>);
+pub(super) struct ExternalAddresses(Arc<RwLock<HashMap<IpAddr, IpAddr>>>);
 
-impl External {
+impl ExternalAddresses {
     pub(super) fn get(&self) -> HashMap<IpAddr, IpAddr> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps finding out, for ever.
-    pub(super) async fn keep(self, locals: Vec<IpAddr>, servers: Vec<String>) {
+    /// Keeps them up to date, for ever.
+    pub(super) async fn refresh(self, locals: Vec<IpAddr>, servers: Vec<String>) {
         let locals: Vec<_> = locals.into_iter().filter(|ip| !ip.is_loopback()).collect();
         loop {
             let mut known = 0;
@@ -43,14 +42,14 @@ impl External {
             if known == 0 {
                 tracing::warn!(?servers, "no STUN server tells our external address");
             }
-            sleep(if known < locals.len() { SOON } else { AGAIN }).await;
+            sleep(if known < locals.len() { RETRY_INTERVAL } else { REFRESH_INTERVAL }).await;
         }
     }
 }
 
 async fn ask_all(local: IpAddr, servers: &[String]) -> Option<IpAddr> {
     for server in servers {
-        let Ok(Ok(found)) = timeout(LOOKUP, lookup_host(server.as_str())).await else { continue };
+        let Ok(Ok(found)) = timeout(LOOKUP_TIMEOUT, lookup_host(server.as_str())).await else { continue };
         for address in found.filter(|a| a.is_ipv4() == local.is_ipv4()).take(2) {
             if let Ok(Some(seen)) = ask(local, address).await {
                 return Some(seen);
@@ -66,9 +65,9 @@ async fn ask(local: IpAddr, server: SocketAddr) -> io::Result<Option<IpAddr>> {
     socket.connect(server).await?;
     let id: [u8; 12] = rand::random();
     let mut buffer = [0; 548];
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         socket.send(&request(id)).await?;
-        if let Ok(answer) = timeout(ANSWER, socket.recv(&mut buffer)).await
+        if let Ok(answer) = timeout(ANSWER_TIMEOUT, socket.recv(&mut buffer)).await
             && let Some(seen) = mapped(&buffer[..answer?], id)
         {
             return Ok(Some(seen));
@@ -84,7 +83,7 @@ fn request(id: [u8; 12]) -> Vec<u8> {
     [&[0, 1, 0, 0][..], &COOKIE, &id].concat()
 }
 
-/// The XOR-MAPPED-ADDRESS (§14.2) of the answer to the request with this id.
+/// The XOR-MAPPED-ADDRESS (RFC 8489 §14.2) of the answer to the request with this id.
 fn mapped(answer: &[u8], id: [u8; 12]) -> Option<IpAddr> {
     const SUCCESS: [u8; 2] = [1, 1];
     const XOR_MAPPED: u16 = 0x20;
@@ -120,7 +119,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_answer_of_rfc_5769() {
+    fn answer_of_rfc_5769() {
         // §2.2, with its other attributes.
         let answer = [
             0x01, 0x01, 0x00, 0x3c, 0x21, 0x12, 0xa4, 0x42, 0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87,
@@ -129,11 +128,11 @@ mod tests {
         ];
         let id = [0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae];
         assert_eq!(mapped(&answer, id), Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(mapped(&answer, [0; 12]), None, "an answer to somebody else");
+        assert_eq!(mapped(&answer, [0; 12]), None, "the answer to another request");
     }
 
     #[tokio::test]
-    async fn a_server_is_asked_until_it_answers() {
+    async fn server_is_asked_until_it_answers() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap().to_string();
         let answering = tokio::spawn(async move {
@@ -151,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_answer_is_looked_at(mut answer in proptest::collection::vec(any::<u8>(), 20..80)) {
+        fn any_answer_is_read(mut answer in proptest::collection::vec(any::<u8>(), 20..80)) {
             answer[..8].copy_from_slice(&[1, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
             let id = answer[8..20].try_into().unwrap();
             let _ = mapped(&answer, id);

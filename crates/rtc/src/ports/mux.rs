@@ -1,9 +1,9 @@
-//! Which session a datagram belongs to: many sessions behind one port. Pure but for the queues it fills.
+//! Demultiplexes the datagrams of many sessions that share a port. Pure but for the queues it fills.
 //!
-//! A STUN request names the session by its ICE user fragment (RFC 8445 §7.2.2). All else is assigned by its sender's address,
-//! once the session has found a request from there to be genuine; what nobody has vouched for is dropped after one look.
+//! A STUN request names the session by its ICE user fragment (RFC 8445 §7.2.2). All else is assigned by its source address, once
+//! the session has found a request from there to be genuine; what comes from other addresses is dropped after one look.
 
-use crate::engine::Transport;
+use crate::transport::Transport;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 /// Datagrams that may wait for a session: a second of 8 Mbit/s. A session takes them at once; what comes on top is lost as
 /// on a busy network, so one that is flooded or stalls costs nobody else anything.
-pub(crate) const INBOX: usize = 1024;
+const INBOX: usize = 1024;
 /// Addresses remembered for one session: its candidates' and those they had before a change of network.
 const MAX_ADDRESSES: usize = 16;
 
@@ -24,15 +24,15 @@ pub(crate) struct Datagram {
     pub(crate) to: SocketAddr,
     pub(crate) data: Bytes,
     /// Where answers go, over TCP.
-    pub(crate) back: Option<mpsc::Sender<Bytes>>,
+    pub(crate) reply_to: Option<mpsc::Sender<Bytes>>,
 }
 
 type Inbox = mpsc::Sender<Datagram>;
 
 #[derive(Debug, Default)]
 struct Table {
-    fragments: HashMap<String, Inbox>,
-    addresses: HashMap<(Transport, SocketAddr), Inbox>,
+    by_ufrag: HashMap<String, Inbox>,
+    by_address: HashMap<(Transport, SocketAddr), Inbox>,
 }
 
 /// See the [module](self). Clones are the same.
@@ -44,9 +44,9 @@ impl Mux {
     pub(crate) fn dispatch(&self, datagram: Datagram) -> bool {
         let inbox = {
             let table = self.lock();
-            match local_fragment(&datagram.data) {
-                Some(fragment) => table.fragments.get(fragment).cloned(),
-                None => table.addresses.get(&(datagram.transport, datagram.from)).cloned(),
+            match local_ufrag(&datagram.data) {
+                Some(ufrag) => table.by_ufrag.get(ufrag).cloned(),
+                None => table.by_address.get(&(datagram.transport, datagram.from)).cloned(),
             }
         };
         // A full inbox loses the datagram; that it had a session is still true.
@@ -55,14 +55,14 @@ impl Mux {
 
     /// Whether a session waits for requests with this datagram's user fragment.
     pub(crate) fn knows(&self, data: &[u8]) -> bool {
-        local_fragment(data).is_some_and(|f| self.lock().fragments.contains_key(f))
+        local_ufrag(data).is_some_and(|ufrag| self.lock().by_ufrag.contains_key(ufrag))
     }
 
     /// Opens a session's inbox for a user fragment.
-    pub(crate) fn register(&self, fragment: String) -> (Registration, Inbox, mpsc::Receiver<Datagram>) {
+    pub(crate) fn register(&self, ufrag: String) -> (Registration, Inbox, mpsc::Receiver<Datagram>) {
         let (inbox, receiver) = mpsc::channel(INBOX);
-        self.lock().fragments.insert(fragment.clone(), inbox.clone());
-        let registration = Registration { mux: self.clone(), inbox: inbox.clone(), fragment, addresses: Vec::new() };
+        self.lock().by_ufrag.insert(ufrag.clone(), inbox.clone());
+        let registration = Registration { mux: self.clone(), inbox: inbox.clone(), ufrag, addresses: Vec::new() };
         (registration, inbox, receiver)
     }
 
@@ -72,18 +72,18 @@ impl Mux {
     }
 }
 
-/// A session's place; dropping it gives the place up.
+/// A session's registration; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Registration {
     mux: Mux,
     inbox: Inbox,
-    fragment: String,
+    ufrag: String,
     addresses: Vec<(Transport, SocketAddr)>,
 }
 
 impl Registration {
     /// From here on this address's datagrams are the session's: a genuine request came from it.
-    pub(crate) fn vouch(&mut self, transport: Transport, from: SocketAddr) {
+    pub(crate) fn admit_address(&mut self, transport: Transport, from: SocketAddr) {
         let key = (transport, from);
         if self.addresses.last() == Some(&key) {
             return;
@@ -95,31 +95,31 @@ impl Registration {
             let oldest = self.addresses.remove(0);
             self.forget(oldest);
         }
-        self.mux.lock().addresses.insert(key, self.inbox.clone());
+        self.mux.lock().by_address.insert(key, self.inbox.clone());
         self.addresses.push(key);
     }
 
     /// ICE restarts under another user fragment.
-    pub(crate) fn rename(&mut self, fragment: String) {
+    pub(crate) fn rename(&mut self, ufrag: String) {
         let mut table = self.mux.lock();
-        table.fragments.remove(&self.fragment);
-        table.fragments.insert(fragment.clone(), self.inbox.clone());
+        table.by_ufrag.remove(&self.ufrag);
+        table.by_ufrag.insert(ufrag.clone(), self.inbox.clone());
         drop(table);
-        self.fragment = fragment;
+        self.ufrag = ufrag;
     }
 
     fn forget(&self, key: (Transport, SocketAddr)) {
         let mut table = self.mux.lock();
         // Another session may have taken it over, behind a NAT that gave it away again.
-        if table.addresses.get(&key).is_some_and(|i| i.same_channel(&self.inbox)) {
-            table.addresses.remove(&key);
+        if table.by_address.get(&key).is_some_and(|i| i.same_channel(&self.inbox)) {
+            table.by_address.remove(&key);
         }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.mux.lock().fragments.remove(&self.fragment);
+        self.mux.lock().by_ufrag.remove(&self.ufrag);
         for key in std::mem::take(&mut self.addresses) {
             self.forget(key);
         }
@@ -127,7 +127,7 @@ impl Drop for Registration {
 }
 
 /// The receiver's user fragment in a STUN binding request (RFC 8489 §5 and §14.3; RFC 8445 §7.2.2); `None` for all else.
-pub(crate) fn local_fragment(data: &[u8]) -> Option<&str> {
+pub(crate) fn local_ufrag(data: &[u8]) -> Option<&str> {
     const REQUEST: [u8; 2] = [0, 1];
     const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
     const USERNAME: u16 = 6;
@@ -163,44 +163,44 @@ mod tests {
 
     fn datagram(from: &str, data: Bytes) -> Datagram {
         let to = "127.0.0.1:1".parse().unwrap();
-        Datagram { transport: Transport::Udp, from: from.parse().unwrap(), to, data, back: None }
+        Datagram { transport: Transport::Udp, from: from.parse().unwrap(), to, data, reply_to: None }
     }
 
     const MEDIA: Bytes = Bytes::from_static(&[0x80, 96]);
 
     #[test]
-    fn requests_go_by_name_and_the_rest_by_address() {
+    fn requests_go_by_ufrag_the_rest_by_address() {
         let mux = Mux::default();
         let (mut a, _, mut a_inbox) = mux.register("aaaa".into());
         let (_b, _, mut b_inbox) = mux.register("bbbb".into());
         assert!(mux.dispatch(datagram("127.0.0.1:1000", request("bbbb:x"))));
         assert!(b_inbox.try_recv().is_ok() && a_inbox.try_recv().is_err());
-        assert!(!mux.dispatch(datagram("127.0.0.1:1000", MEDIA)), "nobody vouches for it");
+        assert!(!mux.dispatch(datagram("127.0.0.1:1000", MEDIA)), "no genuine request came from there");
         assert!(!mux.dispatch(datagram("127.0.0.1:1000", request("cccc:x"))));
-        a.vouch(Transport::Udp, "127.0.0.1:1000".parse().unwrap());
+        a.admit_address(Transport::Udp, "127.0.0.1:1000".parse().unwrap());
         assert!(mux.dispatch(datagram("127.0.0.1:1000", MEDIA)) && a_inbox.try_recv().is_ok());
     }
 
     #[test]
-    fn a_session_that_is_gone_leaves_nothing_behind() {
+    fn ended_session_leaves_nothing_behind() {
         let mux = Mux::default();
         let (mut a, _, _inbox) = mux.register("aaaa".into());
         for port in 1..=100u16 {
-            a.vouch(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], port)));
+            a.admit_address(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], port)));
         }
-        assert_eq!(mux.lock().addresses.len(), MAX_ADDRESSES);
+        assert_eq!(mux.lock().by_address.len(), MAX_ADDRESSES);
         let (mut b, _, mut b_inbox) = mux.register("bbbb".into());
-        b.vouch(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], 100)));
+        b.admit_address(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], 100)));
         a.rename("cccc".into());
         assert!(!mux.knows(&request("aaaa:x")) && mux.knows(&request("cccc:x")));
         drop(a);
-        assert_eq!(mux.lock().addresses.len(), 1);
-        assert_eq!(mux.lock().fragments.len(), 1);
+        assert_eq!(mux.lock().by_address.len(), 1);
+        assert_eq!(mux.lock().by_ufrag.len(), 1);
         assert!(mux.dispatch(datagram("127.0.0.1:100", MEDIA)) && b_inbox.try_recv().is_ok());
     }
 
     #[test]
-    fn a_flood_for_one_session_is_bounded() {
+    fn flood_for_one_session_is_bounded() {
         let mux = Mux::default();
         let (_a, _, _inbox) = mux.register("aaaa".into());
         for _ in 0..INBOX * 2 {
@@ -210,11 +210,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_looked_at(mut data in proptest::collection::vec(any::<u8>(), 0..80), stun: bool) {
+        fn any_datagram_is_classified(mut data in proptest::collection::vec(any::<u8>(), 0..80), stun: bool) {
             if stun && data.len() >= 8 {
                 data[..8].copy_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
             }
-            let _ = local_fragment(&data);
+            let _ = local_ufrag(&data);
         }
     }
 }

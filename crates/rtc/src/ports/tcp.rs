@@ -1,8 +1,8 @@
 //! ICE-TCP, passive side (RFC 6544): others connect to us, each datagram behind its length (RFC 4571).
 
 use super::mux::{Datagram, Mux};
-use crate::engine::Transport;
 use crate::framing;
+use crate::transport::Transport;
 use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
@@ -13,26 +13,26 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Connections at a time, of which most belong to a session; a stranger's is closed after [`FIRST`].
+/// Connections at a time, of which most belong to a session; a stranger's is closed after [`IDENTIFY_TIMEOUT`].
 const MAX_CONNECTIONS: usize = 1024;
 /// How long a connection may take to name its session.
-const FIRST: Duration = Duration::from_secs(5);
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may then be silent: sessions end after less.
-const SILENCE: Duration = Duration::from_secs(30);
-/// How long a peer may take to read what we sent it.
-const WRITE: Duration = Duration::from_secs(5);
-/// Answers that may wait for it: checks and reports, no media.
-const OUTGOING: usize = 64;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to read what we sent it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Datagrams that may wait for it: answers to checks, and reports, no media.
+const OUTGOING_QUEUE: usize = 64;
 /// Bytes read at once.
-const READ: usize = 16 << 10;
-/// The longest datagram that can come.
-const DATAGRAM: usize = 2048;
+const READ_BUFFER: usize = 16 << 10;
+/// The longest datagram that can come; longer ones are cut, and then refused as damaged.
+const MAX_DATAGRAM: usize = 2048;
 
 /// Takes connections for ever.
 pub(super) async fn listen(listener: TcpListener, mux: Mux) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let capacity = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = capacity.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, from)) => {
                 let mux = mux.clone();
@@ -55,13 +55,13 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mux: Mux) -> io::Result<
     stream.set_nodelay(true)?;
     let to = stream.local_addr()?;
     let (mut read, mut write) = stream.split();
-    let (back, mut outgoing) = mpsc::channel::<Bytes>(OUTGOING);
+    let (reply_to, mut outgoing) = mpsc::channel::<Bytes>(OUTGOING_QUEUE);
     let reading = async {
-        let mut incoming = framing::Incoming::default();
-        let (mut bytes, mut datagram) = (vec![0; READ], [0; DATAGRAM]);
-        let (mut known, first) = (false, Instant::now() + FIRST);
+        let mut incoming = framing::Deframer::default();
+        let (mut bytes, mut datagram) = (vec![0; READ_BUFFER], [0; MAX_DATAGRAM]);
+        let (mut known, first) = (false, Instant::now() + IDENTIFY_TIMEOUT);
         loop {
-            let by = if known { Instant::now() + SILENCE } else { first };
+            let by = if known { Instant::now() + IDLE_TIMEOUT } else { first };
             let n = timeout_at(by, read.read(&mut bytes)).await??;
             if n == 0 {
                 return Ok(());
@@ -73,8 +73,8 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mux: Mux) -> io::Result<
                     return Err(io::ErrorKind::InvalidData.into());
                 }
                 known = true;
-                let (data, back) = (Bytes::copy_from_slice(data), Some(back.clone()));
-                mux.dispatch(Datagram { transport: Transport::Tcp, from, to, data, back });
+                let (data, reply_to) = (Bytes::copy_from_slice(data), Some(reply_to.clone()));
+                mux.dispatch(Datagram { transport: Transport::Tcp, from, to, data, reply_to });
             }
         }
     };
@@ -82,7 +82,7 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mux: Mux) -> io::Result<
         while let Some(data) = outgoing.recv().await {
             let Ok(length) = u16::try_from(data.len()) else { continue };
             let framed = [&length.to_be_bytes()[..], &data].concat();
-            timeout(WRITE, write.write_all(&framed)).await??;
+            timeout(WRITE_TIMEOUT, write.write_all(&framed)).await??;
         }
         Ok(())
     };

@@ -1,6 +1,7 @@
-//! Pictures to be decoded: of a simulcast source the best layer, each as the transcoder takes it, and none that builds on
-//! what was lost.
+//! Frames to be decoded: of a simulcast source the best layer, each in the form that the transcoder takes, and none that depends
+//! on what was lost.
 
+use crate::codec::OPUS_CLOCK_RATE;
 use crate::offer::Offer;
 use crate::payload::nal_units;
 use bytes::Bytes;
@@ -12,9 +13,9 @@ use str0m::format::{CodecExtra, Vp9CodecExtra};
 use str0m::media::MediaData;
 use str0m::rtp::VideoOrientation;
 
-/// A layer that has brought nothing for so long is paused: the next best one takes its place.
-const PAUSED: Duration = Duration::from_millis(700);
-/// Bytes of a parameter set that is believed; real ones are below 200.
+/// A layer without a frame for so long is paused: the next best one takes its place.
+const LAYER_PAUSE: Duration = Duration::from_millis(700);
+/// Bytes of a parameter set at the most; real ones are below 200.
 const MAX_PARAMETER_SET: usize = 4096;
 
 /// See the [module](self).
@@ -36,11 +37,11 @@ struct LayerState {
     last: Option<Instant>,
 }
 
-/// What became of a picture.
+/// What became of a video frame.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) media: Vec<Media>,
-    /// Its layer needs a key picture.
+    /// Its layer needs a key frame.
     pub(super) key_wanted: bool,
 }
 
@@ -58,23 +59,14 @@ impl Frames {
         }
     }
 
-    pub(super) fn audio_config(&self, format: OpusFormat) -> AudioConfig {
-        let channels = if format.stereo { 2 } else { 1 };
-        AudioConfig {
-            codec: AudioCodec::Opus,
-            record: Bytes::new(),
-            sample_rate: Some(48_000),
-            channels: Some(channels),
-        }
-    }
-
-    pub(super) fn sound(&self, data: &MediaData, at: Instant) -> Frame {
+    /// An audio packet, captured at `at`.
+    pub(super) fn audio(&self, data: &MediaData, at: Instant) -> Frame {
         let at = self.time(at);
         Frame { kind: Kind::Audio, pts: at, dts: at, key: true, data: Bytes::copy_from_slice(&data.data) }
     }
 
-    /// A picture of the layer at this place in the offer, taken at `at`.
-    pub(super) fn picture(&mut self, index: usize, data: &MediaData, at: Instant) -> Outcome {
+    /// A frame of the layer at this place in the offer, captured at `at`.
+    pub(super) fn video(&mut self, index: usize, data: &MediaData, at: Instant) -> Outcome {
         let mut outcome = Outcome::default();
         let (Some(codec), true) = (self.codec, index < self.layers.len()) else { return outcome };
         let key = data.is_keyframe();
@@ -87,7 +79,7 @@ impl Frames {
             self.layers[index].area = u64::from(w) * u64::from(h);
         }
         if !self.takes(index, key, data.network_time) {
-            // A better layer than the current one begins with its next key picture.
+            // A better layer than the current one begins with its next key frame.
             outcome.key_wanted = !key && self.is_better(index);
             return outcome;
         }
@@ -140,11 +132,11 @@ impl Frames {
     }
 
     fn is_paused(&self, index: usize, now: Instant) -> bool {
-        self.layers[index].last.is_none_or(|at| now >= at + PAUSED)
+        self.layers[index].last.is_none_or(|at| now >= at + LAYER_PAUSE)
     }
 
-    /// The layer to ask for a key picture because the current one is paused.
-    pub(super) fn wants_key(&mut self, now: Instant) -> Option<usize> {
+    /// The layer that is to send a key frame because the current one is paused.
+    pub(super) fn layer_to_switch_to(&self, now: Instant) -> Option<usize> {
         let current = self.current.filter(|&c| self.is_paused(c, now))?;
         let others = (0..self.layers.len()).filter(|&i| i != current && !self.is_paused(i, now));
         others.max_by_key(|&i| self.layers[i].area)
@@ -153,8 +145,8 @@ impl Frames {
     /// When the current layer counts as paused.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let current = self.current.filter(|_| self.layers.len() > 1)?;
-        let at = self.layers[current].last? + PAUSED;
-        // Once it is, the other layers' pictures are what wakes us.
+        let at = self.layers[current].last? + LAYER_PAUSE;
+        // Once it is, the other layers' frames wake us.
         self.layers.iter().all(|l| l.last.is_none_or(|l| l <= at)).then_some(at)
     }
 
@@ -163,30 +155,41 @@ impl Frames {
     }
 }
 
-/// A picture of VP9 with the index that tells its layers apart (VP9 bitstream specification 0.7, annex B.3), if it has several.
-/// Without it decoders take all that follows the lowest layer for the end of that.
-fn superframe<'a>(picture: &'a [u8], extra: &Vp9CodecExtra) -> Cow<'a, [u8]> {
+/// The configuration of Opus (RFC 7587): always 48 kHz.
+pub(super) fn audio_config(format: OpusFormat) -> AudioConfig {
+    let channels = if format.stereo { 2 } else { 1 };
+    AudioConfig {
+        codec: AudioCodec::Opus,
+        record: Bytes::new(),
+        sample_rate: Some(OPUS_CLOCK_RATE),
+        channels: Some(channels),
+    }
+}
+
+/// A VP9 frame with the superframe index that separates its spatial layers (VP9 bitstream specification 0.7, annex B.3), if it has
+/// several. Without it decoders take all that follows the lowest layer for the end of that.
+fn superframe<'a>(frame: &'a [u8], extra: &Vp9CodecExtra) -> Cow<'a, [u8]> {
     /// Marks an index (110), with each size in four bytes (11), see annex B.2; the number of layers goes below.
     const MARKER: u8 = 0b1101_1000;
     let mut start = 0;
     let mut sizes = Vec::new();
     for stop in extra.layers_scheme.iter().flatten() {
         let Some(size) = stop.checked_sub(start).and_then(|size| u32::try_from(size).ok()) else {
-            return picture.into();
+            return frame.into();
         };
         sizes.extend_from_slice(&size.to_le_bytes());
         start = *stop;
     }
     let layers = sizes.len() / 4;
-    if layers < 2 || start != picture.len() {
-        return picture.into();
+    if layers < 2 || start != frame.len() {
+        return frame.into();
     }
-    // At most as many as the engine tells apart, which is three.
+    // At most three: the engine separates no more.
     let marker = MARKER | (layers - 1) as u8;
-    [picture, &[marker], &sizes, &[marker]].concat().into()
+    [frame, &[marker], &sizes, &[marker]].concat().into()
 }
 
-/// How a picture that was taken so is to be turned.
+/// How a picture of this orientation (3GPP TS 26.114 §7.4.5) is to be turned.
 fn rotation(orientation: Option<VideoOrientation>) -> Rotation {
     match orientation {
         Some(VideoOrientation::Deg90) => Rotation::Clockwise90,
@@ -196,17 +199,17 @@ fn rotation(orientation: Option<VideoOrientation>) -> Rotation {
     }
 }
 
-/// A picture in the shape that the transcoder takes, with what it says of its coding.
+/// A frame in the form that the transcoder takes, with what it says of its coding.
 struct Unit {
     codec: VideoCodec,
     data: Bytes,
     size: Option<(u32, u32)>,
-    sets: Vec<Vec<u8>>,
+    parameter_sets: Vec<Vec<u8>>,
 }
 
 impl Unit {
     fn new(codec: VideoCodec, data: &[u8]) -> Self {
-        let plain = |size| Self { codec, data: Bytes::copy_from_slice(data), size, sets: Vec::new() };
+        let plain = |size| Self { codec, data: Bytes::copy_from_slice(data), size, parameter_sets: Vec::new() };
         match codec {
             VideoCodec::H264 => Self::of_nals(codec, data, |n| matches!(n[0] & 0x1f, 7 | 8), |n| n[0] & 0x1f == 9),
             VideoCodec::H265 => {
@@ -219,7 +222,7 @@ impl Unit {
         }
     }
 
-    /// Units behind start codes become units behind their length in four bytes; delimiters are left out.
+    /// Annex B becomes length-prefixed NAL units (AVCC); access unit delimiters are left out.
     fn of_nals(codec: VideoCodec, data: &[u8], is_set: fn(&[u8]) -> bool, is_delimiter: fn(&[u8]) -> bool) -> Self {
         let mut out = Vec::with_capacity(data.len() + 16);
         let (mut sets, mut size) = (Vec::new(), None);
@@ -235,14 +238,14 @@ impl Unit {
                 });
             }
         }
-        Self { codec, data: out.into(), size, sets }
+        Self { codec, data: out.into(), size, parameter_sets: sets }
     }
 
-    /// The configuration that a key picture brings; `None` if it lacks its parameter sets.
+    /// The configuration that a key frame brings; `None` if it lacks its parameter sets.
     fn config(&self, rotation: Rotation) -> Option<VideoConfig> {
         let record = match self.codec {
-            VideoCodec::H264 => avcc(&self.sets)?,
-            VideoCodec::H265 => hvcc(&self.sets)?,
+            VideoCodec::H264 => avcc(&self.parameter_sets)?,
+            VideoCodec::H265 => hvcc(&self.parameter_sets)?,
             _ => Vec::new(),
         };
         Some(VideoConfig { rotation, ..VideoConfig::new(self.codec, record.into(), self.size) })
@@ -268,7 +271,7 @@ fn avcc(sets: &[Vec<u8>]) -> Option<Vec<u8>> {
 }
 
 /// The hvcC record of these parameter sets (ISO 14496-15 §8.3.3.1). Profile and level are copied; chroma and depth, which
-/// decoders read from the parameter set itself, are told as the usual ones.
+/// decoders read from the parameter set itself, are written as the usual ones.
 fn hvcc(sets: &[Vec<u8>]) -> Option<Vec<u8>> {
     let of = |kind: u8| sets.iter().filter(move |s| s[0] >> 1 & 0x3f == kind);
     let sps = picture::bits::unescape(of(33).next()?.get(2..)?, 32);
@@ -289,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_of_vp9_are_told_apart_by_an_index() {
+    fn vp9_layers_get_a_superframe_index() {
         let of = |layers_scheme| Vp9CodecExtra { layers_scheme, ..Default::default() };
         let two = superframe(&[1, 2, 3, 4, 5], &of([Some(2), Some(5), None]));
         assert_eq!(*two, [1, 2, 3, 4, 5, 0xd9, 2, 0, 0, 0, 3, 0, 0, 0, 0xd9]);

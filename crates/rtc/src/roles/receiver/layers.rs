@@ -1,16 +1,16 @@
-//! Which layer is which: the order of a simulcast sender's streams, by what they really carry. Pure.
+//! Which simulcast layer is which: the order of a client's streams by what they really carry. Pure.
 //!
-//! The order of `a=simulcast` says nothing reliable: browsers list low to high or high to low as the page wills. Sizes
-//! decide. A sender that has just begun may not send its upper layers for seconds, as it does not trust its network yet;
-//! these are placed by name or by the direction that the others show.
+//! The order of `a=simulcast` says nothing reliable: browsers list low to high or high to low as the page wants. Sizes
+//! decide. A client that has just begun may not send its upper layers for seconds, as it does not trust its network yet;
+//! these are ranked by name (RID) or by the order that the others show.
 
 use model::{Layer, Quality};
 use std::time::{Duration, Instant};
 
 /// How long to wait for the sizes of all layers once one is known. Layers that start together are within a frame or two.
-const OTHERS_WAIT: Duration = Duration::from_millis(500);
+const SIZES_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The streams of a picture, named by their place in the offer.
+/// The streams of a video track, each known by its place in the offer.
 #[derive(Debug)]
 pub(crate) struct Layers {
     rids: Vec<String>,
@@ -18,15 +18,15 @@ pub(crate) struct Layers {
     /// For each stream its rank, lowest 0; empty before [`Layers::settle`].
     ranks: Vec<usize>,
     first: Option<Instant>,
-    /// The newest has not been told.
-    news: bool,
+    /// Sizes have changed since [`Layers::settle`] last answered.
+    changed: bool,
 }
 
 impl Layers {
     /// Of these RTP stream ids; none for a single stream.
     pub(crate) fn new(rids: &[String]) -> Self {
         let count = rids.len().max(1);
-        Self { rids: rids.to_vec(), sizes: vec![None; count], ranks: Vec::new(), first: None, news: false }
+        Self { rids: rids.to_vec(), sizes: vec![None; count], ranks: Vec::new(), first: None, changed: false }
     }
 
     /// The stream that has this rank.
@@ -49,28 +49,28 @@ impl Layers {
         self.sizes.len()
     }
 
-    /// A stream's key picture has this size.
+    /// A stream's key frame has this size.
     pub(crate) fn sized(&mut self, index: usize, size: (u32, u32), now: Instant) {
         let Some(known) = self.sizes.get_mut(index) else { return };
         if known.replace(size) != Some(size) {
             self.first.get_or_insert(now);
-            self.news = true;
+            self.changed = true;
         }
     }
 
     /// When [`Layers::settle`] will have an answer though not all sizes are known.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.first.filter(|_| self.ranks.is_empty()).map(|f| f + OTHERS_WAIT)
+        self.first.filter(|_| self.ranks.is_empty()).map(|f| f + SIZES_TIMEOUT)
     }
 
-    /// The layers, lowest first, whenever they or their order are news.
+    /// The layers, lowest first, whenever they or their order have changed.
     pub(crate) fn settle(&mut self, now: Instant) -> Option<Vec<Layer>> {
         let complete = self.sizes.iter().all(Option::is_some);
         let waited = self.deadline().is_some_and(|d| now >= d);
-        if !(self.news && (complete || !self.ranks.is_empty()) || waited) {
+        if !(self.changed && (complete || !self.ranks.is_empty()) || waited) {
             return None;
         }
-        self.news = false;
+        self.changed = false;
         let order = self.order();
         self.ranks = vec![0; order.len()];
         for (rank, &index) in order.iter().enumerate() {
@@ -93,7 +93,7 @@ impl Layers {
         let known: Vec<usize> = order.iter().copied().filter(|&i| self.sizes[i].is_some()).collect();
         let descending = match known.as_slice() {
             [first, .., last] => self.area(*first) > self.area(*last),
-            // The one that is sent first is the lowest; where it stands shows the direction.
+            // The one that is sent first is the lowest; its place shows the order.
             [only] => *only + 1 == self.len() && self.len() > 1,
             [] => false,
         };
@@ -125,7 +125,7 @@ impl Layers {
         let known = order.iter().position(|&i| self.sizes[i].is_some()).unwrap_or(0);
         let (w, h) = order.get(known).and_then(|&i| self.sizes[i]).unwrap_or((0, 0));
         let layer = |(rank, &index): (usize, &usize)| {
-            // What is not known yet is told as half or double of what is.
+            // An unknown size is guessed as half or double of the known one.
             let guess = |side: u32| if rank < known { side >> (known - rank) } else { side << (rank - known) };
             let (width, height) = self.sizes[index].unwrap_or((guess(w), guess(h)));
             let quality = qualities.get(rank).copied().unwrap_or(Quality::High);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_decide_whatever_the_order() {
+    fn sizes_decide_the_order() {
         let now = Instant::now();
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
             let mut l = layers(&["a", "b", "c"]);
@@ -158,14 +158,14 @@ mod tests {
             }
             assert_eq!(widths(&l.settle(now).unwrap()), [320, 640, 1280]);
             assert_eq!((0..3).map(|i| l.rank(i).unwrap()).collect::<Vec<_>>(), order);
-            assert_eq!(l.settle(now), None, "it is no news");
+            assert_eq!(l.settle(now), None, "nothing has changed");
             l.sized(0, (10, 10), now);
             assert!(l.settle(now).is_some());
         }
     }
 
     #[test]
-    fn a_single_stream_is_high() {
+    fn single_stream_is_high() {
         let now = Instant::now();
         let mut l = layers(&[]);
         l.sized(0, (1280, 720), now);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_that_are_not_sent_yet_are_placed_by_name_or_direction() {
+    fn unsent_layers_rank_by_name_or_order() {
         let now = Instant::now();
         for (rids, first, ranks) in [
             (["q", "h", "f"], 0, [0, 1, 2]),
@@ -186,7 +186,7 @@ mod tests {
             let mut l = layers(&rids);
             l.sized(first, (320, 180), now);
             assert_eq!(l.settle(now), None);
-            let settled = l.settle(now + OTHERS_WAIT).unwrap();
+            let settled = l.settle(now + SIZES_TIMEOUT).unwrap();
             assert_eq!(widths(&settled), [320, 640, 1280], "{rids:?}");
             assert_eq!((0..3).map(|i| l.rank(i).unwrap()).collect::<Vec<_>>(), ranks, "{rids:?}");
         }

@@ -1,7 +1,7 @@
-//! The parameter sets of H.264 and H.265 that are passed on: what a sender says of them once, at its start, is put before each
-//! key picture that comes without. The SFU tells key pictures by these sets, and a viewer who joins there has seen no earlier ones.
+//! The parameter sets of H.264 and H.265 in passthrough: what a client sends once, at its start, is put before each key frame that
+//! comes without. The SFU recognises key frames by these sets, and a viewer who joins there has seen no earlier ones.
 
-use super::MAX_PAYLOAD;
+use crate::payload::MAX_PAYLOAD;
 use media::rtp_inspector::aggregated;
 use model::VideoCodec;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ const MAX_SETS: usize = MAX_PAYLOAD - 64;
 /// How many of them: a stream has one of each kind, few have some more.
 const MAX_COUNT: usize = 16;
 
-/// How a codec's units are told apart.
+/// How a codec's payloads and NAL units are classified.
 #[derive(Debug)]
 struct Kinds {
-    /// Of a unit's first byte.
+    /// The NAL unit type, from a unit's first byte.
     of: fn(u8) -> u8,
     /// Bytes of a unit's header.
     header: usize,
-    /// Kinds of sets, in the order in which they build on each other.
+    /// Types of parameter sets, in the order in which they refer to each other.
     sets: &'static [u8],
-    /// The kinds of slices that decoding can start with.
+    /// Types of key frame slices.
     key: std::ops::RangeInclusive<u8>,
     fragment: u8,
     aggregate: u8,
@@ -39,7 +39,7 @@ const H264: Kinds = Kinds {
     aggregate_header: &[0x78],
 };
 
-/// RFC 7798 §4.4; key pictures are BLA, IDR and CRA (ITU-T H.265 table 7-1), the aggregate's layer is 0 and its temporal id 1.
+/// RFC 7798 §4.4; key frames are BLA, IDR and CRA (ITU-T H.265 table 7-1), the aggregate's layer is 0 and its temporal id 1.
 const H265: Kinds = Kinds {
     of: |first| first >> 1 & 0x3f,
     header: 2,
@@ -52,17 +52,17 @@ const H265: Kinds = Kinds {
 
 /// The newest parameter sets of one stream.
 #[derive(Debug, Default)]
-pub(crate) struct Sets {
-    /// Each with its kind and the RTP timestamp it came with.
+pub(super) struct ParameterSets {
+    /// Each with its NAL unit type and the RTP timestamp it came with.
     known: Vec<(u8, u32, Arc<[u8]>)>,
-    /// The timestamps of the newest sets, and of the newest key picture.
-    told: Option<u32>,
+    /// The timestamps of the newest sets, and of the newest key frame.
+    sets_at: Option<u32>,
     key_at: Option<u32>,
 }
 
-impl Sets {
-    /// Looks at a payload; gives what to send before it, in one packet, if a key picture begins in it without its sets.
-    pub(crate) fn look(&mut self, codec: VideoCodec, payload: &[u8], timestamp: u32) -> Option<Arc<[u8]>> {
+impl ParameterSets {
+    /// Looks at a payload; gives what to send before it, in one packet, if a key frame begins in it without its sets.
+    pub(super) fn before(&mut self, codec: VideoCodec, payload: &[u8], timestamp: u32) -> Option<Arc<[u8]>> {
         let kinds = match codec {
             VideoCodec::H264 => H264,
             VideoCodec::H265 => H265,
@@ -81,14 +81,14 @@ impl Sets {
             self.unit(&kinds, payload, timestamp)
         };
         let begins = key && self.key_at.replace(timestamp) != Some(timestamp);
-        (begins && self.told != Some(timestamp)).then(|| self.together(&kinds)).flatten()
+        (begins && self.sets_at != Some(timestamp)).then(|| self.together(&kinds)).flatten()
     }
 
-    /// Keeps a set, or says whether it is a slice of a key picture.
+    /// Keeps a set, or says whether it is a slice of a key frame.
     fn unit(&mut self, kinds: &Kinds, unit: &[u8], timestamp: u32) -> bool {
         let Some(kind) = unit.first().map(|first| (kinds.of)(*first)) else { return false };
         if kinds.sets.contains(&kind) {
-            self.told = Some(timestamp);
+            self.sets_at = Some(timestamp);
             self.known.retain(|(k, at, _)| *k != kind || *at == timestamp);
             if self.known.len() < MAX_COUNT && unit.len() <= MAX_SETS {
                 self.known.push((kind, timestamp, unit.into()));
@@ -124,13 +124,13 @@ mod tests {
     const CRA: &[u8] = &[0x62, 1, 0x80 | 21, 1];
     const RASL: &[u8] = &[9 << 1, 1, 1];
 
-    fn h265(sets: &mut Sets, payload: &[u8], timestamp: u32) -> Option<Vec<u8>> {
-        sets.look(VideoCodec::H265, payload, timestamp).map(|p| p.to_vec())
+    fn h265(sets: &mut ParameterSets, payload: &[u8], timestamp: u32) -> Option<Vec<u8>> {
+        sets.before(VideoCodec::H265, payload, timestamp).map(|p| p.to_vec())
     }
 
     #[test]
-    fn what_was_said_once_is_said_before_each_key_picture() {
-        let mut sets = Sets::default();
+    fn h265_sets_go_before_each_key_frame() {
+        let mut sets = ParameterSets::default();
         assert_eq!(h265(&mut sets, CRA, 0), None, "nothing is known");
         for set in [VPS, SPS, PPS] {
             assert_eq!(h265(&mut sets, set, 1), None);
@@ -147,24 +147,24 @@ mod tests {
     }
 
     #[test]
-    fn h264_too() {
-        let mut sets = Sets::default();
+    fn h264_sets_go_before_each_key_frame() {
+        let mut sets = ParameterSets::default();
         let stap = [0x78, 0, 3, 0x67, 1, 2, 0, 2, 0x68, 3];
-        assert_eq!(sets.look(VideoCodec::H264, &stap, 1), None);
-        assert_eq!(sets.look(VideoCodec::H264, &[0x65, 1], 1), None);
-        assert_eq!(sets.look(VideoCodec::H264, &[0x61, 1], 2), None);
-        assert_eq!(sets.look(VideoCodec::H264, &[0x7c, 0x85, 1], 3).as_deref(), Some(&stap[..]));
-        assert_eq!(sets.look(VideoCodec::H264, &[0x7c, 0x45, 1], 3), None);
-        assert_eq!(sets.look(VideoCodec::Vp8, &[0x65, 1], 4), None);
+        assert_eq!(sets.before(VideoCodec::H264, &stap, 1), None);
+        assert_eq!(sets.before(VideoCodec::H264, &[0x65, 1], 1), None);
+        assert_eq!(sets.before(VideoCodec::H264, &[0x61, 1], 2), None);
+        assert_eq!(sets.before(VideoCodec::H264, &[0x7c, 0x85, 1], 3).as_deref(), Some(&stap[..]));
+        assert_eq!(sets.before(VideoCodec::H264, &[0x7c, 0x45, 1], 3), None);
+        assert_eq!(sets.before(VideoCodec::Vp8, &[0x65, 1], 4), None);
     }
 
     proptest! {
         #[test]
-        fn noise_is_kept_within_bounds(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..1300), 0..40)) {
+        fn any_payloads_stay_within_bounds(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..1300), 0..40)) {
             for codec in [VideoCodec::H264, VideoCodec::H265] {
-                let mut sets = Sets::default();
+                let mut sets = ParameterSets::default();
                 for (timestamp, payload) in payloads.iter().enumerate() {
-                    let before = sets.look(codec, payload, timestamp as u32);
+                    let before = sets.before(codec, payload, timestamp as u32);
                     prop_assert!(before.is_none_or(|p| p.len() <= MAX_PAYLOAD) && sets.known.len() <= MAX_COUNT);
                 }
             }

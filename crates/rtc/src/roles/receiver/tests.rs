@@ -1,50 +1,49 @@
-//! What a receiver makes of time and of fragments; media is tested over sockets, in `endpoint/tests.rs`.
+//! Time, restarts and strangers; media is tested over sockets, in `endpoint/tests.rs`.
 
 use super::*;
-use crate::Accept;
 
-const OFFER: &str = include_str!("../../../../e2e/data/obs-offer.sdp");
+const OFFER: &str = include_str!("../../../../../e2e/data/obs-offer.sdp");
 
-fn receiver(now: Instant) -> Receiver {
+fn receiver(now: Instant) -> Driver<Receiver> {
     receiver_of(OFFER, now)
 }
 
-fn receiver_of(offer: &str, now: Instant) -> Receiver {
-    let accept = Accept::passed_on();
+fn receiver_of(offer: &str, now: Instant) -> Driver<Receiver> {
+    let accept = Accept::passthrough();
     let offer = Offer::read(offer, &accept).unwrap();
     let local = (Transport::Udp, "192.0.2.1:7885".parse().unwrap());
-    Receiver::new(offer, &accept, false, &[local], now).unwrap().0
+    Driver::receiver(offer, &accept, false, &[local], now).unwrap().0
 }
 
-fn last(receiver: &mut Receiver) -> Option<Received> {
-    std::iter::from_fn(|| receiver.event()).last()
+fn last(receiver: &mut Driver<Receiver>) -> Option<Received> {
+    std::iter::from_fn(|| receiver.poll_event()).last()
 }
 
 #[test]
-fn a_sender_that_never_comes_is_given_up_in_words() {
+fn client_that_never_comes_is_given_up() {
     let now = Instant::now();
     let mut receiver = receiver(now);
-    assert!(matches!(receiver.event(), Some(Received::Media(Media::Announced(t))) if t.audio && t.video));
-    assert!(receiver.deadline() <= now + CONNECT);
-    receiver.tick(now + CONNECT - Duration::from_millis(1)).unwrap();
+    assert!(matches!(receiver.poll_event(), Some(Received::Media(Media::Announced(t))) if t.audio && t.video));
+    assert!(receiver.deadline() <= now + CONNECT_TIMEOUT);
+    receiver.tick(now + CONNECT_TIMEOUT - Duration::from_millis(1)).unwrap();
     assert!(!matches!(last(&mut receiver), Some(Received::Lost(_))));
-    receiver.tick(now + CONNECT).unwrap();
+    receiver.tick(now + CONNECT_TIMEOUT).unwrap();
     let Some(Received::Lost(fault)) = last(&mut receiver) else { panic!("it is given up") };
     assert!(fault.retry && fault.text.contains("UDP or TCP media port"), "{fault}");
-    assert!(receiver.event().is_none());
+    assert!(receiver.poll_event().is_none());
 }
 
 #[test]
-fn a_goodbye_of_ours_is_told_once() {
+fn finish_is_told_once() {
     let mut receiver = receiver(Instant::now());
-    receiver.close();
-    receiver.close();
-    let ends = std::iter::from_fn(|| receiver.event()).filter(|r| matches!(r, Received::Finished)).count();
+    receiver.finish();
+    receiver.finish();
+    let ends = std::iter::from_fn(|| receiver.poll_event()).filter(|r| matches!(r, Received::Finished)).count();
     assert_eq!(ends, 1);
 }
 
 #[test]
-fn a_restart_changes_both_names_and_needs_new_ones() {
+fn restart_changes_credentials_and_needs_new_ones() {
     let now = Instant::now();
     let mut receiver = receiver(now);
     let before = receiver.credentials();
@@ -66,10 +65,11 @@ fn strangers_datagrams_are_not_taken() {
 }
 
 #[test]
-fn sound_is_asked_for_again_of_those_who_can_tell_two_requests_apart() {
+fn audio_nack_needs_key_frame_requests() {
     let asks = |offer: &str| {
-        let lines = receiver_of(offer, Instant::now()).lines;
-        [lines.audio, lines.video].map(|line| line.unwrap().nack)
+        let driver = receiver_of(offer, Instant::now());
+        let tracks = &driver.role().tracks;
+        [&tracks.audio, &tracks.video].map(|track| track.as_ref().unwrap().nack)
     };
     assert_eq!(asks(OFFER), [true, true]);
     // What FFmpeg offers.

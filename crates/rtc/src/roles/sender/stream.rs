@@ -1,109 +1,127 @@
-//! One encoded stream on its way out: a layer of a picture, or sound.
+//! One RTP stream on its way out: a video layer, or audio.
 
-use crate::Frame;
-use crate::descriptor::Descriptors;
-use crate::payload::{H264, MAX_PAYLOAD, Payloader, Place, Red, Vp8, at_least};
-use crate::pulse::Pulse;
-use crate::rewrite::Rewriter;
+use super::Frame;
+use super::rewriter::Rewriter;
+use super::stream_tracker::{StreamTracker, min_packets};
+use crate::codec::{OPUS_CLOCK_RATE, VIDEO_CLOCK_RATE};
+use crate::descriptor::{Descriptors, FrameStamp};
+use crate::payload::{H264, MAX_PAYLOAD, Payloader, Vp8};
+use crate::red::{RedEncoder, RtpPosition};
 use model::{MediaTime, Packet, VideoCodec, VideoFormat};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use str0m::media::{Pt, Rid};
 use str0m::rtp::{ExtensionValues, RtpWrite, StreamTx, VideoOrientation};
 
-/// Ticks of a video RTP clock in a second (RFC 6184 §8.2.1, RFC 7741 §6.1).
-const VIDEO_RATE: u32 = 90_000;
-/// Ticks of Opus' RTP clock in a second (RFC 7587 §4.1).
-const AUDIO_RATE: u32 = 48_000;
+/// Packets kept for retransmission (RTX, RFC 4588), per stream: 3 s of a layer at 5 Mbit/s are 1 600, and what is asked for later
+/// than that comes too late for any viewer.
+const RTX_PACKETS: usize = 2_000;
+const RTX_AGE: Duration = Duration::from_secs(3);
+/// How much of the last second's bytes may be retransmissions. The engine's own limit (0.15) refuses to repair a key frame of a
+/// small layer, which is a quarter of that layer's second.
+const RTX_SHARE: f32 = 0.3;
+/// The same for passthrough: each packet once more. livekit-server (1.13.5) drops packets whose timestamps go back as their
+/// sequence numbers go on, as those of B-frames do, asks for them, and takes them as retransmissions.
+const RTX_SHARE_PASSTHROUGH: f32 = 0.5;
+
+/// What a report may say of one layer: more than a machine sends, and of three layers a thousandfold fits into 32 bits.
+const MAX_REPORTED_KBITS: u32 = 1_000_000;
 
 /// What a stream's packets are sent as.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Types {
+pub(super) struct PayloadTypes {
     /// The codec's payload type.
-    pub(crate) plain: Pt,
-    /// The one of redundant packets (RFC 2198), if that was agreed on, and how many each of them repeats.
-    pub(crate) red: Option<(Pt, usize)>,
+    pub(super) plain: Pt,
+    /// The one of RED (RFC 2198), if that was agreed on, and how many packets each of them repeats.
+    pub(super) red: Option<(Pt, usize)>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Stream {
-    pub(crate) rid: Option<Rid>,
-    /// Whether what was sent last was passed on.
-    pub(crate) passed_on: bool,
-    /// `None` for codecs that are passed on only.
-    payloader: Option<Payloader>,
-    rate: u32,
-    numbers: Rewriter,
-    /// Of what is passed on.
-    descriptors: Option<Descriptors>,
-    red: Red,
-    /// When the last frame is to be shown.
-    last: Option<MediaTime>,
-    /// Of a picture's layer.
-    pub(crate) pulse: Option<Pulse>,
-    /// How many bytes had been sent when the other side last reported.
-    pub(crate) reported: Option<(u64, Instant)>,
-}
-
-impl Types {
-    /// Payload type and payload to send this one with. Where redundancy was agreed on all packets are of its type, as the SFU
-    /// goes by the first.
-    fn wrap(self, red: &mut Red, at: Place, payload: Arc<[u8]>) -> (Pt, Arc<[u8]>) {
+impl PayloadTypes {
+    /// Payload type and payload to send this one with. Where RED was agreed on all packets are of its type, as the SFU goes by
+    /// the first.
+    fn wrap(self, red: &mut RedEncoder, at: RtpPosition, payload: Arc<[u8]>) -> (Pt, Arc<[u8]>) {
         match self.red {
-            Some((pt, repeat)) => (pt, red.wrap(at, &payload, *self.plain, repeat, MAX_PAYLOAD).into()),
+            Some((pt, level)) => (pt, red.wrap(at, &payload, *self.plain, level, MAX_PAYLOAD).into()),
             None => (self.plain, payload),
         }
     }
 }
 
+/// Where packets of a stream go.
+pub(super) struct Outlet<'a> {
+    pub(super) tx: &'a mut StreamTx,
+    pub(super) types: PayloadTypes,
+    /// The wall clock to report for them.
+    pub(super) wallclock: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) rid: Option<Rid>,
+    /// Whether what was sent last was passed through.
+    passthrough: bool,
+    /// `None` for codecs that are only passed through.
+    payloader: Option<Payloader>,
+    clock_rate: u32,
+    rewriter: Rewriter,
+    /// Of what is passed through.
+    descriptors: Option<Descriptors>,
+    red: RedEncoder,
+    last_pts: Option<MediaTime>,
+    /// Of video layers.
+    tracker: Option<StreamTracker>,
+    /// How many bytes had been sent when the other side last reported, and when that was.
+    reported: Option<(u64, Instant)>,
+}
+
 impl Stream {
-    /// A picture's layer of this rank, one of so many streams.
-    pub(crate) fn video(format: &VideoFormat, rid: Option<&str>, rank: usize, streams: usize) -> Self {
+    /// A video layer of this rank (lowest 0), one of so many streams.
+    pub(super) fn video(format: &VideoFormat, rid: Option<&str>, rank: usize, streams: usize) -> Self {
         let payloader = match format.codec {
             VideoCodec::H264 => Some(Payloader::H264(H264::default())),
             VideoCodec::Vp8 => Some(Payloader::Vp8(Vp8::new(rand::random()))),
             _ => None,
         };
         let descriptors = Descriptors::of(format, rank, streams);
-        Self { pulse: Some(Pulse::of_layer(rank)), descriptors, ..Self::new(rid.map(Rid::from), payloader, VIDEO_RATE) }
+        let tracker = Some(StreamTracker::of_layer(rank));
+        Self { tracker, descriptors, ..Self::new(rid.map(Rid::from), payloader, VIDEO_CLOCK_RATE) }
     }
 
-    pub(crate) fn audio() -> Self {
-        Self::new(None, Some(Payloader::Opus), AUDIO_RATE)
+    pub(super) fn audio() -> Self {
+        Self::new(None, Some(Payloader::Opus), OPUS_CLOCK_RATE)
     }
 
-    fn new(rid: Option<Rid>, payloader: Option<Payloader>, rate: u32) -> Self {
-        // Starts below 65 536, as a receiver of SRTP takes its rollover counter to be 0 (RFC 3711 §3.3.1).
-        let numbers = Rewriter::new(rate, first_sequence());
+    fn new(rid: Option<Rid>, payloader: Option<Payloader>, clock_rate: u32) -> Self {
         Self {
             rid,
-            passed_on: false,
+            passthrough: false,
             payloader,
-            rate,
-            numbers,
+            clock_rate,
+            rewriter: Rewriter::new(clock_rate, first_sequence()),
             descriptors: None,
-            red: Red::default(),
-            last: None,
-            pulse: None,
+            red: RedEncoder::default(),
+            last_pts: None,
+            tracker: None,
             reported: None,
         }
     }
 
     /// Queues a frame's packets. The RTP timestamp comes from media time, so all streams of a session share one timebase,
-    /// and a frame left out leaves no trace. Says how many there are.
-    pub(crate) fn write(&mut self, tx: &mut StreamTx, types: Types, wallclock: Instant, frame: &Frame<'_>) -> usize {
+    /// and a frame left out leaves no trace. Gives how many there are.
+    pub(super) fn write(&mut self, outlet: Outlet<'_>, frame: &Frame<'_>) -> usize {
+        let Outlet { tx, types, wallclock } = outlet;
         // Wraps as RTP timestamps do (RFC 3550 §5.1).
-        let timestamp = frame.pts.as_ticks(self.rate) as u32;
-        let nackable = self.rate == VIDEO_RATE;
-        let interval = self.last.replace(frame.pts).and_then(|last| frame.pts.since(last));
-        let packets = at_least(interval.unwrap_or(Duration::ZERO));
-        let Self { payloader, numbers, red, .. } = self;
+        let timestamp = frame.pts.as_ticks(self.clock_rate) as u32;
+        let nackable = self.clock_rate == VIDEO_CLOCK_RATE;
+        let interval = self.last_pts.replace(frame.pts).and_then(|last| frame.pts.since(last));
+        let at_least = min_packets(interval.unwrap_or(Duration::ZERO));
+        let Self { payloader, rewriter, red, .. } = self;
         let Some(payloader) = payloader else { return 0 };
         let mut count = 0;
-        payloader.payloads(frame.data, packets, |payload, last| {
+        payloader.payloads(frame.data, at_least, |payload, last| {
             count += 1;
-            let sequence = numbers.own();
-            let (pt, payload) = types.wrap(red, Place { sequence, timestamp }, payload.into());
+            let sequence = rewriter.next_own();
+            let (pt, payload) = types.wrap(red, RtpPosition { sequence, timestamp }, payload.into());
             let mut packet =
                 RtpWrite::new(pt, sequence.into(), timestamp, wallclock, payload).marker(last).nackable(nackable);
             if let Some(level) = frame.level {
@@ -114,19 +132,14 @@ impl Stream {
         count
     }
 
-    /// Queues a packet that is passed on. `fresh`: packets were left out before it, which shall leave no gap. Says how many go.
-    pub(crate) fn forward(
-        &mut self,
-        tx: &mut StreamTx,
-        types: Types,
-        wallclock: Instant,
-        packet: &Packet,
-        fresh: bool,
-    ) -> usize {
-        let Some(mut numbers) = self.numbers.numbers(packet, fresh) else { return 0 };
+    /// Queues a packet that is passed through. `fresh`: packets were left out before it, which shall leave no gap. Gives how many
+    /// go.
+    pub(super) fn forward(&mut self, outlet: Outlet<'_>, packet: &Packet, fresh: bool) -> usize {
+        let Outlet { tx, types, wallclock } = outlet;
+        let Some(mut numbers) = self.rewriter.rewrite(packet, fresh) else { return 0 };
         let mut count = 1;
         if let Some(before) = &packet.before
-            && let Some(moved) = self.numbers.room_before(packet, numbers)
+            && let Some(moved) = self.rewriter.insert_before(packet, numbers)
         {
             let own = std::mem::replace(&mut numbers, moved);
             let write = RtpWrite::new(types.plain, own.sequence.into(), own.timestamp, wallclock, before.clone());
@@ -135,17 +148,62 @@ impl Stream {
         }
         let mut extensions = packet.level.map(audio_level).unwrap_or_default();
         extensions.video_orientation = packet.orientation.map(VideoOrientation::from);
-        if let Some(descriptor) = self.descriptors.as_mut().and_then(|d| d.next(packet, numbers)) {
+        let stamp = FrameStamp { timestamp: numbers.timestamp, restarted: numbers.restarted };
+        if let Some(descriptor) = self.descriptors.as_mut().and_then(|d| d.next(packet, stamp)) {
             extensions.user_values.set(descriptor);
         }
-        let place = Place { sequence: numbers.sequence, timestamp: numbers.timestamp };
-        let (pt, payload) = types.wrap(&mut self.red, place, packet.payload.clone());
+        let position = RtpPosition { sequence: numbers.sequence, timestamp: numbers.timestamp };
+        let (pt, payload) = types.wrap(&mut self.red, position, packet.payload.clone());
         let write = RtpWrite::new(pt, numbers.sequence.into(), numbers.timestamp, wallclock, payload)
             .marker(packet.marker)
             .nackable(true)
             .ext_vals(extensions);
         tx.write_rtp(write);
         count
+    }
+
+    /// From now on packets are passed through, or made of frames.
+    pub(super) fn set_passthrough(&mut self, tx: &mut StreamTx, passthrough: bool) {
+        if std::mem::replace(&mut self.passthrough, passthrough) != passthrough {
+            self.clear_retransmissions(tx);
+        }
+    }
+
+    /// What is sent from now on can be sent again, and nothing that was sent before.
+    pub(super) fn clear_retransmissions(&self, tx: &mut StreamTx) {
+        let share = if self.passthrough { RTX_SHARE_PASSTHROUGH } else { RTX_SHARE };
+        tx.set_rtx_cache(RTX_PACKETS, RTX_AGE, Some(share));
+    }
+
+    /// So many packets are sent. Whether they show that the layer is back, see [`StreamTracker::count`].
+    pub(super) fn count(&mut self, packets: usize, now: Instant) -> bool {
+        self.tracker.as_mut().is_some_and(|tracker| tracker.count(packets, now))
+    }
+
+    /// See [`StreamTracker::pause`].
+    pub(super) fn pause(&mut self) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.pause();
+        }
+    }
+
+    /// So many bytes were sent in all, and of the last packets so much was lost (0 to 1), if there is a new receiver report. Gives
+    /// the bit rate since the last report, in kbit/s, and the loss in thousandths.
+    pub(super) fn report(&mut self, bytes: u64, loss: Option<f32>, now: Instant) -> Option<(u32, u32)> {
+        let Some(loss) = loss else {
+            if let Some((reported, at)) = &mut self.reported
+                && *reported == bytes
+            {
+                // A time in which nothing was sent is none to compute a rate from.
+                *at = now;
+            }
+            return None;
+        };
+        let (reported, at) = self.reported.replace((bytes, now))?;
+        let ms = now.saturating_duration_since(at).as_millis().max(1);
+        let kbits = u128::from(bytes.saturating_sub(reported)) * 8 / ms;
+        let kbits = u32::try_from(kbits).unwrap_or(MAX_REPORTED_KBITS).min(MAX_REPORTED_KBITS);
+        Some((kbits, (loss.clamp(0.0, 1.0) * 1000.0) as u32))
     }
 }
 
@@ -154,7 +212,27 @@ fn audio_level(level: i8) -> ExtensionValues {
     ExtensionValues { audio_level: Some(level.clamp(-127, 0)), voice_activity: Some(false), ..Default::default() }
 }
 
-/// Random (RFC 3550 §5.1), in the lower half so that early packets that arrive out of order don't look like a rollover.
+/// Random (RFC 3550 §5.1), in the lower half: early packets that arrive out of order don't look like a rollover then, and the
+/// rollover counter that a receiver of SRTP takes to be 0 is right (RFC 3711 §3.3.1).
 fn first_sequence() -> u64 {
     u64::from(rand::random::<u16>() >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_tell_rate_and_loss() {
+        let (mut stream, start) = (Stream::audio(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(stream.report(1_000, Some(0.5), at(0)), None, "nothing to compare with");
+        assert_eq!(stream.report(126_000, Some(0.25), at(1_000)), Some((1_000, 250)));
+        assert_eq!(stream.report(126_000, None, at(9_000)), None);
+        assert_eq!(
+            stream.report(251_000, Some(7.0), at(10_000)),
+            Some((1_000, 1_000)),
+            "a pause is no time to send in"
+        );
+    }
 }

@@ -1,19 +1,32 @@
-//! When livekit-server may have called a layer stopped: its stream tracker wants to see so many packets in each half second, and
-//! calls a layer with fewer stopped. Then it wants ten seconds without a gap before viewers get that layer again, unless it is
-//! told that the track begins anew. Pure: the caller counts packets, and learns when to tell.
+//! What livekit-server's stream tracker makes of a layer. It wants to see so many packets in each half second, and calls a layer
+//! with fewer stopped. Then it wants ten seconds without a gap before viewers get that layer again, unless it is told that the
+//! track begins anew. Pure: the caller counts packets, and learns when to tell.
 
-use crate::payload::{FLOOR_PACKETS, FLOOR_WINDOW};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+/// In so much time livekit-server wants to see [`WANTED_PACKETS`] packets of a middle or upper layer (its stream tracker's
+/// default, read in 1.13.5). A layer with fewer is called stopped, and viewers are kept off it for the ten seconds that follow.
+const WINDOW: Duration = Duration::from_millis(500);
+const WANTED_PACKETS: usize = 5;
 
 /// In so much time as many packets as are wanted mean that the layer is back. Shorter than the window, lest a stream on the edge
 /// comes back with each packet.
 const BACK_WITHIN: Duration = Duration::from_millis(375);
 
+/// Into how many packets at least a frame goes that came `interval` after the one before, so that sources with few frames a
+/// second keep their layers: as if one frame fewer than usual were in the window, as they jitter.
+pub(super) fn min_packets(interval: Duration) -> usize {
+    let windows = WINDOW.as_secs_f64() / interval.as_secs_f64().max(0.001);
+    // The cast holds: at most 500.
+    let frames = (windows - 0.5).floor().max(1.0) as usize;
+    WANTED_PACKETS.div_ceil(frames)
+}
+
 /// One layer's packets.
 #[derive(Debug)]
-pub(crate) struct Pulse {
-    /// How many packets are wanted in each [`FLOOR_WINDOW`]; the lowest layer is forgiven more (read in 1.13.5).
+pub(super) struct StreamTracker {
+    /// How many packets are wanted in each [`WINDOW`]; the lowest layer is forgiven more (read in 1.13.5).
     wanted: usize,
     /// When the newest so many were sent.
     sent: VecDeque<Instant>,
@@ -21,17 +34,17 @@ pub(crate) struct Pulse {
     stopped: bool,
 }
 
-impl Pulse {
+impl StreamTracker {
     /// Of a layer by its rank, 0 the lowest.
-    pub(crate) fn of_layer(rank: usize) -> Self {
-        let wanted = if rank == 0 { 1 } else { FLOOR_PACKETS };
-        Self { wanted, sent: VecDeque::with_capacity(FLOOR_PACKETS), stopped: false }
+    pub(super) fn of_layer(rank: usize) -> Self {
+        let wanted = if rank == 0 { 1 } else { WANTED_PACKETS };
+        Self { wanted, sent: VecDeque::with_capacity(WANTED_PACKETS), stopped: false }
     }
 
     /// Packets of the layer are sent. Whether they show that it is back after what the server takes for an end: fewer packets
     /// than wanted, and now as many again. (A stream that never has as many is left as the server sees it.)
-    pub(crate) fn count(&mut self, packets: usize, now: Instant) -> bool {
-        if packets > 0 && self.sent.len() == self.wanted && !self.dense(FLOOR_WINDOW, now) {
+    pub(super) fn count(&mut self, packets: usize, now: Instant) -> bool {
+        if packets > 0 && self.sent.len() == self.wanted && !self.dense(WINDOW, now) {
             self.stopped = true;
         }
         for _ in 0..packets.min(self.wanted) {
@@ -45,8 +58,8 @@ impl Pulse {
         back
     }
 
-    /// The layer rests because nobody wants it, of which the server knows.
-    pub(crate) fn rest(&mut self) {
+    /// The layer pauses because nobody watches it, and the server knows.
+    pub(super) fn pause(&mut self) {
         self.sent.clear();
         self.stopped = false;
     }
@@ -62,25 +75,25 @@ mod tests {
 
     /// Sends so many packets at each of these times, in milliseconds; the times at which the layer is back.
     fn back(rank: usize, packets: usize, times: impl IntoIterator<Item = u64>) -> Vec<u64> {
-        let (start, mut pulse) = (Instant::now(), Pulse::of_layer(rank));
-        times.into_iter().filter(|t| pulse.count(packets, start + Duration::from_millis(*t))).collect()
+        let (start, mut tracker) = (Instant::now(), StreamTracker::of_layer(rank));
+        times.into_iter().filter(|t| tracker.count(packets, start + Duration::from_millis(*t))).collect()
     }
 
     #[test]
-    fn a_pause_is_noticed_once_there_are_enough_packets_again() {
+    fn pause_ends_with_enough_packets() {
         let pause = |ms: u64| (0..30).map(|n| n * 33).chain((0..30).map(move |n| 30 * 33 + ms + n * 33));
         assert_eq!(back(2, 1, pause(0)), [0u64; 0]);
         assert_eq!(back(2, 1, pause(300)), [0u64; 0]);
         assert_eq!(back(2, 1, pause(500)), [990 + 500 + 4 * 33], "with the fifth packet");
-        assert_eq!(back(2, 8, pause(500)), [990 + 500], "with the first picture");
+        assert_eq!(back(2, 8, pause(500)), [990 + 500], "with the first frame");
         assert_eq!(back(0, 1, pause(400)), [0u64; 0], "the lowest layer needs one");
         assert_eq!(back(0, 1, pause(500)), [990 + 500]);
     }
 
     #[test]
-    fn a_source_of_few_pictures_has_no_pauses() {
+    fn low_frame_rate_is_no_pause() {
         for fps in [1, 2, 3, 4, 5, 8, 10, 12, 15] {
-            let packets = crate::payload::at_least(Duration::from_secs(1) / fps);
+            let packets = min_packets(Duration::from_secs(1) / fps);
             let times = (0..40).map(|n| n * 1_000 / u64::from(fps));
             // Slower than two a second they are repeated by the session.
             if fps >= 2 {
@@ -91,11 +104,19 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_nobody_wanted_has_not_stopped() {
-        let (start, mut pulse) = (Instant::now(), Pulse::of_layer(1));
-        assert!(!pulse.count(9, start));
-        pulse.rest();
-        assert!(!pulse.count(9, start + Duration::from_secs(20)));
-        assert!(pulse.count(9, start + Duration::from_secs(40)));
+    fn low_frame_rate_makes_more_packets() {
+        let packets = |fps: f64| min_packets(Duration::from_secs_f64(fps.recip()));
+        assert_eq!([60.0, 30.0, 25.0, 15.0].map(packets), [1; 4]);
+        assert_eq!([10.0, 5.0, 4.0, 1.0, 0.01].map(packets), [2, 3, 5, 5, 5]);
+        assert_eq!(min_packets(Duration::ZERO), 1);
+    }
+
+    #[test]
+    fn unwatched_layer_has_not_stopped() {
+        let (start, mut tracker) = (Instant::now(), StreamTracker::of_layer(1));
+        assert!(!tracker.count(9, start));
+        tracker.pause();
+        assert!(!tracker.count(9, start + Duration::from_secs(20)));
+        assert!(tracker.count(9, start + Duration::from_secs(40)));
     }
 }

@@ -8,7 +8,7 @@ use crate::inputs::context::Context;
 use crate::inputs::listener::Listener;
 use crate::tls::{self, Tls};
 use model::{Blame, Fault};
-use rtc::{Endpoint, EndpointConfig, Only};
+use rtc::{Endpoint, EndpointConfig};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -51,8 +51,8 @@ pub(crate) async fn open(context: &Context<'_>) -> Result<Option<Box<dyn Listene
 
 /// The `rtc_config` section as the endpoint takes it.
 fn endpoint(rtc: &RtcConfig, bind_address: IpAddr) -> EndpointConfig {
-    fn only<T, U>(filter: &Filter<T>, each: impl Fn(&T) -> U) -> Only<U> {
-        Only {
+    fn only<T, U>(filter: &Filter<T>, each: impl Fn(&T) -> U) -> rtc::Filter<U> {
+        rtc::Filter {
             includes: filter.includes.iter().map(&each).collect(),
             excludes: filter.excludes.iter().map(&each).collect(),
         }

@@ -92,7 +92,7 @@ impl Request {
         if admitted.transcode() {
             return Accept::transcoded();
         }
-        let accept = Accept::passed_on();
+        let accept = Accept::passthrough();
         let Some(format) = self.first_choice(&accept) else { return accept };
         match admitted.room_codecs(format).await {
             Some(codecs) => accept.only(codecs),
