@@ -32,10 +32,10 @@ pub struct GetIngressInfoResponse {
     /// A token to join with; empty to mint one.
     #[prost(string, tag = "2")]
     pub token: String,
-    /// Where to join; empty for the configured place.
+    /// The URL to join at; empty for the configured one.
     #[prost(string, tag = "3")]
     pub ws_url: String,
-    /// Words to add to log lines.
+    /// Fields to add to log lines.
     #[prost(map = "string, string", tag = "4")]
     pub logging_fields: HashMap<String, String>,
     /// Switches for this session.
@@ -74,10 +74,10 @@ pub struct StartIngressRequest {
     /// A token to join with; empty to mint one.
     #[prost(string, tag = "2")]
     pub token: String,
-    /// Where to join; empty for the configured place.
+    /// The URL to join at; empty for the configured one.
     #[prost(string, tag = "3")]
     pub ws_url: String,
-    /// Words to add to log lines.
+    /// Fields to add to log lines.
     #[prost(map = "string, string", tag = "4")]
     pub logging_fields: HashMap<String, String>,
     /// Switches for this session.

@@ -21,13 +21,13 @@ fn bytes(recording: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_lookup_by_stream_key_is_written_as_the_go_ingress_does() {
+fn lookup_request_matches_the_go_ingress() {
     let request = GetIngressInfoRequest { stream_key: "Uvg8i8xsZSBS".into(), ..Default::default() };
     assert_eq!(request.encode_to_vec(), bytes(r#"120c "Uvg8i8xsZSBS""#));
 }
 
 #[test]
-fn a_recorded_lookup_answer_is_read() {
+fn recorded_lookup_answer_is_read() {
     // As recorded, but for the state's inner fields, of which the recording kept only some.
     let recording = r#"0a70
         0a0f "IN_b9TMQXCGVbrL" 1202 "n1" 1a0c "Uvg8i8xsZSBS" 221a "rtmp://127.0.0.1:7935/live"
@@ -44,7 +44,7 @@ fn a_recorded_lookup_answer_is_read() {
 }
 
 #[test]
-fn a_first_report_is_written_as_the_go_ingress_does() {
+fn first_report_matches_the_go_ingress() {
     let state = IngressState {
         status: Status::EndpointBuffering.into(),
         started_at: 300,
@@ -60,7 +60,7 @@ fn a_first_report_is_written_as_the_go_ingress_does() {
 }
 
 #[test]
-fn a_list_is_written_as_the_go_ingress_does() {
+fn list_matches_the_go_ingress() {
     let (ingress_id, resource_id) = ("IN_Xv3QqyfpodN7".to_owned(), "RT_YAbYPsXzPPxZ".to_owned());
     let response = ListActiveIngressResponse {
         ingress_ids: vec![ingress_id.clone()],
@@ -72,7 +72,7 @@ fn a_list_is_written_as_the_go_ingress_does() {
 }
 
 #[test]
-fn preset_zero_is_told_from_no_preset() {
+fn preset_zero_differs_from_no_preset() {
     use livekit_protocol::IngressVideoOptions;
     use livekit_protocol::ingress_video_options::EncodingOptions;
     assert_eq!(IngressVideoOptions::decode(&[0x18, 0][..]).unwrap().encoding_options, Some(EncodingOptions::Preset(0)));
@@ -116,7 +116,7 @@ fn from_rust(text: &str) -> Messages {
 }
 
 #[test]
-fn fields_are_those_of_the_proto_files() {
+fn fields_match_the_proto_files() {
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
         .output()

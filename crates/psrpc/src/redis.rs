@@ -33,6 +33,9 @@ impl RedisBus {
     /// can never work; that Redis is away is no failure.
     pub fn new(config: Config) -> Result<Arc<Self>, ConfigError> {
         config.check()?;
+        if let Some(tls) = &config.tls {
+            tls::client_config(tls)?;
+        }
         let shared = Arc::new(Shared::new(config));
         let supervisor = tokio::spawn(supervisor::supervise(shared.clone())).abort_handle();
         Ok(Arc::new(Self { shared, supervisor }))

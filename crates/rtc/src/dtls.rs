@@ -1,9 +1,9 @@
 //! DTLS (RFC 6347) of those who push to us, by OpenSSL: the engine's own has neither certificates with RSA keys nor handshake
-//! messages in many small pieces, and GStreamer's webrtcbin sends both. Used by [`crate::receiver`]; all other cryptography,
-//! and the way to the SFU, stay with the engine's library.
+//! messages in many small pieces, and GStreamer's webrtcbin sends both. Used by the receiver role; all other cryptography,
+//! and the connection to the SFU, stay with the engine's library.
 //!
-//! Who gets here has shown a stream key and passed ICE's checks, so OpenSSL reads nothing of people unknown; and nothing but
-//! the handshake and the goodbye, as media goes by SRTP.
+//! Who gets here has shown a stream key and passed ICE's checks, so OpenSSL reads nothing from strangers; and nothing but the
+//! handshake and close_notify, as media goes by SRTP.
 
 mod pair;
 
@@ -32,26 +32,26 @@ use str0m::crypto::{CryptoError, CryptoProvider, from_feature_flags};
 const CIPHERS: &str = "ECDHE+AESGCM";
 /// The shortest encrypted record of these: the explicit nonce and the tag (RFC 5288 §3). OpenSSL takes a shorter one for the end
 /// of the connection, and anybody could send it.
-const MIN_SEALED: usize = 8 + 16;
+const MIN_ENCRYPTED_RECORD: usize = 8 + 16;
 /// SRTP protection (RFC 5764 §4.1.2, RFC 7714 §14.2), ours first: AES-GCM costs half of what the older one does.
-const SRTP: &str = "SRTP_AEAD_AES_128_GCM:SRTP_AEAD_AES_256_GCM:SRTP_AES128_CM_SHA1_80";
+const SRTP_PROFILES: &str = "SRTP_AEAD_AES_128_GCM:SRTP_AEAD_AES_256_GCM:SRTP_AES128_CM_SHA1_80";
 /// RFC 5764 §4.2.
 const SRTP_LABEL: &str = "EXTRACTOR-dtls_srtp";
-/// The longest datagram of ours, if the engine says nothing: fits wherever IPv6 does, with headers of UDP and TURN.
-const MTU: usize = 1150;
-/// When to send a flight again that nothing follows (RFC 6347 §4.2.4.1 allows less than its second where the way is known: ICE
-/// has just measured it, and browsers begin with 50 ms). FFmpeg is deaf to the first. Doubled each time.
-const RESEND: Duration = Duration::from_millis(100);
-/// Within the time in which a session has to connect.
-const MAX_RESENDS: u32 = 6;
-/// How often it goes out again because the other side's comes again: as often as somebody asks who doubles from 50 ms.
-const MAX_ASKED: u32 = 16;
+/// The longest datagram of ours, if the engine names none: fits wherever IPv6 does, with headers of UDP and TURN.
+const DEFAULT_MTU: usize = 1150;
+/// When to retransmit a flight that is not answered (RFC 6347 §4.2.4.1 allows less than its second where the path is known: ICE
+/// has just measured it, and browsers begin with 50 ms). FFmpeg ignores the first flight. Doubled each time.
+const INITIAL_RETRANSMIT: Duration = Duration::from_millis(100);
+/// Retransmissions of a flight by the timer: as many as fit the time in which a session has to connect.
+const MAX_RETRANSMITS: u32 = 6;
+/// Retransmissions because the other side's flight comes again: as many as a client that doubles from 50 ms asks for.
+const MAX_REQUESTED_RETRANSMITS: u32 = 16;
 /// The longest plaintext record we could be sent that means anything: an alert, or data of a channel that we don't open.
-const RECORD: usize = 2048;
+const MAX_RECORD: usize = 2048;
 /// The longest certificate that the engine has room for. With an RSA key of 4096 bits they have 1,300 bytes.
 const MAX_CERTIFICATE: usize = 2000;
-/// "Nothing to do", as a time to wake up.
-const IDLE: Duration = Duration::from_secs(3600);
+/// When to look again while there is nothing to wait for.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The engine's cryptography, with DTLS by OpenSSL.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
@@ -76,16 +76,16 @@ impl DtlsProvider for OpenSsl {
         let other = |e: ErrorStack| CryptoError::Other(e.to_string());
         let context = context(cert).map_err(other)?;
         let mut ssl = Ssl::new(&context).map_err(other)?;
-        ssl.set_mtu(mtu.unwrap_or(MTU) as u32).map_err(other)?;
+        ssl.set_mtu(mtu.unwrap_or(DEFAULT_MTU) as u32).map_err(other)?;
         Ok(Box::new(Dtls {
             ssl: Some(ssl),
             stream: None,
             state: State::Idle,
             active: false,
             now,
-            due: None,
-            resends: 0,
-            asked: 0,
+            retransmit_at: None,
+            retransmits: 0,
+            requested: 0,
             flight: Vec::new(),
             outputs: VecDeque::new(),
         }))
@@ -95,10 +95,10 @@ impl DtlsProvider for OpenSsl {
 fn context(cert: &DtlsCert) -> Result<SslContext, ErrorStack> {
     let mut context = SslContextBuilder::new(SslMethod::dtls())?;
     context.set_cipher_list(CIPHERS)?;
-    context.set_tlsext_use_srtp(SRTP)?;
+    context.set_tlsext_use_srtp(SRTP_PROFILES)?;
     context.set_certificate(X509::from_der(&cert.certificate)?.as_ref())?;
     context.set_private_key(PKey::private_key_from_der(&cert.private_key)?.as_ref())?;
-    // Certificates are nobody's but their owner's: the engine compares them with the offer's fingerprint (RFC 8122).
+    // Certificates are self-signed: the engine compares them with the offer's fingerprint (RFC 8122).
     context.set_verify_callback(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT, |_, _| true);
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
     context.set_mode(SslMode::RELEASE_BUFFERS);
@@ -108,7 +108,7 @@ fn context(cert: &DtlsCert) -> Result<SslContext, ErrorStack> {
     Ok(context.build())
 }
 
-/// What OpenSSL takes for its socket.
+/// The datagrams between OpenSSL and us.
 #[derive(Debug, Default)]
 struct Wire {
     incoming: Option<Vec<u8>>,
@@ -140,7 +140,7 @@ impl io::Write for Wire {
 enum State {
     /// Before its role is known.
     Idle,
-    Shaking,
+    Handshaking,
     Up,
     /// Closed, by either side, or failed.
     Over,
@@ -164,17 +164,17 @@ struct Dtls {
     state: State,
     active: bool,
     now: Instant,
-    /// When the flight goes out again.
-    due: Option<Instant>,
-    resends: u32,
-    /// How often the other side made us send it again.
-    asked: u32,
-    /// The datagrams last sent in the handshake. Sent again as they are: whoever has one already drops it as a replay.
+    /// When the flight is retransmitted.
+    retransmit_at: Option<Instant>,
+    retransmits: u32,
+    /// Retransmissions that the other side asked for.
+    requested: u32,
+    /// The datagrams last sent in the handshake. Retransmitted as they are: whoever has one already drops it as a replay.
     flight: Vec<Vec<u8>>,
     outputs: VecDeque<Out>,
 }
 
-// The engine wants to be carried over panics; nobody uses one that has panicked.
+// The engine wants it to survive panics; nobody uses one that has panicked.
 impl UnwindSafe for Dtls {}
 impl RefUnwindSafe for Dtls {}
 
@@ -186,7 +186,7 @@ impl std::fmt::Debug for Dtls {
 
 impl Dtls {
     /// Goes on with the handshake as far as it gets.
-    fn shake(&mut self) -> Result<(), DtlsImplError> {
+    fn handshake(&mut self) -> Result<(), DtlsImplError> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         let outcome = stream.do_handshake();
         self.sent();
@@ -204,42 +204,43 @@ impl Dtls {
         }
     }
 
-    /// What OpenSSL has written goes out, and is kept to be sent again.
+    /// What OpenSSL has written goes out, and is kept for retransmission.
     fn sent(&mut self) {
         let Some(stream) = &mut self.stream else { return };
         let flight = std::mem::take(&mut stream.get_mut().outgoing);
         if flight.is_empty() {
             return;
         }
-        if self.state == State::Shaking {
+        if self.state == State::Handshaking {
             self.flight = flight;
-            self.resends = 0;
-            self.due = Some(self.now + RESEND);
-            self.say_flight();
+            self.retransmits = 0;
+            self.retransmit_at = Some(self.now + INITIAL_RETRANSMIT);
+            self.send_flight();
         } else {
             self.outputs.extend(flight.into_iter().map(Out::Packet));
         }
     }
 
-    /// Whether this datagram, of which OpenSSL made nothing, belongs to a flight that ours answers.
-    fn asks_again(&self, packet: &[u8]) -> bool {
+    /// Whether this datagram, to which OpenSSL had no answer, belongs to a flight that ours answers.
+    fn asks_for_flight(&self, packet: &[u8]) -> bool {
         let plain_handshake = matches!(packet.first(), Some(20 | 22)) && packet.get(3..5) == Some(&[0, 0]);
         match self.state {
-            State::Shaking => !self.active && begins_hello(packet),
+            State::Handshaking => !self.active && begins_hello(packet),
             // Anybody could send it once all is up, so not without end.
-            State::Up => plain_handshake && self.asked < MAX_ASKED,
+            State::Up => plain_handshake && self.requested < MAX_REQUESTED_RETRANSMITS,
             State::Idle | State::Over => false,
         }
     }
 
-    fn say_flight(&mut self) {
+    fn send_flight(&mut self) {
         self.outputs.extend(self.flight.iter().cloned().map(Out::Packet));
     }
 
-    fn resend(&mut self) {
-        self.say_flight();
-        self.resends += 1;
-        self.due = (self.resends < MAX_RESENDS).then(|| self.now + RESEND * 2u32.pow(self.resends));
+    fn retransmit(&mut self) {
+        self.send_flight();
+        self.retransmits += 1;
+        self.retransmit_at =
+            (self.retransmits < MAX_RETRANSMITS).then(|| self.now + INITIAL_RETRANSMIT * 2u32.pow(self.retransmits));
     }
 
     fn up(&mut self) -> Result<(), DtlsImplError> {
@@ -250,14 +251,14 @@ impl Dtls {
             return Err(self.give_up("its certificate is too long"));
         }
         self.state = State::Up;
-        self.due = None;
+        self.retransmit_at = None;
         self.outputs.extend([Out::Connected, Out::Certificate(certificate), Out::Keys(keys, profile)]);
         Ok(())
     }
 
-    /// Reads what comes after the handshake: a goodbye, or the other side's last flight again, which OpenSSL answers.
+    /// Reads what comes after the handshake: close_notify, or the other side's last flight again, which OpenSSL answers.
     fn read(&mut self) -> Result<(), DtlsImplError> {
-        let mut buffer = [0; RECORD];
+        let mut buffer = [0; MAX_RECORD];
         loop {
             let Some(stream) = &mut self.stream else { return Ok(()) };
             let outcome = stream.ssl_read(&mut buffer);
@@ -278,7 +279,7 @@ impl Dtls {
     fn give_up(&mut self, why: &str) -> DtlsImplError {
         tracing::debug!(error = %why, "DTLS has failed");
         self.state = State::Over;
-        self.due = None;
+        self.retransmit_at = None;
         DtlsImplError::ConnectionClosed
     }
 }
@@ -295,7 +296,7 @@ impl DtlsInstance for Dtls {
         match SslStream::new(ssl, Wire::default()) {
             Ok(stream) => {
                 self.stream = Some(stream);
-                self.state = State::Shaking;
+                self.state = State::Handshaking;
             }
             Err(e) => _ = self.give_up(&e.to_string()),
         }
@@ -308,16 +309,16 @@ impl DtlsInstance for Dtls {
         self.receive((!packet.is_empty()).then(|| packet.to_vec()));
         let before = self.outputs.len();
         let result = match self.state {
-            State::Shaking => self.shake(),
+            State::Handshaking => self.handshake(),
             State::Up => self.read(),
             State::Idle | State::Over => Ok(()),
         };
-        // One that was read in part only is of no use to the next.
+        // The rest of one that was read in part is of no use.
         self.receive(None);
-        // Their flight again means that ours got lost: browsers ask after 50 ms, long before OpenSSL would look.
-        if self.outputs.len() == before && self.asks_again(packet) {
-            self.asked += 1;
-            self.say_flight();
+        // Their flight again means that ours got lost: browsers retransmit after 50 ms, long before OpenSSL would.
+        if self.outputs.len() == before && self.asks_for_flight(packet) {
+            self.requested += 1;
+            self.send_flight();
         }
         result
     }
@@ -336,14 +337,14 @@ impl DtlsInstance for Dtls {
             Some(Out::Keys(keys, profile)) => DtlsOutput::KeyingMaterial(KeyingMaterial::new(&keys), profile),
             Some(Out::Data(data)) => DtlsOutput::ApplicationData(copied(&data, buffer)),
             Some(Out::Close) => DtlsOutput::CloseNotify,
-            None => DtlsOutput::Timeout(self.due.unwrap_or(self.now + IDLE)),
+            None => DtlsOutput::Timeout(self.retransmit_at.unwrap_or(self.now + IDLE_TIMEOUT)),
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
         self.now = now;
-        if self.state == State::Shaking && self.due.is_some_and(|due| due <= now) {
-            self.resend();
+        if self.state == State::Handshaking && self.retransmit_at.is_some_and(|at| at <= now) {
+            self.retransmit();
         }
         Ok(())
     }
@@ -375,12 +376,12 @@ impl DtlsInstance for Dtls {
         {
             // Sends close_notify; that of the other side is not waited for.
             if let Err(e) = stream.shutdown() {
-                tracing::debug!(error = %e, "closing without goodbye");
+                tracing::debug!(error = %e, "closing without close_notify");
             }
             self.sent();
         }
         self.state = State::Over;
-        self.due = None;
+        self.retransmit_at = None;
         Ok(())
     }
 }
@@ -416,7 +417,7 @@ fn srtp_keys(stream: &SslStream<Wire>) -> Option<(Vec<u8>, SrtpProfile, Vec<u8>)
 fn too_short(mut packet: &[u8]) -> bool {
     while let Some((&[_, _, _, e0, e1, _, _, _, _, _, _, l0, l1], rest)) = packet.split_first_chunk::<13>() {
         let length = usize::from(u16::from_be_bytes([l0, l1]));
-        if [e0, e1] != [0, 0] && length < MIN_SEALED {
+        if [e0, e1] != [0, 0] && length < MIN_ENCRYPTED_RECORD {
             return true;
         }
         packet = rest.get(length..).unwrap_or_default();

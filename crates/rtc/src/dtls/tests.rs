@@ -9,7 +9,7 @@ fn assert_up(pair: &Pair) {
 }
 
 #[test]
-fn a_handshake_gives_both_sides_the_same_keys_and_ends_with_a_goodbye() {
+fn handshake_agrees_on_keys_and_closes() {
     let mut pair = Pair::new(1150);
     pair.carry(|_, _| false);
     assert_up(&pair);
@@ -20,7 +20,7 @@ fn a_handshake_gives_both_sides_the_same_keys_and_ends_with_a_goodbye() {
 }
 
 #[test]
-fn small_pieces_are_put_together() {
+fn fragmented_handshake_messages_are_joined() {
     let mut pair = Pair::new(256);
     let mut longest = 0;
     pair.carry(|_, p| {
@@ -32,7 +32,7 @@ fn small_pieces_are_put_together() {
 }
 
 #[test]
-fn what_is_lost_comes_again() {
+fn lost_flights_are_retransmitted() {
     // Whichever datagram is the one that gets lost.
     for victim in 0..12 {
         let (mut pair, mut count) = (Pair::new(600), 0);
@@ -41,14 +41,14 @@ fn what_is_lost_comes_again() {
                 count += 1;
                 count == victim + 1
             });
-            pair.pass(RESEND * 4);
+            pair.pass(INITIAL_RETRANSMIT * 4);
         }
         assert_up(&pair);
     }
 }
 
 #[test]
-fn a_hello_that_comes_again_is_answered_at_once() {
+fn repeated_client_hello_is_answered_at_once() {
     let mut pair = Pair::new(1150);
     let hello = pair.poll(0);
     pair.ends[1].handle_packet(&hello[0]).unwrap();
@@ -60,7 +60,7 @@ fn a_hello_that_comes_again_is_answered_at_once() {
 }
 
 #[test]
-fn junk_neither_panics_nor_ends_an_open_session() {
+fn junk_does_not_end_an_open_session() {
     let mut pair = Pair::new(1150);
     let junk: [&[u8]; 6] = [
         &[22],
@@ -91,7 +91,7 @@ fn junk_neither_panics_nor_ends_an_open_session() {
 proptest::proptest! {
     /// Any records, in a handshake and after it: no panic, and once it is up no end.
     #[test]
-    fn any_records_are_looked_at(
+    fn any_records_are_handled(
         kind in 20u8..26, epoch in 0u8..3, number: u8, body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80), up: bool,
     ) {
         let mut pair = Pair::new(1150);
@@ -107,14 +107,14 @@ proptest::proptest! {
 }
 
 #[test]
-fn it_gives_up_sending_again() {
+fn retransmission_gives_up() {
     let mut pair = Pair::new(1150);
     let mut sent = 0;
     for _ in 0..40 {
         sent += pair.poll(0).len();
         pair.pass(Duration::from_secs(1));
     }
-    assert_eq!(sent, 1 + MAX_RESENDS as usize);
+    assert_eq!(sent, 1 + MAX_RETRANSMITS as usize);
 }
 
 /// A certificate for so many names, each of which makes it 40 bytes longer.
@@ -139,7 +139,7 @@ fn certificate_for(names: usize) -> DtlsCert {
 }
 
 #[test]
-fn certificates_may_be_long_but_not_longer_than_the_engine_has_room_for() {
+fn certificates_beyond_the_limit_are_refused() {
     let long = certificate_for(38);
     assert!((1700..=MAX_CERTIFICATE).contains(&long.certificate.len()), "{}", long.certificate.len());
     let mut pair = Pair::with(300, long);

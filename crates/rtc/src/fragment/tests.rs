@@ -8,7 +8,7 @@ const CANDIDATE: &str = "a=candidate:1 1 udp 2122317823 192.0.2.10 50111 typ hos
 const BARE: &str = include_str!("../../../../fuzz/seeds/sdp_fragments/bare");
 
 #[test]
-fn bare_and_whole() {
+fn bare_and_whole_fragments_are_read() {
     let read = Fragment::read(BARE).unwrap();
     assert_eq!(read.credentials.as_ref().unwrap().0, "kQ7d");
     assert_eq!((read.candidates.len(), read.whole), (1, false));
@@ -18,7 +18,7 @@ fn bare_and_whole() {
 }
 
 #[test]
-fn what_is_none() {
+fn damaged_fragments_are_refused() {
     for text in [
         "",
         "noise",
@@ -33,7 +33,7 @@ fn what_is_none() {
 }
 
 #[test]
-fn answers_have_the_form_that_was_asked_in() {
+fn answer_has_the_form_of_the_request() {
     let offer = Offer::read(include_str!("../../../../e2e/data/obs-offer.sdp"), &Accept::passthrough()).unwrap();
     let candidates = [CANDIDATE.trim_start_matches("a=").trim_end().to_owned()];
     for whole in [false, true] {

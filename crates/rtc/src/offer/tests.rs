@@ -20,7 +20,7 @@ fn answered(sdp: &str) -> Result<String, Refusal> {
 }
 
 #[test]
-fn obs_is_taken_as_it_is() {
+fn obs_offer_is_taken_whole() {
     let offer = read(OBS).unwrap();
     let (audio, video) = (offer.audio.clone().unwrap(), offer.video.clone().unwrap());
     assert!(audio.stereo && audio.fec && !audio.dtx);
@@ -34,7 +34,7 @@ fn obs_is_taken_as_it_is() {
 }
 
 #[test]
-fn chromium_gets_the_format_that_can_be_passed_on_best() {
+fn chromium_gets_the_best_passthrough_format() {
     let offer = read(CHROMIUM).unwrap();
     let video = offer.video.clone().unwrap();
     assert_eq!((video.common.pt, video.rtx), (127, Some(121)), "packetization mode 1");
@@ -58,7 +58,7 @@ fn chromium_gets_the_format_that_can_be_passed_on_best() {
 }
 
 #[test]
-fn redundancy_of_something_else_is_not_taken() {
+fn red_of_another_codec_is_not_taken() {
     for other in [CHROMIUM.replace("111/111", "111/9"), CHROMIUM.replace("red/48000", "red/8000")] {
         let answer = answered(&other).unwrap();
         assert!(answer.contains("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"), "{answer}");
@@ -66,7 +66,7 @@ fn redundancy_of_something_else_is_not_taken() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn faults_are_named() {
     let unreadable = |sdp: &str, words: &str| match answered(sdp) {
         Err(Refusal::Unreadable(why)) => assert!(why.contains(words), "{why}"),
         other => panic!("{words}: {other:?}"),
@@ -95,7 +95,7 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
-fn candidates_that_lead_nowhere_are_left_out() {
+fn unreachable_candidates_are_left_out() {
     let with = |line: &str| read(&OBS.replace("a=end-of-candidates", line)).unwrap().candidates.len();
     for line in [
         "a=candidate:9 1 udp 1 0f4e2c3a-0000.local 5000 typ host",

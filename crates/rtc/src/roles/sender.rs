@@ -6,13 +6,14 @@ mod stream;
 mod stream_tracker;
 
 pub use config::{AudioLine, Config, LayerLine, Lines, VideoLine};
+pub use stream::Frame;
 
 use crate::Error;
 use crate::codec::{engine_codec, with_opus_parameters};
 use crate::driver::{Change, Driver, Role};
 use crate::red::RedundancyControl;
 use config::{engine_config, rejected, simulcast};
-use model::{Kind, MediaTime, Packet};
+use model::{Kind, Packet};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use str0m::Rtc;
@@ -22,19 +23,6 @@ use str0m::media::{Direction, MediaKind, Mid, Pt, Rid};
 use str0m::net::TcpType;
 use str0m::stats::MediaEgressStats;
 use stream::{Outlet, PayloadTypes, Stream};
-
-/// A frame to send.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
-    /// When it is to be shown or heard.
-    pub pts: MediaTime,
-    /// The wall clock of `pts`: sender reports map the one to the other with it (RFC 3550 §6.4.1).
-    pub at: Instant,
-    /// The access unit: H.264 as Annex B, VP8 as one frame, Opus as one packet.
-    pub data: &'a [u8],
-    /// Loudness in dBov, of audio where known.
-    pub level: Option<i8>,
-}
 
 /// What a connection that sends tells.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -96,7 +96,7 @@ fn unit(kind: impl Strategy<Value = u8>, max_len: usize) -> impl Strategy<Value 
 
 proptest! {
     #[test]
-    fn what_goes_in_comes_out(
+    fn units_survive_cutting(
         units in proptest::collection::vec(unit(1u8..24, 5000), 0..12),
         max in 60usize..1500,
         least in 0usize..7,
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_cut_without_harm(
+    fn any_bytes_are_cut_without_panic(
         bytes in proptest::collection::vec(0u8..4, 0..4000),
         max in 4usize..1500,
         least in 0usize..7,
@@ -123,7 +123,7 @@ proptest! {
 }
 
 #[test]
-fn a_key_frame_goes_out_as_one_aggregate_and_fragments() {
+fn key_frame_is_one_aggregate_and_fragments() {
     let (sps, pps, sei) = (vec![0x67, 0x42, 0xc0, 0x1f], vec![0x68, 0xce], vec![0x06, 0x05, 0x80]);
     let idr: Vec<u8> = std::iter::once(0x65).chain((0..250u8).map(|b| b | 1)).collect();
     let au = annex_b(&[vec![0x09, 0xf0], sps.clone(), pps.clone(), sei.clone(), idr]);
@@ -134,7 +134,7 @@ fn a_key_frame_goes_out_as_one_aggregate_and_fragments() {
 }
 
 #[test]
-fn a_small_picture_is_cut_where_many_packets_are_wanted() {
+fn small_frame_is_cut_into_min_packets() {
     let picture = annex_b(&[vec![0x67, 1, 1], vec![0x68, 1], vec![0x65, 1, 2, 3, 4, 5, 6, 7, 8, 9]]);
     let sizes = |least| cut_into(&mut H264::default(), &picture, 1000, least).iter().map(Vec::len).collect::<Vec<_>>();
     // Parameter sets together, and the slice behind two bytes of its own in each packet.
@@ -145,7 +145,7 @@ fn a_small_picture_is_cut_where_many_packets_are_wanted() {
 }
 
 #[test]
-fn a_bare_key_frame_gets_the_parameter_sets_seen_last() {
+fn bare_key_frame_gets_known_parameter_sets() {
     let (sps, pps) = (vec![0x67, 0x42, 0xc0, 0x1f], vec![0x68, 0xce]);
     let (idr, delta) = (vec![0x65, 0x88], vec![0x41, 0x9a]);
     let mut h264 = H264::default();
@@ -156,7 +156,7 @@ fn a_bare_key_frame_gets_the_parameter_sets_seen_last() {
 }
 
 #[test]
-fn nal_types_that_mean_something_else_in_rtp_are_left_out() {
+fn rtp_only_nal_types_are_left_out() {
     let units = [vec![0x78, 0, 1, 9], vec![0x7c, 0x85, 7], vec![0x60, 1], vec![0x41, 1]];
     assert_eq!(cut(&mut H264::default(), &annex_b(&units), 1000), [vec![0x41, 1]]);
 }

@@ -43,7 +43,7 @@ fn finish_is_told_once() {
 }
 
 #[test]
-fn restart_changes_credentials_and_needs_new_ones() {
+fn restart_needs_new_credentials() {
     let now = Instant::now();
     let mut receiver = receiver(now);
     let before = receiver.credentials();

@@ -1,6 +1,5 @@
 //! One RTP stream on its way out: a video layer, or audio.
 
-use super::Frame;
 use super::rewriter::Rewriter;
 use super::stream_tracker::{StreamTracker, min_packets};
 use crate::codec::{OPUS_CLOCK_RATE, VIDEO_CLOCK_RATE};
@@ -26,6 +25,19 @@ const RTX_SHARE_PASSTHROUGH: f32 = 0.5;
 
 /// What a report may say of one layer: more than a machine sends, and of three layers a thousandfold fits into 32 bits.
 const MAX_REPORTED_KBITS: u32 = 1_000_000;
+
+/// A frame to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// When it is to be shown or heard.
+    pub pts: MediaTime,
+    /// The wall clock of `pts`: sender reports map the one to the other with it (RFC 3550 §6.4.1).
+    pub at: Instant,
+    /// The access unit: H.264 as Annex B, VP8 as one frame, Opus as one packet.
+    pub data: &'a [u8],
+    /// Loudness in dBov, of audio where known.
+    pub level: Option<i8>,
+}
 
 /// What a stream's packets are sent as.
 #[derive(Clone, Copy, Debug)]
