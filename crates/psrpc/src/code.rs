@@ -28,7 +28,7 @@ pub enum Code {
     UpstreamServerError,
 }
 
-/// Each code with its word on the wire and the HTTP status psrpc gives it.
+/// Each code with its name on the wire and the HTTP status psrpc gives it.
 const TABLE: [(Code, &str, u16); 22] = [
     (Code::Canceled, "canceled", 503),
     (Code::MalformedRequest, "malformed_request", 400),
@@ -55,9 +55,9 @@ const TABLE: [(Code, &str, u16); 22] = [
 ];
 
 impl Code {
-    /// The code with this word on the wire; a word we don't know counts as [`Code::Unknown`].
-    pub fn from_wire(word: &str) -> Self {
-        TABLE.iter().find(|row| row.1 == word).map_or(Self::Unknown, |row| row.0)
+    /// The code with this name on the wire; an unknown name counts as [`Code::Unknown`].
+    pub fn from_wire(name: &str) -> Self {
+        TABLE.iter().find(|row| row.1 == name).map_or(Self::Unknown, |row| row.0)
     }
 
     /// Its word on the wire.

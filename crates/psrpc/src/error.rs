@@ -3,18 +3,18 @@
 use crate::{BusError, Code};
 use std::time::Duration;
 
-/// A failure as it is told over the wire.
+/// A failure, as an answer carries it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     /// What kind it is.
     pub code: Code,
-    /// Words for people; must hold no secret.
+    /// The text for people; must hold no secret.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure with these words.
+    /// A failure with this text.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }

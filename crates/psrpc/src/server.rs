@@ -129,7 +129,7 @@ where
                 let Some(payload) = payload else { return };
                 let Some((request, deadline)) = readable(&payload, &served.method) else { continue };
                 let Ok(slot) = slots.clone().try_acquire_owned() else {
-                    tracing::warn!(method = served.method.name, "a request was passed over: {MAX_CONCURRENT} are under way");
+                    tracing::warn!(method = served.method.name, "a request was ignored: {MAX_CONCURRENT} are under way");
                     continue;
                 };
                 let (bid, chosen) = oneshot::channel();
@@ -158,7 +158,7 @@ fn readable(payload: &Bytes, method: &Method) -> Option<(Request, Instant)> {
         tracing::warn!(
             method = method.name,
             ?late_by,
-            "an expired request was passed over; do the machines' clocks agree?"
+            "an expired request was ignored; do the machines' clocks agree?"
         );
         return None;
     };
@@ -210,7 +210,7 @@ impl<A, H> Job<A, H> {
         match timeout_at(self.deadline, self.served.shared.bus.lock(&key)).await {
             Ok(Ok(first)) => first,
             Ok(Err(error)) => {
-                tracing::debug!(%error, method = self.served.method.name, "a request was passed over: no lock");
+                tracing::debug!(%error, method = self.served.method.name, "a request was ignored: no lock");
                 false
             }
             Err(_) => false,
@@ -259,7 +259,7 @@ impl<A, H> Job<A, H> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the bus is away".to_owned(),
         };
-        tracing::warn!(method = self.served.method.name, error, "a client was not told");
+        tracing::warn!(method = self.served.method.name, error, "a bid or an answer could not be published");
     }
 }
 

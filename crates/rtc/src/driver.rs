@@ -191,8 +191,9 @@ impl<R: Role> Driver<R> {
         let Ok(receive) = Receive::new(transport.into(), from, to, data) else { return false };
         let input = Input::Receive(now, receive);
         if !self.rtc.accepts(&input) {
-            // The sender of a first flight waits up to a second before it repeats what we drop.
-            if !self.is_up() && is_dtls(data) && self.early.len() < MAX_EARLY {
+            // The sender of a first flight waits up to a second before it repeats what we drop. Once ICE is connected nothing is
+            // kept any more: what is refused then is not for us.
+            if !self.state.ice_up && !self.state.dtls_up && is_dtls(data) && self.early.len() < MAX_EARLY {
                 self.early.push(Datagram { transport, from, to, data: data.to_vec() });
             }
             return false;

@@ -48,7 +48,7 @@ const MAX_RETRANSMITS: u32 = 6;
 const MAX_REQUESTED_RETRANSMITS: u32 = 16;
 /// The longest plaintext record we could be sent that means anything: an alert, or data of a channel that we don't open.
 const MAX_RECORD: usize = 2048;
-/// The longest certificate that the engine has room for. With an RSA key of 4096 bits they have 1,300 bytes.
+/// The longest certificate that fits the engine's buffer. With an RSA key of 4096 bits they have 1,300 bytes.
 const MAX_CERTIFICATE: usize = 2000;
 /// When to look again while there is nothing to wait for.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -324,7 +324,7 @@ impl DtlsInstance for Dtls {
     }
 
     fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
-        // One that does not fit stays: the engine comes back with more room.
+        // One that does not fit stays: the engine comes back with a larger buffer.
         if let Some(Out::Packet(data) | Out::Certificate(data) | Out::Data(data)) = self.outputs.front()
             && data.len() > buffer.len()
         {

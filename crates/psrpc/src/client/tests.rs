@@ -155,7 +155,7 @@ async fn silence_ends_with_the_selection() {
     let (result, took) = against(ANY_ONE, |mut peer| async move {
         peer.request().await;
         let again = timeout(Duration::from_secs(5), peer.requests.recv()).await;
-        assert!(again.is_err(), "a request that somebody heard is not published again");
+        assert!(again.is_err(), "a request that reached somebody is not published again");
     })
     .await;
     let error = result.unwrap_err();
@@ -255,7 +255,7 @@ async fn silent_chosen_server_times_the_call_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_keep_their_code_and_words() {
+async fn failures_keep_code_and_message() {
     let (result, _) = against(ANY_ONE, |mut peer| async move {
         let request = peer.request().await;
         peer.bid(&request, "SRV_a", 1.0).await;

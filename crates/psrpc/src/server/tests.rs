@@ -99,7 +99,7 @@ async fn failures_carry_code_and_message() {
         Err::<Text, _>(Failure::new(code, ""))
     });
     let error = call(&bus, ANY_ONE).await.unwrap_err();
-    // A failure without words would read as success.
+    // A failure without text would read as success.
     assert_eq!((error.code(), error.to_string().as_str()), (Code::FailedPrecondition, "failed_precondition"));
 }
 

@@ -1,4 +1,4 @@
-//! Sessions over real sockets, with our own publisher as the client: who gets which datagram, trickle, restart, goodbye.
+//! Sessions over real sockets, with our own sender as the client: demultiplexing, trickle, restart, close.
 
 use super::*;
 use crate::{AudioLine, Config, Event, Frame, LayerLine, Lines, Peer, Received, UdpPorts, VideoLine};

@@ -324,7 +324,7 @@ fn payload_type(pt: &str) -> Option<u8> {
     pt.parse::<u8>().ok().filter(|p| *p < 128)
 }
 
-/// We would take it, and who configured the room would not.
+/// We would take it, but livekit-server's configuration does not allow it.
 fn refused_by_room(codec: VideoCodec, usable: &str) -> Refusal {
     let send = if usable.is_empty() { String::new() } else { format!(", send {usable}") };
     Refusal::Unacceptable(format!(

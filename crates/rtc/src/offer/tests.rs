@@ -44,7 +44,7 @@ fn chromium_gets_the_best_passthrough_format() {
     let answer = answered(CHROMIUM).unwrap();
     let media: Vec<_> = answer.lines().filter(|l| l.starts_with("m=")).collect();
     let wanted = [
-        // What is first is what a browser sends: sound with redundancy.
+        // A browser sends the first format of the answer: RED.
         "m=audio 9 UDP/TLS/RTP/SAVPF 63 111",
         "m=video 9 UDP/TLS/RTP/SAVPF 127 121",
         "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",

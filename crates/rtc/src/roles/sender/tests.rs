@@ -294,6 +294,17 @@ fn key_frame_requests_name_the_layer() {
     }
 }
 
+#[test]
+fn early_dtls_of_strangers_is_dropped() {
+    let mut pair = Pair::new(&config(), &Lines { video: video(&["f"]), audio: None });
+    for n in 0..20 {
+        pair.driver.receive(Transport::Udp, "10.9.9.9:9".parse().unwrap(), ours(), &[22, 254, 253, n], pair.now);
+        pair.turn();
+    }
+    pair.run(Duration::from_secs(2));
+    assert!(pair.driver.is_up());
+}
+
 /// Where the two tracks' sender reports put media time 0 on the wall clock.
 fn origins(pair: &Pair) -> (f64, f64) {
     let of = |audio: bool, rate: f64| {
@@ -307,7 +318,7 @@ fn origins(pair: &Pair) -> (f64, f64) {
 
 #[test]
 fn sender_reports_align_audio_and_video() {
-    // The picture comes 700 ms after its time, the sound 900 ms before it: neither may show in the reports.
+    // Video comes 700 ms after its time, audio 900 ms before it: neither may show in the reports.
     for (picture_late, sound_early) in [(0, 0), (700, 0), (0, 900), (700, 900)] {
         let mut pair = Pair::connected(&config(), &Lines { video: video(&["f"]), audio: audio() });
         let origin = pair.now;
@@ -374,7 +385,7 @@ fn silence_takes_the_connection_down() {
     }
     let after = pair.now - pair.start;
     assert!(pair.events.contains(&Event::Down) && !pair.driver.is_up(), "nothing after {after:?}");
-    // Connecting took two seconds; the last thing heard came somewhere in them.
+    // Connecting took two seconds; the last datagram came somewhere in them.
     assert!(after <= Duration::from_secs(2) + Sender::SILENCE_TIMEOUT, "{after:?}");
 }
 
