@@ -2,7 +2,8 @@
 
 use bytes::{Buf, Bytes};
 use ipc::{Assignment, Batch, Decoder, Message, demux, transcode};
-use media::codec_config::{ac3, av1, avc, flac, flv1, hevc, mpeg_audio, opus, whole_nals};
+use media::codec_config::{ac3, av1, avc, flac, flv1, hevc, mpeg_audio, opus};
+use media::nal::whole_units;
 use media::picture;
 use rtmp::flv::{TrackChoice, parse_audio, parse_video};
 
@@ -50,7 +51,7 @@ pub fn enhanced_tags(data: &[u8]) {
 pub fn avc_config(data: &[u8]) {
     if let Ok(config) = avc::parse(data) {
         assert!(matches!(config.length_size, 1 | 2 | 4));
-        assert!(whole_nals(data, config.length_size) <= data.len());
+        assert!(whole_units(data, config.length_size) <= data.len());
     }
     believable(picture::h264_size(data));
 }
@@ -59,7 +60,7 @@ pub fn avc_config(data: &[u8]) {
 pub fn hevc_config(data: &[u8]) {
     if let Ok(config) = hevc::parse(data) {
         assert!(matches!(config.length_size, 1 | 2 | 4));
-        assert!(whole_nals(data, config.length_size) <= data.len());
+        assert!(whole_units(data, config.length_size) <= data.len());
     }
     believable(picture::h265_size(data));
 }
@@ -86,8 +87,8 @@ pub fn sound_configs(data: &[u8]) {
         mpeg_audio::parse_aac(data).ok(),
         opus::parse(data).ok(),
         flac::parse(&Bytes::copy_from_slice(data)).ok().map(|(_, sound)| sound),
-        mpeg_audio::mp3_sound(data),
-        ac3::sound(data),
+        mpeg_audio::mp3_format(data),
+        ac3::format(data),
     ];
     for sound in sounds.into_iter().flatten() {
         assert!(sound.sample_rate != Some(0) && sound.channels != Some(0));

@@ -4,7 +4,7 @@ use fetch::playlist::{Playlist, parse};
 use fetch::rtsp::{Answer, Login, Rewriter};
 use fetch::{Address, Chunks, hls, reads_head};
 use media::mpegts::scte35::Finder;
-use media::vp6::cropped;
+use media::vp6::crop;
 
 /// A playlist. Promise: segments are numbered in order, and a master playlist gives a choice or words.
 pub fn playlists(data: &[u8]) {
@@ -25,7 +25,7 @@ pub fn playlists(data: &[u8]) {
 pub fn pulled_bytes(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else { return };
     reads_head(data);
-    cropped(data);
+    crop(data);
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(address) = Address::parse(text)
     {

@@ -58,7 +58,7 @@ fn http(job: &Job, client: Client, address: Address, mut response: Response) -> 
     }
     response.clear_deadline().map_err(|e| e.to_string())?;
     let mut kind = kind(&head, &response.content_type)?;
-    if let (Some(crop), Some(flv)) = (media::vp6::cropped(&head), kind.make_mut().structure_mut(0)) {
+    if let (Some(crop), Some(flv)) = (media::vp6::crop(&head), kind.make_mut().structure_mut(0)) {
         flv.set(demuxer::CROP, i32::from(crop));
     }
     let again = (client.clone(), address.clone());

@@ -1,7 +1,7 @@
-//! Decoder configurations and the first bytes of frames: is this what it says, and what size or rate has it?
+//! Decoder configuration records and frame headers: checks them, and reads the picture size or the audio format.
 //!
-//! The checks keep what cannot be a configuration away from decoders. They look at the structure only; all fields inside
-//! parameter sets are for the decoder.
+//! The checks keep malformed records away from decoders. They look at the structure only; the fields inside parameter sets are
+//! for the decoder to judge.
 
 pub mod ac3;
 pub mod av1;
@@ -12,28 +12,22 @@ pub mod hevc;
 pub mod mpeg_audio;
 pub mod opus;
 
-/// What a configuration record with NAL units says (avcC, hvcC).
+/// What avcC and hvcC records tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NalConfig {
-    /// Bytes of the length before each NAL unit: 1, 2 or 4.
+    /// Bytes of the length before each NAL unit of a frame: 1, 2 or 4.
     pub length_size: usize,
-    /// Pixels, cropping applied, if the first sequence parameter set could be read.
+    /// Width and height in pixels after cropping, if a sequence parameter set could be read.
     pub size: Option<(u32, u32)>,
 }
 
-/// How many bytes from the front of `data` are whole NAL units with `length_size` bytes of length each. Less than all of them
-/// means that the frame is damaged; 0 that it is none (Annex B, for one).
-pub fn whole_nals(data: &[u8], length_size: usize) -> usize {
-    let mut at = 0;
-    loop {
-        let rest = &data[at..];
-        let Some(length) = rest.get(..length_size) else { return at };
-        let length = length.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
-        match length.checked_add(length_size) {
-            Some(unit) if unit <= rest.len() => at += unit,
-            _ => return at,
-        }
-    }
+/// Sample rate and channels of coded audio.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AudioFormat {
+    /// Samples a second, if known.
+    pub sample_rate: Option<u32>,
+    /// Channels, if known.
+    pub channels: Option<u8>,
 }
 
 /// Takes a field of bytes with a 16-bit length off the front.
@@ -42,6 +36,12 @@ fn take_field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (field, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
     *rest = after;
     Some(field)
+}
+
+/// Appends a field of bytes, which are below 64 KiB, behind its 16-bit length.
+fn put_field(record: &mut Vec<u8>, field: &[u8]) {
+    record.extend_from_slice(&(field.len() as u16).to_be_bytes());
+    record.extend_from_slice(field);
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Why a codec configuration can't be used.
+//! The error of this crate: a codec configuration that can't be used.
 
-/// A codec's configuration is damaged, or of a kind that nobody decodes.
+/// A codec configuration is malformed. The source that sent it has to be mended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {codec} configuration: {why}")]
 pub struct ConfigError {
-    /// What people call the codec.
+    /// The codec's name for people.
     pub codec: &'static str,
     /// What is wrong with it.
     pub why: &'static str,

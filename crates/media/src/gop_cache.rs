@@ -1,14 +1,14 @@
-//! The compressed pictures since the last key frame: what a decoder needs to be brought up to date.
+//! GOP cache: the access units since the last key frame, from which a new decoder can start.
 
 use crate::KeyframeGate;
 use model::{Frame, MediaTime};
 
-/// At the most this many bytes are kept: ten seconds (the longest key frame distance encoders use by default) at 6 Mbit/s.
+/// Bytes kept at most: ten seconds (the longest key frame interval that encoders use by default) at 6 Mbit/s.
 pub const MAX_BYTES: usize = 8 << 20;
-/// And this many pictures, as each costs more than its bytes: ten seconds at 240 a second.
+/// Frames kept at most, as each costs more than its bytes: ten seconds at 240 a second.
 pub const MAX_FRAMES: usize = 2_400;
 
-/// See the [module](self).
+/// The frames of one video track since its last key frame.
 #[derive(Debug, Default)]
 pub struct GopCache {
     gate: KeyframeGate,
@@ -17,7 +17,7 @@ pub struct GopCache {
 }
 
 impl GopCache {
-    /// Adds a picture. Starts anew at a key frame; gives up until the next where too much has come since the last.
+    /// Adds a frame. A key frame replaces what is kept. Beyond the bounds the cache stays empty until the next key frame.
     pub fn push(&mut self, frame: &Frame) {
         if !self.gate.admits(frame.key) {
             return;
@@ -33,7 +33,7 @@ impl GopCache {
         self.frames.push(frame.clone());
     }
 
-    /// Forgets all; begins again with the next key frame.
+    /// Removes all frames. The cache begins again with the next key frame.
     pub fn clear(&mut self) {
         self.empty();
         self.gate.close();
@@ -44,12 +44,12 @@ impl GopCache {
         self.bytes = 0;
     }
 
-    /// The pictures, the key frame first.
+    /// The frames in decoding order, the key frame first; empty if there are none to start from.
     pub fn frames(&self) -> &[Frame] {
         &self.frames
     }
 
-    /// When the newest is to be shown; `None` if there are none.
+    /// The latest presentation time; `None` if the cache is empty.
     pub fn latest(&self) -> Option<MediaTime> {
         self.frames.iter().map(|f| f.pts).max()
     }
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_needed_and_no_more() {
+    fn keeps_the_gop_within_bounds() {
         let mut gop = GopCache::default();
         gop.push(&frame(0, false, 10));
         assert!(gop.frames().is_empty(), "nothing can be decoded before a key frame");
@@ -78,11 +78,11 @@ mod tests {
         assert_eq!(gop.frames().len(), 1);
         gop.push(&frame(160, false, MAX_BYTES));
         gop.push(&frame(200, false, 10));
-        assert!(gop.frames().is_empty(), "too much: of no use until the next key frame");
+        assert!(gop.frames().is_empty(), "too many bytes: empty until the next key frame");
         gop.push(&frame(240, true, 1));
         (1..MAX_FRAMES as i64).for_each(|n| gop.push(&frame(240 + n, false, 1)));
         assert_eq!(gop.frames().len(), MAX_FRAMES);
         gop.push(&frame(3_000, false, 1));
-        assert!(gop.frames().is_empty(), "too many small ones");
+        assert!(gop.frames().is_empty(), "too many frames");
     }
 }

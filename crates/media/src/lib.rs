@@ -1,4 +1,4 @@
-//! What coded media says of itself, read from its bytes: codec configurations, pictures, MPEG-TS packets. Pure: bytes in, facts out.
+//! Reads coded media without decoding it: codec configurations, NAL units, sizes of pictures, RTP payloads, MPEG-TS packets. Pure.
 #![forbid(unsafe_code)]
 
 pub mod au_detector;
@@ -7,6 +7,7 @@ mod error;
 mod gop_cache;
 mod keyframe_gate;
 pub mod mpegts;
+pub mod nal;
 pub mod picture;
 mod rasl_filter;
 pub mod rtp_inspector;

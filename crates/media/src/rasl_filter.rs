@@ -1,25 +1,26 @@
-//! Pictures that lead a key picture: decoded after it, shown before it. In open groups of pictures they build on what came before
-//! it (RASL pictures of H.265, B-pictures behind a recovery point of H.264 or an I-picture of MPEG-2), so that where this is
-//! missing decoders make garbage of them. For whoever leaves pictures out in front of a decoder.
+//! Filters leading pictures: those decoded after a key frame and shown before it. In an open GOP they refer to pictures before the
+//! key frame (RASL pictures of H.265, B-frames after a recovery point of H.264 or an I-picture of MPEG-2). Where those are
+//! missing, a decoder makes garbage of them. Used wherever frames are dropped before a decoder.
 
 use model::MediaTime;
 
-/// Tells them, by their times alone. Those few that would do without what is missing (RADL) are told as well.
+/// Finds leading pictures by their times alone. The few that are decodable all the same (RADL) are filtered as well.
 #[derive(Clone, Debug, Default)]
 pub struct RaslFilter {
     missing: bool,
-    /// Where the key picture behind a gap is shown, until one is decoded that does not lead it: all that do come before (ITU-T
-    /// H.265 §7.4.2.4.4).
+    /// The presentation time of the key frame after a gap, until a picture comes that does not lead it: all that lead it come
+    /// before (ITU-T H.265 §7.4.2.4.4).
     key: Option<MediaTime>,
 }
 
 impl RaslFilter {
-    /// A picture was left out.
+    /// A frame was dropped.
     pub fn missed(&mut self) {
         self.missing = true;
     }
 
-    /// Whether the next picture in the order of decoding, to be shown at `pts`, may go to the decoder as far as this is concerned.
+    /// Whether the next frame in decoding order, with this presentation time, may go to the decoder. False for a leading picture
+    /// after a gap.
     pub fn admits(&mut self, key: bool, pts: MediaTime) -> bool {
         if key {
             self.key = std::mem::take(&mut self.missing).then_some(pts);
@@ -35,8 +36,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leads_a_key_picture_behind_a_gap_is_left_out_and_nothing_else() {
-        // An open group as it is sent: its key picture, two that are shown before it, and so on.
+    fn leading_pictures_after_a_gap_are_filtered() {
+        // An open GOP in decoding order: its key frame, two pictures that lead it, and so on.
         let group = |at: i64| {
             [(0, true), (-2, false), (-1, false), (3, false), (1, false), (2, false)].map(|(n, key)| (at + n, key))
         };

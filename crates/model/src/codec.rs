@@ -1,8 +1,8 @@
-//! Codecs by name, and what the control plane calls them.
+//! Codecs, and their names in session descriptions and in the control plane.
 
 use serde::{Deserialize, Serialize};
 
-/// Sound or picture.
+/// Audio or video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Kind {
@@ -47,10 +47,10 @@ pub enum VideoCodec {
 }
 
 impl VideoCodec {
-    /// Those that have an RTP payload which LiveKit knows.
+    /// The codecs with an RTP payload format that LiveKit takes.
     pub const OVER_RTP: [Self; 5] = [Self::H264, Self::H265, Self::Vp8, Self::Vp9, Self::Av1];
 
-    /// The encoding name in session descriptions (`a=rtpmap`); empty for codecs that have no RTP payload.
+    /// The encoding name in session descriptions (`a=rtpmap`); empty for codecs outside [`VideoCodec::OVER_RTP`].
     pub fn rtp_name(self) -> &'static str {
         match self {
             Self::H264 => "H264",
@@ -85,7 +85,7 @@ impl VideoCodec {
 #[non_exhaustive]
 pub enum AudioCodec {
     Aac,
-    /// AAC in LOAS and LATM (ISO 14496-3 §1.7), which carry its configuration.
+    /// AAC in LOAS or LATM (ISO 14496-3 §1.7), which carry the configuration in the stream.
     AacLatm,
     Mp3,
     Opus,

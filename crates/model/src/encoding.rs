@@ -1,7 +1,7 @@
-//! What to encode: presets, custom options, and the fitting of layers to the source.
+//! What to encode: presets, custom options, and how layers are fitted to the source.
 //!
-//! All figures are those of the Go ingress (measured from its presets and its published tracks), so that a room looks the
-//! same after the binary was changed.
+//! All figures are those of the Go ingress (measured from its presets and its published tracks), so that a room looks the same
+//! after the binary was replaced.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ impl EncodedVideo {
     }
 }
 
-/// The rank of a layer, as viewers ask for it.
+/// The quality of a layer, as viewers ask for it (`livekit.VideoQuality`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Quality {
@@ -34,7 +34,7 @@ pub enum Quality {
 }
 
 impl Quality {
-    /// The RTP stream id (RFC 8852) that LiveKit expects for this rank: "q", "h" or "f".
+    /// The RTP stream id (RFC 8852) that LiveKit expects for this quality: "q", "h" or "f".
     pub fn rid(self) -> &'static str {
         match self {
             Self::Low => "q",
@@ -47,11 +47,11 @@ impl Quality {
 /// One simulcast layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Its rank.
+    /// Its quality.
     pub quality: Quality,
-    /// Pixels; even.
+    /// Width in pixels; even.
     pub width: u32,
-    /// Pixels; even.
+    /// Height in pixels; even.
     pub height: u32,
     /// Bits a second.
     pub bitrate: u32,
@@ -62,9 +62,9 @@ pub struct Layer {
 pub struct VideoEncoding {
     /// The codec.
     pub codec: EncodedVideo,
-    /// Pictures a second at the most; sources with fewer keep theirs.
+    /// The maximum frame rate, in frames a second; sources below it keep theirs.
     pub max_frame_rate: f64,
-    /// From the lowest quality to the highest; one to three.
+    /// The layers from the lowest quality to the highest; one to three.
     pub layers: Vec<Layer>,
 }
 
@@ -75,7 +75,7 @@ pub struct AudioEncoding {
     pub channels: u8,
     /// Bits a second.
     pub bitrate: u32,
-    /// Whether silence may be sent as next to nothing (discontinuous transmission).
+    /// Discontinuous transmission: silence is sent as next to nothing.
     pub dtx: bool,
 }
 
@@ -115,7 +115,7 @@ impl VideoPreset {
         .copied()
     }
 
-    /// What the preset stands for.
+    /// The encoding of this preset.
     pub fn encoding(self) -> VideoEncoding {
         use VideoPreset::*;
         let (width, height, bitrate, fps, count) = match self {
@@ -139,8 +139,8 @@ impl VideoPreset {
 }
 
 impl VideoEncoding {
-    /// Layers of `width`×`height`, half of it, a quarter of it: `count` (1 to 3) in all, lowest first. Each halving takes
-    /// the bitrate down by the area ratio to the power of 0.75, as fewer pixels need more bits each.
+    /// `count` (1 to 3) layers of `width`×`height`, half of it and a quarter of it, lowest first. Each halving reduces the bitrate
+    /// by the ratio of areas to the power of 0.75, as fewer pixels need more bits each.
     pub fn halvings(width: u32, height: u32, bitrate: u32, count: usize) -> Vec<Layer> {
         let qualities: &[Quality] = match count {
             1 => &[Quality::High],
@@ -165,13 +165,14 @@ impl VideoEncoding {
             .collect()
     }
 
-    /// What the API's custom options stand for when they name no layers: 720p at 1.7 Mbit/s (not the preset's 1.9: measured).
+    /// The layers of custom options that name none: 720p at 1.7 Mbit/s (measured; not the preset's 1.9).
     pub fn default_layers() -> Vec<Layer> {
         Self::halvings(1280, 720, 1_700_000, 3)
     }
 }
 
-/// Bits a second for a custom layer that names none: 3.5 Mbit/s at 1080p30, scaled by rate and area, each to the power of 0.75.
+/// The bitrate of a custom layer that names none, in bits a second: 3.5 Mbit/s at 1080p30, scaled by frame rate and area, each to
+/// the power of 0.75.
 pub fn default_bitrate(width: u32, height: u32, frame_rate: f64) -> u32 {
     let area = f64::from(width) * f64::from(height) / f64::from(1920 * 1080);
     (3_500_000.0 * (frame_rate / 30.0).powf(0.75) * area.powf(0.75)) as u32
@@ -195,7 +196,7 @@ impl AudioPreset {
         }
     }
 
-    /// What the preset stands for.
+    /// The encoding of this preset.
     pub fn encoding(self) -> AudioEncoding {
         match self {
             Self::OpusStereo96k => AudioEncoding { channels: 2, bitrate: 96_000, dtx: true },
@@ -204,9 +205,9 @@ impl AudioPreset {
     }
 }
 
-/// Fits wanted layers (lowest first) to a source of `width`×`height` pixels: each keeps the source's shape inside its own box,
-/// none is larger than the source (but for rounding up to even), and the first that reaches the source's size is the last.
-/// Each keeps its bitrate and quality. Empty only if the source has no size or no layer was wanted.
+/// Fits layers (lowest first) to a source of `width`×`height` pixels. Each keeps the source's aspect ratio within its own size; none is
+/// larger than the source (except for rounding up to even); the first that reaches the source's size is the last. Each keeps its
+/// bitrate and quality. Empty only if the source has no size or `wanted` is empty.
 pub fn fit_layers(wanted: &[Layer], width: u32, height: u32) -> Vec<Layer> {
     if width == 0 || height == 0 {
         return Vec::new();
@@ -286,7 +287,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fitted_layers_are_even_inside_their_box_and_not_larger_than_the_source(
+        fn fitted_layers_are_even_and_within_bounds(
             w in 1u32..8000, h in 1u32..8000, preset in 0i32..10,
         ) {
             let wanted = VideoPreset::from_number(preset).unwrap().encoding().layers;

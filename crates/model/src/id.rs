@@ -1,12 +1,14 @@
-//! Names of things, and secrets that don't print.
+//! Ids, and secrets, which print redacted.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use subtle::ConstantTimeEq;
 
-/// The configured ingress (`IN_…`), chosen by the control plane. Outlives any number of sessions.
+/// The id of a configured ingress (`IN_…`), chosen by the control plane. An ingress has any number of sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IngressId(pub String);
 
-/// One session of an ingress (`RT_`, `WH_` or `UR_` and 12 letters or digits), chosen by us when media arrives.
+/// The id of one session of an ingress (`RT_`, `WH_` or `UR_` and 12 letters or digits), chosen by us when a publisher connects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceId(pub String);
 
@@ -22,30 +24,45 @@ impl fmt::Display for ResourceId {
     }
 }
 
-/// A value that must not reach a log, an error text or a state: a stream key, an API secret, a token, a password.
-/// `Debug` and `Display` print it redacted; [`Secret::expose`] is the only way to its text.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+/// A value that must not reach a log, an error text or a reported state: a stream key, an API secret, a token, a password.
+/// `Debug` and `Display` print it redacted; [`Secret::expose`] is the only way to its text. Comparing two takes a time that does
+/// not depend on where they differ, so that it cannot be guessed byte by byte.
+#[derive(Clone, Default)]
 pub struct Secret(String);
 
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Secret {}
+
+impl Hash for Secret {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
 impl Secret {
-    /// Takes the secret in.
+    /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that needs it.
+    /// The text, for the one place that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is no secret at all.
+    /// Whether the text is empty: there is no secret.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Shows only as many letters at each end as leave at least two thirds hidden, so that an operator can tell two keys apart.
-/// The thresholds are those of the Go ingress (9, 6 and 3 letters), which operators' log searches know.
+/// Shows a few letters at each end, at least a third hidden, so that an operator can tell two keys apart. The thresholds are those
+/// of the Go ingress (9, 6 and 3 letters), which operators search their logs for.
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chars: Vec<char> = self.0.chars().collect();
@@ -75,6 +92,14 @@ impl From<String> for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_equal_if_all_of_them_is() {
+        assert_eq!(Secret::new("abc"), Secret::new("abc"));
+        for other in ["abd", "xbc", "ab", "abcd", ""] {
+            assert_ne!(Secret::new("abc"), Secret::new(other), "{other}");
+        }
+    }
 
     #[test]
     fn secrets_print_redacted() {

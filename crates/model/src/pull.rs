@@ -1,29 +1,29 @@
-//! What it takes to pull a source: its address and what it may cost. Made by the service, carried out by a child.
+//! What a pull of a source may connect to, and its limits. Made by the service, kept by a demux worker.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Hosts and addresses that must, or must not, be pulled from. `allow` goes before `deny`, and both before the rest.
+/// The hosts and addresses that may be pulled from. `allow` goes before `deny`, and both go before `refuse_private`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullGuard {
-    /// Allowed whatever else is said.
+    /// Always allowed.
     pub allow: Vec<HostRule>,
     /// Refused.
     pub deny: Vec<HostRule>,
-    /// Refuses loopback and private ranges.
+    /// Whether loopback and private addresses are refused.
     pub refuse_private: bool,
 }
 
-/// One line of a list of hosts.
+/// One entry of a list of hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostRule {
-    /// This very name, lower case.
+    /// This name, in lower case.
     Host(String),
-    /// Every name below this one, lower case; written with a leading `*.`.
+    /// Every name below this one, in lower case; written with a leading `*.`.
     Below(String),
-    /// Every address that shares so many leading bits with this one.
+    /// Every address of this network, with the length of its prefix in bits.
     Range(IpAddr, u8),
 }
 
@@ -37,20 +37,20 @@ impl fmt::Display for HostRule {
     }
 }
 
-/// What a pull may cost and how patient it is.
+/// The limits of a pull.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullLimits {
-    /// How long it may play.
+    /// How long it may play; `None` for no limit.
     pub play_time: Option<Duration>,
-    /// How much may be fetched, in bytes.
+    /// How many bytes may be fetched; `None` for no limit.
     pub bytes: Option<u64>,
-    /// How large a file may say it is, in bytes.
+    /// The largest length in bytes that a file may have; `None` for no limit.
     pub file_size: Option<u64>,
-    /// How much of a file may lie on disk, where its format wants its end first and its server gives no ranges, in bytes.
+    /// How many bytes of a file may be put on disk, where its index is at its end and its server takes no range requests.
     pub temporary: u64,
-    /// How long a server may take to be reached, to answer, and to go on.
+    /// How long a server may take to be reached, to answer, and to go on sending.
     pub timeout: Duration,
-    /// How long a live source that broke is tried again.
+    /// How long a live source is tried again after it broke.
     pub reconnect: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What an ingress is asked to do, after validation: only possible values exist here.
+//! The settings of an ingress after validation: invalid ones can't be represented.
 
 use crate::{AudioEncoding, Blame, Fault, IngressId, Secret, VideoEncoding};
 
@@ -30,13 +30,13 @@ impl InputKind {
         }
     }
 
-    /// Whether the ingress can be used again after a session (so that it ends INACTIVE, not COMPLETE).
+    /// Whether the ingress can be used again after a session, which then ends INACTIVE and not COMPLETE.
     pub fn reusable(self) -> bool {
         self != Self::Url
     }
 }
 
-/// What a published track shows or sounds.
+/// What a published track is for, as LiveKit's `TrackSource`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum TrackSource {
@@ -51,7 +51,7 @@ pub enum TrackSource {
 pub struct AudioSpec {
     /// The track's name in the room; may be empty.
     pub name: String,
-    /// What it is.
+    /// What it is for.
     pub source: TrackSource,
     /// How to encode it.
     pub encoding: AudioEncoding,
@@ -62,9 +62,9 @@ pub struct AudioSpec {
 pub struct VideoSpec {
     /// The track's name in the room; may be empty.
     pub name: String,
-    /// What it is.
+    /// What it is for.
     pub source: TrackSource,
-    /// How to encode it, before fitting to the source.
+    /// How to encode it, with the layers as configured, before they are fitted to the source.
     pub encoding: VideoEncoding,
 }
 
@@ -75,32 +75,35 @@ pub struct IngressSpec {
     pub ingress_id: IngressId,
     /// Its name, for logs.
     pub name: String,
-    /// The key a publisher shows; empty for URL inputs.
+    /// The stream key; empty for URL inputs.
     pub stream_key: Secret,
-    /// The address to pull from; empty for RTMP and WHIP. May hold credentials, hence a secret.
+    /// The URL to pull; empty for RTMP and WHIP. It may hold a login, so it is a secret.
     pub url: Secret,
     /// How media comes in.
     pub input: InputKind,
-    /// The room to join.
+    /// The name of the room to publish to.
     pub room: String,
-    /// Who joins.
+    /// The participant's identity.
     pub identity: String,
     /// The participant's name; may be empty.
     pub participant_name: String,
     /// The participant's metadata; may be empty.
     pub metadata: String,
-    /// Whether media is transcoded; if not, it is passed on as it comes.
+    /// Whether media is transcoded; if not, it goes into the room as it comes (passthrough).
     pub transcode: bool,
-    /// Whether it may be used at all.
+    /// Whether it may be used; a disabled ingress refuses publishers.
     pub enabled: bool,
-    /// The audio track.
+    /// The audio track to publish.
     pub audio: AudioSpec,
-    /// The video track.
+    /// The video track to publish.
     pub video: VideoSpec,
 }
 
 impl IngressSpec {
-    /// Refuses a publisher that uses the key of another kind of input.
+    /// Refuses a publisher whose stream key belongs to another kind of input.
+    ///
+    /// # Errors
+    /// [`Blame::Mismatch`].
     pub fn expect_input(&self, input: InputKind) -> Result<(), Fault> {
         if self.input == input {
             return Ok(());

@@ -1,11 +1,11 @@
-//! Media time: one signed nanosecond scale for everything between a source's clock and an RTP timestamp.
+//! Media time: one signed scale in nanoseconds, for everything between a source's timestamps and RTP timestamps.
 
 use serde::{Deserialize, Serialize};
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A point on a media timeline, in nanoseconds. Signed: a source may start below its own zero (B-frames), and differences
-/// of two points are points too.
+/// A point on a timeline, in nanoseconds. Signed: a source may start below its own zero (B-frames), and the difference of two
+/// points is a point too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MediaTime(i64);
 
@@ -40,13 +40,13 @@ impl MediaTime {
         self.0 / 1_000_000
     }
 
-    /// Ticks of a clock with `rate` ticks a second, rounded to the nearest: the value an RTP timestamp is cut from.
+    /// Ticks of a clock with `rate` ticks a second, rounded to the nearest. The low 32 bits are an RTP timestamp.
     pub fn as_ticks(self, rate: u32) -> i64 {
         let t = i128::from(self.0) * i128::from(rate);
         ((t + t.signum() * 500_000_000) / 1_000_000_000) as i64
     }
 
-    /// The distance from `earlier` to here; `None` if `earlier` is later.
+    /// The time from `earlier` to this point; `None` if `earlier` is later.
     pub fn since(self, earlier: Self) -> Option<Duration> {
         u64::try_from(self.0.saturating_sub(earlier.0)).ok().map(Duration::from_nanos)
     }

@@ -6,7 +6,6 @@ mod split;
 mod vp8;
 
 pub use h264::H264;
-pub(crate) use h264::nal_units;
 pub use split::MAX_PAYLOAD;
 pub use vp8::Vp8;
 

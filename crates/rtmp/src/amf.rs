@@ -1,12 +1,11 @@
-//! AMF0 values (AMF0 §2): what commands and metadata are written in.
+//! AMF0 (AMF0 §2), the encoding of commands and metadata.
 //!
-//! References and AMF3 values are not followed: both are cut off where they begin, as no encoder publishes with them after a
-//! connect that was answered with object encoding 0.
+//! References and AMF3 values are not read, as no encoder uses them after a connect that was answered with object encoding 0.
 
-/// Values inside values. `connect` needs three, `onMetaData` with track maps four.
+/// The deepest nesting of values. `connect` has three levels, `onMetaData` with track maps four.
 pub const MAX_DEPTH: usize = 16;
 
-/// Values in one message, nested ones included. `onMetaData` has about thirty.
+/// The most values in one message, including nested ones. `onMetaData` has about thirty.
 pub const MAX_VALUES: usize = 4096;
 
 /// Why bytes are no AMF0.
@@ -18,10 +17,10 @@ pub enum Error {
     /// Values are nested deeper than [`MAX_DEPTH`].
     #[error("AMF values are nested deeper than {MAX_DEPTH}")]
     TooDeep,
-    /// More values than [`MAX_VALUES`].
+    /// More than [`MAX_VALUES`] values.
     #[error("more than {MAX_VALUES} AMF values")]
     TooMany,
-    /// A type marker that does not exist or must not be sent.
+    /// A type marker that does not exist or is reserved.
     #[error("AMF type {0} does not exist")]
     Marker(u8),
     /// An array says it has more elements than bytes follow.
@@ -86,7 +85,7 @@ impl From<f64> for Value {
     }
 }
 
-/// Makes an object.
+/// Builds an object.
 pub fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     Value::Object(members.into_iter().map(|(n, v)| (n.to_owned(), v)).collect())
 }
@@ -110,7 +109,7 @@ mod marker {
     pub(super) const AMF3: u8 = 17;
 }
 
-/// Reads all values of a message body. What follows an AMF3 marker (17) is left out.
+/// Decodes all values of a message body. What follows an AMF3 marker (17) is ignored.
 ///
 /// # Errors
 /// See [`Error`].
@@ -148,7 +147,7 @@ impl Decoder<'_> {
             }
             marker::OBJECT => Value::Object(self.members(depth)?),
             marker::ECMA_ARRAY => {
-                // The count is a hint at best: encoders write 0 or a wrong one. The end marker counts.
+                // The count is unreliable: encoders write 0 or a wrong one. The end marker ends the array.
                 self.take::<4>()?;
                 Value::Object(self.members(depth)?)
             }
@@ -175,7 +174,7 @@ impl Decoder<'_> {
     fn members(&mut self, depth: usize) -> Result<Vec<(String, Value)>, Error> {
         let mut members = Vec::new();
         loop {
-            // Some encoders leave the end marker of the last object out.
+            // Some encoders omit the end marker of the last object.
             if self.rest.is_empty() {
                 return Ok(members);
             }
@@ -259,7 +258,7 @@ fn encode_text(text: &str, out: &mut Vec<u8>) {
     out.extend(text.as_bytes());
 }
 
-/// All of `values`, as a message body.
+/// Encodes values as a message body.
 pub fn encode_all(values: &[Value]) -> Vec<u8> {
     let mut out = Vec::new();
     values.iter().for_each(|v| encode(v, &mut out));

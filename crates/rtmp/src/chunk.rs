@@ -1,4 +1,4 @@
-//! The chunk stream (RTMP §5.3): messages cut into chunks, interleaved, with compressed headers.
+//! The chunk stream (RTMP §5.3): messages in interleaved chunks with compressed headers.
 
 use crate::{Error, Limits};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub(crate) mod kind {
     pub(crate) const AGGREGATE: u8 = 22;
 }
 
-/// A 24-bit timestamp field of this value means that 32 bits follow the header (RTMP §5.3.1.3).
+/// This value in a 24-bit timestamp field means that the timestamp follows the header in 32 bits (RTMP §5.3.1.3).
 const EXTENDED: u32 = 0xff_ffff;
 
 /// The longest chunk header: basic 3, message 11, extended timestamp 4.
@@ -29,17 +29,17 @@ const MAX_HEADER: usize = 18;
 /// The chunk size before anybody sets one (RTMP §5.4.1).
 const DEFAULT_CHUNK_SIZE: usize = 128;
 
-/// The first buffer of a message; it doubles from there as bytes come, up to the declared length.
+/// The first buffer of a message in bytes. It doubles as bytes come, up to the declared length.
 const FIRST_BUFFER: usize = 1024;
 
-/// What a peer may send at its stage of the connection, in bytes.
+/// What a peer may send at its stage of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
-    /// The longest audio, video or aggregate message; 0 before a publish.
+    /// The longest audio, video or aggregate message in bytes; 0 before a publish.
     pub media: usize,
-    /// The longest other message.
+    /// The longest other message in bytes.
     pub other: usize,
-    /// All unfinished messages together.
+    /// Bytes of all unfinished messages together.
     pub buffered: usize,
     /// Unfinished messages.
     pub in_flight: usize,
@@ -85,7 +85,7 @@ pub struct Message {
     pub body: Bytes,
 }
 
-/// Puts messages together from chunks. Payload bytes are copied once, into a buffer that grows as they come.
+/// Assembles messages from chunks. Payload bytes are copied once, into a buffer that grows as they come.
 #[derive(Debug)]
 pub struct Reader {
     allowance: Allowance,
@@ -93,7 +93,7 @@ pub struct Reader {
     streams: Vec<Stream>,
     /// Index into `streams` and payload bytes still to come of the chunk being read.
     chunk: Option<(usize, usize)>,
-    /// The beginning of a header that is not whole yet; at most [`MAX_HEADER`] bytes.
+    /// The beginning of an incomplete header; at most [`MAX_HEADER`] bytes.
     pending: Vec<u8>,
     buffered: usize,
     in_flight: usize,
@@ -103,8 +103,8 @@ pub struct Reader {
 struct Stream {
     id: u32,
     timestamp: u32,
-    /// What the next message adds to `timestamp` if it comes without a timestamp of its own (type 3). After an absolute
-    /// timestamp this is that timestamp (RTMP §5.3.1.2.4), and FFmpeg and GStreamer count on it.
+    /// Added to `timestamp` for a next message without a timestamp of its own (type 3). After an absolute timestamp it is that
+    /// timestamp (RTMP §5.3.1.2.4); FFmpeg and GStreamer rely on it.
     delta: u32,
     /// Whether the last header carried its timestamp in the extended field; its value is then `delta`.
     extended: bool,
@@ -118,11 +118,11 @@ struct Stream {
 #[derive(Debug, Default)]
 struct Partial {
     bytes: Vec<u8>,
-    /// What was reserved for `bytes`, and is counted in [`Reader::buffered`].
+    /// The reserved size of `bytes`, which is counted in [`Reader::buffered`].
     reserved: usize,
 }
 
-/// A chunk header as read, before it changes any state.
+/// A parsed chunk header, before it changes any state.
 struct Header {
     bytes: usize,
     format: u8,
@@ -174,10 +174,10 @@ impl Reader {
         }
     }
 
-    /// Takes bytes from the front of `input` until a message is whole or all are taken.
+    /// Takes bytes from the front of `input` until a message is complete or all are taken.
     ///
     /// # Errors
-    /// Whatever breaks the protocol or the [`Allowance`]; the stream is lost then.
+    /// A violation of the protocol or the [`Allowance`]. The reader can't be used afterwards.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Error> {
         loop {
             if let Some((index, left)) = self.chunk {
@@ -193,7 +193,7 @@ impl Reader {
         }
     }
 
-    /// Reads one header; false if it needs more bytes than there are.
+    /// Takes one header; false if it is incomplete.
     fn header(&mut self, input: &mut &[u8]) -> Result<bool, Error> {
         let kept = self.pending.len();
         let taken = input.len().min(MAX_HEADER - kept);
@@ -214,7 +214,7 @@ impl Reader {
             *input = &input[fresh..];
             self.pending.clear();
         } else {
-            // Kept bytes that turn out not to be an extended timestamp are payload: they are read again as such.
+            // Pending bytes that turn out not to be an extended timestamp are payload, and are read again as such.
             self.pending.truncate(kept);
             self.pending.drain(..header.bytes);
         }
@@ -222,7 +222,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// Reads a header from the front of `bytes`; `None` if it is not whole, which is possible below [`MAX_HEADER`] bytes only.
+    /// Parses a header at the front of `bytes`; `None` if it is incomplete, which it is only below [`MAX_HEADER`] bytes.
     fn parse(&self, bytes: &[u8]) -> Result<Option<Header>, Error> {
         let Some((format, id, mut at)) = basic_header(bytes) else { return Ok(None) };
         let index = self.streams.iter().position(|s| s.id == id);
@@ -250,25 +250,25 @@ impl Reader {
         if !header.extended {
             return Ok(Some(header));
         }
-        let there = &bytes[at..bytes.len().min(at + 4)];
+        let field = &bytes[at..bytes.len().min(at + 4)];
         if format == 3 {
-            // The specification wants the field repeated; old librtmp and others leave it out. It is there if its value is.
+            // The specification demands that the field is repeated; old librtmp and others omit it. It is there if its value is.
             let expected = header.timestamp.to_be_bytes();
-            if *there != expected[..there.len()] {
+            if *field != expected[..field.len()] {
                 return Ok(Some(header));
             }
         }
-        let Ok(field) = <[u8; 4]>::try_from(there) else { return Ok(None) };
+        let Ok(field) = <[u8; 4]>::try_from(field) else { return Ok(None) };
         header.timestamp = u32::from_be_bytes(field);
         header.bytes += 4;
         Ok(Some(header))
     }
 
-    /// Takes a header's meaning over and begins or continues its message.
+    /// Applies a header, and begins or continues its message.
     fn begin(&mut self, header: Header) -> Result<(), Error> {
         let index = match header.index {
             Some(index) => index,
-            // Type 1 on a new stream lacks nothing but a message stream id, and librtmp sends pings so.
+            // Type 1 on a new stream only lacks a message stream id; librtmp sends pings this way.
             None if header.format > 1 => return Err(Error::NoPrecedingHeader),
             None if self.streams.len() >= self.allowance.streams => {
                 return Err(Error::TooManyChunkStreams(self.allowance.streams));
@@ -280,7 +280,7 @@ impl Reader {
         };
         let stream = &mut self.streams[index];
         if let Some(partial) = &stream.partial {
-            // Some encoders write full headers on continued messages; FFmpeg lets them, too, as long as they agree.
+            // Some encoders write full headers on continued messages. As FFmpeg, we accept them if they agree.
             if header.length_and_kind.is_some_and(|lk| lk != (stream.length, stream.kind)) {
                 return Err(Error::HeaderInsideMessage);
             }
@@ -305,7 +305,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes payload bytes; gives the message if they make it whole.
+    /// Takes payload bytes; returns the message if they complete it.
     fn payload(&mut self, index: usize, left: usize, input: &mut &[u8]) -> Result<Option<Message>, Error> {
         let stream = &mut self.streams[index];
         let partial = stream.partial.get_or_insert_default();
@@ -316,7 +316,7 @@ impl Reader {
         if self.buffered > self.allowance.buffered {
             return Err(Error::BufferFull(self.allowance.buffered));
         }
-        // Exact, so that a whole message holds not a byte more than its length.
+        // Exact, so that a complete message holds no more bytes than its length.
         partial.bytes.reserve_exact(reserved - partial.bytes.len());
         partial.reserved = reserved;
         if from_pending {
@@ -340,7 +340,7 @@ impl Reader {
 }
 
 impl Partial {
-    /// What to reserve so that `more` bytes fit: doubling, never above `length`.
+    /// The size to reserve so that `more` bytes fit: doubling, at most `length`.
     fn reservation(&self, more: usize, length: usize) -> usize {
         let needed = self.bytes.len() + more;
         if needed <= self.reserved {

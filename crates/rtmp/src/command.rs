@@ -1,4 +1,4 @@
-//! Commands and what is answered to them (RTMP §7.2), as encoders really use them.
+//! Commands and our answers (RTMP §7.2), as encoders really use them.
 
 use crate::amf::{self, Value, object};
 use crate::chunk::{self, kind};
@@ -8,17 +8,17 @@ const CONTROL: u8 = 2;
 const COMMANDS: u8 = 3;
 const STATUS: u8 = 5;
 
-/// Chunks that we send and, as FFmpeg mirrors it, mostly receive. Large, as one connection carries one stream and has nothing
-/// to interleave it with; other servers use 4096 to 65 536.
+/// The size of chunks that we send and, as FFmpeg mirrors it, mostly receive. Large, as one connection carries one stream and has
+/// nothing to interleave with it; other servers use 4096 to 65 536.
 const CHUNK_SIZE: u32 = 60_000;
 
-/// How often encoders shall tell us that they got our bytes: never, in effect, as we send next to none. As the Go ingress.
-const WINDOW: u32 = i32::MAX as u32;
+/// After how many of our bytes encoders acknowledge them: never, in effect, as we send next to none. As the Go ingress.
+const ACK_WINDOW: u32 = i32::MAX as u32;
 
-/// What we let encoders have on the way, as the Go ingress. They answer it with the window for our acknowledgements.
+/// How many unacknowledged bytes encoders may send, as the Go ingress. They answer it with the window for our acknowledgements.
 const PEER_BANDWIDTH: u32 = 786_432;
 
-/// The codecs that tags with a FourCC may carry here.
+/// The codecs that we take in tags with a FourCC.
 const VIDEO_FOURCCS: [&str; 5] = ["avc1", "hvc1", "av01", "vp09", "vp08"];
 const AUDIO_FOURCCS: [&str; 6] = ["mp4a", "Opus", "ac-3", "ec-3", "fLaC", ".mp3"];
 
@@ -37,7 +37,7 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// `None` if the first value is no name. A missing transaction counts as 0: no answer wanted.
+    /// `None` if the first value is no name. A missing transaction id counts as 0: no answer is wanted.
     pub(crate) fn parse(body: &[u8]) -> Result<Option<Self>, amf::Error> {
         let mut values = amf::decode(body)?.into_iter();
         let Some(Value::String(name)) = values.next() else { return Ok(None) };
@@ -50,14 +50,14 @@ impl Command {
     }
 }
 
-/// Whether a status is good or bad news, in RTMP's words.
+/// The level of a status (RTMP §7.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     Status,
     Error,
 }
 
-/// Writes our messages.
+/// Writes our messages as chunks.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) out: Vec<u8>,
@@ -103,9 +103,9 @@ impl Writer {
         self.user_control(7, timestamp);
     }
 
-    /// All that answers `connect`.
+    /// Writes all messages that answer `connect`.
     pub(crate) fn connected(&mut self, transaction: f64) {
-        self.control(kind::WINDOW_ACK_SIZE, &WINDOW.to_be_bytes());
+        self.control(kind::WINDOW_ACK_SIZE, &ACK_WINDOW.to_be_bytes());
         let mut bandwidth = PEER_BANDWIDTH.to_be_bytes().to_vec();
         bandwidth.push(0); // hard limit
         self.control(kind::SET_PEER_BANDWIDTH, &bandwidth);
@@ -116,7 +116,7 @@ impl Writer {
             Value::Object(codecs.iter().map(|c| ((*c).to_owned(), Value::from(CAN_DECODE))).collect())
         };
         let fourccs = VIDEO_FOURCCS.iter().chain(&AUDIO_FOURCCS).map(|&c| Value::from(c)).collect();
-        // The first two are what Adobe's server says of itself; some encoders look for the "FMS" in it.
+        // The first two are those of Adobe's server; some encoders look for the "FMS" in them.
         let properties = object([
             ("fmsVer", "FMS/3,5,7,7009".into()),
             ("capabilities", 31.0.into()),
@@ -135,18 +135,18 @@ impl Writer {
         self.result(transaction, [properties, information]);
     }
 
-    /// `_result`: the command object and the answer.
+    /// Writes `_result` with the command object and the answer.
     pub(crate) fn result(&mut self, transaction: f64, [properties, information]: [Value; 2]) {
         self.command(COMMANDS, 0, &["_result".into(), transaction.into(), properties, information]);
     }
 
-    /// `onFCPublish` and `onFCUnpublish`, which Flash Media Live Encoder and its kin wait for.
+    /// Writes `onFCPublish` or `onFCUnpublish`, which Flash Media Live Encoder and similar ones wait for.
     pub(crate) fn fc_status(&mut self, name: &str, code: &str) {
         let information = object([("level", "status".into()), ("code", code.into())]);
         self.command(COMMANDS, 0, &[name.into(), 0.0.into(), Value::Null, information]);
     }
 
-    /// `onStatus` on a message stream.
+    /// Writes `onStatus` on a message stream.
     pub(crate) fn status(&mut self, stream: u32, level: Level, code: &str, description: &str) {
         let level = match level {
             Level::Status => "status",

@@ -1,4 +1,4 @@
-//! The connection: handshake, commands, publish, media, goodbye.
+//! The connection: handshake, commands, publish, media, end.
 
 use crate::chunk::{Allowance, Message, Reader, kind};
 use crate::command::{Command, Level, Writer};
@@ -10,12 +10,12 @@ use model::{Media, Secret};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// Bytes after which a peer that set no window gets an acknowledgement. Half of what nginx-rtmp uses as its window.
+/// Bytes after which a peer without a window of its own gets an acknowledgement: half the window of nginx-rtmp.
 const DEFAULT_ACK_WINDOW: u32 = 2_500_000;
 
-/// Bytes of a stream key: livekit-server's have 12. Longer ones are not worth asking anybody about.
+/// The longest stream key in bytes. Those of livekit-server have 12; a longer one is not looked up.
 const MAX_KEY: usize = 256;
-/// Letters of a peer's texts that are kept for people to read.
+/// The most characters of a peer's text that are kept for logs.
 const MAX_SHOWN: usize = 128;
 
 /// What a connection tells its driver.
@@ -23,26 +23,27 @@ const MAX_SHOWN: usize = 128;
 pub enum Event {
     /// The peer wants to publish. Answer with [`Connection::accept_publish`] or [`Connection::reject_publish`].
     Publish {
-        /// The application's first segment, for logs. No more, as people put keys and tokens behind it.
+        /// The first segment of the application, for logs. The rest may hold keys and tokens.
         app: String,
         /// The stream key.
         key: Secret,
-        /// The peer's program, as it calls itself (`flashVer`).
+        /// The name of the peer's program (`flashVer`).
         encoder: Option<String>,
     },
     /// Media.
     Media(Media),
-    /// Something of the stream is left out; words for the publisher and the log. Each only once.
+    /// A part of the stream is left out; the text is for the publisher and the log. Each comes once.
     Warning(String),
-    /// The peer has ended its stream. Nothing follows.
+    /// The peer has ended its stream. No event follows.
     Finished,
 }
 
+/// How far a connection has come.
 #[derive(Debug)]
 enum Stage {
     Handshake(Box<Handshake>),
     Commands,
-    /// A publish waits for its answer.
+    /// A publish waits for the driver's answer.
     Requested,
     Publishing,
     Closed,
@@ -59,18 +60,18 @@ pub struct Connection {
     writer: Writer,
     tracks: Tracks,
     events: VecDeque<Event>,
-    /// When the stage must be over; while publishing, when the peer must have been heard.
+    /// When the stage must be over; while publishing, when the next byte must have come.
     deadline: Option<Instant>,
-    /// Whether a ping waits for its answer.
+    /// Whether a ping was sent since the last byte.
     pinged: bool,
     started: Instant,
     /// From `connect`; `None` before.
     app: Option<App>,
-    /// The message stream that is published on.
+    /// The message stream of the publish.
     stream: u32,
-    /// Message streams given out.
+    /// Message streams created.
     streams: u32,
-    /// Whether FCUnpublish came: a connection that breaks now has ended in order.
+    /// Whether FCUnpublish came: a connection that breaks after it has ended in order.
     parting: bool,
     received: u64,
     acknowledged: u64,
@@ -106,11 +107,11 @@ impl Connection {
         }
     }
 
-    /// Takes bytes from the peer. Events grow with them: hand in no more than some 16 KiB between drains.
+    /// Takes bytes from the peer. The number of events grows with them: hand in at most some 16 KiB between drains.
     ///
     /// # Errors
-    /// What ends the connection. The words for the peer are in the output already; write it, then close. Bytes that come
-    /// after an error or [`Event::Finished`] are ignored.
+    /// What ends the connection. The status for the peer is in the output already: write that, then close. Bytes that come after
+    /// an error or [`Event::Finished`] are ignored.
     pub fn receive(&mut self, mut input: &[u8], now: Instant) -> Result<(), Error> {
         self.received += input.len() as u64;
         let result = self.process(&mut input, now);
@@ -125,21 +126,21 @@ impl Connection {
         self.events.pop_front()
     }
 
-    /// What is to be written to the peer.
+    /// Bytes for the peer.
     pub fn take_output(&mut self) -> Bytes {
         Bytes::from(std::mem::take(&mut self.writer.out))
     }
 
-    /// When [`Connection::handle_timeout`] wants to be called, if nothing else happens. Waiting for the answer to a publish
-    /// has none: that wait belongs to the driver.
+    /// When [`Connection::handle_timeout`] has to be called, if nothing else happens. `None` while a publish waits for the driver's
+    /// answer: that wait is the driver's.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// Does what is due.
+    /// Handles the deadline, if it has passed.
     ///
     /// # Errors
-    /// The peer was too slow, or is silent: as for [`Connection::receive`].
+    /// The peer is too slow or silent: as for [`Connection::receive`].
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         if self.deadline.is_none_or(|d| now < d) {
             return Ok(());
@@ -162,7 +163,7 @@ impl Connection {
         self.fail_on(result)
     }
 
-    /// Lets the peer send media. Does nothing unless a publish waits.
+    /// Accepts the publish. Does nothing unless one waits.
     pub fn accept_publish(&mut self, now: Instant) {
         if matches!(self.stage, Stage::Requested) {
             self.stage = Stage::Publishing;
@@ -172,12 +173,12 @@ impl Connection {
         }
     }
 
-    /// Refuses the publish that waits, with words, and ends the connection.
+    /// Refuses the publish with a text for the publisher, and ends the connection.
     pub fn reject_publish(&mut self, reason: &str) {
         self.close(Some(reason));
     }
 
-    /// Ends the connection: with words if something went wrong, without if it is over in order.
+    /// Ends the connection: with a text after a fault, without one in order.
     pub fn close(&mut self, reason: Option<&str>) {
         let (level, code, text) = match (&self.stage, reason) {
             (Stage::Handshake(_) | Stage::Closed, _) => {
@@ -190,15 +191,14 @@ impl Connection {
             (Stage::Publishing, Some(reason)) => (Level::Error, "NetStream.Failed", reason),
             (Stage::Publishing, None) => (Level::Status, "NetStream.Unpublish.Success", "The stream has ended."),
         };
-        // Before connect there is no command channel that the peer would listen on.
+        // Before connect the peer reads no status.
         if self.app.is_some() {
             self.writer.status(self.stream, level, code, text);
         }
         self.end();
     }
 
-    /// Whether a connection that breaks without an end of the stream has ended in order all the same: the peer has
-    /// announced its end.
+    /// Whether the connection ends in order even if it breaks now: the peer has announced the end of its stream.
     pub fn is_parting(&self) -> bool {
         self.parting || matches!(self.stage, Stage::Closed)
     }
@@ -206,7 +206,7 @@ impl Connection {
     fn fail_on(&mut self, result: Result<(), Error>) -> Result<(), Error> {
         if let Err(error) = &result {
             match error {
-                // These were answered in their own words, or cannot be answered.
+                // The first has its own status, the second can't be written.
                 Error::Play | Error::OutputFull => self.end(),
                 error => self.close(Some(&error.to_string())),
             }
@@ -219,6 +219,7 @@ impl Connection {
         self.deadline = None;
     }
 
+    /// Restarts the idle time.
     fn heard(&mut self, now: Instant) {
         self.pinged = false;
         self.deadline = Some(now + self.limits.idle / 2);
@@ -251,30 +252,30 @@ impl Connection {
         match kind {
             kind::SET_CHUNK_SIZE => self.reader.set_chunk_size(control_number(kind, &body)?)?,
             kind::ABORT => self.reader.abort(control_number(kind, &body)?),
-            // A window of 0 would mean to answer every byte; nobody can want that.
+            // A window of 0 would mean an acknowledgement for every byte.
             kind::WINDOW_ACK_SIZE => match control_number(kind, &body)? {
                 0 => {}
                 window => self.ack_window = window,
             },
-            // What they have of ours, and what they let us send: we send next to nothing.
+            // These limit what we send, which is next to nothing.
             kind::ACKNOWLEDGEMENT | kind::SET_PEER_BANDWIDTH => {}
             kind::USER_CONTROL => self.user_control(&body),
             kind::COMMAND => self.command(stream, &body)?,
-            // The AMF3 forms begin with a byte that says which AMF follows (0: AMF0, as we asked for).
+            // The AMF3 forms begin with a byte for the AMF version that follows (0: AMF0, as we asked for).
             kind::COMMAND_AMF3 => self.command(stream, body.get(1..).unwrap_or_default())?,
             kind::DATA => self.data(&body),
             kind::DATA_AMF3 => self.data(body.get(1..).unwrap_or_default()),
             kind::AUDIO | kind::VIDEO | kind::AGGREGATE => {
                 self.tracks.message(kind, timestamp, body, &mut self.events)?
             }
-            // Shared objects and what nobody defined.
+            // Shared objects and undefined types.
             _ => {}
         }
         Ok(())
     }
 
     fn user_control(&mut self, body: &[u8]) {
-        // Event 6 is a ping; all others speak to players (RTMP §7.1.7).
+        // Event 6 is a ping; all others are for players (RTMP §7.1.7).
         if let Some((&[0, 6], rest)) = body.split_first_chunk()
             && let Some(&timestamp) = rest.first_chunk()
         {
@@ -296,8 +297,8 @@ impl Connection {
             }
             "publish" => self.publish(stream, &command)?,
             "play" | "play2" => {
-                let words = Error::Play.to_string();
-                self.writer.status(stream, Level::Error, "NetStream.Play.Failed", &words);
+                let text = Error::Play.to_string();
+                self.writer.status(stream, Level::Error, "NetStream.Play.Failed", &text);
                 return Err(Error::Play);
             }
             "FCPublish" => {
@@ -305,7 +306,7 @@ impl Connection {
                 self.writer.fc_status("onFCPublish", "NetStream.Publish.Start");
             }
             "FCUnpublish" => {
-                // Some encoders tidy up like this before they publish: only while publishing is it a goodbye.
+                // Some encoders send it before they publish, to clean up. Only while publishing it announces the end.
                 self.parting |= matches!(self.stage, Stage::Publishing);
                 self.acknowledge_command(&command);
                 self.writer.fc_status("onFCUnpublish", "NetStream.Unpublish.Success");
@@ -313,13 +314,13 @@ impl Connection {
             "deleteStream" | "closeStream" => self.unpublish(),
             "getStreamLength" => self.writer.result(command.transaction, [amf::Value::Null, 0.0.into()]),
             "releaseStream" | "_checkbw" => self.acknowledge_command(&command),
-            // Anything else is for other kinds of server, or an answer to one of our messages.
+            // Anything else is for other servers, or answers one of our messages.
             _ => {}
         }
         Ok(())
     }
 
-    /// An empty result, if one is wanted.
+    /// Answers with an empty result, if an answer is wanted.
     fn acknowledge_command(&mut self, command: &Command) {
         if command.transaction != 0.0 {
             self.writer.result(command.transaction, [amf::Value::Null, amf::Value::Undefined]);
@@ -360,8 +361,8 @@ impl Connection {
         }
     }
 
-    /// Takes onMetaData. All other data, cue points and captions among them, is for players; as nothing depends on it, what
-    /// does not parse is left alone.
+    /// Takes onMetaData. All other data, such as cue points and captions, is for players. Malformed data is ignored, as nothing depends
+    /// on it.
     fn data(&mut self, body: &[u8]) {
         let values = amf::decode(body).unwrap_or_default();
         let mut values = values.iter();
@@ -378,14 +379,14 @@ impl Connection {
     }
 }
 
-/// The 32 bits of a control message.
+/// The 32-bit number of a control message.
 fn control_number(kind: u8, body: &[u8]) -> Result<u32, Error> {
     body.first_chunk().map(|b| u32::from_be_bytes(*b)).ok_or(Error::Control(kind))
 }
 
-/// The application's first segment, and the key: what follows the last `/` of the publishing name, without a query. As
-/// encoders that know only one address field put all of it into the application, an empty name takes the application's last
-/// segment, if it has another before it.
+/// The first segment of the application, and the stream key: what follows the last `/` of the publishing name, without a query. Encoders
+/// with a single address field put all of it into the application; so with an empty name the key is the application's last
+/// segment, if there is one before it.
 fn stream_key<'a>(app: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> {
     fn plain(path: &str) -> &str {
         path.split('?').next().unwrap_or_default().trim_matches('/')
@@ -397,7 +398,7 @@ fn stream_key<'a>(app: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> {
     (!key.is_empty() && key.len() <= MAX_KEY).then_some((path, key))
 }
 
-/// A peer's text for a log: cut, and without control characters.
+/// A peer's text for a log: shortened, and without control characters.
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
 }

@@ -1,9 +1,9 @@
-//! Why a connection is over, in words and as a label for a metric.
+//! Why a connection ends: a text for people, and a label for a metric.
 
 use crate::amf;
 
-/// What ends a connection. The words are public: they go to the publisher, to the log and to the ingress's state, and hold
-/// nothing that the peer wrote but codec names and numbers.
+/// What ends a connection. The encoder is to blame for all of them. The texts are public: they go to the publisher, to the log and
+/// to the ingress's state, and hold nothing that the peer wrote except codec names and numbers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -45,40 +45,40 @@ pub enum Error {
     /// Unfinished messages hold more than [`crate::Limits::buffered`].
     #[error("unfinished messages hold more than {0} bytes")]
     BufferFull(usize),
-    /// The peer asks without reading the answers.
+    /// The peer sends requests without reading the answers.
     #[error("the encoder does not read the answers")]
     OutputFull,
     /// A control message of the wrong length (RTMP §5.4).
     #[error("malformed control message of type {0}")]
     Control(u8),
-    /// A command does not parse.
+    /// A command that does not parse.
     #[error("malformed command: {0}")]
     Amf(#[from] amf::Error),
-    /// A command that cannot come now.
+    /// A command at the wrong stage.
     #[error("command out of place: {0}")]
     OutOfPlace(&'static str),
-    /// Sound or pictures before a publish was asked for.
+    /// Audio or video before a publish.
     #[error("media before publish")]
     MediaBeforePublish,
-    /// Somebody wants to watch.
+    /// The peer wants to play a stream.
     #[error("playing is not possible here: this server only takes streams in")]
     Play,
-    /// No key in the publishing name.
+    /// No stream key in the publishing name.
     #[error("no stream key given")]
     NoStreamKey,
-    /// A codec number or FourCC that nobody knows.
+    /// A codec number or FourCC that does not exist.
     #[error("unknown {0}")]
     UnknownCodec(String),
     /// An audio or video tag that ends too early or contradicts itself.
     #[error("malformed {0} tag")]
     Tag(&'static str),
-    /// A codec configuration that cannot be one.
+    /// A malformed codec configuration.
     #[error(transparent)]
     Config(#[from] media::ConfigError),
 }
 
 impl Error {
-    /// A short stable word for a metric's label.
+    /// A short stable label for a metric.
     pub fn label(&self) -> &'static str {
         match self {
             Self::NotRtmp(_) => "not_rtmp",

@@ -1,6 +1,6 @@
-//! Audio and video tags (FLV §E.4.2.1, §E.4.3.1; E-RTMP `ExAudioTagHeader`, `ExVideoTagHeader`): one message body, one tag.
+//! Audio and video tags (FLV §E.4.2.1, §E.4.3.1; E-RTMP `ExAudioTagHeader`, `ExVideoTagHeader`). One message body is one tag.
 //!
-//! Stateless but for the choice of one track among many. What a tag means for a stream is the business of `tracks`.
+//! Stateless, except for the choice of one track of several. `tracks` applies tags to a stream.
 
 use crate::Error;
 use bytes::{Buf, Bytes};
@@ -11,17 +11,17 @@ mod video;
 pub use audio::{AudioBody, AudioTag, parse_audio};
 pub use video::{VideoBody, VideoTag, parse_video};
 
-/// A codec as a tag names it.
+/// The codec of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec<T> {
-    /// One that we pass on.
+    /// A codec that we take.
     Known(T),
-    /// One that exists, by its name, and that nothing here decodes.
+    /// The name of a codec that exists but that no decoder here takes.
     Unusable(&'static str),
 }
 
-/// Which track of a multitrack stream is taken: 0, the publisher's default (E-RTMP), as soon as it is seen; until then the
-/// first.
+/// The track of a multitrack stream that is taken: track 0, the publisher's default (E-RTMP), once it is seen; until then the first
+/// one seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrackChoice(Option<u8>);
 
@@ -42,14 +42,14 @@ struct Enhanced {
     data: Bytes,
 }
 
-/// What is left of an enhanced tag: the chosen track's part, if it is there, and whether there were others.
+/// The chosen track of an enhanced tag, if it is there, and whether there were others.
 struct Tracks {
     chosen: Option<Enhanced>,
     others: bool,
 }
 
-/// Reads an enhanced tag from behind its first byte, whose packet type is `packet`. `multitrack` is the packet type that means
-/// many tracks; 7 means a modifier for sound and pictures alike. `kind` is for words.
+/// Parses an enhanced tag after its first byte, which holds the packet type `packet`. `multitrack` is the packet type for several
+/// tracks; that for modifiers is the same for audio and video. `kind` is for error texts.
 fn enhanced(
     mut data: Bytes,
     mut packet: u8,
@@ -69,12 +69,13 @@ fn enhanced(
     tracks(data, multitrack, nanos, choice).ok_or(Error::Tag(kind))
 }
 
+/// E-RTMP `AudioPacketType.ModEx` and `VideoPacketType.ModEx`.
 const MOD_EX: u8 = 7;
 const TIMESTAMP_OFFSET_NANO: u8 = 0;
 /// E-RTMP: offsets are below a millisecond.
 const MAX_NANOS: u32 = 999_999;
 
-/// Reads one modifier; gives the packet type that follows it and the nanoseconds.
+/// Parses one modifier; returns the packet type after it and the nanoseconds.
 fn modifier(data: &mut Bytes, mut nanos: u32) -> Option<(u8, u32)> {
     let mut size = usize::from(data.try_get_u8().ok()?) + 1;
     if size == 256 {
@@ -93,7 +94,7 @@ fn modifier(data: &mut Bytes, mut nanos: u32) -> Option<(u8, u32)> {
     Some((types & 0xf, nanos))
 }
 
-/// Reads a multitrack tag from behind its modifiers.
+/// Parses a multitrack tag after its modifiers.
 fn tracks(mut data: Bytes, multitrack: u8, nanos: u32, choice: &mut TrackChoice) -> Option<Tracks> {
     const ONE_TRACK: u8 = 0;
     const MANY_CODECS: u8 = 2;
@@ -121,7 +122,7 @@ fn tracks(mut data: Bytes, multitrack: u8, nanos: u32, choice: &mut TrackChoice)
             return None;
         }
         let track = data.split_to(size);
-        // Track 0 takes over from one that came before it in this very tag.
+        // Track 0 replaces one that came before it in this tag.
         found.others |= found.chosen.is_some();
         if choice.takes(id) {
             found.chosen = Some(Enhanced { packet, fourcc, nanos, data: track });
@@ -138,7 +139,7 @@ fn take<const N: usize>(data: &mut Bytes) -> Option<[u8; N]> {
     Some(taken)
 }
 
-/// The words for a FourCC that nobody knows.
+/// The error for an unknown FourCC.
 fn unknown_fourcc(kind: &str, fourcc: [u8; 4]) -> Error {
     Error::UnknownCodec(format!("{kind} codec \"{}\"", fourcc.escape_ascii()))
 }

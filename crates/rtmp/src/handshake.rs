@@ -11,7 +11,7 @@ use sha2::Sha256;
 const SIZE: usize = 1536;
 const DIGEST: usize = 32;
 
-/// What both keys end in.
+/// The end of both keys.
 const KEY_TAIL: [u8; 32] = [
     0xf0, 0xee, 0xc2, 0x4a, 0x80, 0x68, 0xbe, 0xe8, 0x2e, 0x00, 0xd0, 0xd1, 0x02, 0x9e, 0x7e, 0x57, 0x6e, 0xec, 0x5d,
     0x2d, 0x29, 0x80, 0x6f, 0xab, 0x93, 0xb8, 0xe6, 0x36, 0xcf, 0xeb, 0x31, 0xae,
@@ -19,7 +19,7 @@ const KEY_TAIL: [u8; 32] = [
 const CLIENT_KEY: &[u8] = b"Genuine Adobe Flash Player 001";
 const SERVER_KEY: &[u8] = b"Genuine Adobe Flash Media Server 001";
 
-/// The server version in a signed S1; not 0, as that would mean a plain one. 4.5.0.1 speaks of nothing we lack.
+/// The server version in a signed S1. It must not be 0, which means an unsigned one; 4.5.0.1 promises nothing that we lack.
 const SERVER_VERSION: [u8; 4] = [4, 5, 0, 1];
 
 /// The server's side of the handshake.
@@ -74,8 +74,8 @@ impl Handshake {
     }
 }
 
-/// Versions below 32 that are not 3 are answered with 3: the client goes down to it or leaves (RTMP §5.2.2). From 32 on it is
-/// text, and 22 is how TLS begins: neither would understand an answer.
+/// A version below 32 is answered with 3: the client takes it or leaves (RTMP §5.2.2). From 32 on it is text, and 22 is the
+/// beginning of TLS: neither would understand an answer.
 fn check_version(version: u8) -> Result<(), Error> {
     match version {
         22 => Err(Error::NotRtmp("it looks like TLS; RTMPS has a port of its own")),
@@ -111,14 +111,14 @@ fn answer(c1: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The digest of C1, if it is at this scheme's place.
+/// The digest of C1, if it is where this scheme puts it.
 fn client_digest(c1: &[u8], scheme: usize) -> Option<[u8; DIGEST]> {
     let at = digest_offset(c1, scheme);
     let digest = hmac(CLIENT_KEY, &[&c1[..at], &c1[at + DIGEST..]]);
     (c1[at..at + DIGEST] == digest).then_some(digest)
 }
 
-/// Where the digest is: four bytes, added up, point into the half of the block that the scheme has it in.
+/// The offset of the digest: four bytes, added up, point into the half of the block that the scheme puts it in.
 fn digest_offset(block: &[u8], scheme: usize) -> usize {
     let base = [8, 772][scheme];
     let sum: usize = block[base..base + 4].iter().map(|&b| usize::from(b)).sum();
@@ -131,8 +131,8 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; DIGEST] {
     mac.finalize().into_bytes().into()
 }
 
-/// What fills a block. The specification asks for random bytes so that a peer can tell its own echo from another's; nothing
-/// secret depends on them, so they may be the same for all (xorshift32).
+/// The filler of a block. The specification asks for random bytes so that a peer can recognise its own echo; no secret depends on
+/// them, so all connections get the same (xorshift32).
 fn filler() -> [u8; SIZE] {
     let mut block = [0; SIZE];
     let mut state = 0x9e37_79b9u32;

@@ -4,8 +4,8 @@
 //! events from [`Connection::poll_event`], writes what [`Connection::take_output`] gives, and calls
 //! [`Connection::handle_timeout`] when [`Connection::deadline`] has passed. Media comes out as [`model::Media`].
 //!
-//! Strangers write the bytes. They may cost their own connection: never a panic, memory for bytes that did not come, or a
-//! wait without an end ([`Limits`]). Playing, shared objects, RTMPE and RTMPT are deliberately not here.
+//! Strangers write the bytes. They may lose their own connection by it, but never cause a panic, memory for bytes that did not
+//! come, or an endless wait ([`Limits`]). Playback, shared objects, RTMPE and RTMPT are left out on purpose.
 //!
 //! Sources cited in the code: "RTMP" is Adobe's RTMP 1.0 specification, "AMF0" the AMF 0 file format, "FLV" the Video File
 //! Format 10.1 annex E, "E-RTMP" the Enhanced RTMP v2 specification of Veovera.

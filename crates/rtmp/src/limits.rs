@@ -1,16 +1,16 @@
-//! What a stranger may cost, as numbers with their reasons.
+//! The bounds of one connection, with their reasons.
 
 use std::time::Duration;
 
 /// Bounds of one connection. The defaults are for a port on the public internet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// From the first byte wanted to the end of the handshake. Two round trips on a bad mobile network are below 2 s.
+    /// From the start of the connection to the end of the handshake. Two round trips on a bad mobile network are below 2 s.
     pub handshake: Duration,
-    /// From the handshake to a `publish` command. Encoders need four round trips for it and no human.
+    /// From the handshake to a `publish` command. Encoders take four round trips for it and wait for no human.
     pub publish: Duration,
-    /// Without any byte while publishing. The peer is asked for a sign of life (ping) at half of it, so that an encoder that
-    /// is paused but alive stays; that it sends no media is for the session to judge.
+    /// Without any byte while publishing. At half of it the peer gets a ping, so that an encoder that is paused but alive stays
+    /// connected; whether it sends media is for the session to judge.
     pub idle: Duration,
     /// Chunk streams with an unfinished message. Encoders use up to five at all (control, commands, audio, video, data).
     pub chunk_streams_in_flight: usize,
@@ -22,10 +22,10 @@ pub struct Limits {
     pub command_message: usize,
     /// Bytes held in unfinished messages, all chunk streams together: two of the longest.
     pub buffered: usize,
-    /// The same before anything was published: four of the longest commands.
+    /// Bytes held in unfinished messages before a publish: four of the longest commands.
     pub buffered_unpublished: usize,
-    /// Bytes of answers that wait to be written. A peer that asks without reading ends here; all answers of a proper
-    /// publish together are below 8 KiB.
+    /// Bytes of answers that wait to be written. A peer that does not read them ends here; all answers of a proper publish are
+    /// below 8 KiB.
     pub output: usize,
 }
 

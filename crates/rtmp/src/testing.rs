@@ -1,4 +1,4 @@
-//! The encoder's side, for tests: messages cut into chunks in every way that the specification allows.
+//! An encoder for tests: cuts messages into chunks in every way that the specification allows.
 
 use crate::amf::{self, Value, object};
 use crate::chunk::kind;

@@ -4,7 +4,7 @@
 
 use gstreamer as gst;
 use gstreamer_video::{VideoContentLightLevel, VideoMasteringDisplayInfo};
-use media::picture::av1_light;
+use media::picture::av1_luminance;
 
 /// Units of a nit in which mastering displays are measured.
 const UNITS: u32 = 10_000;
@@ -18,7 +18,7 @@ pub fn max_luminance(caps: &gst::CapsRef) -> Option<u16> {
 
 /// Nits of the brightest that is in pictures of AV1 from this access unit on, if it says so: its decoder does not.
 pub fn of_av1(unit: &[u8]) -> Option<u16> {
-    let light = av1_light(unit);
+    let light = av1_luminance(unit);
     lower(light.display, light.pixel)
 }
 

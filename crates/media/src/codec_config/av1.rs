@@ -1,9 +1,9 @@
-//! AV1: the configuration record (AV1 in ISOBMFF §2.3.3).
+//! AV1: the configuration record, av1C (AV1 in ISOBMFF §2.3.3).
 
 use crate::ConfigError;
 use crate::picture;
 
-/// Checks an av1C record; gives width and height in pixels if it holds a sequence header that could be read.
+/// Checks an av1C record. Returns width and height in pixels, if it holds a sequence header that could be read.
 ///
 /// # Errors
 /// [`ConfigError`].

@@ -1,10 +1,8 @@
-//! H.264: the configuration record (ISO 14496-15 §5.3.3.1).
+//! H.264: the configuration record, avcC (ISO 14496-15 §5.3.3.1).
 
-use super::{NalConfig, take_field};
-use crate::ConfigError;
-use crate::picture;
-
-const SPS: u8 = 7;
+use super::{NalConfig, put_field, take_field};
+use crate::nal::h264::{PPS, SPS, kind};
+use crate::{ConfigError, picture};
 
 /// Checks an avcC record.
 ///
@@ -24,8 +22,8 @@ pub fn parse(record: &[u8]) -> Result<NalConfig, ConfigError> {
     for _ in 0..head[5] & 0x1f {
         let sps = take_field(&mut rest).ok_or(fail("a parameter set is cut off"))?;
         match sps.first() {
-            Some(header) if header & 0x1f == SPS => size = size.or_else(|| picture::h264_size(sps)),
-            _ => return Err(fail("a sequence parameter set is none")),
+            Some(&header) if kind(header) == SPS => size = size.or_else(|| picture::h264_size(sps)),
+            _ => return Err(fail("a unit is no sequence parameter set")),
         }
     }
     let (&count, mut rest) = rest.split_first().ok_or(fail("picture parameter sets are missing"))?;
@@ -33,4 +31,22 @@ pub fn parse(record: &[u8]) -> Result<NalConfig, ConfigError> {
         take_field(&mut rest).ok_or(fail("a parameter set is cut off"))?;
     }
     Ok(NalConfig { length_size, size })
+}
+
+/// Bytes of the length before each NAL unit, by the record; 4 where there is no record.
+pub fn length_size(record: &[u8]) -> usize {
+    record.get(4).map_or(4, |byte| usize::from(byte & 3) + 1)
+}
+
+/// Makes the record for these parameter sets, each with its NAL header and below 64 KiB; lengths are of four bytes. `None` without
+/// a sequence and a picture parameter set.
+pub fn record(sets: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let of = |wanted: u8| sets.iter().filter(move |s| s.first().is_some_and(|&h| kind(h) == wanted));
+    let first = of(SPS).next().filter(|s| s.len() >= 4)?;
+    of(PPS).next()?;
+    let mut record = vec![1, first[1], first[2], first[3], 0xff, 0xe0 | of(SPS).count() as u8];
+    of(SPS).for_each(|s| put_field(&mut record, s));
+    record.push(of(PPS).count() as u8);
+    of(PPS).for_each(|s| put_field(&mut record, s));
+    Some(record)
 }

@@ -1,19 +1,20 @@
-//! FLAC: STREAMINFO (RFC 9639 §8.2) out of a sequence header (E-RTMP, `FlacSequenceHeader`).
+//! FLAC: STREAMINFO (RFC 9639 §8.2) from a sequence header (E-RTMP, `FlacSequenceHeader`).
 
-use super::mpeg_audio::Sound;
+use super::AudioFormat;
 use crate::ConfigError;
 use crate::picture::bits::Bits;
 use bytes::Bytes;
 
+/// Bytes of STREAMINFO.
 const STREAMINFO: usize = 34;
 
-/// STREAMINFO without signature and block header, and what it says. Encoders send all of it or leave the front out. What
-/// only the end of a stream can know (frame sizes, length, checksum) is set to "unknown": FFmpeg sends the header again with
-/// it when it stops, and that changes nothing for a decoder.
+/// STREAMINFO without signature and block header, and the format in it. Encoders send both or leave the front out. Fields that
+/// are known only at the end of a stream (frame sizes, length, checksum) are set to "unknown": FFmpeg sends the header again
+/// with them when it stops, and that is no change for a decoder.
 ///
 /// # Errors
 /// [`ConfigError`].
-pub fn parse(header: &Bytes) -> Result<(Bytes, Sound), ConfigError> {
+pub fn parse(header: &Bytes) -> Result<(Bytes, AudioFormat), ConfigError> {
     let fail = |why| ConfigError { codec: "FLAC", why };
     let front = if header.starts_with(b"fLaC") { 8 } else { header.len().saturating_sub(STREAMINFO).min(4) };
     if header.len() < front + STREAMINFO {
@@ -28,5 +29,5 @@ pub fn parse(header: &Bytes) -> Result<(Bytes, Sound), ConfigError> {
     if rate == 0 {
         return Err(fail("its sample rate does not exist"));
     }
-    Ok((Bytes::from(info), Sound { sample_rate: Some(rate), channels: Some(channels as u8 + 1) }))
+    Ok((Bytes::from(info), AudioFormat { sample_rate: Some(rate), channels: Some(channels as u8 + 1) }))
 }

@@ -1,6 +1,5 @@
-//! Configurations and headers from real encoders (x264, x265, libvpx, SVT-AV1, libaom, FFmpeg's own), and what is none.
+//! Configuration records and headers from real encoders (x264, x265, libvpx, SVT-AV1, libaom, FFmpeg's own), and malformed ones.
 
-use super::mpeg_audio::Sound;
 use super::*;
 use crate::ConfigError;
 use crate::picture;
@@ -62,15 +61,16 @@ fn avc_records_are_checked() {
 }
 
 #[test]
-fn whole_nal_units_are_counted() {
-    let (a, b) = (nal(&[1, 2, 3]), nal(&[4]));
-    let both = [a.clone(), b].concat();
-    assert_eq!(whole_nals(&both, 4), both.len());
-    assert_eq!(whole_nals(&both[..both.len() - 1], 4), a.len());
-    assert_eq!(whole_nals(&[0, 0, 0, 1, 0x65, 1, 2, 3, 4], 4), 5, "Annex B with a start code of four bytes");
-    assert_eq!(whole_nals(&[0xff, 0xff, 0xff, 0xff, 1], 4), 0);
-    assert_eq!(whole_nals(&[1, 9, 0], 1), 3);
-    assert_eq!(whole_nals(&[], 4), 0);
+fn records_are_made_of_parameter_sets() {
+    let sets = [hex("6742c00ad9047b011000000300100000030320f1226480"), hex("68cb83cb20")];
+    let record = avc::record(&sets).unwrap();
+    assert_eq!(record, AVCC);
+    assert_eq!((avc::length_size(&record), avc::length_size(&[])), (4, 4));
+    assert_eq!((avc::record(&sets[..1]), avc::record(&sets[1..]), avc::record(&[Vec::new()])), (None, None, None));
+    let sps = hex("4201010408000003009e0800000300001e9002840c3e7cb2b349265780b4040000030004000003006420");
+    let record = hevc::record(&[vec![0x40, 1, 2], sps, vec![0x44, 1, 2]]).unwrap();
+    assert_eq!(hevc::parse(&record), Ok(NalConfig { length_size: 4, size: Some((160, 90)) }));
+    assert_eq!(hevc::record(&[vec![0x40, 1, 2]]), None);
 }
 
 #[test]
@@ -113,26 +113,26 @@ fn av1_records_are_checked() {
 }
 
 #[test]
-fn sound_is_told_by_its_headers() {
-    let sound = |rate, channels| Some(Sound { sample_rate: Some(rate), channels: Some(channels) });
-    assert_eq!(ac3::sound(&hex("0b77b7920840ebf8403efe00")), sound(48_000, 6));
-    assert_eq!(ac3::sound(&hex("0b77fc8a084043e106f0010c")), sound(48_000, 2));
-    assert_eq!(ac3::sound(&hex("0b772c9688402f842ba1cefa")), sound(32_000, 1));
-    assert_eq!(ac3::sound(&hex("0b77008a7f87c00020b82000")), sound(44_100, 6));
-    assert_eq!(ac3::sound(&hex("0b78008a7f87c00020b82000")), None);
-    assert_eq!(mpeg_audio::mp3_sound(&hex("fff380c4001c888a")), sound(22_050, 1));
-    assert_eq!(mpeg_audio::mp3_sound(&hex("fffb546400001711")), sound(48_000, 2));
-    assert_eq!(mpeg_audio::mp3_sound(&hex("ffe38864000bb449")), sound(8_000, 2));
-    assert_eq!(mpeg_audio::mp3_sound(&hex("fffffc64")), None);
+fn audio_formats_are_read_from_headers() {
+    let sound = |rate, channels| Some(AudioFormat { sample_rate: Some(rate), channels: Some(channels) });
+    assert_eq!(ac3::format(&hex("0b77b7920840ebf8403efe00")), sound(48_000, 6));
+    assert_eq!(ac3::format(&hex("0b77fc8a084043e106f0010c")), sound(48_000, 2));
+    assert_eq!(ac3::format(&hex("0b772c9688402f842ba1cefa")), sound(32_000, 1));
+    assert_eq!(ac3::format(&hex("0b77008a7f87c00020b82000")), sound(44_100, 6));
+    assert_eq!(ac3::format(&hex("0b78008a7f87c00020b82000")), None);
+    assert_eq!(mpeg_audio::mp3_format(&hex("fff380c4001c888a")), sound(22_050, 1));
+    assert_eq!(mpeg_audio::mp3_format(&hex("fffb546400001711")), sound(48_000, 2));
+    assert_eq!(mpeg_audio::mp3_format(&hex("ffe38864000bb449")), sound(8_000, 2));
+    assert_eq!(mpeg_audio::mp3_format(&hex("fffffc64")), None);
 }
 
 #[test]
 fn audio_specific_configs_are_checked() {
-    let sound = |rate, channels| Ok(Sound { sample_rate: Some(rate), channels });
+    let sound = |rate, channels| Ok(AudioFormat { sample_rate: Some(rate), channels });
     assert_eq!(mpeg_audio::parse_aac(&hex("1210")), sound(44_100, Some(2)));
     assert_eq!(mpeg_audio::parse_aac(&hex("11b0")), sound(48_000, Some(6)));
     assert_eq!(mpeg_audio::parse_aac(&hex("1188")), sound(48_000, Some(1)));
-    assert_eq!(mpeg_audio::parse_aac(&hex("1180")), sound(48_000, None), "told by a program config element");
+    assert_eq!(mpeg_audio::parse_aac(&hex("1180")), sound(48_000, None), "in a program config element");
     // The rate in full: 2, 15, 24 bits of 44 100, 2.
     assert_eq!(mpeg_audio::parse_aac(&hex("1780562210")), sound(44_100, Some(2)));
     for wrong in ["", "12", "0210", "1690", "1710", "1248", "f8"] {
@@ -165,7 +165,7 @@ fn flac_headers_come_in_three_lengths() {
     info[10..14].copy_from_slice(&[0x0b, 0xb8, 0x02, 0xf0]);
     let at_the_end = [&info[..4], &[1; 6], &info[10..13], &[0xf1], &[7; 20]].concat();
     assert_eq!(flac::parse(&Bytes::from(at_the_end)).unwrap().0, info);
-    let wanted = Sound { sample_rate: Some(48_000), channels: Some(2) };
+    let wanted = AudioFormat { sample_rate: Some(48_000), channels: Some(2) };
     for front in [&b""[..], &[0x80, 0, 0, 34], b"fLaC\x80\x00\x00\x22"] {
         let (record, sound) = flac::parse(&Bytes::from([front, &info].concat())).unwrap();
         assert_eq!((&record[..], sound), (&info[..], wanted));
@@ -176,19 +176,16 @@ fn flac_headers_come_in_three_lengths() {
 
 proptest! {
     #[test]
-    fn noise_is_read_or_refused(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn noise_is_parsed_or_refused(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = (avc::parse(&noise), hevc::parse(&noise), av1::parse(&noise));
         let _ = (picture::h264_size(&noise), picture::h265_size(&noise));
         let _ = (mpeg_audio::parse_aac(&noise), opus::parse(&noise), flac::parse(&Bytes::from(noise.clone())));
         let _ = (picture::vp8_size(&noise), picture::vp9_size(&noise), flv1::size(&noise));
-        let _ = (mpeg_audio::mp3_sound(&noise), ac3::sound(&noise));
-        for length_size in [1, 2, 4] {
-            prop_assert!(whole_nals(&noise, length_size) <= noise.len());
-        }
+        let _ = (mpeg_audio::mp3_format(&noise), ac3::format(&noise));
     }
 
     #[test]
-    fn damaged_parameter_sets_give_a_believable_size_or_none(at in 1usize..23, value in any::<u8>()) {
+    fn damaged_parameter_sets_give_a_plausible_size(at in 1usize..23, value in any::<u8>()) {
         let mut sps = hex("6742c00ad9047b011000000300100000030320f1226480");
         sps[at] = value;
         if let Some((width, height)) = picture::h264_size(&sps) {
@@ -203,13 +200,6 @@ const AVCC: &[u8] = &[
     0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x03, 0x20, 0xf1, 0x22, 0x64, 0x80, 0x01, 0x00, 0x05, 0x68, 0xcb, 0x83, 0xcb,
     0x20,
 ];
-
-/// One NAL unit with its length of four bytes.
-fn nal(payload: &[u8]) -> Vec<u8> {
-    let mut unit = (payload.len() as u32).to_be_bytes().to_vec();
-    unit.extend(payload);
-    unit
-}
 
 /// Bytes from hexadecimal digits.
 fn hex(digits: &str) -> Vec<u8> {

@@ -1,7 +1,9 @@
-//! H.264: the size from a sequence parameter set (H.264 §7.3.2.1.1).
+//! H.264: the picture size from a sequence parameter set (H.264 §7.3.2.1.1), and whether a picture is disposable.
 
 use super::bits::{Bits, unescape};
-use super::{MAX_PARAMETER_SET, believed};
+use super::{MAX_PARAMETER_SET, plausible_size};
+use crate::nal::h264::{IDR, PPS, SLICE, SPS, SPS_EXTENSION, SUBSET_SPS, kind};
+use crate::nal::length_prefixed;
 
 /// Width and height in pixels of a sequence parameter set with its NAL header, cropping applied; `None` if it does not parse.
 pub fn h264_size(nal: &[u8]) -> Option<(u32, u32)> {
@@ -34,41 +36,32 @@ pub fn h264_size(nal: &[u8]) -> Option<(u32, u32)> {
         let (x, y) = (cropped(unit_x)?, cropped(unit_y)?);
         (width, height) = (width.checked_sub(x)?, height.checked_sub(y)?);
     }
-    believed(width, height)
+    plausible_size(width, height)
 }
 
-/// Types of units that hold parameters of what follows (H.264 table 7-1).
-const SPS: u8 = 7;
-const PPS: u8 = 8;
-const SPS_EXTENSION: u8 = 13;
-const SUBSET_SPS: u8 = 15;
-
-/// Whether no other picture builds on this one: units behind their length in so many bytes, of which each slice has a
-/// `nal_ref_idc` of 0 (H.264 §7.4.1), and none holds parameters of others. What can't be read is needed.
-pub fn h264_is_spare(mut picture: &[u8], length_size: usize) -> bool {
+/// Whether a picture is disposable: no other picture refers to it, as each of its slices has a `nal_ref_idc` of 0 (H.264 §7.4.1), and
+/// it holds no parameter sets. Its units are behind lengths of `length_size` bytes. A picture that can't be read is not disposable.
+pub fn h264_is_disposable(picture: &[u8], length_size: usize) -> bool {
     let mut slices = false;
-    while !picture.is_empty() {
-        let Some((length, rest)) = picture.split_at_checked(length_size) else { return false };
-        let length = length.iter().fold(0usize, |n, byte| n << 8 | usize::from(*byte));
-        let Some((unit, rest)) = rest.split_at_checked(length) else { return false };
-        picture = rest;
-        let Some(header) = unit.first() else { continue };
-        match header & 0x1f {
-            // Slices are whole, or in partitions.
-            1..=5 if header & 0x60 == 0 => slices = true,
-            1..=5 | SPS | PPS | SPS_EXTENSION | SUBSET_SPS => return false,
+    for unit in length_prefixed(picture, length_size) {
+        let Some(unit) = unit else { return false };
+        let Some(&header) = unit.first() else { continue };
+        match kind(header) {
+            // Slices, whole or in partitions.
+            SLICE..=IDR if header & 0x60 == 0 => slices = true,
+            SLICE..=IDR | SPS | PPS | SPS_EXTENSION | SUBSET_SPS => return false,
             _ => {}
         }
     }
     slices
 }
 
-/// Profiles whose SPS says which chroma format it has (H.264 §7.3.2.1.1).
+/// Profiles whose SPS names the chroma format (H.264 §7.3.2.1.1).
 fn has_chroma_format(profile: u32) -> bool {
     matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135)
 }
 
-/// Reads from the chroma format to the scaling lists; gives ChromaArrayType.
+/// Reads from the chroma format to the scaling lists. Returns ChromaArrayType.
 fn chroma_and_scaling(bits: &mut Bits<'_>) -> Option<u32> {
     let chroma = bits.unsigned()?;
     let separate_planes = chroma == 3 && bits.bit()?;
@@ -99,6 +92,7 @@ fn scaling_list(bits: &mut Bits<'_>, entries: usize) -> Option<()> {
     Some(())
 }
 
+/// Reads over the fields of the picture order count.
 fn picture_order(bits: &mut Bits<'_>) -> Option<()> {
     match bits.unsigned()? {
         0 => {
@@ -127,24 +121,24 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_picture_is_spare_if_none_of_its_slices_is_referred_to() {
+    fn a_picture_without_references_is_disposable() {
         let picture = |units: &[&[u8]]| -> Vec<u8> {
             units.iter().flat_map(|u| [&(u.len() as u16).to_be_bytes(), *u].concat()).collect()
         };
-        assert!(h264_is_spare(&picture(&[&[0x06, 1], &[0x01, 9], &[0x01, 9]]), 2));
-        assert!(!h264_is_spare(&picture(&[&[0x01, 9], &[0x21, 9]]), 2));
-        assert!(!h264_is_spare(&picture(&[&[0x65, 9]]), 2));
-        assert!(!h264_is_spare(&picture(&[&[0x06, 1]]), 2), "no slice at all");
+        assert!(h264_is_disposable(&picture(&[&[0x06, 1], &[0x01, 9], &[0x01, 9]]), 2));
+        assert!(!h264_is_disposable(&picture(&[&[0x01, 9], &[0x21, 9]]), 2));
+        assert!(!h264_is_disposable(&picture(&[&[0x65, 9]]), 2));
+        assert!(!h264_is_disposable(&picture(&[&[0x06, 1]]), 2), "no slice at all");
         for parameters in [0x67, 0x68, 0x6d, 0x6f] {
-            assert!(!h264_is_spare(&picture(&[&[parameters, 1], &[0x01, 9]]), 2), "of others, too");
+            assert!(!h264_is_disposable(&picture(&[&[parameters, 1], &[0x01, 9]]), 2), "parameter sets of others");
         }
-        assert!(!h264_is_spare(&[0, 9, 1], 2) && !h264_is_spare(&[], 4));
+        assert!(!h264_is_disposable(&[0, 9, 1], 2) && !h264_is_disposable(&[], 4));
     }
 
     proptest! {
         #[test]
-        fn noise_is_no_spare_picture_by_harm(noise in proptest::collection::vec(any::<u8>(), 0..200), length_size in 1usize..5) {
-            h264_is_spare(&noise, length_size);
+        fn noise_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..200), length_size in 1usize..5) {
+            h264_is_disposable(&noise, length_size);
         }
     }
 }

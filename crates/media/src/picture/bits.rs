@@ -1,4 +1,4 @@
-//! Bits from bytes, most significant first, with the codes that parameter sets are written in.
+//! Reads bit fields, most significant bit first, and the variable-length codes of parameter sets and OBUs.
 
 /// Reads bits. All reads give `None` at the end of the bytes.
 #[derive(Debug)]
@@ -8,7 +8,7 @@ pub struct Bits<'a> {
 }
 
 impl<'a> Bits<'a> {
-    /// From the first bit on.
+    /// A reader at the first bit.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
@@ -31,7 +31,7 @@ impl<'a> Bits<'a> {
         u32::try_from(value).ok()
     }
 
-    /// Leaves bits out.
+    /// Skips bits.
     pub fn skip(&mut self, count: usize) -> Option<()> {
         self.at = self.at.checked_add(count)?;
         (self.at <= self.bytes.len() * 8).then_some(())
@@ -54,6 +54,13 @@ impl<'a> Bits<'a> {
         let code = i64::from(self.unsigned()?);
         i32::try_from(if code % 2 == 1 { (code + 1) / 2 } else { -(code / 2) }).ok()
     }
+}
+
+/// LEB128, a number of up to eight bytes, the lowest seven bits first (AV1 §4.10.5), and the bytes after it.
+pub fn leb128(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let last = bytes.iter().take(8).position(|b| b & 0x80 == 0)?;
+    let value = bytes[..=last].iter().rev().fold(0, |value, b| value << 7 | u64::from(b & 0x7f));
+    Some((value, &bytes[last + 1..]))
 }
 
 /// The payload of a NAL unit without its emulation prevention bytes (H.264 §7.3.1, H.265 §7.3.1.1). At most `limit` bytes.
@@ -101,7 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn emulation_prevention_is_taken_out() {
+    fn leb128_numbers() {
+        assert_eq!(leb128(&[0xe5, 0x8e, 0x26, 9]), Some((624_485, &[9][..])));
+        assert_eq!((leb128(&[0x80]), leb128(&[0x80; 9]), leb128(&[])), (None, None, None));
+    }
+
+    #[test]
+    fn emulation_prevention_is_removed() {
         assert_eq!(unescape(&[1, 0, 0, 3, 1, 0, 0, 3, 0, 0, 3], 99), [1, 0, 0, 1, 0, 0, 0, 0]);
         assert_eq!(unescape(&[1, 2, 3], 2), [1, 2]);
     }

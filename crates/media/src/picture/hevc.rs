@@ -1,7 +1,7 @@
-//! H.265: the size from a sequence parameter set (H.265 §7.3.2.2.1).
+//! H.265: the picture size from a sequence parameter set (H.265 §7.3.2.2.1).
 
 use super::bits::{Bits, unescape};
-use super::{MAX_PARAMETER_SET, believed};
+use super::{MAX_PARAMETER_SET, plausible_size};
 
 /// Width and height in pixels of a sequence parameter set with its NAL header, conformance window applied; `None` if it does
 /// not parse.
@@ -26,7 +26,7 @@ pub fn h265_size(nal: &[u8]) -> Option<(u32, u32)> {
         let (x, y) = (cropped(unit_x)?, cropped(unit_y)?);
         (width, height) = (width.checked_sub(x)?, height.checked_sub(y)?);
     }
-    believed(width, height)
+    plausible_size(width, height)
 }
 
 /// H.265 §7.3.3: 88 bits of profile and 8 of level, the same again for those sub-layers that have their own.

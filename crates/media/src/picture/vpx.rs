@@ -1,9 +1,9 @@
-//! VP8 (RFC 6386 §9.1) and VP9 (VP9 §6.2): the size from a key frame.
+//! VP8 (RFC 6386 §9.1) and VP9 (VP9 §6.2): the picture size from a key frame.
 
-use super::believed;
 use super::bits::Bits;
+use super::plausible_size;
 
-/// Width and height of a VP8 key frame.
+/// Width and height of a VP8 key frame in pixels; `None` if this is none.
 pub fn vp8_size(frame: &[u8]) -> Option<(u32, u32)> {
     let &[tag, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1] = frame.first_chunk::<10>()? else { return None };
     if tag & 1 != 0 {
@@ -11,10 +11,10 @@ pub fn vp8_size(frame: &[u8]) -> Option<(u32, u32)> {
     }
     // The two top bits of each are for scaling.
     let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3fff);
-    believed(side(w0, w1), side(h0, h1))
+    plausible_size(side(w0, w1), side(h0, h1))
 }
 
-/// Width and height of a VP9 key frame.
+/// Width and height of a VP9 key frame in pixels; `None` if this is none.
 pub fn vp9_size(frame: &[u8]) -> Option<(u32, u32)> {
     const SYNC: u32 = 0x49_8342;
     const SRGB: u32 = 7;
@@ -37,11 +37,11 @@ pub fn vp9_size(frame: &[u8]) -> Option<(u32, u32)> {
     if profile >= 2 {
         bits.skip(1)?; // depth
     }
-    let subsampling_told = profile % 2 == 1;
+    let has_subsampling = profile % 2 == 1;
     if bits.read(3)? == SRGB {
-        bits.skip(if subsampling_told { 1 } else { return None })?;
+        bits.skip(if has_subsampling { 1 } else { return None })?;
     } else {
-        bits.skip(if subsampling_told { 4 } else { 1 })?; // range, and two flags with a reserved bit
+        bits.skip(if has_subsampling { 4 } else { 1 })?; // range, and two flags with a reserved bit
     }
-    believed(bits.read(16)? + 1, bits.read(16)? + 1)
+    plausible_size(bits.read(16)? + 1, bits.read(16)? + 1)
 }

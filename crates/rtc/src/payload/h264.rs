@@ -1,16 +1,8 @@
 //! H.264 (RFC 6184), packetization mode 1: single NAL units, STAP-A for parameter sets and SEI, FU-A for what is too long.
 
 use super::split::split;
-
-/// NAL unit types (ITU-T H.264 table 7-1; the last two are RFC 6184 table 1).
-const IDR: u8 = 5;
-const SEI: u8 = 6;
-const SPS: u8 = 7;
-const PPS: u8 = 8;
-const DELIMITER: u8 = 9;
-const FILLER: u8 = 12;
-const STAP_A: u8 = 24;
-const FU_A: u8 = 28;
+use media::nal::annex_b;
+use media::nal::h264::{AUD, FILLER, FU_A, IDR, PPS, SEI, SPS, STAP_A};
 
 /// Bytes of parameter sets kept at the most; real ones have some dozens. A stranger's stream reaches this.
 const MAX_PARAMETER_SETS: usize = 4096;
@@ -31,7 +23,7 @@ impl H264 {
     /// so many pieces. Access unit delimiters and filler are left out: they say nothing that RTP doesn't. So are NAL unit types
     /// that mean something else inside RTP.
     pub fn payloads(&mut self, access_unit: &[u8], max: usize, at_least: usize, mut send: impl FnMut(&[u8], bool)) {
-        let mut units: Vec<&[u8]> = nal_units(access_unit).filter(|n| sendable(n)).collect();
+        let mut units: Vec<&[u8]> = annex_b(access_unit).filter(|n| sendable(n)).collect();
         let keep = self.parameter_sets(&units);
         if let Some((sps, pps)) = &keep
             && let Some(idr) = units.iter().position(|n| kind(n) == IDR)
@@ -106,7 +98,7 @@ fn kind(unit: &[u8]) -> u8 {
 }
 
 fn sendable(unit: &[u8]) -> bool {
-    unit.first().is_some_and(|h| matches!(h & 0x1f, 1..STAP_A) && !matches!(h & 0x1f, DELIMITER | FILLER))
+    unit.first().is_some_and(|h| matches!(h & 0x1f, 1..STAP_A) && !matches!(h & 0x1f, AUD | FILLER))
 }
 
 fn replace(to: &mut Vec<u8>, from: &[u8]) {
@@ -125,41 +117,6 @@ fn aggregate_len(units: &[&[u8]], max: usize) -> usize {
             matches!(kind(u), SEI | SPS | PPS) && size <= max
         })
         .count()
-}
-
-/// The NAL units of an Annex B byte stream (ITU-T H.264 annex B), without start codes and trailing zeros. Never empty ones.
-pub(crate) fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = after_start_code(stream);
-    std::iter::from_fn(move || {
-        loop {
-            let from = rest?;
-            let end = find_start_code(from).unwrap_or(from.len());
-            rest = after_start_code(&from[end..]);
-            let unit = &from[..end];
-            let used = unit.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1);
-            if used > 0 {
-                return Some(&unit[..used]);
-            }
-        }
-    })
-}
-
-fn after_start_code(bytes: &[u8]) -> Option<&[u8]> {
-    find_start_code(bytes).map(|at| &bytes[at + 3..])
-}
-
-/// Where the next `00 00 01` is.
-fn find_start_code(bytes: &[u8]) -> Option<usize> {
-    let mut i = 0;
-    while i + 2 < bytes.len() {
-        // Looking at the third byte first lets most of the stream be passed three bytes at a time.
-        match bytes[i + 2] {
-            0 => i += 1,
-            1 if bytes[i] == 0 && bytes[i + 1] == 0 => return Some(i),
-            _ => i += 3,
-        }
-    }
-    None
 }
 
 #[cfg(test)]

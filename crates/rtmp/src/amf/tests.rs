@@ -21,7 +21,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn values_come_back_as_they_went(values in proptest::collection::vec(any_value(), 0..5)) {
+    fn values_round_trip(values in proptest::collection::vec(any_value(), 0..5)) {
         prop_assert_eq!(decode(&encode_all(&values)), Ok(values));
     }
 
@@ -32,7 +32,7 @@ proptest! {
 }
 
 #[test]
-fn what_encoders_write_is_read() {
+fn values_of_real_encoders() {
     // onMetaData as FFmpeg writes it: an ECMA array with a count that does not hold.
     let mut bytes = vec![2, 0, 10];
     bytes.extend(b"onMetaData");
@@ -53,7 +53,7 @@ fn what_encoders_write_is_read() {
 }
 
 #[test]
-fn what_is_too_much_is_refused() {
+fn bounds_are_enforced() {
     let nested = |depth: usize| [[10, 0, 0, 0, 1].repeat(depth), vec![5]].concat();
     assert!(decode(&nested(MAX_DEPTH - 1)).is_ok());
     assert_eq!(decode(&nested(MAX_DEPTH)), Err(Error::TooDeep));
@@ -67,7 +67,7 @@ fn what_is_too_much_is_refused() {
 }
 
 #[test]
-fn long_text_goes_out_as_such() {
+fn long_text_is_a_long_string() {
     let text = Value::String("x".repeat(70_000));
     assert_eq!(decode(&encode_all(std::slice::from_ref(&text))), Ok(vec![text]));
 }

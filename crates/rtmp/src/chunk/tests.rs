@@ -28,7 +28,7 @@ fn timestamps(headers: &[&[u8]], length: usize) -> Vec<u32> {
 }
 
 #[test]
-fn each_header_type_fills_in_what_it_leaves_out() {
+fn each_header_type_inherits_omitted_fields() {
     let full: &[u8] = &[4, 0, 0, 100, 0, 0, 2, 9, 1, 0, 0, 0];
     let short: &[u8] = &[0x44, 0, 0, 20, 0, 0, 2, 9];
     let time_only: &[u8] = &[0x84, 0, 0, 30];
@@ -51,7 +51,7 @@ fn basic_headers_have_one_to_three_bytes() {
 }
 
 #[test]
-fn extended_timestamps_are_read_whether_they_are_repeated_or_not() {
+fn extended_timestamps_repeated_or_not() {
     for repeat in [true, false] {
         for length in [1, 2, 3, 4, 5, 127, 128, 129, 130, 131, 132, 600] {
             let mut chunker = Chunker { repeat_extended: repeat, compress: true, ..Chunker::new(128) };
@@ -68,7 +68,7 @@ fn extended_timestamps_are_read_whether_they_are_repeated_or_not() {
 }
 
 #[test]
-fn payload_that_looks_like_the_start_of_an_extended_timestamp_stays_payload() {
+fn payload_like_an_extended_timestamp_stays_payload() {
     // 0x01000000 not repeated; the continued chunk begins with 01 00 and the next message follows in the same bytes.
     let mut chunker = Chunker { repeat_extended: false, ..Chunker::new(128) };
     let mut body = vec![7; 128];
@@ -111,7 +111,7 @@ fn an_aborted_message_is_forgotten() {
 }
 
 #[test]
-fn what_refers_to_nothing_is_refused() {
+fn a_compressed_first_header_is_refused() {
     assert_eq!(read_all(&mut reader(), &[0xc4, 1]), Err(Error::NoPrecedingHeader));
     assert_eq!(read_all(&mut reader(), &[0x84, 0, 0, 1]), Err(Error::NoPrecedingHeader));
     // Type 1 is what librtmp opens its control stream with.
@@ -183,7 +183,7 @@ fn unfinished_messages_share_one_bound() {
 }
 
 #[test]
-fn a_whole_message_holds_no_more_than_its_length() {
+fn a_message_holds_no_more_than_its_length() {
     let mut reader = reader();
     let body = vec![3; 1_000_000];
     let bytes = Chunker::new(128).message(4, 9, 0, 1, &body);
@@ -212,7 +212,7 @@ fn any_message() -> impl Strategy<Value = Sent> {
 
 proptest! {
     #[test]
-    fn messages_survive_chunking_interleaving_and_cutting(
+    fn messages_survive_chunking(
         sent in proptest::collection::vec(any_message(), 1..12),
         (chunk_size, compress, repeat_extended) in (1usize..300, any::<bool>(), any::<bool>()),
         order in proptest::collection::vec(any::<prop::sample::Index>(), 400),

@@ -103,7 +103,7 @@ fn key_of(app: &str, name: &str) -> Result<(String, String), Error> {
 }
 
 #[test]
-fn an_encoder_comes_in() {
+fn an_encoder_publishes() {
     let (mut rig, mut chunker) = (Rig::new(), Chunker::new(128));
     rig.receive(&until_publish(&mut chunker, "live", "KEY")).unwrap();
     let wanted = Event::Publish { app: "live".into(), key: Secret::new("KEY"), encoder: Some("Test/1".into()) };
@@ -180,7 +180,7 @@ fn commands_of_other_encoders_are_answered() {
 }
 
 #[test]
-fn playing_is_refused_in_words() {
+fn playing_is_refused() {
     let (mut rig, mut chunker) = (Rig::new(), Chunker::new(128));
     let mut bytes = handshake();
     bytes.extend(chunker.command(0, &connect("live")));
@@ -190,7 +190,7 @@ fn playing_is_refused_in_words() {
 }
 
 #[test]
-fn refusals_and_ends_are_told_in_words() {
+fn refusals_and_ends_have_a_text() {
     let mut rig = Rig::new();
     rig.receive(&until_publish(&mut Chunker::new(128), "live", "KEY")).unwrap();
     rig.connection.reject_publish("no such stream key");
@@ -216,7 +216,7 @@ fn refusals_and_ends_are_told_in_words() {
 }
 
 #[test]
-fn goodbyes_end_the_stream() {
+fn unpublish_commands_end_the_stream() {
     for name in ["deleteStream", "closeStream"] {
         let (mut rig, mut chunker) = Rig::publishing();
         rig.receive(&chunker.command(0, &["FCUnpublish".into(), 6.0.into(), Value::Null, "KEY".into()])).unwrap();
@@ -252,7 +252,7 @@ fn each_stage_has_its_deadline() {
 }
 
 #[test]
-fn a_silent_publisher_is_asked_and_then_let_go() {
+fn a_silent_publisher_is_pinged_then_closed() {
     let (mut rig, mut chunker) = Rig::publishing();
     let start = rig.now;
     rig.said.truncate(1 + 2 * 1536);
@@ -291,7 +291,7 @@ fn pings_are_answered_and_bytes_acknowledged() {
 }
 
 #[test]
-fn what_comes_out_of_place_ends_the_connection() {
+fn commands_out_of_place_end_the_connection() {
     let mut chunker = Chunker::new(128);
     let first = |bytes: Vec<u8>| Rig::new().receive(&[handshake(), bytes].concat());
     assert_eq!(first(chunker.command(0, &create_stream())).unwrap_err().label(), "out_of_place");
@@ -307,7 +307,7 @@ fn what_comes_out_of_place_ends_the_connection() {
 }
 
 #[test]
-fn who_asks_without_reading_is_let_go() {
+fn a_peer_that_does_not_read_is_closed() {
     let (mut rig, mut chunker) = Rig::publishing();
     let ping = chunker.message(2, kind::USER_CONTROL, 0, 0, &[0, 6, 1, 2, 3, 4]);
     let mut result = Ok(());
@@ -319,7 +319,7 @@ fn who_asks_without_reading_is_let_go() {
 }
 
 #[test]
-fn media_comes_out_with_configurations_first() {
+fn configurations_come_before_media() {
     let (mut rig, mut chunker) = Rig::publishing();
     let metadata = amf::object([("videocodecid", 7.0.into()), ("audiocodecid", 10.0.into()), ("width", 64.0.into())]);
     let mut send = |kind, time, body: &[u8]| {
@@ -365,7 +365,7 @@ fn media_comes_out_with_configurations_first() {
 }
 
 #[test]
-fn a_changed_configuration_comes_out_and_waits_for_a_key_frame() {
+fn a_new_configuration_waits_for_a_key_frame() {
     let (mut rig, mut chunker) = Rig::publishing();
     let mut changed = AVCC.to_vec();
     changed[3] = 0x0b;
@@ -437,7 +437,7 @@ fn media_script() -> Vec<Sent> {
 
 proptest! {
     #[test]
-    fn events_do_not_depend_on_chunking_interleaving_or_cutting(
+    fn events_do_not_depend_on_chunking(
         (chunk_size, compress) in (1usize..600, any::<bool>()),
         order in proptest::collection::vec(any::<bool>(), 64),
         cut in 1usize..3000,

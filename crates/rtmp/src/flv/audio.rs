@@ -1,4 +1,4 @@
-//! Audio tags.
+//! Parses audio tags.
 
 use super::{Codec, TrackChoice, enhanced, unknown_fourcc};
 use crate::Error;
@@ -10,15 +10,15 @@ use model::AudioCodec;
 pub struct AudioTag {
     /// The codec.
     pub codec: Codec<AudioCodec>,
-    /// To be added to the message's timestamp, in nanoseconds below a millisecond.
+    /// Nanoseconds below a millisecond, to add to the message's timestamp.
     pub nanos: u32,
-    /// Samples a second as a legacy tag tells; some codecs know better.
+    /// Samples a second in a legacy tag; the stream of some codecs has a better value.
     pub sample_rate: Option<u32>,
-    /// Channels as a legacy tag tells; some codecs know better.
+    /// Channels in a legacy tag; the stream of some codecs has a better value.
     pub channels: Option<u8>,
     /// What it carries.
     pub body: AudioBody,
-    /// Whether it carried other tracks, too.
+    /// Whether it carries further tracks.
     pub others: bool,
 }
 
@@ -31,11 +31,11 @@ pub enum AudioBody {
     Channels(u8),
     /// A packet.
     Packet(Bytes),
-    /// Nothing that a decoder wants: end of sequence, silence, or another track only.
+    /// Nothing for a decoder: end of sequence, silence, or only other tracks.
     Nothing,
 }
 
-/// Reads an audio message's body; `None` if it is empty (which means silence, E-RTMP).
+/// Parses the body of an audio message; `None` if it is empty, which means silence (E-RTMP).
 ///
 /// # Errors
 /// [`Error::UnknownCodec`], and [`Error::Tag`] for an enhanced header that ends too early or contradicts itself.
@@ -67,7 +67,7 @@ pub fn parse_audio(mut body: Bytes, choice: &mut TrackChoice) -> Result<Option<A
     }))
 }
 
-/// FLV §E.4.2.1, SoundFormat: the codec, its rate where the format fixes that, and whether it is mono whatever the tag says.
+/// FLV §E.4.2.1, SoundFormat: the codec, its sample rate if the format fixes it, and whether it is mono whatever the tag says.
 fn legacy_codec(format: u8, sixteen_bits: bool) -> Result<(Codec<AudioCodec>, Option<u32>, bool), Error> {
     let (codec, rate, mono) = match format {
         // 0 is "platform endian"; all platforms that ever sent it were little-endian.
@@ -83,7 +83,7 @@ fn legacy_codec(format: u8, sixteen_bits: bool) -> Result<(Codec<AudioCodec>, Op
         10 => (AudioCodec::Aac, None, false),
         11 => (AudioCodec::Speex, Some(16_000), true),
         14 => (AudioCodec::Mp3, Some(8_000), false),
-        15 => return Ok((Codec::Unusable("device-specific sound"), None, false)),
+        15 => return Ok((Codec::Unusable("device-specific audio"), None, false)),
         format => return Err(Error::UnknownCodec(format!("audio codec number {format}"))),
     };
     Ok((Codec::Known(codec), rate, mono))
@@ -94,7 +94,7 @@ fn parse_enhanced(body: Bytes, packet: u8, choice: &mut TrackChoice) -> Result<A
     let tag = |codec, nanos, body, others| AudioTag { codec, nanos, sample_rate: None, channels: None, body, others };
     let tracks = enhanced(body, packet, MULTITRACK, choice, "audio")?;
     let Some(chosen) = tracks.chosen else {
-        return Ok(tag(Codec::Unusable("no sound"), 0, AudioBody::Nothing, tracks.others));
+        return Ok(tag(Codec::Unusable("no audio"), 0, AudioBody::Nothing, tracks.others));
     };
     let body = match (chosen.packet, chosen.data) {
         (0, data) => AudioBody::Config(data),

@@ -138,7 +138,7 @@ fn modifiers_add_nanoseconds() {
 }
 
 #[test]
-fn of_many_tracks_one_is_taken() {
+fn one_of_many_tracks_is_taken() {
     let mut choice = TrackChoice::default();
     let mut parse = |bytes: &[u8]| parse_video(Bytes::copy_from_slice(bytes), &mut choice).map(Option::unwrap);
     // One track, 3: the first that comes.

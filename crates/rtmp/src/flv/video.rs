@@ -1,4 +1,4 @@
-//! Video tags.
+//! Parses video tags.
 
 use super::{Codec, TrackChoice, enhanced, take, unknown_fourcc};
 use crate::Error;
@@ -10,13 +10,13 @@ use model::VideoCodec;
 pub struct VideoTag {
     /// The codec.
     pub codec: Codec<VideoCodec>,
-    /// Whether the encoder calls it a key frame.
+    /// Whether the encoder marks it as a key frame.
     pub key: bool,
-    /// To be added to the message's timestamp, in nanoseconds below a millisecond.
+    /// Nanoseconds below a millisecond, to add to the message's timestamp.
     pub nanos: u32,
     /// What it carries.
     pub body: VideoBody,
-    /// Whether it carried other tracks, too.
+    /// Whether it carries further tracks.
     pub others: bool,
 }
 
@@ -27,20 +27,21 @@ pub enum VideoBody {
     Config(Bytes),
     /// An access unit.
     Frame {
-        /// Presentation minus decoding time in milliseconds.
+        /// The composition offset: presentation minus decoding time, in milliseconds.
         composition: i32,
         /// Its bytes.
         data: Bytes,
     },
-    /// Nothing that a decoder wants: end of sequence, seeking, HDR metadata, or another track only.
+    /// Nothing for a decoder: end of sequence, seeking, HDR metadata, or only other tracks.
     Nothing,
 }
 
+/// Frame types (FLV §E.4.3.1).
 const KEY: u8 = 1;
 const GENERATED_KEY: u8 = 4;
 const COMMAND: u8 = 5;
 
-/// Reads a video message's body; `None` if it is empty.
+/// Parses the body of a video message; `None` if it is empty.
 ///
 /// # Errors
 /// [`Error::UnknownCodec`], and [`Error::Tag`] for an enhanced header that ends too early or contradicts itself.
@@ -62,7 +63,7 @@ pub fn parse_video(mut body: Bytes, choice: &mut TrackChoice) -> Result<Option<V
     Ok(Some(VideoTag { codec, key, nanos: 0, body, others }))
 }
 
-/// FLV §E.4.3.1, CodecID. 12 is not in any specification: encoders and networks agreed on it before E-RTMP came.
+/// FLV §E.4.3.1, CodecID. 12 is in no specification: encoders and networks agreed on it before E-RTMP existed.
 fn legacy_codec(id: u8) -> Result<Codec<VideoCodec>, Error> {
     Ok(Codec::Known(match id {
         2 => VideoCodec::Flv1,

@@ -1,8 +1,9 @@
-//! Streams that FFmpeg recorded in Enhanced FLV, tag by tag, and the corners of a track's life.
+//! Streams that FFmpeg recorded in Enhanced FLV, tag by tag, and edge cases of tracks.
 
 use super::*;
 use crate::testing::{AVCC, avc, nal};
 use media::ConfigError;
+use model::{AudioCodec, AudioConfig, VideoCodec, VideoConfig};
 use proptest::prelude::*;
 
 /// The tags of an FLV file: type, timestamp, body.
@@ -109,7 +110,7 @@ fn avc_and_mp3() {
 }
 
 #[test]
-fn of_two_video_tracks_the_default_one_is_taken() {
+fn the_default_of_two_video_tracks_is_taken() {
     let file = include_bytes!("../../tests/data/multitrack.flv");
     let taken = check(file, (VideoCodec::H265, (162, 90)), (AudioCodec::Aac, 48_000, 1), 48);
     assert_eq!(taken.warnings, ["of several video tracks only the first is taken"]);
@@ -124,7 +125,7 @@ fn audio(time: u32, body: &[u8]) -> (u8, u32, Bytes) {
 }
 
 #[test]
-fn codecs_without_a_configuration_are_configured_by_their_frames() {
+fn frames_configure_codecs_without_a_record() {
     let spark = |key: bool, last: u8| [if key { 0x12 } else { 0x22 }, 0, 0, 0x84, 0x00, 0x51, 0x2d, 0x11, last];
     let taken = take([
         video(0, &spark(false, 1)),
@@ -148,7 +149,7 @@ fn codecs_without_a_configuration_are_configured_by_their_frames() {
 }
 
 #[test]
-fn metadata_lends_its_size_where_nothing_else_tells() {
+fn metadata_size_is_the_fallback() {
     let metadata = amf::encode_all(&[
         "onMetaData".into(),
         amf::object([
@@ -171,8 +172,8 @@ fn metadata_lends_its_size_where_nothing_else_tells() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_named_once() {
-    let too_early = (0..=UNCONFIGURED).map(|_| video(0, &avc(true, 1, 0, &nal(&[0x65]))));
+fn undecodable_codecs_are_named_once() {
+    let too_early = (0..=warnings::MAX_UNCONFIGURED).map(|_| video(0, &avc(true, 1, 0, &nal(&[0x65]))));
     let taken = take(
         [
             video(0, &[0x19, 1]),
@@ -225,14 +226,14 @@ fn nanoseconds_are_added() {
 }
 
 #[test]
-fn a_clock_of_extremes_saturates() {
-    let mut clock = Clock(Some(i64::MAX - 5));
+fn extreme_timestamps_saturate() {
+    let mut clock = Timestamps(Some(i64::MAX - 5));
     assert_eq!(clock.unwrap((i64::MAX as u32).wrapping_add(100)), i64::MAX);
 }
 
 proptest! {
     #[test]
-    fn whatever_comes_frames_follow_their_configuration_and_start_with_a_key_frame(
+    fn frames_follow_a_configuration_and_a_key_frame(
         messages in proptest::collection::vec((8u8..10, any::<u32>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..60),
     ) {
         let (mut tracks, mut events) = (Tracks::default(), VecDeque::new());

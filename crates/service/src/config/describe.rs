@@ -1,4 +1,4 @@
-//! The resolved configuration as YAML for people, secrets hidden. It reads back to the same configuration but for the secrets.
+//! Prints the resolved configuration as YAML, with secrets hidden. It reads back to the same configuration, except for the secrets.
 
 use std::fmt::{Display, Write as _};
 use std::path::Path;
@@ -12,11 +12,11 @@ use super::resolved::{Config, OnDuplicate, UrlConfig};
 use super::rtc::{Filter, RtcConfig, UdpPorts};
 use super::turn::{TurnAccess, TurnServer};
 
-/// What stands for a secret.
+/// Printed in place of a secret.
 const HIDDEN: &str = "(hidden)";
 
 impl Config {
-    /// Every key with the value that holds, as YAML, secrets hidden.
+    /// Every key with its value in effect, as YAML, with secrets hidden.
     pub fn describe(&self) -> String {
         let mut out = Yaml::default();
         out.section("redis", |out| redis(out, &self.redis));
@@ -60,7 +60,7 @@ impl Config {
     }
 
     fn ports(&self, out: &mut Yaml) {
-        // Ports with a default are switched off with -1, the others with 0.
+        // -1 switches off a port that has a default, 0 one that has none.
         let or_off = |port: Option<u16>| port.map_or(-1, i32::from);
         out.plain("rtmp_port", or_off(self.rtmp.port));
         match &self.rtmp.tls {
@@ -149,7 +149,7 @@ fn url(out: &mut Yaml, url: &UrlConfig) {
     out.duration("reconnect", url.limits.reconnect);
 }
 
-/// An alias's address with nothing in it that may be private: its scheme, host and port.
+/// The URL of an alias without what may be private: its scheme, host and port.
 fn without_login(address: &Secret) -> String {
     let Ok(url) = url::Url::parse(address.expose()) else { return HIDDEN.to_owned() };
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
@@ -214,7 +214,7 @@ fn filter<T: Display>(out: &mut Yaml, filter: &Filter<T>) {
     out.list("excludes", &filter.excludes);
 }
 
-/// A text that YAML reads as this text whatever is in it.
+/// A text in quotes, such that YAML reads it back whatever is in it.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -231,6 +231,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
+/// Writes YAML.
 #[derive(Default)]
 struct Yaml {
     text: String,
@@ -264,7 +265,7 @@ impl Yaml {
         self.plain(key, format!("[{}]", items.join(", ")));
     }
 
-    /// A list of sections, each of which has a key at least.
+    /// A list of sections, each with at least one key.
     fn each<T>(&mut self, key: &str, items: &[T], inside: impl Fn(&mut Self, &T)) {
         if items.is_empty() {
             return self.plain(key, "[]");

@@ -1,14 +1,15 @@
-//! Lengths of time as Go writes them: `1h30m`, `1.5s`, `250ms`.
+//! Durations in Go's notation: `1h30m`, `1.5s`, `250ms`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+/// The end of the error text.
 const ALLOWED: &str = "is not a length of time: a number with a unit is expected, such as 500ms, 30s, 5m or 3h";
 
-/// Longer ones aren't taken: a year.
-const LONGEST: f64 = 365.0 * 24.0 * 3600.0;
+/// The longest duration that is accepted, in seconds: a year.
+const MAX_SECONDS: f64 = 365.0 * 24.0 * 3600.0;
 
-/// Reads one or several numbers with a unit each (`ns`, `us`, `ms`, `s`, `m`, `h`), or a bare 0. The error says what is allowed.
+/// Parses numbers with a unit each (`ns`, `us`, `ms`, `s`, `m`, `h`), or 0 alone. The error says what is allowed.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{:?} {ALLOWED}", super::fault::shortened(text));
     if text == "0" {
@@ -33,13 +34,13 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         seconds += number.parse::<f64>().map_err(|_| wrong())? * unit;
         rest = after;
     }
-    if text.is_empty() || seconds > LONGEST {
+    if text.is_empty() || seconds > MAX_SECONDS {
         return Err(wrong());
     }
     Ok(Duration::from_secs_f64(seconds))
 }
 
-/// Writes one so that [`parse`] reads the same.
+/// Formats a duration such that [`parse`] reads it back.
 pub(super) fn show(duration: Duration) -> String {
     let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
     let mut text = String::new();

@@ -1,9 +1,9 @@
-//! What is wrong with a configuration, as told to the person who writes it.
+//! Faults and warnings about a configuration, for the person who writes it.
 
 use std::cell::RefCell;
 use std::fmt;
 
-/// A place in the text: line and column count from 1, columns in characters.
+/// A position in the text: line and column from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub struct Position {
@@ -11,34 +11,34 @@ pub struct Position {
     pub column: usize,
 }
 
-/// Something to tell about a configuration.
+/// One fault or warning about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// Where it stands; `None` for what isn't there, or comes from the environment.
+    /// Where it is; `None` for what is missing or comes from the environment.
     pub at: Option<Position>,
-    /// The key, with the sections it is in: `cpu_cost.rtmp_cpu_cost`. Empty if it is about the whole.
+    /// The key with its sections, as in `cpu_cost.rtmp_cpu_cost`. Empty if the remark is about the whole text.
     pub key: String,
-    /// What is wrong and what is allowed. Holds no secret.
+    /// What is wrong and what is allowed. It holds no secret.
     pub text: String,
-    /// The line it is about; `None` where that line could show a secret.
+    /// The line; `None` where it could show a secret.
     pub line: Option<String>,
 }
 
-/// Something odd that the service can run with.
+/// A remark about what is odd but does not keep the service from running.
 pub type Warning = Remark;
 
-/// All that keeps a configuration from being used. Never empty.
+/// Why a configuration can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Faults {
-    /// What was read: a file's name, or where the text came from.
+    /// The file's name, or where the text came from.
     pub source_name: String,
-    /// The faults, in the order of the text; what is missing comes last.
+    /// The faults in the order of the text, missing keys last. Never empty.
     pub faults: Vec<Remark>,
-    /// What was odd beside them.
+    /// The warnings beside them.
     pub warnings: Vec<Warning>,
 }
 
-/// `line 3, column 12: rtmp_port: "abc" is not a port …`; with `{:#}` the line with a mark stands below it.
+/// `line 3, column 12: rtmp_port: "abc" is not a port …`; with `{:#}`, the line and a mark below it.
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Position { line, column }) = self.at {
@@ -76,18 +76,18 @@ impl fmt::Display for Faults {
     }
 }
 
-/// Characters of a value or a key that are repeated in a remark; more would hide what it says.
-const SHOWN: usize = 60;
+/// Characters of a value or a key that a remark repeats; more would hide its text.
+const MAX_SHOWN: usize = 60;
 
-/// A value as repeated in a remark.
+/// A value as a remark repeats it.
 pub(super) fn shortened(value: &str) -> String {
-    match value.char_indices().nth(SHOWN) {
+    match value.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &value[..end]),
         None => value.to_owned(),
     }
 }
 
-/// Where remarks are gathered while a configuration is read.
+/// Collects remarks while a configuration is read.
 #[derive(Debug)]
 pub(super) struct Report<'t> {
     lines: Vec<&'t str>,
@@ -95,10 +95,10 @@ pub(super) struct Report<'t> {
     warnings: RefCell<Vec<Warning>>,
 }
 
-/// Lines with one of these words aren't shown: they may hold a secret, even if the remark is about something else on them.
+/// A line with one of these words is not shown: it may hold a secret, also where the remark is about something else.
 const SECRET_WORDS: [&str; 4] = ["secret", "password", "key", "://"];
-/// Longer lines aren't shown.
-const LONGEST_LINE: usize = 120;
+/// The longest line that is shown, in characters.
+const MAX_LINE: usize = 120;
 
 impl<'t> Report<'t> {
     pub(super) fn new(text: &'t str) -> Self {
@@ -113,7 +113,7 @@ impl<'t> Report<'t> {
         self.warnings.borrow_mut().push(self.remark(at, key, text.into()));
     }
 
-    /// A fault without its line: for broken syntax, where it can't be told what the line holds.
+    /// A fault without its line: for broken syntax, where it is unknown what the line holds.
     pub(super) fn broken(&self, at: Position, text: String) {
         self.faults.borrow_mut().push(Remark { at: Some(at), key: String::new(), text, line: None });
     }
@@ -122,14 +122,14 @@ impl<'t> Report<'t> {
         let line = at.and_then(|at| self.lines.get(at.line.checked_sub(1)?)).map(|line| line.trim_end());
         let line = line.filter(|line| {
             let lower = line.to_lowercase();
-            line.chars().count() <= LONGEST_LINE
+            line.chars().count() <= MAX_LINE
                 && !line.contains(char::is_control)
                 && !SECRET_WORDS.iter().any(|word| lower.contains(word))
         });
         Remark { at, key: key.to_owned(), text, line: line.map(str::to_owned) }
     }
 
-    /// All faults and all warnings, each in the order of the text, those without a place last.
+    /// All faults and all warnings, each in the order of the text, those without a position last.
     pub(super) fn into_parts(self) -> (Vec<Remark>, Vec<Warning>) {
         let sorted = |remarks: RefCell<Vec<Remark>>| {
             let mut remarks = remarks.into_inner();

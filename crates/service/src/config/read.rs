@@ -1,4 +1,4 @@
-//! The whole configuration read from its text: keys outside any section, `logging` and `cpu_cost`, and what must fit together.
+//! Reads a whole configuration: keys outside any section, `logging` and `cpu_cost`, and checks across sections.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ use super::yaml::{self, Value};
 /// Looks up an environment variable.
 pub(super) type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// The configuration if it has no fault, the faults, the warnings.
+/// Returns the configuration if it has no fault, the faults, and the warnings.
 pub(super) fn read(text: &str, strict: bool, env: Env<'_>) -> (Option<Config>, Vec<Remark>, Vec<Warning>) {
     let report = Report::new(text);
     let config = match yaml::parse(text) {
@@ -35,7 +35,7 @@ pub(super) fn read(text: &str, strict: bool, env: Env<'_>) -> (Option<Config>, V
             }
             match document.root {
                 Some(node) if !node.is_null() && !matches!(node.value, Value::Map(_)) => {
-                    // Probably another file, so its text isn't shown.
+                    // Probably another file, so its text is not shown.
                     report.broken(
                         node.at,
                         "this is no configuration: a line such as \"key: value\" is expected".to_owned(),
@@ -62,7 +62,7 @@ pub(super) fn read(text: &str, strict: bool, env: Env<'_>) -> (Option<Config>, V
 fn whole(mut section: Section<'_, '_>, env: Env<'_>, known: &mut Vec<Known>) -> Option<Config> {
     let required = required(&mut section, env, known);
     let complete = required.is_some();
-    // With something missing, defaults stand in so that the rest is looked at too; the result is thrown away.
+    // Where something is missing, stand-ins let the rest be read; the result is discarded.
     let mut config = required.unwrap_or_else(stand_in);
     ports(&mut section, &mut config, known);
     operation(&mut section, &mut config);
@@ -73,7 +73,7 @@ fn whole(mut section: Section<'_, '_>, env: Env<'_>, known: &mut Vec<Known>) -> 
     complete.then_some(config)
 }
 
-/// The four things without a default.
+/// Reads the four keys without a default.
 fn required(section: &mut Section<'_, '_>, env: Env<'_>, known: &mut Vec<Known>) -> Option<Config> {
     let redis = redis::read(section.section("redis"), known);
     let api_key = or_env(section, "api_key", "LIVEKIT_API_KEY", env);
@@ -88,7 +88,7 @@ fn stand_in() -> Config {
     Config::new(redis::RedisConfig::single(address), String::new(), Secret::default(), ws_url)
 }
 
-/// A text from the YAML, else from the environment; a fault if neither has it.
+/// A text from the YAML, or else from the environment; a fault if neither has it.
 fn or_env(section: &mut Section<'_, '_>, key: &'static str, variable: &str, env: Env<'_>) -> Option<String> {
     let given = section.has(key);
     let from_env = || env(variable).map(|v| without_line_end(&v).to_owned()).filter(|v| !v.is_empty() && !given);
@@ -114,7 +114,7 @@ fn ws_url(section: &mut Section<'_, '_>, env: Env<'_>) -> Option<Url> {
     }
 }
 
-/// http and https become ws and wss. The error doesn't repeat the text, which may hold credentials.
+/// Parses livekit-server's URL; http and https become ws and wss. The error does not repeat the text, which may hold a login.
 fn parse_ws_url(text: &str) -> Result<Url, String> {
     let wrong = || {
         "is not livekit-server's address, such as ws://localhost:7880 or wss://livekit.example.com (ws, wss, http and https \
@@ -134,7 +134,7 @@ fn parse_ws_url(text: &str) -> Result<Url, String> {
     usable.then_some(url).ok_or_else(wrong)
 }
 
-/// All that listens.
+/// Reads all ports.
 fn ports(section: &mut Section<'_, '_>, config: &mut Config, known: &mut Vec<Known>) {
     let (rtc, ice_tcp) = rtc::read(section.section("rtc_config"), known);
     let rtmp = section.port("rtmp_port", Some(DEFAULT_RTMP_PORT));
@@ -184,7 +184,7 @@ fn ports(section: &mut Section<'_, '_>, config: &mut Config, known: &mut Vec<Kno
     config.bind_address = address.map_or(config.bind_address, |a| a.value);
 }
 
-/// Reports ports that are chosen twice, at the later of the two places.
+/// Reports ports that are used twice, at the later position.
 fn clashes(section: &Section<'_, '_>, ports: &[&Port]) {
     for (index, port) in ports.iter().enumerate() {
         for other in &ports[index + 1..] {
@@ -197,7 +197,7 @@ fn clashes(section: &Section<'_, '_>, ports: &[&Port]) {
     }
 }
 
-/// TLS if it has a port; it needs both files (certificate and key) then.
+/// Reads TLS. With a port it needs both files, certificate and key.
 fn tls_files(section: &mut Section<'_, '_>, tls: &Port, files: [&'static str; 2]) -> Option<TlsConfig> {
     let [cert, key] = files.map(|name| (section.has(name), section.file(name)));
     let Some((port, at)) = tls.port.zip(tls.at) else {
@@ -216,13 +216,13 @@ fn tls_files(section: &mut Section<'_, '_>, tls: &Port, files: [&'static str; 2]
     Some(TlsConfig { port, cert_file: cert.1?.value, key_file: key.1?.value })
 }
 
-/// A number of things of which there must be one at least.
+/// A count of at least 1.
 fn count(section: &mut Section<'_, '_>, key: &'static str, default: u32) -> u32 {
     let given = section.int(key, 1..=1_000_000);
     given.and_then(|c| u32::try_from(c.value).ok()).unwrap_or(default)
 }
 
-/// How it works on, apart from ports.
+/// Reads what concerns operation, apart from ports.
 fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
     let on_duplicate = section.parsed("on_duplicate", |text| match text {
         "takeover" => Ok(OnDuplicate::Takeover),
@@ -249,7 +249,7 @@ fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
     }
 }
 
-/// WHIP is never handed on: passing it on here costs next to nothing, and keeps one place that knows what a session does.
+/// WHIP is never handed on to the SFU: passthrough here costs next to nothing, and one place knows the session.
 fn proxy(section: &mut Section<'_, '_>) -> bool {
     const KEY: &str = "whip_proxy_enabled";
     let on = section.flag(KEY);
@@ -259,7 +259,7 @@ fn proxy(section: &mut Section<'_, '_>) -> bool {
     on
 }
 
-/// `log_level`, which the Go program's README names, and the `logging` section, which wins.
+/// Reads `log_level`, which the Go program's README names, and the `logging` section, which goes before it.
 fn logging(root: &mut Section<'_, '_>, known: &mut Vec<Known>) -> LoggingConfig {
     let short = root.parsed("log_level", level);
     let mut section = root.section("logging");
@@ -296,7 +296,7 @@ fn logging(root: &mut Section<'_, '_>, known: &mut Vec<Known>) -> LoggingConfig 
     LoggingConfig { level, json, component_levels }
 }
 
-/// The names that the Go program's logger knows; its three worse than `error` end the process there and don't exist here.
+/// Reads a level of the Go program's logger. The three above `error`, which end the process there, are `error` here.
 fn level(text: &str) -> Result<LogLevel, String> {
     match text.to_ascii_lowercase().as_str() {
         "trace" => Ok(LogLevel::Trace),

@@ -22,22 +22,22 @@ pub struct RedisConfig {
     pub db: u32,
     /// TLS; `None` for plain TCP.
     pub tls: Option<RedisTls>,
-    /// For opening a connection; `None` leaves it to the client.
+    /// The timeout for connecting; `None` for the client's own.
     pub dial_timeout: Option<Duration>,
-    /// For an answer; `None` leaves it to the client.
+    /// The timeout for an answer; `None` for the client's own.
     pub read_timeout: Option<Duration>,
-    /// For sending; `None` leaves it to the client.
+    /// The timeout for sending; `None` for the client's own.
     pub write_timeout: Option<Duration>,
 }
 
-/// What kind of Redis it is.
+/// The kinds of Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisTopology {
     /// One server.
     Single(Address),
     /// A master found through sentinels.
     Sentinel {
-        /// The name the sentinels know the master by.
+        /// The name of the master at the sentinels.
         master_name: String,
         /// The sentinels; at least one.
         addresses: Vec<Address>,
@@ -50,7 +50,7 @@ pub enum RedisTopology {
     Cluster {
         /// Some of its nodes; at least one.
         addresses: Vec<Address>,
-        /// How many redirections to follow for one command.
+        /// How many redirections of one command are followed.
         max_redirects: u32,
     },
 }
@@ -60,15 +60,15 @@ pub enum RedisTopology {
 pub struct RedisTls {
     /// Trust any certificate. For tests only.
     pub insecure: bool,
-    /// The name to ask for and to check, if it isn't the host's.
+    /// The server name to ask for and to verify, if it is not the host.
     pub server_name: Option<String>,
-    /// Roots to trust in place of the system's, PEM.
+    /// Root certificates in place of the system's, PEM.
     pub ca_cert_file: Option<PathBuf>,
-    /// Our own certificate and private key, PEM.
+    /// Our own certificate and private key.
     pub client: Option<ClientCertificate>,
 }
 
-/// A certificate to show, and its key.
+/// A client certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The chain, PEM.
@@ -77,7 +77,7 @@ pub struct ClientCertificate {
     pub key_file: PathBuf,
 }
 
-/// Redirections to follow in a cluster unless told otherwise (as LiveKit).
+/// The default for redirections in a cluster (as LiveKit).
 const DEFAULT_MAX_REDIRECTS: i64 = 2;
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -98,7 +98,7 @@ impl RedisConfig {
     }
 }
 
-/// Reads the `redis` section; after a fault, `None` or something that is never used.
+/// Reads the `redis` section. After a fault the result is `None` or not used.
 pub(super) fn read(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> Option<RedisConfig> {
     let topology = topology(&mut section);
     let username = section.text("username").map(|t| t.value).unwrap_or_default();
@@ -120,7 +120,7 @@ pub(super) fn read(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> Opti
     Some(RedisConfig { topology, username, password, db, tls, dial_timeout, read_timeout, write_timeout })
 }
 
-/// Which kind it is. Where several are given, sentinels win over a cluster and that over a single address, as in LiveKit.
+/// Reads which kind it is. Of several, sentinels go before a cluster and a cluster goes before a single address, as in LiveKit.
 fn topology(section: &mut Section<'_, '_>) -> Option<RedisTopology> {
     let sentinels = section.list("sentinel_addresses", |text| address(text, SENTINEL_PORT));
     let master = section.text("sentinel_master_name");
@@ -167,7 +167,7 @@ fn warn_of_several(section: &Section<'_, '_>, single: Option<&Located<Address>>,
 }
 
 fn database(section: &mut Section<'_, '_>, topology: Option<&RedisTopology>) -> u32 {
-    // Redis's own bound on `databases` in its configuration is an int.
+    // Redis itself bounds `databases` by an int.
     let Some(Located { value, at }) = section.int("db", 0..=i64::from(i32::MAX)) else { return 0 };
     if value != 0 && matches!(topology, Some(RedisTopology::Cluster { .. })) {
         section.warn(at, "db", "has no effect in a cluster, which has one database");
@@ -203,7 +203,7 @@ fn tls(section: &mut Section<'_, '_>, known: &mut Vec<Known>) -> Option<RedisTls
     Some(RedisTls { insecure, server_name, ca_cert_file, client })
 }
 
-/// `host`, `host:port`, `[IPv6]` or `[IPv6]:port`. The error doesn't repeat the text: a URL may hold a password.
+/// Reads `host`, `host:port`, `[IPv6]` or `[IPv6]:port`. The error does not repeat the text: a URL may hold a password.
 fn address(text: &str, default_port: u16) -> Result<Address, String> {
     let wrong = || {
         "is not host:port, such as localhost:6379 (not a URL: user, password and TLS have keys of their own)".to_owned()

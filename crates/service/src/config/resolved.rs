@@ -1,5 +1,5 @@
-//! What a configuration means: only valid values exist here. [`Config::new`] holds the documented defaults around the four
-//! keys that have none (`redis`, `api_key`, `api_secret`, `ws_url`).
+//! The resolved configuration, in which invalid values can't be represented. [`Config::new`] fills in the documented defaults; four keys
+//! have none (`redis`, `api_key`, `api_secret`, `ws_url`).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,28 +12,28 @@ use url::Url;
 use super::redis::RedisConfig;
 use super::rtc::RtcConfig;
 
-/// Where RTMP listens unless told otherwise: the port that every encoder tries first.
+/// The default port of RTMP: the one that every encoder tries first.
 pub const DEFAULT_RTMP_PORT: u16 = 1935;
-/// Where WHIP listens unless told otherwise (as the Go ingress).
+/// The default port of WHIP (as the Go ingress).
 pub const DEFAULT_WHIP_PORT: u16 = 8080;
-/// The Go ingress's relay port. Read, but nothing listens on it: media does not pass over HTTP inside this program.
+/// The Go ingress's relay port. It is read, but nothing listens on it: media does not pass over HTTP inside this program.
 pub const DEFAULT_HTTP_RELAY_PORT: u16 = 9090;
 
-/// RTMP connections at a time unless told otherwise. A connection that only stays open costs a descriptor and some tens of
-/// kilobytes; a thousand of them fit beside the sessions under the usual limit of descriptors (1024 soft, raised at start) and
-/// are more than one machine can publish.
+/// The default for RTMP connections at a time. An idle connection costs a descriptor and some tens of kilobytes. A thousand fit
+/// beside the sessions under the usual limit of descriptors (1024 soft, raised at start), and are more than one machine can
+/// publish.
 pub const DEFAULT_RTMP_MAX_CONNECTIONS: u32 = 1000;
-/// RTMP connections at a time from one address unless told otherwise: a tenth of all, so that one address cannot fill the
-/// machine, while a production site behind one router still fits. Behind a load balancer that hides addresses, raise it.
+/// The default for RTMP connections at a time from one address: a tenth of all, so that one address cannot fill the machine, while
+/// a production site behind one router still fits. Behind a load balancer that hides addresses, raise it.
 pub const DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS: u32 = 100;
 
-/// WHIP's HTTP connections at a time unless told otherwise: each lasts for a few requests, media does not pass over them.
+/// The default for WHIP's HTTP connections at a time: each lasts for a few requests, and media does not pass over them.
 pub const DEFAULT_WHIP_MAX_CONNECTIONS: u32 = 1000;
-/// The same from one address: as for RTMP.
+/// The default for WHIP's HTTP connections at a time from one address: as for RTMP.
 pub const DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS: u32 = 100;
 
-/// How long running sessions may go on after SIGTERM unless told otherwise: the grace period of the Helm chart for the Go
-/// ingress (which itself waits without end).
+/// The default for how long running sessions may go on after SIGTERM: the grace period of the Helm chart for the Go ingress (which
+/// itself waits without end).
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(3 * 60 * 60);
 
 /// The resolved configuration of the service.
@@ -41,56 +41,56 @@ pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(3 * 60 * 60);
 pub struct Config {
     /// How to reach Redis.
     pub redis: RedisConfig,
-    /// The API key that tokens are issued under. Not secret in itself: it stands in every token.
+    /// The API key of the tokens we issue. It is not secret: it is in every token.
     pub api_key: String,
-    /// What tokens are signed with.
+    /// The secret that tokens are signed with.
     pub api_secret: Secret,
     /// livekit-server's WebSocket address; its scheme is `ws` or `wss`, and it holds no user or password.
     pub ws_url: Url,
-    /// The address that all ports listen on; `::` takes IPv4 too.
+    /// The address that all ports listen on; `::` includes IPv4.
     pub bind_address: IpAddr,
     /// RTMP and RTMPS.
     pub rtmp: RtmpConfig,
     /// WHIP's HTTP side.
     pub whip: WhipConfig,
-    /// Whether WHIP that needs no transcoding is to be handed on to the SFU's own WHIP endpoint; without effect.
+    /// Whether WHIP without transcoding is handed on to the SFU's own WHIP endpoint; without effect.
     pub whip_proxy_enabled: bool,
     /// The Go ingress's relay port; without effect.
     pub http_relay_port: u16,
-    /// Where `/availability` and the health check answer; `None` switches it off.
+    /// The port of `/availability` and the health check; `None` switches it off.
     pub health_port: Option<u16>,
-    /// Where metrics are read; `None` switches it off.
+    /// The port of the metrics; `None` switches it off.
     pub prometheus_port: Option<u16>,
-    /// Where debugging listens; `None` switches it off.
+    /// The port for debugging; `None` switches it off; without effect.
     pub debug_handler_port: Option<u16>,
-    /// URLs that are pulled.
+    /// The limits and rules of URL inputs.
     pub url: UrlConfig,
-    /// What a second publisher with the key of a running session does.
+    /// What happens when a second publisher uses the stream key of a running session.
     pub on_duplicate: OnDuplicate,
-    /// How long running sessions may go on after SIGTERM; then they are ended. Zero ends them at once.
+    /// How long running sessions may go on after SIGTERM, before they are ended. Zero ends them at once.
     pub drain_timeout: Duration,
-    /// Shift a stream's start so that what an encoder had queued up does not stay as latency (RTMP and SRT).
+    /// Skip what an encoder has queued up before a stream, so that it does not stay as latency (RTMP and SRT); without effect.
     pub enable_stream_latency_reduction: bool,
-    /// Development defaults for `rtc_config`.
+    /// Development defaults for `rtc_config`; without effect.
     pub development: bool,
-    /// Logs.
+    /// Logging.
     pub logging: LoggingConfig,
-    /// What sessions are reckoned to cost.
+    /// The estimated CPU cost of sessions.
     pub cpu_cost: CpuCost,
     /// WHIP's WebRTC side.
     pub rtc: RtcConfig,
-    /// The name this program carries in its logs.
+    /// The name of this program in its logs.
     pub service_name: String,
 }
 
 /// RTMP and RTMPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RtmpConfig {
-    /// Where plain RTMP listens; `None` switches it off.
+    /// The port of plain RTMP; `None` switches it off.
     pub port: Option<u16>,
     /// RTMP over TLS; `None` switches it off.
     pub tls: Option<TlsConfig>,
-    /// Connections at a time, RTMP and RTMPS together, publishing or not; at least 1.
+    /// Connections at a time, of RTMP and RTMPS together, publishing or not; at least 1.
     pub max_connections: u32,
     /// Connections at a time from one address; at least 1.
     pub max_connections_per_address: u32,
@@ -99,49 +99,49 @@ pub struct RtmpConfig {
 /// WHIP's HTTP side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WhipConfig {
-    /// Where HTTP listens; `None` switches it off.
+    /// The port of HTTP; `None` switches it off.
     pub port: Option<u16>,
     /// HTTPS; `None` switches it off.
     pub tls: Option<TlsConfig>,
-    /// Connections at a time, HTTP and HTTPS together; at least 1.
+    /// Connections at a time, of HTTP and HTTPS together; at least 1.
     pub max_connections: u32,
     /// Connections at a time from one address; at least 1.
     pub max_connections_per_address: u32,
 }
 
 impl WhipConfig {
-    /// Whether WHIP is offered at all.
+    /// Whether WHIP has a port.
     pub fn enabled(&self) -> bool {
         self.port.is_some() || self.tls.is_some()
     }
 }
 
-/// A port for TLS.
+/// A port with TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// Where it listens.
+    /// The port.
     pub port: u16,
-    /// The certificate chain, PEM. Seen to be readable when the configuration was loaded.
+    /// The certificate chain, PEM. It was readable when the configuration was loaded.
     pub cert_file: PathBuf,
-    /// The private key, PEM. Seen to be readable when the configuration was loaded.
+    /// The private key, PEM. It was readable when the configuration was loaded.
     pub key_file: PathBuf,
 }
 
-/// URLs that are pulled.
+/// Limits and rules of URL inputs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UrlConfig {
-    /// Addresses that `https://alias.invalid/NAME` stands for. They may hold logins.
+    /// The URLs that `https://alias.invalid/NAME` stands for. They may hold logins.
     pub aliases: BTreeMap<String, Secret>,
-    /// Where a pull may lead.
+    /// The hosts that a pull may connect to.
     pub guard: PullGuard,
-    /// What it may cost, and how patient it is.
+    /// The limits of a pull.
     pub limits: PullLimits,
 }
 
-/// What a second publisher with the key of a running session does.
+/// What happens when a second publisher uses the stream key of a running session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDuplicate {
-    /// It takes the session over; the first is sent away (as the Go ingress does, through the SFU).
+    /// It takes the session over, and the first is disconnected (as in the Go ingress, through the SFU).
     Takeover,
     /// It is refused.
     Refuse,
@@ -157,7 +157,7 @@ impl OnDuplicate {
     }
 }
 
-/// From which severity on lines are written.
+/// The lowest severity of lines that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum LogLevel {
@@ -181,29 +181,29 @@ impl LogLevel {
     }
 }
 
-/// Logs.
+/// Logging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggingConfig {
-    /// From which severity on.
+    /// The lowest severity.
     pub level: LogLevel,
-    /// One JSON object a line, or words for people.
+    /// Whether a line is a JSON object; if not, it is text for people.
     pub json: bool,
-    /// Other severities for parts of the program, by name: a crate (`rtmp`) or a module in it (`service.control`).
+    /// Levels of parts of the program, by name: a crate (`rtmp`) or a module in it (`service.control`).
     pub component_levels: BTreeMap<String, LogLevel>,
 }
 
-/// What sessions are reckoned to cost, in CPUs.
+/// The estimated cost of sessions, in CPUs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CpuCost {
     /// RTMP, transcoded.
     pub rtmp: f64,
     /// WHIP, transcoded.
     pub whip: f64,
-    /// WHIP, passed on as it comes. Also reckoned for any other input that is passed on.
+    /// WHIP passthrough, and passthrough of any other input.
     pub whip_bypass_transcoding: f64,
     /// A pulled URL, transcoded.
     pub url: f64,
-    /// The share of the machine to keep free; more than 0 and less than 1.
+    /// The share of the machine that is kept free; more than 0 and less than 1.
     pub min_idle_ratio: f64,
 }
 
@@ -243,7 +243,7 @@ impl Default for CpuCost {
 }
 
 impl Config {
-    /// The defaults around the four things that have none.
+    /// The four keys without a default, and the defaults of all others.
     pub fn new(redis: RedisConfig, api_key: String, api_secret: Secret, ws_url: Url) -> Self {
         Self {
             redis,

@@ -1,4 +1,4 @@
-//! The `rtc_config` section (WHIP's WebRTC side, the keys of LiveKit's `RTCConfig`): its types, and how it is read.
+//! The `rtc_config` section (WebRTC of WHIP, with the keys of LiveKit's `RTCConfig`): its types, and how it is read.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,27 +8,27 @@ use super::fault::shortened;
 use super::section::{Known, Port, Section};
 use super::turn::{self, TurnServer};
 
-/// The UDP port of WHIP unless told otherwise (as the Go ingress).
+/// The default UDP port of WHIP (as the Go ingress).
 pub const DEFAULT_UDP_PORT: u16 = 7885;
 
-/// WHIP's WebRTC side.
+/// WebRTC of WHIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RtcConfig {
-    /// Where media comes in.
+    /// The UDP ports for media.
     pub udp: UdpPorts,
-    /// ICE over TCP; `None` switches it off.
+    /// The port of ICE over TCP; `None` switches it off.
     pub tcp_port: Option<u16>,
-    /// Listen on 3478 as well.
+    /// Listen on 3478 as well; without effect.
     pub use_stun_port_as_ice: bool,
-    /// The addresses to write into candidates in place of the local ones; found out by itself where there is none.
+    /// The addresses in candidates, in place of the local ones; the local ones are used where there is none.
     pub node_ip: NodeIp,
-    /// STUN servers, `host:port`: asked for the external address where that is wanted, and named to WHIP clients.
+    /// STUN servers, `host:port`: asked for the external address if `use_external_ip`, and offered to WHIP clients.
     pub stun_servers: Vec<String>,
-    /// TURN servers to name to WHIP clients.
+    /// TURN servers, offered to WHIP clients.
     pub turn_servers: Vec<TurnServer>,
     /// Ask STUN servers for the external address.
     pub use_external_ip: bool,
-    /// Don't test whether the external address reaches us.
+    /// Don't test whether the external address reaches us; without effect.
     pub skip_external_ip_validation: bool,
     /// Offer the internal address beside the external one.
     pub advertise_internal_ip: bool,
@@ -42,24 +42,24 @@ pub struct RtcConfig {
     pub ips: Filter<IpNet>,
     /// Offer the loopback address as well.
     pub enable_loopback_candidate: bool,
-    /// Resolve mDNS candidates.
+    /// Resolve mDNS candidates; without effect.
     pub use_mdns: bool,
-    /// No UDP at all.
+    /// Use no UDP.
     pub force_tcp: bool,
-    /// Sending many datagrams with one call.
+    /// Batches of datagrams; without effect.
     pub batch_io: BatchIo,
-    /// SCTP's congestion window; `None` is the library's default. WHIP has no data channel.
+    /// SCTP's congestion window; without effect: WHIP has no data channel.
     pub sctp: Sctp,
-    /// How long ICE waits before it takes a pair of each kind; `None` is the library's default.
+    /// How long ICE waits before it takes a pair of each kind; without effect.
     pub acceptance_min_wait: AcceptanceMinWait,
 }
 
-/// Where media comes in.
+/// The UDP ports for media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpPorts {
-    /// One port for all, or several of them side by side (as many as there are CPUs are used).
+    /// One port for all sessions, or several of them in parallel (as many as there are CPUs are used).
     Shared(PortRange),
-    /// A port for each session.
+    /// One port per session.
     PerSession(PortRange),
 }
 
@@ -83,7 +83,7 @@ impl PortRange {
     }
 }
 
-/// Addresses to write into candidates.
+/// Addresses for candidates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct NodeIp {
@@ -91,7 +91,7 @@ pub struct NodeIp {
     pub v6: Option<Ipv6Addr>,
 }
 
-/// What to use and what not; nothing in `includes` means all that is not in `excludes`.
+/// Selects by name or network. Empty `includes` selects all that is not in `excludes`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Filter<T> {
@@ -105,19 +105,19 @@ impl<T> Default for Filter<T> {
     }
 }
 
-/// An address and how many of its leading bits count (CIDR).
+/// A network (CIDR).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpNet {
-    /// The address.
+    /// An address in it.
     pub address: IpAddr,
-    /// The bits that count: up to 32 or 128.
+    /// The length of the prefix in bits: up to 32 or 128.
     pub prefix: u8,
 }
 
-/// Sending many datagrams with one call.
+/// Batches of datagrams, sent with one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchIo {
-    /// Datagrams in a call; 0 switches it off.
+    /// Datagrams per call; 0 switches it off.
     pub batch_size: u32,
     /// How long a datagram may wait for others.
     pub max_flush_interval: Duration,
@@ -168,7 +168,7 @@ impl Default for RtcConfig {
     }
 }
 
-/// Writes a range as it is read: `7885`, `50000-60000`.
+/// In the notation of the configuration: `7885`, `50000-60000`.
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.start == self.end { write!(f, "{}", self.start) } else { write!(f, "{}-{}", self.start, self.end) }
@@ -182,7 +182,7 @@ impl fmt::Display for IpNet {
     }
 }
 
-/// Reads the `rtc_config` section; also gives the TCP port, to be compared with the other ports.
+/// Reads the `rtc_config` section. Also returns the TCP port, to be compared with the other ports.
 pub(super) fn read(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> (RtcConfig, Port) {
     let tcp = section.port("tcp_port", None);
     let force_tcp = section.flag("force_tcp");
@@ -224,7 +224,7 @@ pub(super) fn read(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> (Rtc
     (config, tcp)
 }
 
-/// Keys of LiveKit's that say nothing to this program: where one is set, its reader should know.
+/// Warns of LiveKit's keys that have no effect in this program.
 fn without_effect(section: &Section<'_, '_>) {
     const NO_DATA: &str = "has no effect: WHIP has no data channel";
     const NO_WAIT: &str = "has no effect: the first pair of addresses that works is taken";
@@ -247,7 +247,7 @@ fn without_effect(section: &Section<'_, '_>) {
     }
 }
 
-/// A range of its own for each session wins over shared ports, as in LiveKit.
+/// Reads the UDP ports. A port range for sessions goes before shared ports, as in LiveKit.
 fn udp(section: &mut Section<'_, '_>) -> UdpPorts {
     let shared = section.parsed("udp_port", port_range);
     let start = section.port("port_range_start", None);
@@ -269,7 +269,7 @@ fn udp(section: &mut Section<'_, '_>) -> UdpPorts {
     UdpPorts::Shared(shared.and_then(|s| s.value).unwrap_or(PortRange::one(DEFAULT_UDP_PORT)))
 }
 
-/// `7885`, `7885-7890`, or 0 for the default.
+/// Reads `7885`, `7885-7890`, or 0 for the default.
 fn port_range(text: &str) -> Result<Option<PortRange>, String> {
     let port = |text: &str| text.trim().parse::<u16>().ok();
     let range = match text.split_once('-') {
@@ -285,7 +285,7 @@ fn port_range(text: &str) -> Result<Option<PortRange>, String> {
     }
 }
 
-/// An IPv4 address, an IPv6 address, or one of each with a comma between them.
+/// Reads an IPv4 address, an IPv6 address, or one of each separated by a comma.
 fn node_ip(text: &str) -> Result<NodeIp, String> {
     let wrong = || {
         let text = shortened(text);
@@ -302,7 +302,7 @@ fn node_ip(text: &str) -> Result<NodeIp, String> {
     Ok(node_ip)
 }
 
-/// `host:port`; kept as written, for resolving is not our work.
+/// Checks `host:port`. It is kept as written and not resolved.
 fn stun_server(text: &str) -> Result<String, String> {
     let port =
         text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
@@ -312,7 +312,7 @@ fn stun_server(text: &str) -> Result<String, String> {
     }
 }
 
-/// `address/bits`, or one address.
+/// Reads `address/bits`, or one address.
 fn net(text: &str) -> Result<IpNet, String> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
     let address = address.parse::<IpAddr>().ok();
@@ -342,7 +342,7 @@ fn batch_io(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> BatchIo {
     BatchIo { batch_size: u32::try_from(batch_size).unwrap_or(0), max_flush_interval }
 }
 
-/// 0 counts as none.
+/// Reads a window in bytes; 0 is none.
 fn window(section: &mut Section<'_, '_>, key: &'static str) -> Option<u32> {
     let given = section.int(key, 0..=i64::from(u32::MAX))?;
     u32::try_from(given.value).ok().filter(|w| *w != 0)

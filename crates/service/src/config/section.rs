@@ -1,5 +1,5 @@
-//! Reads keys out of a mapping: each by its kind, each fault into the report, each question remembered, so that the keys
-//! nobody asked for are known in the end.
+//! Reads keys of a mapping by their kind. Faults go into the report; which keys were read is remembered, so that the unknown keys are
+//! known at the end.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -12,30 +12,30 @@ use super::duration;
 use super::fault::{Position, Report, shortened};
 use super::yaml::{Entry, Node, Scalar, Value};
 
-/// Mappings that merge keys (`<<`) may bring into one section. Real files have one or two; what exceeds this is hostile.
-const MOST_MERGES: usize = 64;
+/// The most mappings that merge keys (`<<`) may bring into one section. Real files have one or two; more is an attack.
+const MAX_MERGES: usize = 64;
 /// How deep a merged mapping may merge others.
-const DEEPEST_MERGE: usize = 8;
+const MAX_MERGE_DEPTH: usize = 8;
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Clone, Debug)]
 pub(super) struct Located<T> {
     pub(super) value: T,
     pub(super) at: Position,
 }
 
-/// A port of ours, and where it was chosen.
+/// A port of ours, and where it was set.
 #[derive(Debug)]
 pub(super) struct Port {
     /// The key with the sections it is in.
     pub(super) key: String,
     /// `None` if switched off.
     pub(super) port: Option<u16>,
-    /// `None` if the default holds.
+    /// `None` for the default.
     pub(super) at: Option<Position>,
 }
 
-/// A mapping that keys are read from; may be absent, then each key is.
+/// A mapping from which keys are read. If it is absent, all of its keys are.
 pub(super) struct Section<'r, 't> {
     report: &'r Report<'t>,
     path: String,
@@ -44,7 +44,7 @@ pub(super) struct Section<'r, 't> {
     asked: Vec<&'static str>,
 }
 
-/// The keys of a section that were asked for and those that were not: what unknown keys are judged by.
+/// The keys of a section that were read, and those that are unknown.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) path: String,
@@ -73,29 +73,29 @@ impl<'r, 't> Section<'r, 't> {
         section
     }
 
-    /// Where the section stands; `None` if it is absent.
+    /// The section's position; `None` if it is absent.
     pub(super) fn at(&self) -> Option<Position> {
         self.at
     }
 
-    /// Where the value of a key stands. Doesn't count as asking for it.
+    /// The position of a key's value. The key does not count as read.
     pub(super) fn at_key(&self, key: &str) -> Option<Position> {
         self.entries.iter().find(|(k, ..)| k == key).map(|(_, _, node)| node.at)
     }
 
-    /// The same, if the value says something: it is neither empty nor off.
+    /// The position of a key's value, if that is neither empty nor off. The key does not count as read.
     pub(super) fn at_set(&self, key: &str) -> Option<Position> {
         let (_, _, node) = self.entries.iter().find(|(k, ..)| k == key)?;
-        fn says(node: &Node) -> bool {
+        fn is_set(node: &Node) -> bool {
             match &node.value {
                 Value::Scalar(s) => {
                     !matches!(s.text.to_ascii_lowercase().as_str(), "" | "0" | "0s" | "false" | "no" | "off" | "n")
                 }
                 Value::List(items) => !items.is_empty(),
-                Value::Map(entries) => entries.iter().any(|entry| says(&entry.value)),
+                Value::Map(entries) => entries.iter().any(|entry| is_set(&entry.value)),
             }
         }
-        (!node.is_null() && says(node)).then_some(node.at)
+        (!node.is_null() && is_set(node)).then_some(node.at)
     }
 
     pub(super) fn report(&self) -> &'r Report<'t> {
@@ -115,13 +115,13 @@ impl<'r, 't> Section<'r, 't> {
         self.report.warn(Some(at), &self.full(key), text);
     }
 
-    /// The node of a key; an empty value counts as none.
+    /// The node of a key; `None` for an empty value.
     fn node(&mut self, key: &'static str) -> Option<Rc<Node>> {
         self.asked.push(key);
         self.entries.iter().find(|(k, ..)| k == key).map(|(_, _, node)| Rc::clone(node)).filter(|n| !n.is_null())
     }
 
-    /// Whether a key has a value, not an empty text or list. Doesn't count as asking for it.
+    /// Whether a key has a value other than an empty text or list. The key does not count as read.
     pub(super) fn has(&self, key: &str) -> bool {
         let empty = |value: &Value| match value {
             Value::Scalar(scalar) => without_line_end(&scalar.text).is_empty(),
@@ -147,12 +147,12 @@ impl<'r, 't> Section<'r, 't> {
         items.iter().map(|item| Section::new(self.report, self.full(key), Some(Rc::clone(item)))).collect()
     }
 
-    /// A section that is not there: reading it makes its keys known.
+    /// An absent section; reading it makes its keys known.
     pub(super) fn absent(&self, key: &str) -> Section<'r, 't> {
         Section::new(self.report, self.full(key), None)
     }
 
-    /// Names chosen by the user with a text each. All are asked for by this.
+    /// Keys that the user chooses, each with a text. All count as read.
     pub(super) fn every_text(&mut self) -> Vec<(String, Located<String>)> {
         let entries = std::mem::take(&mut self.entries);
         let named = entries.into_iter().filter(|(.., node)| !node.is_null());
@@ -173,14 +173,14 @@ impl<'r, 't> Section<'r, 't> {
         }
     }
 
-    /// A text; an empty one counts as none.
+    /// A text; `None` if it is empty.
     pub(super) fn text(&mut self, key: &'static str) -> Option<Located<String>> {
         let node = self.node(key)?;
         let Located { value, at } = self.scalar(key, &node)?;
         Some(Located { value: without_line_end(&value).to_owned(), at }).filter(|t| !t.value.is_empty())
     }
 
-    /// A text turned into something by `read`, whose error says what is allowed.
+    /// A text, parsed by `read`, whose error says what is allowed.
     pub(super) fn parsed<T>(
         &mut self,
         key: &'static str,
@@ -196,7 +196,7 @@ impl<'r, 't> Section<'r, 't> {
         }
     }
 
-    /// A list of texts, each turned into something by `read`.
+    /// A list of texts, each parsed by `read`.
     pub(super) fn list<T>(&mut self, key: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(node) = self.node(key) else { return Vec::new() };
         let Value::List(items) = &node.value else {
@@ -215,7 +215,7 @@ impl<'r, 't> Section<'r, 't> {
             .collect()
     }
 
-    /// A switch; absent is off. The spellings are those of YAML 1.1, which the Go program takes.
+    /// A switch; off if absent. It takes the spellings of YAML 1.1, as the Go program does.
     pub(super) fn flag(&mut self, key: &'static str) -> bool {
         let read = |text: &str| match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "y" => Ok(true),
@@ -225,7 +225,7 @@ impl<'r, 't> Section<'r, 't> {
         self.parsed(key, read).is_some_and(|flag| flag.value)
     }
 
-    /// A whole number within a range.
+    /// An integer within a range.
     pub(super) fn int(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<Located<i64>> {
         self.parsed(key, |text| {
             let number = text.replace('_', "").parse::<i64>();
@@ -254,13 +254,13 @@ impl<'r, 't> Section<'r, 't> {
         });
         let port = match &given {
             Some(Located { value, .. }) if *value != 0 => u16::try_from(*value).ok(),
-            // After a fault the default stands in, so that the reading goes on.
+            // After a fault the default stands in, so that reading continues.
             _ => default,
         };
         Port { key: self.full(key), port, at: given.map(|g| g.at) }
     }
 
-    /// A file that can be opened.
+    /// The name of a file that can be opened.
     pub(super) fn file(&mut self, key: &'static str) -> Option<Located<PathBuf>> {
         self.parsed(key, |name| {
             let file = File::open(name).and_then(|f| f.metadata());
@@ -272,12 +272,12 @@ impl<'r, 't> Section<'r, 't> {
         })
     }
 
-    /// A length of time with a unit, as Go writes it: `90s`, `1h30m`, `250ms`.
+    /// A duration in Go's notation: `90s`, `1h30m`, `250ms`.
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Located<Duration>> {
         self.parsed(key, duration::parse)
     }
 
-    /// The same, where a bare number counts nanoseconds, as it does in the Go program.
+    /// A duration, of which a number alone is in nanoseconds, as in the Go program; `None` for 0.
     pub(super) fn go_duration(&mut self, key: &'static str) -> Option<Duration> {
         let read = |text: &str| match text.parse::<u64>() {
             Ok(nanoseconds) => Ok(Duration::from_nanos(nanoseconds)),
@@ -286,14 +286,14 @@ impl<'r, 't> Section<'r, 't> {
         self.parsed(key, read).map(|d| d.value).filter(|d| !d.is_zero())
     }
 
-    /// A length of time in milliseconds; 0 counts as none.
+    /// A duration in milliseconds; `None` for 0.
     pub(super) fn milliseconds(&mut self, key: &'static str) -> Option<Duration> {
-        // An hour: longer than anyone waits for an answer.
+        // An hour at most: longer than anyone waits for an answer.
         let given = self.int(key, 0..=3_600_000)?;
         Some(Duration::from_millis(given.value.unsigned_abs())).filter(|d| !d.is_zero())
     }
 
-    /// Notes which keys were asked for.
+    /// Ends the section: which keys were read, and which are unknown.
     pub(super) fn finish(self) -> Known {
         let Self { path, asked, entries, .. } = self;
         let unknown =
@@ -302,15 +302,15 @@ impl<'r, 't> Section<'r, 't> {
     }
 }
 
-/// A block (`|`) and a secret mounted from a file end with a line break that nobody means.
+/// A text without its final line break, which blocks (`|`) and secrets mounted from files have.
 pub(super) fn without_line_end(text: &str) -> &str {
     text.trim_end_matches(['\r', '\n'])
 }
 
-/// The entries of a mapping and of those it merges (`<<`), its own first.
+/// The entries of a mapping and of the mappings it merges (`<<`), its own first.
 fn merged(own: &[Entry], report: &Report<'_>) -> Vec<(String, Position, Rc<Node>)> {
-    let mut merge = Merge { entries: Vec::new(), seen: HashSet::new(), left: MOST_MERGES, told: false, report };
-    merge.take(own, DEEPEST_MERGE);
+    let mut merge = Merge { entries: Vec::new(), seen: HashSet::new(), left: MAX_MERGES, reported: false, report };
+    merge.take(own, MAX_MERGE_DEPTH);
     merge.entries
 }
 
@@ -318,7 +318,7 @@ struct Merge<'a, 't> {
     entries: Vec<(String, Position, Rc<Node>)>,
     seen: HashSet<String>,
     left: usize,
-    told: bool,
+    reported: bool,
     report: &'a Report<'t>,
 }
 
@@ -340,8 +340,8 @@ impl Merge<'_, '_> {
                         self.left -= 1;
                         self.take(entries, depth - 1);
                     }
-                    // Told once for a section.
-                    Value::Map(_) if !std::mem::replace(&mut self.told, true) => {
+                    // Reported once per section.
+                    Value::Map(_) if !std::mem::replace(&mut self.reported, true) => {
                         self.report.fault(Some(entry.at), "<<", "too many mappings are merged here");
                     }
                     Value::Map(_) => {}

@@ -1,4 +1,4 @@
-//! Where a configuration comes from: command line, environment, file.
+//! Loads a configuration from the command line, the environment or a file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,18 +8,18 @@ use super::fault::{Faults, Remark, Warning};
 use super::read;
 use super::resolved::Config;
 
-/// A real configuration is a few kilobytes; what exceeds this is another file.
-const LARGEST: u64 = 256 * 1024;
+/// The largest configuration in bytes. Real ones have a few kilobytes; a larger file is another file.
+const MAX_SIZE: u64 = 256 * 1024;
 
-/// Where to look for a configuration.
+/// Where to look for the configuration.
 pub struct Sources<'a> {
-    /// `--config`: a file.
+    /// `--config`: a file name.
     pub file: Option<PathBuf>,
     /// `--config-body`: the YAML itself.
     pub body: Option<String>,
-    /// `--strict`: whether an unknown key is a fault; else it is a warning.
+    /// `--strict`: whether an unknown key is a fault and not a warning.
     pub strict: bool,
-    /// Looks up an environment variable; [`process_env`] but in tests.
+    /// Looks up an environment variable; [`process_env`], except in tests.
     pub env: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -28,11 +28,11 @@ pub fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Reads the configuration. A body wins over a file, wherever each comes from, and the command line over the environment
-/// (as in the Go ingress).
+/// Loads the configuration. A body goes before a file, wherever each comes from, and the command line before the environment (as
+/// in the Go ingress).
 ///
 /// # Errors
-/// All faults together; also if there is no configuration at all or its file can't be read.
+/// All faults together, also if there is no configuration or its file can't be read.
 pub fn load(sources: &Sources<'_>) -> Result<(Config, Vec<Warning>), Faults> {
     let (name, text) = text(sources)?;
     let (config, faults, warnings) = read::read(&text, sources.strict, sources.env);
@@ -42,7 +42,7 @@ pub fn load(sources: &Sources<'_>) -> Result<(Config, Vec<Warning>), Faults> {
     }
 }
 
-/// What to read, and its name.
+/// The name of the source, and the text.
 fn text(sources: &Sources<'_>) -> Result<(String, String), Faults> {
     let env = |name| (sources.env)(name).filter(|text| !text.is_empty());
     if let Some(body) = sources.body.clone().filter(|body| !body.is_empty()) {
@@ -71,9 +71,9 @@ fn unreadable(source_name: String, text: String) -> Faults {
 
 fn read_file(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {LARGEST} bytes")));
+    File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {MAX_SIZE} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }

@@ -1,4 +1,4 @@
-//! Configurations as people write them, right and wrong.
+//! Configurations as people write them, valid and not.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,8 +11,8 @@ use url::Url;
 use super::*;
 use psrpc::redis::Address;
 
-/// The least that is valid.
-const LEAST: &str =
+/// The smallest valid configuration.
+const MINIMAL: &str =
     "redis: {address: 'localhost:6379'}\napi_key: devkey\napi_secret: secret\nws_url: ws://localhost:7880\n";
 const SAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config-sample.yaml"));
 
@@ -24,12 +24,12 @@ fn load_body(body: &str, strict: bool) -> Result<(Config, Vec<Warning>), Faults>
     load(&Sources { file: None, body: Some(body.to_owned()), strict, env: &no_env })
 }
 
-/// The least that is valid and these lines.
+/// The smallest valid configuration with these lines.
 fn with(lines: &str) -> Result<(Config, Vec<Warning>), Faults> {
-    load_body(&format!("{LEAST}{lines}\n"), false)
+    load_body(&format!("{MINIMAL}{lines}\n"), false)
 }
 
-/// A configuration that is expected to be valid, and without a warning.
+/// As [`with`], expected to be valid and without a warning.
 fn good(lines: &str) -> Config {
     let (config, warnings) = with(lines).unwrap_or_else(|faults| panic!("{lines}: {faults}"));
     assert_eq!(warnings, [], "{lines}");
@@ -47,12 +47,12 @@ fn words(remarks: &[Remark]) -> Vec<String> {
 }
 
 #[test]
-fn the_least_means_the_defaults() {
+fn minimal_means_the_defaults() {
     assert_eq!(good(""), defaults());
 }
 
 #[test]
-fn the_sample_holds_every_key_and_means_the_defaults() {
+fn the_sample_has_every_key_and_the_defaults() {
     let (config, warnings) = load_body(SAMPLE, true).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(warnings, []);
     assert_eq!(config, defaults());
@@ -64,7 +64,7 @@ fn the_sample_holds_every_key_and_means_the_defaults() {
 }
 
 #[test]
-fn zero_means_the_default_port_and_less_switches_off() {
+fn ports_zero_and_negative() {
     let config = good("rtmp_port: 0\nwhip_port: -1\nhealth_port: 7888\nprometheus_port: -1");
     assert_eq!(config.rtmp.port, Some(1935));
     assert_eq!((config.whip.port, config.health_port, config.prometheus_port), (None, Some(7888), None));
@@ -73,7 +73,7 @@ fn zero_means_the_default_port_and_less_switches_off() {
 }
 
 #[test]
-fn the_environment_fills_in_what_the_yaml_lacks() {
+fn the_environment_fills_in_missing_keys() {
     let env = |name: &str| match name {
         "LIVEKIT_API_KEY" => Some("envkey".to_owned()),
         "LIVEKIT_API_SECRET" => Some("envsecret".to_owned()),
@@ -86,7 +86,7 @@ fn the_environment_fills_in_what_the_yaml_lacks() {
     assert_eq!(config.api_secret.expose(), "envsecret");
     assert_eq!(config.ws_url.as_str(), "wss://livekit.example.com/");
     assert_eq!(config.logging.level, LogLevel::Debug);
-    let (config, _) = load(LEAST).unwrap();
+    let (config, _) = load(MINIMAL).unwrap();
     assert_eq!((config.api_key.as_str(), config.api_secret.expose()), ("devkey", "secret"));
     assert_eq!(config.ws_url.as_str(), "ws://localhost:7880/");
 
@@ -97,37 +97,37 @@ fn the_environment_fills_in_what_the_yaml_lacks() {
 }
 
 #[test]
-fn what_editors_and_mounted_secrets_add_is_not_meant() {
+fn line_ends_and_byte_order_marks_are_ignored() {
     let body =
-        format!("\u{feff}{}", LEAST.replace("api_secret: secret", "api_secret: |\n  secret").replace('\n', "\r\n"));
+        format!("\u{feff}{}", MINIMAL.replace("api_secret: secret", "api_secret: |\n  secret").replace('\n', "\r\n"));
     assert_eq!(load_body(&body, true).unwrap().0, defaults());
     let env = |name: &str| name.starts_with("LIVEKIT_API").then(|| "text\n".to_owned());
     let body = "redis: {address: h}\nws_url: ws://h\n".to_owned();
     let (config, _) = load(&Sources { file: None, body: Some(body), strict: true, env: &env }).unwrap();
     assert_eq!((config.api_key.as_str(), config.api_secret.expose()), ("text", "text"));
     assert!(
-        load_body(&LEAST.replace("devkey", "\"\\n\""), true).unwrap_err().to_string().contains("api_key: is missing")
+        load_body(&MINIMAL.replace("devkey", "\"\\n\""), true).unwrap_err().to_string().contains("api_key: is missing")
     );
 }
 
 #[test]
-fn a_remark_is_one_line_unless_asked_for_more() {
+fn remarks_are_one_line_or_three() {
     let fault = with("rtmp_port: x").unwrap_err().faults.remove(0);
     assert_eq!(fault.to_string().lines().count(), 1);
     assert_eq!(format!("{fault:#}").lines().count(), 3);
 }
 
 #[test]
-fn a_body_wins_over_a_file_and_the_command_line_over_the_environment() {
+fn precedence_of_sources() {
     let folder = std::env::temp_dir().join(format!("ingress-config-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let write = |name: &str| {
         let path = folder.join(name);
-        fs::write(&path, format!("{LEAST}service_name: {name}\n")).unwrap();
+        fs::write(&path, format!("{MINIMAL}service_name: {name}\n")).unwrap();
         path
     };
     let (flag, variable) = (write("flag"), write("variable"));
-    let body = |name: &str| Some(format!("{LEAST}service_name: {name}\n"));
+    let body = |name: &str| Some(format!("{MINIMAL}service_name: {name}\n"));
     let env_file = |name: &str| (name == "INGRESS_CONFIG_FILE").then(|| variable.display().to_string());
     let env_both = |name: &str| if name == "INGRESS_CONFIG_BODY" { body("env-body") } else { env_file(name) };
     let chosen = |file: Option<&std::path::PathBuf>, body: Option<String>, env: &dyn Fn(&str) -> Option<String>| {
@@ -155,7 +155,7 @@ fn a_body_wins_over_a_file_and_the_command_line_over_the_environment() {
 #[test]
 fn every_kind_of_redis() {
     let redis = |yaml: &str| {
-        let body = LEAST.replace("redis: {address: 'localhost:6379'}", &format!("redis: {{{yaml}}}"));
+        let body = MINIMAL.replace("redis: {address: 'localhost:6379'}", &format!("redis: {{{yaml}}}"));
         load_body(&body, true).unwrap_or_else(|faults| panic!("{yaml}: {faults}")).0.redis
     };
     let at = |host: &str, port| Address { host: host.to_owned(), port };
@@ -204,7 +204,7 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn keys_without_effect_are_read_and_say_so() {
+fn keys_without_effect_warn() {
     let lines = "enable_stream_latency_reduction: true\ndevelopment: on\ndebug_handler_port: 6060";
     let (config, warnings) = with(lines).unwrap();
     assert!(config.enable_stream_latency_reduction && config.development);
@@ -236,7 +236,7 @@ fn rtc_config_is_read() {
 }
 
 #[test]
-fn merged_mappings_count_as_written_here() {
+fn merge_keys_are_read() {
     let config = good("rtc_config:\n  <<: {udp_port: 7000, use_ice_lite: true}\n  udp_port: 7001");
     assert_eq!(config.rtc.udp, UdpPorts::Shared(PortRange::one(7001)));
     assert!(config.rtc.use_ice_lite);
@@ -370,9 +370,9 @@ fn each_fault_says_what_is_allowed() {
 }
 
 #[test]
-fn an_address_of_livekit_server() {
+fn addresses_of_livekit_server() {
     let url = |text: &str| {
-        let faults = load_body(&LEAST.replace("ws://localhost:7880", text), true);
+        let faults = load_body(&MINIMAL.replace("ws://localhost:7880", text), true);
         faults.map(|(config, _)| config.ws_url.to_string()).map_err(|faults| faults.to_string())
     };
     for (text, expected) in
@@ -414,7 +414,7 @@ fn redis_faults() {
         ("redis: localhost", "redis: keys with values are expected here (\"key: value\", one to a line)"),
     ];
     for (line, expected) in table {
-        let body = LEAST.replace("redis: {address: 'localhost:6379'}", line);
+        let body = MINIMAL.replace("redis: {address: 'localhost:6379'}", line);
         let faults = load_body(&body, false).err().unwrap_or_else(|| panic!("{line} has no fault"));
         assert_eq!(words(&faults.faults)[0], expected, "{line}");
         assert!(!faults.to_string().contains("hunter2"), "{faults}");
@@ -422,7 +422,7 @@ fn redis_faults() {
 }
 
 #[test]
-fn warnings_do_not_stop_it() {
+fn warnings_do_not_stop_the_service() {
     let table = [
         ("rmtp_port: 1", "rmtp_port: this key is not known; did you mean rtmp_port?; it is ignored"),
         ("RTMP-Port: 1", "RTMP-Port: this key is not known; did you mean rtmp_port?; it is ignored"),
@@ -460,7 +460,7 @@ fn warnings_do_not_stop_it() {
         let (_, warnings) = with(lines).unwrap_or_else(|faults| panic!("{lines}: {faults}"));
         assert_eq!(words(&warnings), [expected], "{lines}");
     }
-    let strict = load_body(&format!("{LEAST}rmtp_port: 1\nnode_id: x\n"), true).unwrap_err();
+    let strict = load_body(&format!("{MINIMAL}rmtp_port: 1\nnode_id: x\n"), true).unwrap_err();
     assert_eq!(words(&strict.faults), ["rmtp_port: this key is not known; did you mean rtmp_port?"]);
     assert_eq!(strict.warnings.len(), 1);
 }
@@ -522,7 +522,7 @@ fn another_file_is_not_repeated() {
 }
 
 #[test]
-fn hostile_texts_are_answered_shortly() {
+fn attacks_get_short_answers() {
     let mut merges = String::from("a0: &a0 {x: 1}\n");
     for level in 1..30 {
         let aliases = vec![format!("*a{}", level - 1); 50].join(", ");
@@ -536,7 +536,7 @@ fn hostile_texts_are_answered_shortly() {
 }
 
 #[test]
-fn all_that_is_missing_is_told_at_once() {
+fn all_missing_keys_are_reported() {
     let faults = load_body("{}", false).unwrap_err();
     assert_eq!(
         faults.to_string(),

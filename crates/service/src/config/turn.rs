@@ -1,4 +1,4 @@
-//! TURN servers that WHIP clients are told of (`rtc_config.turn_servers`, with LiveKit's keys): their types, and how they are read.
+//! TURN servers that are offered to WHIP clients (`rtc_config.turn_servers`, with LiveKit's keys): their types, and how they are read.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,26 +8,27 @@ use model::Secret;
 use super::fault::shortened;
 use super::section::{Known, Located, Section};
 
-/// How long a TURN credential that is made from a shared secret is good unless told otherwise: LiveKit's figure.
+/// The default lifetime of a TURN credential that is made from a shared secret: LiveKit's figure.
 pub const DEFAULT_TURN_TTL: Duration = Duration::from_secs(14_400);
 
-/// TURN servers to name to clients: each is a header of the answer and candidates to gather; more than a few only slow them.
-const MOST_TURN_SERVERS: usize = 16;
+/// The most TURN servers: each is a header of the WHIP response and more candidates to gather, and more than a few only slow
+/// clients down.
+const MAX_TURN_SERVERS: usize = 16;
 
 /// A TURN server that WHIP clients may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TurnServer {
-    /// Its name or address, IPv6 without brackets.
+    /// Its name or address; IPv6 without brackets.
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// How clients speak to it.
+    /// The transport between client and server.
     pub protocol: TurnProtocol,
-    /// What clients show it.
+    /// The credentials for it.
     pub access: TurnAccess,
 }
 
-/// How clients speak to a TURN server.
+/// The transport between a client and a TURN server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum TurnProtocol {
@@ -47,21 +48,21 @@ impl TurnProtocol {
     }
 }
 
-/// What clients show a TURN server.
+/// The credentials for a TURN server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TurnAccess {
-    /// The same for everybody, for ever.
+    /// The same for all clients, without an end.
     Fixed {
         /// The user.
         username: String,
         /// Its password.
         credential: Secret,
     },
-    /// Made for each client from a secret that the server knows too, good for a while (`draft-uberti-behave-turn-rest`).
+    /// Made for each client from a secret that the server shares, with a lifetime (`draft-uberti-behave-turn-rest`).
     Shared {
         /// The secret.
         secret: Secret,
-        /// How long, in whole seconds.
+        /// The lifetime, in whole seconds.
         ttl: Duration,
     },
 }
@@ -70,14 +71,14 @@ pub enum TurnAccess {
 pub(super) fn servers(section: &mut Section<'_, '_>, known: &mut Vec<Known>) -> Vec<TurnServer> {
     const KEY: &str = "turn_servers";
     let given = section.sections(KEY);
-    if given.len() > MOST_TURN_SERVERS
+    if given.len() > MAX_TURN_SERVERS
         && let Some(at) = section.at_key(KEY)
     {
-        section.fault(at, KEY, format!("{MOST_TURN_SERVERS} servers are allowed at most"));
+        section.fault(at, KEY, format!("{MAX_TURN_SERVERS} servers are allowed at most"));
     }
-    // So that the keys are known where there is no server.
+    // Registers the keys where there is no server.
     let absent = section.absent(KEY);
-    let servers = given.into_iter().take(MOST_TURN_SERVERS).filter_map(|s| server(s, known)).collect();
+    let servers = given.into_iter().take(MAX_TURN_SERVERS).filter_map(|s| server(s, known)).collect();
     server(absent, known);
     servers
 }
@@ -106,10 +107,10 @@ fn server(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> Option<TurnSe
     Some(TurnServer { host: name?.value, port: port.port?, protocol: protocol?.value, access: shown? })
 }
 
-/// The secret wins, as in LiveKit.
+/// Reads the credentials. A secret goes before username and credential, as in LiveKit.
 fn access(section: &mut Section<'_, '_>) -> Option<TurnAccess> {
     let secret = section.text("secret");
-    // A day: who holds a credential longer is better off with a new session.
+    // A day at most: after that a client can open a new session.
     let ttl = section.int("ttl", 1..=86_400).and_then(|t| u64::try_from(t.value).ok());
     let username = section.parsed("username", |text| {
         let plain = text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
@@ -128,7 +129,7 @@ fn access(section: &mut Section<'_, '_>) -> Option<TurnAccess> {
     Some(TurnAccess::Fixed { username: username?.value, credential: Secret::new(credential.value) })
 }
 
-/// A name or an address; IPv6 with or without brackets.
+/// Reads a name or an address; IPv6 with or without brackets.
 fn host(text: &str) -> Result<String, String> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');

@@ -1,17 +1,17 @@
-//! Keys that nobody asked for: what was probably meant.
+//! Unknown keys: reports each, with the key that was probably meant.
 
 use super::fault::{Report, shortened};
 use super::section::Known;
 
-/// Longer keys aren't compared: no key of ours is near them.
-const LONGEST: usize = 48;
+/// The longest key that is compared, in bytes: no key of ours is near a longer one.
+const MAX_COMPARED: usize = 48;
 
-/// Unknown keys that are looked at: a text with more is no configuration of ours.
-const MOST: usize = 50;
+/// Unknown keys that are reported: a text with more is no configuration of ours.
+const MAX_REPORTED: usize = 50;
 
 /// Reports every unknown key, as a fault if `strict`.
 pub(super) fn report(known: &[Known], strict: bool, report: &Report<'_>) {
-    let mut left = MOST;
+    let mut left = MAX_REPORTED;
     for section in known {
         for (key, at) in &section.unknown {
             let Some(less) = left.checked_sub(1) else {
@@ -30,7 +30,7 @@ pub(super) fn report(known: &[Known], strict: bool, report: &Report<'_>) {
     }
 }
 
-/// The nearest key of the same section; else the section that has this very key.
+/// The nearest key of the same section, or else the section that has this key.
 fn meant(key: &str, section: &Known, all: &[Known]) -> String {
     if let Some(near) = nearest(key, &section.asked) {
         return format!("; did you mean {near}?");
@@ -43,35 +43,17 @@ fn meant(key: &str, section: &Known, all: &[Known]) -> String {
     }
 }
 
-/// The nearest of the candidates, if near enough that a slip is likely: one letter in three.
+/// The nearest candidate, if a typing mistake is likely: at most one letter in three differs. Counted are letters to add, drop,
+/// change, or swap with a neighbour (optimal string alignment).
 fn nearest<'a>(key: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    if key.len() > LONGEST {
+    if key.len() > MAX_COMPARED {
         return None;
     }
     let plain = |text: &str| text.to_lowercase().replace('-', "_");
     let key = plain(key);
-    let rated = candidates.iter().map(|c| (distance(&key, c), *c));
+    let rated = candidates.iter().map(|c| (strsim::osa_distance(&key, c), *c));
     let (distance, near) = rated.min_by_key(|(distance, _)| *distance)?;
     (distance <= (near.len() / 3).max(1)).then_some(near)
-}
-
-/// Letters to add, drop, change, or swap with a neighbour, to turn one word into the other (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let mut best = (last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                best = best.min(before[j - 1] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
 }
 
 #[cfg(test)]
@@ -79,25 +61,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_slips() {
-        for (a, b, expected) in [
-            ("", "abc", 3),
-            ("rtmp_port", "rtmp_port", 0),
-            ("rmtp_port", "rtmp_port", 1),
-            ("rtmp_prt", "rtmp_port", 1),
-            ("rtmp_portt", "rtmp_port", 1),
-            ("wipport", "whip_port", 2),
-        ] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-            assert_eq!(distance(b, a), expected, "{b} {a}");
-        }
-    }
-
-    #[test]
     fn names_a_key_only_if_it_is_near() {
         let keys = ["rtmp_port", "whip_port", "redis"];
         assert_eq!(nearest("RTMP-Port", &keys), Some("rtmp_port"));
-        assert_eq!(nearest("redsi", &keys), Some("redis"));
+        for (typed, meant) in
+            [("redsi", "redis"), ("rmtp_port", "rtmp_port"), ("rtmp_portt", "rtmp_port"), ("wipport", "whip_port")]
+        {
+            assert_eq!(nearest(typed, &keys), Some(meant));
+        }
         assert_eq!(nearest("turn_servers", &keys), None);
         assert_eq!(nearest(&"rtmp_port".repeat(9), &keys), None);
     }

@@ -1,4 +1,4 @@
-//! `url` and `url_aliases`: what is pulled, from where, and what it may cost.
+//! Reads the sections `url` and `url_aliases`: where a pull may lead, and what it may cost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use url::Url;
 use super::resolved::UrlConfig;
 use super::section::{Known, Located, Section};
 
+/// Reads both sections.
 pub(super) fn read(mut section: Section<'_, '_>, mut aliases: Section<'_, '_>, known: &mut Vec<Known>) -> UrlConfig {
     let default = PullLimits::default();
     let guard = PullGuard {
@@ -25,7 +26,7 @@ pub(super) fn read(mut section: Section<'_, '_>, mut aliases: Section<'_, '_>, k
         bytes: bytes(&mut section, "max_bytes"),
         file_size: bytes(&mut section, "max_file_size"),
         temporary: bytes(&mut section, "max_temporary_file").unwrap_or(default.temporary),
-        timeout: waits(&mut section, "timeout", default.timeout),
+        timeout: timeout(&mut section, "timeout", default.timeout),
         reconnect: section.duration("reconnect").map_or(default.reconnect, |d| d.value),
     };
     known.push(section.finish());
@@ -40,8 +41,8 @@ pub(super) fn read(mut section: Section<'_, '_>, mut aliases: Section<'_, '_>, k
     UrlConfig { aliases: named, guard, limits }
 }
 
-/// A deadline: at least a tenth of a second, or nothing could ever be pulled.
-fn waits(section: &mut Section<'_, '_>, key: &'static str, default: Duration) -> Duration {
+/// A timeout of at least 100 ms: with a shorter one nothing could be pulled.
+fn timeout(section: &mut Section<'_, '_>, key: &'static str, default: Duration) -> Duration {
     let Some(Located { value, at }) = section.duration(key) else { return default };
     if value < Duration::from_millis(100) {
         section.fault(at, key, "is too short: 100ms and more is allowed");
@@ -50,7 +51,7 @@ fn waits(section: &mut Section<'_, '_>, key: &'static str, default: Duration) ->
     value
 }
 
-/// The error does not repeat the address, which may hold a login.
+/// Checks an alias. The error does not repeat the URL, which may hold a login.
 fn alias(name: &str, url: &str) -> Result<Secret, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(good) {

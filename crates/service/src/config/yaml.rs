@@ -1,7 +1,7 @@
-//! YAML read into a tree that knows where each thing stands, so that a fault found later can still name its line.
+//! Parses YAML into a tree with positions, so that a fault found later can name its line.
 //!
-//! Aliases share the node they stand for, so a document that expands without bound costs nothing. What is wrong but leaves the
-//! rest readable (a key given twice, an alias of nothing) is reported beside the tree; only broken syntax ends the reading.
+//! Aliases share their node, so that a document which expands without bound costs nothing. Faults that leave the rest readable (a
+//! repeated key, an alias without an anchor) are reported beside the tree; only broken syntax ends parsing.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError
 
 use super::fault::Position;
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) at: Position,
@@ -25,11 +25,11 @@ pub(crate) enum Value {
     Map(Vec<Entry>),
 }
 
-/// A word, a number, a text: as written, not yet taken for anything.
+/// A scalar as written, not yet interpreted.
 #[derive(Debug)]
 pub(crate) struct Scalar {
     pub(crate) text: String,
-    /// Neither quoted nor a block, nor tagged as text: may mean null.
+    /// Neither quoted nor a block nor tagged as text, so it may mean null.
     pub(crate) plain: bool,
 }
 
@@ -42,35 +42,35 @@ pub(crate) struct Entry {
 }
 
 impl Node {
-    /// Whether it is an empty value: nothing at all, `~` or `null`.
+    /// Whether it is empty: no text, `~` or `null`.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(s) if s.plain && matches!(s.text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 }
 
-/// What a text holds.
+/// A parsed text.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     /// The first document; `None` if there is none.
     pub(crate) root: Option<Rc<Node>>,
-    /// Where a second document begins. It is not read.
+    /// The position of a second document, which is not read.
     pub(crate) second: Option<Position>,
-    /// What is wrong in it beside the values.
+    /// Faults beside the values.
     pub(crate) faults: Vec<(Position, String)>,
 }
 
-/// Where syntax broke, and how.
+/// A syntax error.
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) at: Position,
     pub(crate) text: String,
 }
 
-/// Reads the first document of a text.
+/// Parses the first document of a text.
 pub(crate) fn parse(text: &str) -> Result<Document, Broken> {
     let mut options = Options::default();
     options.set_emit_comments(false);
-    // An unquoted secret that begins with an asterisk is an alias to YAML; the parser's own words would print it.
+    // An unquoted secret that begins with an asterisk is an alias in YAML, and the parser's own error would print it.
     options.emit_unresolved_aliases = true;
     let mut builder = Builder::default();
     for event in Parser::new_from_str_with_options(text, options) {
@@ -92,19 +92,19 @@ fn position(span: &Span) -> Position {
     Position { line: span.start.line(), column: span.start.col() + 1 }
 }
 
-/// A collection whose end has not come yet.
+/// A collection that is being parsed.
 enum Open {
     List { at: Position, anchor: usize, items: Vec<Rc<Node>> },
     Map { at: Position, anchor: usize, entries: Vec<Entry>, seen: HashSet<String>, key: Key },
 }
 
-/// What a mapping waits for.
+/// What comes next in a mapping.
 enum Key {
     /// A key.
     Awaited,
     /// The value of this key.
     Given(String, Position),
-    /// The value of a key that was refused; it is dropped.
+    /// The value of a refused key, which is dropped.
     Refused,
 }
 
@@ -113,12 +113,12 @@ struct Builder {
     document: Document,
     documents: usize,
     open: Vec<Open>,
-    /// Finished nodes by anchor. An alias to a collection that is still open finds nothing here.
+    /// Complete nodes by anchor. An alias of a collection that contains it finds nothing here.
     anchors: HashMap<usize, Rc<Node>>,
 }
 
 impl Builder {
-    /// Takes an event in; true when nothing more is wanted.
+    /// Takes an event; true when no more is needed.
     fn take(&mut self, event: Event<'_>, span: &Span) -> bool {
         let at = position(span);
         match event {
@@ -160,7 +160,7 @@ impl Builder {
         false
     }
 
-    /// Puts a finished node where it belongs, and remembers it under its anchor.
+    /// Puts a complete node where it belongs, and remembers it under its anchor.
     fn place(&mut self, node: Node, anchor: usize) {
         let at = node.at;
         let node = Rc::new(node);
@@ -170,7 +170,7 @@ impl Builder {
         self.place_shared(node, at);
     }
 
-    /// Reports a value that cannot be had; an empty one stands in for it, so that keys and values stay in step.
+    /// Reports an unusable value. An empty one stands in for it, so that keys and values stay in step.
     fn place_nothing(&mut self, at: Position, why: &str) {
         self.document.faults.push((at, why.to_owned()));
         let value = Value::Scalar(Scalar { text: String::new(), plain: true });
@@ -201,7 +201,7 @@ impl Builder {
     }
 }
 
-/// A key as text, unless it is no word or was there before.
+/// A key as text; an error if it is no scalar or repeated.
 fn accept_key(node: &Node, seen: &mut HashSet<String>) -> Result<String, String> {
     let Value::Scalar(scalar) = &node.value else {
         return Err("a key must be a word, not a list or a mapping".to_owned());

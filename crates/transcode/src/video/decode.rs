@@ -6,6 +6,7 @@
 use super::Picture;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{VideoInfo, VideoInterlaceMode};
+use media::codec_config::avc;
 use media::{KeyframeGate, Passage, RaslFilter, picture};
 use model::{Colours, Frame, Rotation, VideoCodec, VideoConfig};
 use worker::Error;
@@ -75,14 +76,14 @@ impl Decoder {
             lead,
             gate: KeyframeGate::with_limit(KEY_PATIENCE),
             // avcC (ISO 14496-15 §5.3.3.1).
-            length_size: config.record.get(4).map_or(4, |byte| usize::from(byte & 3) + 1),
+            length_size: avc::length_size(&config.record),
             leading: RaslFilter::default(),
         })
     }
 
     /// Whether a picture need not be decoded if it is not shown: no other builds on it.
     pub(crate) fn is_spare(&self, frame: &Frame) -> bool {
-        self.codec == VideoCodec::H264 && !frame.key && picture::h264_is_spare(&frame.data, self.length_size)
+        self.codec == VideoCodec::H264 && !frame.key && picture::h264_is_disposable(&frame.data, self.length_size)
     }
 
     /// Decodes one access unit; pictures are then to be taken by [`Decoder::next_picture`].

@@ -381,7 +381,7 @@ fn behind_a_deep_catching_up_every_picture_is_shown_whole_and_in_order() {
     let mut times: Vec<MediaTime> = frames(&media).iter().map(|f| f.pts).collect();
     times.sort();
     let from = times[75];
-    let spare = frames(&media).iter().filter(|f| media::picture::h264_is_spare(&f.data, 4)).count();
+    let spare = frames(&media).iter().filter(|f| media::picture::h264_is_disposable(&f.data, 4)).count();
     assert!(spare > 20, "{spare}");
     let pictures = shown_from(Child::with(job()), &media, from);
     assert_eq!(pictures.iter().map(|p| p.pts).collect::<Vec<_>>(), times[75..]);

@@ -3,8 +3,9 @@
 
 use crate::codec::OPUS_CLOCK_RATE;
 use crate::offer::Offer;
-use crate::payload::nal_units;
 use bytes::Bytes;
+use media::codec_config::{avc, hevc};
+use media::nal::{annex_b, h264, h265, push_length_prefixed};
 use media::{KeyframeGate, Passage, RaslFilter, picture};
 use model::{AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Rotation, VideoCodec, VideoConfig};
 use std::borrow::Cow;
@@ -211,9 +212,13 @@ impl Unit {
     fn new(codec: VideoCodec, data: &[u8]) -> Self {
         let plain = |size| Self { codec, data: Bytes::copy_from_slice(data), size, parameter_sets: Vec::new() };
         match codec {
-            VideoCodec::H264 => Self::of_nals(codec, data, |n| matches!(n[0] & 0x1f, 7 | 8), |n| n[0] & 0x1f == 9),
+            VideoCodec::H264 => {
+                use h264::{AUD, PPS, SPS, kind};
+                Self::of_nals(codec, data, |n| matches!(kind(n[0]), SPS | PPS), |n| kind(n[0]) == AUD)
+            }
             VideoCodec::H265 => {
-                Self::of_nals(codec, data, |n| matches!(n[0] >> 1 & 0x3f, 32..=34), |n| n[0] >> 1 & 0x3f == 35)
+                use h265::{AUD, PPS, VPS, kind};
+                Self::of_nals(codec, data, |n| matches!(kind(n[0]), VPS..=PPS), |n| kind(n[0]) == AUD)
             }
             VideoCodec::Vp8 => plain(picture::vp8_size(data)),
             VideoCodec::Vp9 => plain(picture::vp9_size(data)),
@@ -226,14 +231,13 @@ impl Unit {
     fn of_nals(codec: VideoCodec, data: &[u8], is_set: fn(&[u8]) -> bool, is_delimiter: fn(&[u8]) -> bool) -> Self {
         let mut out = Vec::with_capacity(data.len() + 16);
         let (mut sets, mut size) = (Vec::new(), None);
-        for nal in nal_units(data).filter(|n| !is_delimiter(n)) {
-            out.extend_from_slice(&u32::try_from(nal.len()).unwrap_or(0).to_be_bytes());
-            out.extend_from_slice(nal);
+        for nal in annex_b(data).filter(|n| !is_delimiter(n)) {
+            push_length_prefixed(&mut out, nal);
             if is_set(nal) && nal.len() <= MAX_PARAMETER_SET && sets.len() < 8 {
                 sets.push(nal.to_vec());
                 size = size.or_else(|| match codec {
-                    VideoCodec::H264 if nal[0] & 0x1f == 7 => picture::h264_size(nal),
-                    VideoCodec::H265 if nal[0] >> 1 & 0x3f == 33 => picture::h265_size(nal),
+                    VideoCodec::H264 if h264::kind(nal[0]) == h264::SPS => picture::h264_size(nal),
+                    VideoCodec::H265 if h265::kind(nal[0]) == h265::SPS => picture::h265_size(nal),
                     _ => None,
                 });
             }
@@ -244,47 +248,12 @@ impl Unit {
     /// The configuration that a key frame brings; `None` if it lacks its parameter sets.
     fn config(&self, rotation: Rotation) -> Option<VideoConfig> {
         let record = match self.codec {
-            VideoCodec::H264 => avcc(&self.parameter_sets)?,
-            VideoCodec::H265 => hvcc(&self.parameter_sets)?,
+            VideoCodec::H264 => avc::record(&self.parameter_sets)?,
+            VideoCodec::H265 => hevc::record(&self.parameter_sets)?,
             _ => Vec::new(),
         };
         Some(VideoConfig { rotation, ..VideoConfig::new(self.codec, record.into(), self.size) })
     }
-}
-
-fn put(record: &mut Vec<u8>, set: &[u8]) {
-    // No longer than MAX_PARAMETER_SET.
-    record.extend_from_slice(&(set.len() as u16).to_be_bytes());
-    record.extend_from_slice(set);
-}
-
-/// The avcC record of these parameter sets (ISO 14496-15 §5.3.3.1).
-fn avcc(sets: &[Vec<u8>]) -> Option<Vec<u8>> {
-    let of = |kind: u8| sets.iter().filter(move |s| s[0] & 0x1f == kind);
-    let first = of(7).next().filter(|s| s.len() >= 4)?;
-    of(8).next()?;
-    let mut record = vec![1, first[1], first[2], first[3], 0xff, 0xe0 | of(7).count() as u8];
-    of(7).for_each(|s| put(&mut record, s));
-    record.push(of(8).count() as u8);
-    of(8).for_each(|s| put(&mut record, s));
-    Some(record)
-}
-
-/// The hvcC record of these parameter sets (ISO 14496-15 §8.3.3.1). Profile and level are copied; chroma and depth, which
-/// decoders read from the parameter set itself, are written as the usual ones.
-fn hvcc(sets: &[Vec<u8>]) -> Option<Vec<u8>> {
-    let of = |kind: u8| sets.iter().filter(move |s| s[0] >> 1 & 0x3f == kind);
-    let sps = picture::bits::unescape(of(33).next()?.get(2..)?, 32);
-    let mut record = vec![1];
-    record.extend_from_slice(sps.get(1..13)?);
-    record.extend_from_slice(&[0xf0, 0, 0xfc, 0xfc | 1, 0xf8, 0xf8, 0, 0, 0x0f]);
-    let kinds: Vec<u8> = [32, 33, 34].into_iter().filter(|&k| of(k).next().is_some()).collect();
-    record.push(kinds.len() as u8);
-    for kind in kinds {
-        record.extend_from_slice(&[0x80 | kind, 0, of(kind).count() as u8]);
-        of(kind).for_each(|s| put(&mut record, s));
-    }
-    Some(record)
 }
 
 #[cfg(test)]

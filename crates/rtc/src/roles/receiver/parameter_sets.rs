@@ -2,6 +2,7 @@
 //! comes without. The SFU recognises key frames by these sets, and a viewer who joins there has seen no earlier ones.
 
 use crate::payload::MAX_PAYLOAD;
+use media::nal::{h264, h265};
 use media::rtp_inspector::aggregated;
 use model::VideoCodec;
 use std::sync::Arc;
@@ -30,24 +31,24 @@ struct Kinds {
 
 /// RFC 6184 §5.2; the importance (NRI) in the aggregate's header is the highest.
 const H264: Kinds = Kinds {
-    of: |first| first & 0x1f,
+    of: h264::kind,
     header: 1,
-    sets: &[7, 8],
-    key: 5..=5,
-    fragment: 28,
-    aggregate: 24,
+    sets: &[h264::SPS, h264::PPS],
+    key: h264::IDR..=h264::IDR,
+    fragment: h264::FU_A,
+    aggregate: h264::STAP_A,
     aggregate_header: &[0x78],
 };
 
 /// RFC 7798 §4.4; key frames are BLA, IDR and CRA (ITU-T H.265 table 7-1), the aggregate's layer is 0 and its temporal id 1.
 const H265: Kinds = Kinds {
-    of: |first| first >> 1 & 0x3f,
+    of: h265::kind,
     header: 2,
-    sets: &[32, 33, 34],
-    key: 16..=23,
-    fragment: 49,
-    aggregate: 48,
-    aggregate_header: &[48 << 1, 1],
+    sets: &[h265::VPS, h265::SPS, h265::PPS],
+    key: h265::IRAP,
+    fragment: h265::FU,
+    aggregate: h265::AP,
+    aggregate_header: &[h265::AP << 1, 1],
 };
 
 /// The newest parameter sets of one stream.

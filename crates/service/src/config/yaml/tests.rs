@@ -1,4 +1,4 @@
-//! YAML of all kinds, hostile ones too.
+//! YAML of all kinds, including attacks.
 
 use super::*;
 
@@ -20,18 +20,18 @@ fn tree(text: &str) -> (String, Vec<String>) {
 }
 
 #[test]
-fn keeps_values_as_written_and_where_they_stand() {
+fn keeps_values_and_positions() {
     let (tree, faults) = tree("a: 007\nb:\n  - 'x'\n  - !!str 1\n  - {c: ~}\n");
     assert_eq!(tree, r#"{a@1:1="007" b@2:1=['"x" '"1" {c@5:6="~"}]}"#);
     assert!(faults.is_empty());
 }
 
 #[test]
-fn shares_what_aliases_stand_for() {
+fn aliases_share_their_node() {
     let (shown, faults) = tree("a: &x [1]\nb: *x\n");
     assert_eq!(shown, r#"{a@1:1=["1"] b@2:1=["1"]}"#);
     assert!(faults.is_empty());
-    // Ten lists of ten aliases each would be ten thousand million nodes.
+    // Ten levels of ten aliases each would be ten thousand million nodes.
     let mut bomb = String::from("a0: &a0 [x]\n");
     for level in 1..11 {
         let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
@@ -42,7 +42,7 @@ fn shares_what_aliases_stand_for() {
 }
 
 #[test]
-fn goes_on_after_what_is_wrong() {
+fn continues_after_faults() {
     let (shown, faults) = tree("a: 1\na: 2\n[b]: 3\nc: *nothing\nd: &d [*d]\ne: 5\n");
     assert_eq!(shown, r#"{a@1:1="1" c@4:1="" d@5:1=[""] e@6:1="5"}"#);
     assert_eq!(
@@ -66,7 +66,7 @@ fn reads_the_first_document_only() {
 }
 
 #[test]
-fn says_where_syntax_broke() {
+fn syntax_errors_have_a_position() {
     let broken = parse("a: 1\nb: [1, 2\nc: 3\n").unwrap_err();
     assert!(broken.at.line >= 2, "{broken:?}");
     assert!(broken.text.starts_with("this is not YAML: "), "{}", broken.text);

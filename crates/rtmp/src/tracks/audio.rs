@@ -1,0 +1,91 @@
+//! The audio track of one publish: its configuration, and which of its packets can be decoded.
+
+use super::warnings::Warnings;
+use crate::flv::TrackChoice;
+use crate::{Error, Event};
+use bytes::Bytes;
+use media::codec_config::{self, AudioFormat};
+use model::{AudioCodec, AudioConfig, Kind, Media};
+use std::collections::VecDeque;
+
+/// The audio track of one publish.
+#[derive(Debug, Default)]
+pub(super) struct Audio {
+    pub(super) choice: TrackChoice,
+    /// The newest configuration.
+    config: Option<AudioConfig>,
+    /// Channels of an Opus stream without a header.
+    pub(super) channels: Option<u8>,
+}
+
+impl Audio {
+    /// Takes a configuration record.
+    pub(super) fn configure(
+        &mut self,
+        codec: AudioCodec,
+        record: &Bytes,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), Error> {
+        if record.is_empty() {
+            return Ok(());
+        }
+        let (record, format) = match codec {
+            AudioCodec::Aac => (record.clone(), codec_config::mpeg_audio::parse_aac(record)?),
+            AudioCodec::Opus => (record.clone(), codec_config::opus::parse(record)?),
+            AudioCodec::Flac => codec_config::flac::parse(record)?,
+            // The other codecs have none.
+            _ => return Ok(()),
+        };
+        self.announce(codec, record, format, events);
+        Ok(())
+    }
+
+    /// Hands on a configuration, if it is new.
+    fn announce(&mut self, codec: AudioCodec, record: Bytes, format: AudioFormat, events: &mut VecDeque<Event>) {
+        let config = AudioConfig { codec, record, sample_rate: format.sample_rate, channels: format.channels };
+        if self.config.as_ref() != Some(&config) {
+            self.config = Some(config.clone());
+            events.push_back(Event::Media(Media::AudioConfig(config)));
+        }
+    }
+
+    /// Whether a packet can be decoded; a new configuration goes before it. `tag` is the format in its tag.
+    pub(super) fn prepare(
+        &mut self,
+        codec: AudioCodec,
+        tag: AudioFormat,
+        data: &[u8],
+        warnings: &mut Warnings,
+        events: &mut VecDeque<Event>,
+    ) -> bool {
+        let configured = self.config.as_ref().is_some_and(|c| c.codec == codec);
+        match codec {
+            AudioCodec::Aac | AudioCodec::Flac | AudioCodec::Opus if configured => {}
+            AudioCodec::Opus => {
+                let head = codec_config::opus::header(self.channels.unwrap_or(2));
+                let format =
+                    AudioFormat { sample_rate: Some(codec_config::opus::SAMPLE_RATE), channels: Some(head[9]) };
+                self.announce(codec, head, format, events);
+            }
+            AudioCodec::Aac | AudioCodec::Flac => {
+                warnings.unconfigured(Kind::Audio, if codec == AudioCodec::Aac { "AAC" } else { "FLAC" }, events);
+                return false;
+            }
+            // The frame header goes before the tag; a packet without a header belongs to the frame before.
+            AudioCodec::Mp3 | AudioCodec::Ac3 | AudioCodec::Eac3 => {
+                let read = if codec == AudioCodec::Mp3 {
+                    codec_config::mpeg_audio::mp3_format(data)
+                } else {
+                    codec_config::ac3::format(data)
+                };
+                match read {
+                    Some(format) => self.announce(codec, Bytes::new(), format, events),
+                    None if configured => {}
+                    None => self.announce(codec, Bytes::new(), tag, events),
+                }
+            }
+            _ => self.announce(codec, Bytes::new(), tag, events),
+        }
+        true
+    }
+}
