@@ -76,6 +76,40 @@ class RustFiles(unittest.TestCase):
         self.check(None, "crates/rtmp/src/a/tests.rs", "//! A.\n" + code + code)
 
 
+class Circles(unittest.TestCase):
+    def check(self, expected, **files):
+        faults = tidy.circle_faults("rtmp", {Path(name.replace("__", "/") + ".rs"): text for name, text in files.items()})
+        self.assertEqual(len(faults), 1 if expected else 0, faults)
+        if expected:
+            self.assertIn(expected, faults[0])
+
+    def test_two_files(self):
+        self.check(None, a="use crate::b::B;\n", b="pub struct B;\n")
+        self.check("a.rs, b.rs", a="use crate::b::B;\n", b="use crate::a::A;\n")
+        self.check("a.rs, b.rs", a="use crate::{Error, b::{B, C}};\n", b="fn f(a: &super::a::A) {}\n")
+
+    def test_three_files(self):
+        self.check("a.rs, b.rs, c.rs", a="use super::b::B;\n", b="use super::c::C;\n", c="use super::a::A;\n")
+
+    def test_what_is_no_circle(self):
+        self.check(None, a="mod b;\nuse b::B;\n", a__b="use super::A;\n")
+        self.check(None, lib="use crate::a::A;\n", a="use crate::Error;\n")
+        self.check(None, a="use crate::b::B;\n", b="// crate::a::A\n#[cfg(test)]\nmod tests {\n    use crate::a::A;\n}\n")
+        self.check(None, a="use crate::b::B;\n", b="pub struct B;\n", b__tests="use crate::a::A;\n")
+
+
+class WideStructs(unittest.TestCase):
+    def check(self, expected, crate, fields):
+        text = "pub struct S {\n" + "".join(f"    /// f.\n    pub f{n}: u8,\n" for n in range(fields)) + "}\n"
+        faults = tidy.wide_faults(crate, Path(f"crates/{crate}/src/a.rs"), text)
+        self.assertEqual(len(faults), 1 if expected else 0, faults)
+
+    def test_width(self):
+        self.check(False, "session", tidy.MAX_FIELDS)
+        self.check(True, "session", tidy.MAX_FIELDS + 1)
+        self.check(False, "rtc", tidy.MAX_FIELDS + 1)
+
+
 class Texts(unittest.TestCase):
     def check(self, expected, path, text):
         faults = tidy.text_faults(Path(path), text)

@@ -53,6 +53,21 @@ ALONE = {
 UNSAFE = {}
 
 MAX_CODE_LINES = 800
+
+# In these crates no struct has more fields: a wider one holds the state of several parts.
+NARROW = ("session", "publish", "demux", "service")
+MAX_FIELDS = 20
+# Wider structs that stand for now, as (crate, struct). The list only shrinks.
+WIDE = {("publish", "Room"), ("service", "Config"), ("session", "Driver")}
+# Circles of files that stand for now, each as its files in order. The list only shrinks.
+CIRCLES = {
+    ("demux", "hls.rs", "http_live.rs", "open.rs", "reconnect.rs", "rtsp.rs", "srt.rs"),
+    ("ipc", "demux.rs", "handshake.rs", "transcode.rs"),
+    ("publish", "publisher.rs", "task.rs"),
+    ("session", "pipeline.rs", "session_stats.rs"),
+    ("worker", "outbox.rs", "watchdog.rs"),
+}
+
 MAX_ARCHITECTURE_LINES = 200
 
 # Where people's files are on their machines: home directories and this project's checkouts.
@@ -106,6 +121,88 @@ def rust_faults(path, text):
     return faults
 
 
+def product_code(text):
+    """A Rust file without comments and without the block of tests at its end."""
+    body = re.split(r"^#\[cfg\(test\)\]\nmod \w+ \{", text, maxsplit=1, flags=re.M)[0]
+    return re.sub(r"//[^\n]*", "", body)
+
+
+def paths_named(code):
+    """The paths beginning with `crate` or `super` that some code names, lists in braces spread out."""
+
+    def spread(prefix, tree):
+        depth, start, parts = 0, 0, []
+        for at, c in enumerate(tree):
+            depth += (c == "{") - (c == "}")
+            if c == "," and depth == 0:
+                parts.append(tree[start:at])
+                start = at + 1
+        for part in [*parts, tree[start:]]:
+            head, brace, rest = part.strip().partition("{")
+            names = [n for n in head.split(" as ")[0].strip().split("::") if n]
+            if brace:
+                yield from spread(prefix + names, rest.rsplit("}", 1)[0])
+            elif names:
+                yield prefix + names
+
+    uses = re.compile(r"\buse\s+((?:crate|super)::[^;]*);", re.S)
+    for found in uses.finditer(code):
+        yield from spread([], found.group(1))
+    for found in re.finditer(r"\b(?:crate|super)(?:::\w+)+", uses.sub("", code)):
+        yield found.group(0).split("::")
+
+
+def circle_faults(crate, files):
+    """Circles among the files of one crate; `files` has each file's text by its path below `src`. A module and the modules inside it
+    count as one: only files of which neither holds the other can form a circle."""
+    modules = {}
+    for path, text in files.items():
+        names = tuple(path.with_suffix("").parts)
+        if "tests" not in names and names[-1] != "testing":
+            modules[() if names in (("lib",), ("main",)) else names] = product_code(text)
+
+    def file_of(names):
+        while names not in modules and names:
+            names = names[:-1]
+        return names
+
+    edges = {module: set() for module in modules}
+    for module, code in modules.items():
+        for path in paths_named(code):
+            up = sum(1 for name in path if name == "super")
+            base = () if path[0] == "crate" else module[: max(len(module) - up, 0)]
+            target = file_of(base + tuple(name for name in path if name not in ("crate", "super", "self")))
+            related = target == module[: len(target)] or module == target[: len(module)]
+            if not related:
+                edges[module].add(target)
+
+    def reached(start):
+        seen, todo = set(), list(edges[start])
+        while todo:
+            module = todo.pop()
+            if module not in seen:
+                seen.add(module)
+                todo += edges[module]
+        return seen
+
+    reach = {module: reached(module) for module in modules}
+    circles = {frozenset(m for m in reach[start] if start in reach[m]) for start in modules if start in reach[start]}
+    named = sorted(tuple(sorted("/".join(m) + ".rs" for m in circle)) for circle in circles)
+    return [f"crate {crate}: these files name each other in a circle: {', '.join(c)}" for c in named if (crate, *c) not in CIRCLES]
+
+
+def wide_faults(crate, path, text):
+    """Structs with too many fields in one file of a crate."""
+    faults = []
+    if crate not in NARROW or "tests" in path.with_suffix("").parts:
+        return faults
+    for found in re.finditer(r"^(?:pub(?:\([^)]*\))? )?struct (\w+)[^;{(]*\{\n(.*?)^\}", product_code(text), re.M | re.S):
+        fields = len(re.findall(r"^    (?:pub(?:\([^)]*\))? )?\w+: ", found.group(2), re.M))
+        if fields > MAX_FIELDS and (crate, found.group(1)) not in WIDE:
+            faults.append(f"{path}: struct {found.group(1)} has {fields} fields, {MAX_FIELDS} at most")
+    return faults
+
+
 def text_faults(path, text):
     """Faults in any committed text."""
     faults = [
@@ -125,6 +222,7 @@ def faults_in(top):
         return subprocess.run(command, cwd=top, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     faults = dependency_faults(json.loads(run("cargo", "metadata", "--no-deps", "--format-version", "1")))
+    crates = {}
     for name in run("git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
         path = Path(name)
         try:
@@ -134,6 +232,11 @@ def faults_in(top):
         faults += text_faults(path, text)
         if path.suffix == ".rs":
             faults += rust_faults(path, text)
+            if len(path.parts) > 3 and path.parts[0] == "crates" and path.parts[2] == "src":
+                crates.setdefault(path.parts[1], {})[Path(*path.parts[3:])] = text
+                faults += wide_faults(path.parts[1], path, text)
+    for crate, files in sorted(crates.items()):
+        faults += circle_faults(crate, files)
     return faults
 
 
