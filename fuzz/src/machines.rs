@@ -1,5 +1,5 @@
-//! State machines under any sequence of operations: a session's life and its timeline; and psrpc's envelopes, which any peer on
-//! Redis may send.
+//! State machines under any sequence of operations: a session's lifecycle and its ingest clock; and psrpc's envelopes, which any
+//! peer on Redis may send.
 
 use bytes::Bytes;
 use model::{Blame, Fault, Kind, MediaTime, SourceTracks};
@@ -9,10 +9,10 @@ use session::{SourceEnd, Status};
 use std::time::{Duration, Instant};
 use timing::ingest_clock::Timeline;
 
-/// What a session is told: one byte for what, one for how much time has passed before, in units of 100 ms.
+/// Inputs of a session's lifecycle: one byte for what, one for the time since the last, in units of 100 ms.
 ///
 /// Promises: PUBLISHING at the most once; one last report unless the ingress was deleted; one release, and nothing after it;
-/// source and room are let go of once; a session that lives has a deadline; and deadlines alone bring it to its end.
+/// the source is stopped and the room left once; a running session has a deadline; and deadlines alone end it.
 pub fn session_life(data: &[u8]) {
     let Some((&kind, data)) = data.split_first() else { return };
     let mut now = Instant::now();
@@ -46,7 +46,7 @@ pub fn session_life(data: &[u8]) {
 
 fn input(what: u8) -> Input {
     let kind = if what & 0x80 == 0 { Kind::Video } else { Kind::Audio };
-    let fault = |blame| Fault::new(blame, "words");
+    let fault = |blame| Fault::new(blame, "text");
     match what & 0x1f {
         0 => Input::Announced(SourceTracks { video: what & 0x20 != 0, audio: what & 0x40 != 0 }),
         1 => Input::Decodable(kind),

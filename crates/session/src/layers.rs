@@ -1,4 +1,6 @@
-//! Which layers a session sends: their sizes, and the order in which they come back after a worker was replaced.
+//! The layers that a session sends: the plan that names the producer of each, their sizes, and the order in which they return
+//! after a worker was replaced.
 
+pub(crate) mod plan;
 pub(crate) mod restart_barrier;
 pub(crate) mod sizing;

@@ -1,8 +1,8 @@
 //! The life of a session: from an accepted publisher to the last report.
 //!
-//! [`lifecycle`] decides, [`run`] carries out: one task per session that moves media from its [`Source`] through a worker
-//! ([`workers`]) to its [`participant`], and tells what became of it as [`Report`]s. [`registry`] knows all sessions of this
-//! process. Inputs and the control plane are not known here.
+//! [`lifecycle`] decides, [`run`] carries out: one task per session moves media from its [`Source`] to its [`participant`],
+//! through a worker ([`workers`]) where something is transcoded, and reports how it goes ([`Report`]). [`registry`] knows all
+//! sessions of this process. Inputs and the control plane are not known here.
 #![forbid(unsafe_code)]
 
 mod layers;
@@ -14,7 +14,10 @@ pub mod registry;
 mod report;
 mod session_stats;
 mod source;
+#[cfg(test)]
+mod testing;
 mod throttle;
+mod time;
 pub mod url_source;
 pub mod workers;
 

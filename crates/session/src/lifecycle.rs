@@ -1,11 +1,11 @@
-//! The life of a session as one total function: facts and the time go in, decisions come out. It does no IO and holds no
-//! media; the driver carries its decisions out.
+//! The life of a session as one total function: inputs and the time go in, actions come out. It does no IO and holds no media;
+//! the pipeline carries its actions out.
 //!
 //! | phase | entered with | leaves when |
 //! |---|---|---|
-//! | Buffering | report BUFFERING | first media is on its way into the room → Publishing; deadline, fault, end → Draining |
-//! | Publishing | report PUBLISHING, once | source gone, stop, room gone, no media → Draining |
-//! | Draining | the first cause; the transcoder empties, the room is left | done or deadline → Ended |
+//! | Buffering | report BUFFERING | first media is sent to the room → Publishing; deadline, fault, end → Draining |
+//! | Publishing | report PUBLISHING, once | source ended, stop, room closed, no media → Draining |
+//! | Draining | the first cause; the transcoder hands over what is inside it, the participant leaves | done or deadline → Ended |
 //! | Ended | the last report (none after a deletion), release | never |
 //!
 //! Admission comes before: a publisher that is refused never becomes a session and stores nothing.
@@ -16,66 +16,66 @@ use model::{Blame, Fault, Kind, SourceTracks};
 use std::time::{Duration, Instant};
 
 /// How long a session waits for the first media to reach the room. The Go ingress gives its pipeline and its track
-/// announcement ten seconds each; a source that brought nothing usable in fifteen won't.
+/// announcement ten seconds each; a source that sent nothing usable in fifteen won't.
 pub const START_DEADLINE: Duration = Duration::from_secs(15);
-/// How long a publisher that was let in may take to send anything at all, as each of them gets an answer within ten seconds.
+/// How long an admitted publisher may take to send anything at all: each publisher gets an answer within ten seconds.
 pub const MEDIA_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a source may be silent once it has published. The Go ingress ends it after 60 to 120 s.
-pub const SILENCE_DEADLINE: Duration = Duration::from_secs(60);
-/// How long after the first frame to wait for the other kind of media, where the source does not say what it will send.
-/// Encoders that send both interleave them within a few frames; at a picture every 200 ms this is still five.
+/// How long a source may send no media once the session publishes. The Go ingress ends it after 60 to 120 s.
+pub const NO_MEDIA_DEADLINE: Duration = Duration::from_secs(60);
+/// How long after the first frame to wait for the other kind of media, where the source does not announce its tracks.
+/// Encoders that send both interleave them within a few frames; at a frame every 200 ms this is still five.
 pub const OTHER_TRACK_WAIT: Duration = Duration::from_secs(1);
-/// As above, for a track that the source announced but does not send. PUBLISHING is due 2 s after the push began.
+/// The same for a track that the source announced but does not send. PUBLISHING is due 2 s after the push began.
 pub const ANNOUNCED_TRACK_WAIT: Duration = Duration::from_millis(1_500);
-/// How long after the first media to wait for the other kind, where what came cannot be decoded: as long as for a decoder that
-/// is still to be found out to fail, and short of the ten seconds in which every publisher gets an answer.
-pub const HOPELESS_WAIT: Duration = Duration::from_secs(3);
-/// How long the transcoder may take to hand over what is inside it. It holds a few frames: this is for a machine that stalls.
+/// How long after the first media to wait for the other kind, where what came can't be decoded: as long as a decoder takes that
+/// is still to fail, and short of the ten seconds in which every publisher gets an answer.
+pub const UNUSABLE_WAIT: Duration = Duration::from_secs(3);
+/// How long the transcoder may take to hand over what is inside it. It holds a few frames; this is for a machine that stalls.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
-/// How long leaving the room may take after that.
+/// How long the participant may take to leave after that.
 pub const LEAVE_DEADLINE: Duration = Duration::from_millis(1_500);
 
-/// Why a session is told to end from outside.
+/// Why somebody stops a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// The ingress's settings changed; the next session takes them.
+    /// The ingress's settings changed; the next session uses them.
     Updated,
     /// The ingress was deleted. Nothing is reported after this: a late report can crash livekit-server.
     Deleted,
-    /// The service ends.
+    /// The service shuts down.
     Shutdown,
 }
 
-/// What happened.
+/// What happened to the session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The source says what it will send.
+    /// The source announces its tracks.
     Announced(SourceTracks),
     /// The source sent a frame.
     SourceFrame(Kind),
-    /// The source tells anew how this kind is coded.
+    /// The source sent a new codec configuration of this kind.
     Configured(Kind),
-    /// Decoded media of this kind has a known shape: its track can be announced to the room.
+    /// The format of this kind is known: its track can be published.
     Decodable(Kind),
-    /// This kind cannot be decoded.
+    /// This kind can't be decoded.
     Unusable(Kind, Fault),
-    /// An encoded frame was handed to a connected room.
+    /// Media was handed to a connected participant.
     MediaOut,
     /// The source has ended.
     SourceEnded(SourceEnd),
-    /// The transcoder went away without having said why.
+    /// The transcoder exited without a reason. The text says how.
     TranscoderCrashed(String),
-    /// No transcoder could be started, or it went away before it was of any use.
+    /// No transcoder could be started, or it exited before it was ready. The text says how.
     TranscoderNotStarted(String),
     /// The transcoder gave up.
     TranscoderFailed(Fault),
     /// The transcoder has handed over everything.
     TranscoderFinished,
-    /// The room is gone for good.
+    /// The participant is out of the room for good.
     RoomClosed(Fault),
-    /// The room was left in order.
+    /// The participant has left the room.
     RoomLeft,
-    /// Somebody ends the session.
+    /// Somebody stops the session.
     Stop(Stop),
     /// Time passed; see [`Session::deadline`].
     Tick,
@@ -84,19 +84,19 @@ pub enum Input {
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Store this status, with the session's facts, and words where it is an error.
+    /// Report this status, with a text where it is an error.
     Report(Status, String),
-    /// Announce these tracks to the room: join with them, or add them if joined already.
+    /// Publish these tracks: join with them, or add them if joined already.
     Publish(SourceTracks),
-    /// Start a transcoder in the place of the crashed one.
+    /// Replace the transcoder that crashed.
     RestartTranscoder,
-    /// Try again to start one, where there is none because it could not be started.
+    /// Try again to start a transcoder, after an attempt that failed.
     StartTranscoder,
     /// Let the transcoder hand over what is inside it.
     FinishTranscoder,
-    /// Let go of the source, with words for the publisher if it was not its own doing.
+    /// Let go of the source, with a reason for the publisher unless it ended by itself.
     StopSource(Option<Fault>),
-    /// End the transcoder, however it is.
+    /// End the transcoder.
     KillTranscoder,
     /// Leave the room.
     LeaveRoom,
@@ -135,7 +135,7 @@ struct Track {
 pub struct Session {
     phase: Phase,
     reusable: bool,
-    patience: Duration,
+    start_deadline: Duration,
     began: Instant,
     audio: Track,
     video: Track,
@@ -144,7 +144,7 @@ pub struct Session {
     crashes: Crashes,
     starts: Starts,
     /// When to try again to start a transcoder.
-    start_again: Option<Instant>,
+    retry_start: Option<Instant>,
 }
 
 impl Session {
@@ -153,7 +153,7 @@ impl Session {
         let session = Self {
             phase: Phase::Buffering,
             reusable,
-            patience: START_DEADLINE,
+            start_deadline: START_DEADLINE,
             began: now,
             audio: Track::default(),
             video: Track::default(),
@@ -161,20 +161,20 @@ impl Session {
             last_frame: now,
             crashes: Crashes::default(),
             starts: Starts::default(),
-            start_again: None,
+            retry_start: None,
         };
         (session, vec![Action::Report(Status::Buffering, String::new())])
     }
 
-    /// The same with another patience than [`START_DEADLINE`]: a source that is pulled may wait for its server, and knows best
-    /// for how long.
+    /// The same with another start deadline than [`START_DEADLINE`]: a pulled source may wait for its server, and knows for how
+    /// long.
     #[must_use]
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn with_start_deadline(self, start_deadline: Duration) -> Self {
+        Self { start_deadline, ..self }
     }
 
-    fn silence(&self) -> Duration {
-        self.patience.max(SILENCE_DEADLINE)
+    fn no_media_deadline(&self) -> Duration {
+        self.start_deadline.max(NO_MEDIA_DEADLINE)
     }
 
     /// Whether everything is over.
@@ -187,7 +187,7 @@ impl Session {
         matches!(self.phase, Phase::Buffering | Phase::Publishing)
     }
 
-    /// The status that stands in the store.
+    /// The status that was reported last, or is to be reported.
     pub fn status(&self) -> Status {
         match &self.phase {
             Phase::Buffering => Status::Buffering,
@@ -202,18 +202,18 @@ impl Session {
         match &self.phase {
             Phase::Buffering | Phase::Publishing => {
                 let last = match self.phase {
-                    Phase::Buffering => self.began + self.start_patience(),
-                    _ => self.last_frame + self.silence(),
+                    Phase::Buffering => self.began + self.start_within(),
+                    _ => self.last_frame + self.no_media_deadline(),
                 };
-                let hopeless = self.nothing_usable().map(|(_, at)| at);
-                [self.tracks_deadline(), hopeless, self.start_again].into_iter().flatten().chain([last]).min()
+                let unusable = self.nothing_usable().map(|(_, at)| at);
+                [self.tracks_deadline(), unusable, self.retry_start].into_iter().flatten().chain([last]).min()
             }
             Phase::Draining { deadline, .. } => Some(*deadline),
             Phase::Ended => None,
         }
     }
 
-    /// Takes in what happened and says what to do about it, in order.
+    /// Takes in what happened. Gives what to do about it, in order.
     pub fn step(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match self.phase {
@@ -246,7 +246,7 @@ impl Session {
                 self.first_media.get_or_insert(now);
                 self.track(kind).unusable = Some(fault);
                 self.publish(now, actions);
-                self.give_up_hopeless(now, actions);
+                self.give_up_unusable(now, actions);
             }
             Input::Configured(kind) => self.track(kind).unusable = None,
             Input::MediaOut => {
@@ -256,7 +256,7 @@ impl Session {
                 }
             }
             Input::SourceEnded(SourceEnd::Finished) => {
-                let cause = self.nothing_shown().map_or(Cause::Finished, Cause::Failed);
+                let cause = self.nothing_decoded().map_or(Cause::Finished, Cause::Failed);
                 self.drain(cause, now, actions);
             }
             Input::SourceEnded(SourceEnd::Lost(fault)) | Input::RoomClosed(fault) => {
@@ -280,21 +280,21 @@ impl Session {
     }
 
     fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.start_again.take_if(|at| now >= *at).is_some() {
+        if self.retry_start.take_if(|at| now >= *at).is_some() {
             actions.push(Action::StartTranscoder);
         }
         self.publish(now, actions);
-        if self.give_up_hopeless(now, actions) {
+        if self.give_up_unusable(now, actions) {
             return;
         }
-        if self.phase == Phase::Buffering && now >= self.began + self.start_patience() {
+        if self.phase == Phase::Buffering && now >= self.began + self.start_within() {
             let fault = Fault::new(Blame::Source, self.why_not_started());
             self.drain(Cause::Failed(fault), now, actions);
-        } else if self.phase == Phase::Publishing && now >= self.last_frame + self.silence() {
+        } else if self.phase == Phase::Publishing && now >= self.last_frame + self.no_media_deadline() {
             // Opens with the Go ingress's text: users filter for it.
             let text = format!(
                 "source encoder not ready: no media has come for {} s; check the encoder and its network",
-                self.silence().as_secs()
+                self.no_media_deadline().as_secs()
             );
             self.drain(Cause::Failed(Fault::transient(Blame::Source, text)), now, actions);
         }
@@ -307,13 +307,13 @@ impl Session {
             (Some(_), false) => "media came but nothing in it could be decoded; use H.264 with AAC",
             (Some(_), true) => "the room took no media; is its UDP or TCP media port reachable from here?",
         };
-        format!("source encoder not ready: after {} s {what}", self.start_patience().as_secs())
+        format!("source encoder not ready: after {} s {what}", self.start_within().as_secs())
     }
 
-    /// How long the start may take, by what is known so far. Who is pulled may keep a puller waiting.
-    fn start_patience(&self) -> Duration {
-        let mute = self.reusable && self.first_media.is_none();
-        if mute { self.patience.min(MEDIA_DEADLINE) } else { self.patience }
+    /// How long the start may take, by what is known so far. A pulled source may keep its puller waiting.
+    fn start_within(&self) -> Duration {
+        let nothing_came = self.reusable && self.first_media.is_none();
+        if nothing_came { self.start_deadline.min(MEDIA_DEADLINE) } else { self.start_deadline }
     }
 
     /// When the tracks known by then are published without those still missing; `None` if nothing is waited for.
@@ -323,13 +323,12 @@ impl Session {
             return None;
         }
         let waits = |t: &Track| t.announced == Some(true) || t.seen;
-        let patience = if (waits(&self.audio) && !self.audio.decodable) || (waits(&self.video) && !self.video.decodable)
-        {
+        let wait = if (waits(&self.audio) && !self.audio.decodable) || (waits(&self.video) && !self.video.decodable) {
             ANNOUNCED_TRACK_WAIT
         } else {
             OTHER_TRACK_WAIT
         };
-        Some(first + patience)
+        Some(first + wait)
     }
 
     fn pending_track(&self, track: &Track) -> bool {
@@ -353,8 +352,8 @@ impl Session {
         }
     }
 
-    /// Words, if a source that can't come again has ended and nothing of it could be shown.
-    fn nothing_shown(&self) -> Option<Fault> {
+    /// The fault, if a source that can't come again has ended and nothing of it could be decoded.
+    fn nothing_decoded(&self) -> Option<Fault> {
         if self.reusable || self.audio.decodable || self.video.decodable {
             return None;
         }
@@ -382,11 +381,11 @@ impl Session {
             return None;
         }
         let sure = tracks.iter().all(|t| t.unusable.is_some() || t.announced == Some(false));
-        Some((fault, if sure { first } else { first + HOPELESS_WAIT }))
+        Some((fault, if sure { first } else { first + UNUSABLE_WAIT }))
     }
 
-    /// Ends a session that has nothing to show and will not get anything; whether it did.
-    fn give_up_hopeless(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+    /// Ends a session that has nothing to publish and will not get anything. Whether it did.
+    fn give_up_unusable(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
         let Some((fault, _)) = self.nothing_usable().filter(|(_, at)| now >= *at) else { return false };
         self.drain(Cause::Failed(fault), now, actions);
         true
@@ -394,7 +393,7 @@ impl Session {
 
     fn not_started(&mut self, how: &str, now: Instant, actions: &mut Vec<Action>) {
         match self.starts.failed() {
-            Some(wait) => self.start_again = Some(now + wait),
+            Some(wait) => self.retry_start = Some(now + wait),
             None => self.drain(Cause::Failed(not_started("a transcoder", how)), now, actions),
         }
     }
@@ -412,7 +411,7 @@ impl Session {
     }
 
     fn drain(&mut self, cause: Cause, now: Instant, actions: &mut Vec<Action>) {
-        let told = match &cause {
+        let reason = match &cause {
             Cause::Finished => None,
             Cause::Stopped(Stop::Updated) => {
                 Some(Fault::transient(Blame::Spec, "the ingress was changed; connect again to use its new settings"))
@@ -421,8 +420,8 @@ impl Session {
             Cause::Stopped(Stop::Shutdown) => Some(Fault::transient(Blame::Draining, "the server is shutting down")),
             Cause::Failed(fault) => Some(fault.clone()),
         };
-        actions.push(Action::StopSource(told));
-        // What is inside is worth showing only if the source came to its own end.
+        actions.push(Action::StopSource(reason));
+        // What is inside the transcoder is worth sending only if the source came to its own end.
         if cause == Cause::Finished {
             actions.push(Action::FinishTranscoder);
             self.phase = Phase::Draining { cause, leaving: false, deadline: now + DRAIN_DEADLINE };
@@ -459,12 +458,12 @@ impl Session {
 
     fn end(&mut self, actions: &mut Vec<Action>) {
         let Phase::Draining { cause, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
-        let words = match &cause {
+        let error = match &cause {
             Cause::Failed(fault) => fault.text.clone(),
             _ => String::new(),
         };
         if cause != Cause::Stopped(Stop::Deleted) {
-            actions.push(Action::Report(self.last_status(&cause), words));
+            actions.push(Action::Report(self.last_status(&cause), error));
         }
         actions.push(Action::Release);
     }

@@ -1,44 +1,40 @@
-//! Carries a session out: one task that moves media from the source through the transcoder into the room, and does what
-//! [`state`](crate::lifecycle) decides. Here are what it holds and its loop; `source`, `child`, `joined` (the room) and `report`
-//! (the control plane) are what it does with each side, `passed` what goes on without a transcoder.
+//! Carries a session out: one task that moves media from the source to the room as the [`Plan`] says, and does what
+//! [`lifecycle`](crate::lifecycle) decides.
+//!
+//! [`ingest`], [`encode`] and [`egress`] own what they deal with and know nothing of each other. Here is the loop that waits for
+//! all of them, and what goes from one to the other; [`routes`] is the way of media.
 
 mod egress;
 mod encode;
-pub(crate) mod idle_decode_gate;
+mod idle_decode_gate;
 mod ingest;
-mod passthrough;
 mod reports;
+mod routes;
+#[cfg(test)]
+mod tests;
 
-use crate::layers::restart_barrier::RestartBarrier;
-use crate::layers::sizing::Sizing;
-use crate::lifecycle::{Action, Input, Session};
-use crate::participant::{Participant, ParticipantFactory};
-use crate::pipeline::idle_decode_gate::IdleDecodeGate;
+use crate::layers::plan::{Plan, Producers};
+use crate::lifecycle::{Action, Input, Session, Stop};
+use crate::participant::ParticipantFactory;
 use crate::registry::{Command, Commands, Slot};
 use crate::session_stats::SessionStats;
-use crate::throttle::Throttle;
-use crate::workers::pending_commands::PendingCommands;
-use crate::workers::{FULL_QUEUE_DEADLINE, FromWorker, Worker, Workers};
-use crate::{Observer, Report, SessionIds, SessionObserver, Source, SourceEvent};
-use ipc::Transcode;
-use ipc::transcode::{self, Event as TranscodeEvent};
-use media::GopCache;
-use model::{AudioConfig, IngressSpec, InputKind, Layer, MediaTime, Secret, VideoConfig};
-use publish::Event;
+use crate::time::now;
+use crate::workers::{FromWorker, Workers};
+use crate::{Observer, Report, SessionIds, SessionObserver, Source, SourceEvent, Status};
+use egress::{Egress, FromRoom, RoomAccess, VideoOutput};
+use encode::Encode;
+use ingest::Ingest;
+use ipc::transcode::{self, Job};
+use model::{Blame, Fault, IngressSpec, Secret, SourceTracks};
+use reports::Reports;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use timing::frame_repeater::FrameRepeater;
-use timing::ingest_clock::Timeline;
+use std::time::Instant;
 use tokio::sync::mpsc;
+use tracing::info;
 
 /// Reports that may wait for the control plane. A session makes a handful; more than this wait only while the control plane is
-/// away for long, and then the oldest news is of no use.
+/// away for long, and then the oldest are of no use.
 const REPORTS: usize = 64;
-/// How often what changes in the source is told: to the control plane, and (its splice points) to the room. A source may change
-/// its size with every picture.
-const FACTS_EVERY: Duration = Duration::from_secs(1);
-/// See [`FACTS_EVERY`].
-const SPLICES_EVERY: Duration = Duration::from_millis(250);
 
 /// Everything a session starts with.
 pub struct Start {
@@ -46,7 +42,7 @@ pub struct Start {
     pub slot: Slot,
     /// What it is to do.
     pub spec: IngressSpec,
-    /// Where the room's server is.
+    /// The address of the room's server.
     pub ws_url: String,
     /// Admits to the room.
     pub token: Secret,
@@ -65,131 +61,78 @@ pub struct Start {
 /// Runs a session in a future that resolves when it is over, and gives its reports: the last of them is final, unless the
 /// ingress was deleted.
 pub fn run(start: Start) -> (impl Future<Output = ()> + Send, mpsc::Receiver<Report>) {
-    let (reports, receiver) = mpsc::channel(REPORTS);
-    (async move { Driver::new(start, reports).run().await }, receiver)
+    let producers = Producers::of(&start.spec);
+    run_with(start, producers)
 }
 
-struct Driver {
+fn run_with(start: Start, producers: Producers) -> (impl Future<Output = ()> + Send, mpsc::Receiver<Report>) {
+    let (reports, receiver) = mpsc::channel(REPORTS);
+    (async move { Pipeline::new(start, producers, reports).run().await }, receiver)
+}
+
+struct Pipeline {
     session: Session,
-    pending: Vec<Action>,
-    facts: SessionStats,
-    news: Throttle,
-    /// The newest splice point.
-    splice: Option<u32>,
-    splices: Throttle,
-    spec: IngressSpec,
-    ws_url: String,
-    token: Secret,
-    loopback: bool,
-    slot: Slot,
-    commands: Option<Commands>,
-    source: Option<Source>,
-    participants: Arc<dyn ParticipantFactory>,
-    workers: Arc<dyn Workers>,
+    /// What [`Session`] has decided and is to be done yet.
+    actions: Vec<Action>,
+    plan: Plan,
+    ingest: Ingest,
+    encode: Encode,
+    egress: Egress,
+    reports: Reports,
     observer: Arc<dyn Observer>,
-    reports: mpsc::Sender<Report>,
-    room: Option<Box<dyn Participant>>,
-    room_events: Option<mpsc::Receiver<Event>>,
-    leaving: Option<tokio::task::JoinHandle<()>>,
-    connected: bool,
-    transcoder: Option<Worker<Transcode>>,
-    owed: PendingCommands,
-    timeline: Timeline,
-    gop: GopCache,
-    /// The key frame from which pictures were last given to a new transcoder.
-    replayed: Option<MediaTime>,
-    /// A new transcoder's first pictures, until they are out.
-    comeback: Option<RestartBarrier>,
-    /// Since when the transcoder's queue has been full without a break.
-    full_since: Option<Instant>,
-    doze: IdleDecodeGate,
-    video_config: Option<VideoConfig>,
-    audio_config: Option<AudioConfig>,
-    fit: Sizing,
-    layers: Vec<Layer>,
-    wanted: Vec<bool>,
-    /// The transcoder's queue overflowed: pictures are of no use before the next key frame.
-    skipping: bool,
-    dropped: u64,
-    still: FrameRepeater,
-    /// What was last sent as [`transcode::Command::ShowFrom`], of sound and of pictures.
-    show_from: [Option<MediaTime>; 2],
-    sampled: [Option<Instant>; 4],
-    /// What is passed on as it comes, where that is so.
-    passed: Option<passthrough::State>,
+    /// Taken until the session ends.
+    commands: Option<Commands>,
+    /// Freed when the session is over.
+    _slot: Slot,
 }
 
 /// One thing that happened, from any side.
-enum Happened {
-    Source(Option<SourceEvent>),
-    Child(FromWorker<TranscodeEvent>),
-    ChildHasRoom,
-    Room(Option<Event>),
-    Left,
-    Told(Option<Command>),
+enum Event {
+    Source { event: Option<SourceEvent>, drained: bool },
+    Worker(FromWorker<transcode::Event>),
+    WorkerHasCapacity,
+    Room(FromRoom),
+    Command(Option<Command>),
     Time,
 }
 
-impl Driver {
-    fn new(start: Start, reports: mpsc::Sender<Report>) -> Self {
-        let (session, pending) = Session::new(start.spec.input.reusable(), now());
-        let session = session.with_patience(start.source.patience);
-        let mut slot = start.slot;
-        let observer = start.observer.begin(&SessionIds {
-            ingress_id: slot.entry.ingress_id.clone(),
-            resource_id: slot.entry.resource_id.clone(),
-            input: slot.entry.input,
-        });
-        let commands = Some(slot.commands());
-        let passed = (start.spec.input == InputKind::Whip && !start.spec.transcode).then(passthrough::State::default);
-        let fit = Sizing::new(start.spec.video.encoding.layers.clone());
+impl Pipeline {
+    fn new(start: Start, producers: Producers, reports: mpsc::Sender<Report>) -> Self {
+        let Start { mut slot, spec, ws_url, token, loopback, source, participants, workers, observer } = start;
+        let (session, actions) = Session::new(spec.input.reusable(), now());
+        let entry = &slot.entry;
+        let ids = SessionIds {
+            ingress_id: entry.ingress_id.clone(),
+            resource_id: entry.resource_id.clone(),
+            input: entry.input,
+        };
+        let stats = SessionStats::new(entry.resource_id.clone(), entry.started_at);
+        let observer = observer.begin(&ids);
+        let job = Job {
+            video_codec: spec.video.encoding.codec,
+            max_frame_rate: spec.video.encoding.max_frame_rate,
+            audio: spec.audio.encoding,
+        };
+        let access = RoomAccess { participants, ws_url, token, loopback };
         Self {
-            session,
-            pending,
-            facts: SessionStats::new(slot.entry.resource_id.clone(), slot.entry.started_at),
-            news: Throttle::new(FACTS_EVERY),
-            splice: None,
-            splices: Throttle::new(SPLICES_EVERY),
-            spec: start.spec,
-            ws_url: start.ws_url,
-            token: start.token,
-            loopback: start.loopback,
-            slot,
-            commands,
-            source: Some(start.source),
-            participants: start.participants,
-            workers: start.workers,
+            session: session.with_start_deadline(source.start_deadline),
+            actions,
+            plan: Plan::new(&spec, producers),
+            ingest: Ingest::new(source),
+            encode: Encode::new(workers, job),
+            egress: Egress::new(access, ids, &spec, observer.clone()),
+            reports: Reports::new(stats, reports),
             observer,
-            reports,
-            room: None,
-            room_events: None,
-            leaving: None,
-            connected: false,
-            transcoder: None,
-            owed: PendingCommands::default(),
-            timeline: Timeline::new(),
-            gop: GopCache::default(),
-            replayed: None,
-            comeback: None,
-            full_since: None,
-            doze: IdleDecodeGate::default(),
-            video_config: None,
-            audio_config: None,
-            fit,
-            layers: Vec::new(),
-            wanted: Vec::new(),
-            skipping: false,
-            dropped: 0,
-            still: FrameRepeater::default(),
-            show_from: [None; 2],
-            sampled: [None; 4],
-            passed,
+            commands: Some(slot.commands()),
+            _slot: slot,
         }
     }
 
     async fn run(mut self) {
-        if self.passed.is_none() {
-            self.start_transcoder();
+        if self.plan.needs_worker()
+            && let Err(why) = self.encode.start()
+        {
+            self.step(Input::TranscoderNotStarted(why));
         }
         loop {
             self.carry_out().await;
@@ -197,66 +140,36 @@ impl Driver {
                 break;
             }
             match self.next().await {
-                Happened::Source(event) => self.on_source(event),
-                Happened::Child(message) => self.on_child(message),
-                Happened::ChildHasRoom => self.pay_owed(),
-                Happened::Room(event) => self.on_room(event),
-                Happened::Left => self.step(Input::RoomLeft),
-                Happened::Told(command) => self.on_command(command),
-                Happened::Time => {
-                    self.repeat_picture();
-                    self.fit_layers();
-                    self.tell_news();
-                    self.step(Input::Tick);
+                Event::Source { event, drained } => {
+                    if drained {
+                        self.encode.drained();
+                    }
+                    self.on_source(event);
                 }
+                Event::Worker(event) => {
+                    if let Some(encoded) = self.encode.on_event(event, now()) {
+                        self.on_encoded(encoded);
+                    }
+                }
+                Event::WorkerHasCapacity => self.encode.send_pending(),
+                Event::Room(event) => self.on_room(event),
+                Event::Command(command) => self.on_command(command),
+                Event::Time => self.tick(),
             }
         }
     }
 
-    /// Waits for the next thing to happen. Wishes and commands go before media, so that a flood of it can't starve them.
-    async fn next(&mut self) -> Happened {
-        let deadlines =
-            [self.session.deadline(), self.repeat_due(), self.news.due(), self.splices.due(), self.fit.due()];
-        let deadline = deadlines.into_iter().flatten().min();
-        let full = self.transcoder.as_ref().filter(|t| t.is_full());
-        self.full_since = full.and_then(|_| self.full_since.or_else(|| Some(now())));
-        let room_for_more = full.zip(self.full_since).map(|(t, since)| t.ready_by(since + FULL_QUEUE_DEADLINE));
-        let owes = self.transcoder.as_ref().filter(|_| !self.owed.is_empty()).map(Worker::ready);
-        let owed = async {
-            match owes {
-                Some(room) => room.await,
-                None => std::future::pending().await,
-            }
-        };
+    /// Waits for the next thing to happen. Commands and the room go before media, so that a flood of it can't starve them.
+    async fn next(&mut self) -> Event {
+        let deadline = self.deadline();
+        let (pending_can_go, capacity) = (self.encode.pending_can_go(), self.encode.capacity(now()));
         let source = async {
-            // A backlog that comes in one go is not dropped for that: the encoder waits with it while the transcoder works.
-            if let Some(room) = room_for_more
-                && room.await
-            {
-                self.full_since = None;
-            }
-            match &mut self.source {
-                Some(source) => source.events.recv().await,
-                None => std::future::pending().await,
-            }
+            let drained = capacity.await;
+            (self.ingest.recv().await, drained)
         };
-        let child = async {
-            match &mut self.transcoder {
-                Some(t) => t.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        let room = async {
-            match &mut self.room_events {
-                Some(events) => events.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        let left = async {
-            match &mut self.leaving {
-                Some(task) => {
-                    let _ = task.await;
-                }
+        let command = async {
+            match &mut self.commands {
+                Some(commands) => commands.recv().await,
                 None => std::future::pending().await,
             }
         };
@@ -266,33 +179,44 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        let told = async {
-            match &mut self.commands {
-                Some(commands) => commands.recv().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
-            command = told => Happened::Told(command),
-            event = room => Happened::Room(event),
-            () = left => { self.leaving = None; Happened::Left }
-            () = time => Happened::Time,
-            () = owed => Happened::ChildHasRoom,
-            message = child => Happened::Child(message),
-            event = source => Happened::Source(event),
+            command = command => Event::Command(command),
+            event = self.egress.recv() => Event::Room(event),
+            () = time => Event::Time,
+            () = pending_can_go => Event::WorkerHasCapacity,
+            event = self.encode.recv() => Event::Worker(event),
+            (event, drained) = source => Event::Source { event, drained },
         }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let deadlines =
+            [self.session.deadline(), self.repeat_due(), self.reports.due(), self.ingest.splice_due(), self.plan.due()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn tick(&mut self) {
+        let now = now();
+        self.repeat_picture();
+        let change = self.plan.tick(now);
+        self.follow(change);
+        self.reports.tick(self.session.running(), now);
+        if let Some(event) = self.ingest.splice_tick(now) {
+            self.egress.show_splice(event);
+        }
+        self.step(Input::Tick);
     }
 
     fn step(&mut self, input: Input) {
         let actions = self.session.step(input, now());
-        self.pending.extend(actions);
+        self.actions.extend(actions);
     }
 
     async fn carry_out(&mut self) {
         // Carrying one out may bring up another.
-        while !self.pending.is_empty() {
-            for action in std::mem::take(&mut self.pending) {
+        while !self.actions.is_empty() {
+            for action in std::mem::take(&mut self.actions) {
                 self.act(action).await;
             }
         }
@@ -304,38 +228,84 @@ impl Driver {
             self.commands = None;
         }
         match action {
-            Action::Report(status, error) => self.report(status, error).await,
+            Action::Report(status, error) => self.reports.status(status, error).await,
             Action::Publish(tracks) => self.publish(tracks),
             Action::RestartTranscoder => {
                 self.observer.transcoder_restarted();
-                self.restart_transcoder();
+                self.restart_worker();
             }
-            Action::StartTranscoder => self.restart_transcoder(),
+            Action::StartTranscoder => self.restart_worker(),
             Action::FinishTranscoder => {
-                if self.transcoder.is_none() {
-                    return self.step(Input::TranscoderFinished);
-                }
-                self.tell_child(transcode::Command::Finish);
-            }
-            Action::StopSource(fault) => {
-                if let Some(source) = self.source.take() {
-                    let _ = source.stop.send(fault);
+                if !self.encode.finish() {
+                    self.step(Input::TranscoderFinished);
                 }
             }
-            Action::KillTranscoder => self.lose_transcoder(),
-            Action::LeaveRoom => self.leave_room(),
-            // All of it is let go of when the driver is dropped.
+            Action::StopSource(fault) => self.ingest.stop(fault),
+            Action::KillTranscoder => self.encode.stop(),
+            Action::LeaveRoom => {
+                if !self.egress.leave() {
+                    self.step(Input::RoomLeft);
+                }
+            }
+            // Everything is let go of when the pipeline is dropped.
             Action::Release => {}
         }
     }
-}
 
-/// The time by tokio's clock, so that tests can run it.
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
+    fn publish(&mut self, tracks: SourceTracks) {
+        let video = tracks.video.then(|| VideoOutput { formats: self.plan.publish(), layers: self.plan.layers() });
+        let audio = tracks.audio.then(|| self.plan.opus_format());
+        self.egress.publish(video, audio, self.plan.expected());
+    }
 
-/// Nanoseconds since 1970, as the control plane counts time.
-pub(crate) fn unix_nanos(at: SystemTime) -> i64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+    fn restart_worker(&mut self) {
+        if let Err(why) = self.encode.restart() {
+            return self.step(Input::TranscoderNotStarted(why));
+        }
+        self.egress.restarted();
+        self.replay();
+    }
+
+    /// Whether the control plane has been told that the session publishes.
+    fn publishing(&self) -> bool {
+        self.session.running() && self.session.status() == Status::Publishing
+    }
+
+    /// The statistics have changed.
+    fn stats_changed(&mut self) {
+        if self.publishing() {
+            self.reports.changed(now());
+        }
+    }
+
+    fn on_command(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Stop(stop)) => self.step(Input::Stop(stop)),
+            Some(Command::TakeOver(source)) if self.session.running() => {
+                info!("another encoder takes over");
+                let fault = Fault::new(Blame::Access, "another encoder has connected with the same stream key");
+                self.ingest.take_over(source, fault, now());
+            }
+            Some(Command::TakeOver(source)) => source.too_late(),
+            None => self.step(Input::Stop(Stop::Shutdown)),
+        }
+    }
+
+    fn on_room(&mut self, event: FromRoom) {
+        match event {
+            FromRoom::Joined(sid) => {
+                if self.reports.stats.room(sid) {
+                    self.stats_changed();
+                }
+            }
+            FromRoom::KeyframeWanted(output) => {
+                if let Some(producer) = self.plan.keyframe_producer(output) {
+                    self.request_keyframe(producer);
+                }
+            }
+            FromRoom::LayersWanted(wanted) => self.on_wanted(&wanted),
+            FromRoom::Closed(fault) => self.step(Input::RoomClosed(fault)),
+            FromRoom::Left => self.step(Input::RoomLeft),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The one registry of sessions: which ingress runs here, and how to reach its session. One session per ingress.
+//! The registry of sessions: which ingresses run here, and how to reach their sessions. One session per ingress.
 
 use crate::Source;
 use crate::lifecycle::Stop;
@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use tokio::sync::mpsc;
 
-/// Commands that may wait for a session: each is taken within a frame's time, and only operators and encoders send any.
+/// Commands that may wait for a session. It takes each within a frame's time, and only operators and encoders send any.
 const COMMANDS: usize = 8;
 
-/// What a session is told while it runs.
+/// A command for a running session.
 #[derive(Debug)]
 pub enum Command {
-    /// End.
+    /// End the session.
     Stop(Stop),
-    /// Another encoder came with the same key: go on with this one.
+    /// Another encoder came with the same stream key: go on with this one.
     TakeOver(Source),
 }
 
@@ -37,10 +37,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Tells the session. Gives the command back if it is ending already, or too busy to listen.
+    /// Sends a command to the session. Gives it back if the session is ending, or too busy.
     ///
     /// # Errors
-    /// The command, for another try or another way.
+    /// The command.
     pub fn tell(&self, command: Command) -> Result<(), Command> {
         self.commands.try_send(command).map_err(|e| match e {
             mpsc::error::TrySendError::Full(c) | mpsc::error::TrySendError::Closed(c) => c,
@@ -71,12 +71,12 @@ pub struct Slot {
 impl Slot {
     /// The commands for this session. Taken once.
     pub(crate) fn commands(&mut self) -> Commands {
-        // A second taker gets a closed queue: it is told nothing.
+        // A second taker gets a closed queue.
         self.commands.take().unwrap_or_else(|| Commands(mpsc::channel(1).1))
     }
 }
 
-/// The commands for a session. Dropped, it takes no more, and tells encoders that wanted to take over to come again.
+/// The commands for a session. Once it is dropped none are taken, and encoders that wait to take over are sent away.
 #[derive(Debug)]
 pub(crate) struct Commands(mpsc::Receiver<Command>);
 
@@ -167,7 +167,7 @@ mod tests {
         let (feed, source) = crate::source();
         running.tell(Command::TakeOver(source)).unwrap();
         drop(commands);
-        assert!(feed.stopped.await.unwrap().unwrap().retry, "who came too late is told to come again");
+        assert!(feed.stopped.await.unwrap().unwrap().retry, "who comes too late may try again");
         assert!(running.is_ending());
         assert!(running.tell(Command::Stop(Stop::Shutdown)).is_err());
         assert!(!registry.is_empty());

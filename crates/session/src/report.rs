@@ -1,6 +1,6 @@
-//! What a session tells the control plane about itself: the content of `livekit.IngressState`, free of its encoding.
+//! What a session reports to the control plane: the content of `livekit.IngressState`, free of its encoding.
 
-use crate::pipeline::unix_nanos;
+use crate::time::unix_nanos;
 use model::ResourceId;
 use std::time::SystemTime;
 
@@ -33,7 +33,7 @@ pub struct VideoFacts {
     pub width: u32,
     /// Pixels; 0 until known.
     pub height: u32,
-    /// Pictures a second; 0 until known.
+    /// Frames a second; 0 until known.
     pub frame_rate: f64,
 }
 
@@ -57,7 +57,7 @@ pub struct Report {
     pub resource_id: ResourceId,
     /// Its status.
     pub status: Status,
-    /// Words where the status is [`Status::Error`], else empty.
+    /// A text where the status is [`Status::Error`], else empty.
     pub error: String,
     /// The incoming video, once there is any.
     pub video: Option<VideoFacts>,

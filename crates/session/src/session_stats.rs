@@ -1,17 +1,19 @@
-//! What a session knows about itself, for its reports.
+//! The statistics of a session, for its reports.
 
-use crate::pipeline::unix_nanos;
+use crate::time::unix_nanos;
 use crate::{AudioFacts, Report, Status, VideoFacts};
 use model::{AudioCodec, Kind, ResourceId, VideoCodec};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Over how long the average bitrate is taken, as in the Go ingress.
+/// The window of the average bitrate, as in the Go ingress.
 const RATE_WINDOW: Duration = Duration::from_secs(60);
 
+/// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct SessionStats {
     resource_id: ResourceId,
     started_at: i64,
+    /// When the last report was made, in Unix nanoseconds.
     last_update: i64,
     room_id: String,
     video: Option<VideoFacts>,
@@ -21,6 +23,7 @@ pub(crate) struct SessionStats {
 }
 
 impl SessionStats {
+    /// Of a session that was admitted at `started_at`.
     pub(crate) fn new(resource_id: ResourceId, started_at: SystemTime) -> Self {
         Self {
             resource_id,
@@ -34,23 +37,25 @@ impl SessionStats {
         }
     }
 
+    /// The source's video has this codec.
     pub(crate) fn video_codec(&mut self, codec: VideoCodec) {
         self.video.get_or_insert_default().mime = codec.mime().to_owned();
     }
 
+    /// The source's audio has this codec.
     pub(crate) fn audio_codec(&mut self, codec: AudioCodec) {
         self.audio.get_or_insert_default().mime = codec.mime().to_owned();
     }
 
-    /// Media that is passed on is called as in session descriptions, as in the Go ingress.
-    pub(crate) fn passed_codec(&mut self, kind: Kind, name: &str) {
+    /// Passthrough media is named as in session descriptions, as in the Go ingress.
+    pub(crate) fn passthrough_codec(&mut self, kind: Kind, name: &str) {
         match kind {
             Kind::Video => self.video.get_or_insert_default().mime = format!("video/{name}"),
             Kind::Audio => self.audio.get_or_insert_default().mime = format!("audio/{name}"),
         }
     }
 
-    /// Whether this was news.
+    /// The source's pictures have this size in pixels, and this rate a second where known. Whether the size is new.
     pub(crate) fn video_format(&mut self, width: u32, height: u32, frame_rate: Option<f64>) -> bool {
         let video = self.video.get_or_insert_default();
         let frame_rate = frame_rate.unwrap_or(0.0);
@@ -59,7 +64,7 @@ impl SessionStats {
         news
     }
 
-    /// Whether this was news.
+    /// The source's audio has this format. Whether it is new.
     pub(crate) fn audio_format(&mut self, sample_rate: u32, channels: u32) -> bool {
         let audio = self.audio.get_or_insert_default();
         let news = (audio.sample_rate, audio.channels) != (sample_rate, channels);
@@ -67,13 +72,14 @@ impl SessionStats {
         news
     }
 
-    /// Whether this was news.
+    /// The room's sid. Whether it is new.
     pub(crate) fn room(&mut self, sid: String) -> bool {
         let news = self.room_id != sid;
         self.room_id = sid;
         news
     }
 
+    /// Counts an access unit or packet of the source.
     pub(crate) fn count(&mut self, kind: Kind, bytes: usize, now: Instant) {
         match kind {
             Kind::Video => self.video_rate.count(bytes, now),
@@ -81,8 +87,9 @@ impl SessionStats {
         }
     }
 
+    /// The report of this moment.
     pub(crate) fn report(&mut self, status: Status, error: String, now: SystemTime) -> Report {
-        // Strictly rising, though the system's clock need not be: the control plane drops what looks older.
+        // Strictly rising, though the system's clock need not rise: the control plane drops what looks older.
         let updated_at = unix_nanos(now).max(self.last_update + 1).max(self.started_at);
         self.last_update = updated_at;
         if let Some(video) = &mut self.video {
@@ -105,7 +112,7 @@ impl SessionStats {
     }
 }
 
-/// Bytes over the current window and the rate of the last whole one.
+/// Counts bytes; the rate is that of the last whole window, or of the current one before that.
 #[derive(Debug, Default)]
 struct Rate {
     from: Option<Instant>,
@@ -156,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn reports_rise_in_time_even_if_the_clock_does_not() {
+    fn report_times_rise_even_if_the_clock_does_not() {
         let t = SystemTime::now();
-        let mut facts = SessionStats::new(ResourceId("RT_1".into()), t);
-        let first = facts.report(Status::Buffering, String::new(), t);
-        let second = facts.report(Status::Publishing, String::new(), t - Duration::from_secs(5));
+        let mut stats = SessionStats::new(ResourceId("RT_1".into()), t);
+        let first = stats.report(Status::Buffering, String::new(), t);
+        let second = stats.report(Status::Publishing, String::new(), t - Duration::from_secs(5));
         assert!(second.updated_at > first.updated_at);
         assert_eq!((first.ended_at, second.ended_at), (0, 0));
-        let last = facts.report(Status::Inactive, String::new(), t);
+        let last = stats.report(Status::Inactive, String::new(), t);
         assert_eq!(last.ended_at, last.updated_at);
     }
 }

@@ -41,7 +41,7 @@ pub struct Source {
     /// Tells the input why the session lets go of it. The input tells the publisher, as far as its protocol can, and closes.
     pub stop: oneshot::Sender<Option<Fault>>,
     /// How long it may take to bring its first media.
-    pub patience: Duration,
+    pub start_deadline: Duration,
     /// Takes requests for key frames of passed-through layers.
     pub keyframes: KeyframeRequests,
 }
@@ -123,7 +123,12 @@ pub fn source() -> (SourceFeed, Source) {
     let waiting = Arc::<Waiting>::default();
     (
         SourceFeed { events: events_tx, stopped: stop_rx, keyframes: KeyframeRequestFeed(waiting.clone()) },
-        Source { events: events_rx, stop: stop_tx, patience: START_DEADLINE, keyframes: KeyframeRequests(waiting) },
+        Source {
+            events: events_rx,
+            stop: stop_tx,
+            start_deadline: START_DEADLINE,
+            keyframes: KeyframeRequests(waiting),
+        },
     )
 }
 

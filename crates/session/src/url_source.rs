@@ -4,7 +4,7 @@
 //! no network.
 
 use crate::lifecycle::START_DEADLINE;
-use crate::pipeline::now;
+use crate::time::now;
 use crate::workers::restart_policy::{Crashes, MAX_CRASHES, Starts, not_started};
 use crate::workers::{FromWorker, Gone, Worker, Workers};
 use crate::{Source, SourceEnd, SourceEvent, SourceFeed, source};
@@ -24,7 +24,7 @@ pub fn start(children: Arc<dyn Workers>, job: Job) -> io::Result<Source> {
     let child = children.demux(job.clone())?;
     let (feed, mut source) = source();
     // It gives up by itself, with better words; this is for one that does not.
-    source.patience = START_DEADLINE + job.limits.timeout * 2 + job.limits.reconnect;
+    source.start_deadline = START_DEADLINE + job.limits.timeout * 2 + job.limits.reconnect;
     tokio::spawn(
         Puller { children, job, child, crashes: Crashes::default(), starts: Starts::default(), at: MediaTime::ZERO }
             .run(feed)

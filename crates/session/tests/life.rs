@@ -1,4 +1,4 @@
-//! Whole sessions on virtual time, with a scripted transcoder and a room that takes notes.
+//! Whole sessions on virtual time, with a scripted worker and a participant that takes notes.
 
 use bytes::Bytes;
 use ipc::Transcode;
@@ -23,15 +23,15 @@ struct Stage {
     registry: Registry,
     feed: SourceFeed,
     reports: mpsc::Receiver<Report>,
-    children: mpsc::UnboundedReceiver<ChildEnd>,
+    workers: mpsc::UnboundedReceiver<WorkerEnd>,
     rooms: mpsc::UnboundedReceiver<RoomEnd>,
     running: tokio::task::JoinHandle<()>,
     restarts: Arc<Mutex<u32>>,
-    /// So many of the next children can't be started.
+    /// So many of the next workers can't be started.
     failing: Arc<Mutex<u32>>,
 }
 
-struct ChildEnd {
+struct WorkerEnd {
     job: Job,
     told: mpsc::Receiver<ToWorker>,
     says: mpsc::Sender<FromWorker<FromTranscoder>>,
@@ -55,8 +55,8 @@ struct RoomEnd {
     got: mpsc::UnboundedReceiver<Sent>,
 }
 
-/// Starts children, but for the next so many.
-struct FakeWorkers(mpsc::UnboundedSender<ChildEnd>, Arc<Mutex<u32>>);
+/// Starts workers, but for the next so many.
+struct FakeWorkers(mpsc::UnboundedSender<WorkerEnd>, Arc<Mutex<u32>>);
 
 impl Workers for FakeWorkers {
     fn transcode(&self, job: Job) -> io::Result<Worker<Transcode>> {
@@ -67,7 +67,7 @@ impl Workers for FakeWorkers {
         }
         let (to, told) = mpsc::channel(64);
         let (says, from) = mpsc::channel(64);
-        self.0.send(ChildEnd { job, told, says }).map_err(io::Error::other)?;
+        self.0.send(WorkerEnd { job, told, says }).map_err(io::Error::other)?;
         Ok(Worker::from_channels(to, from))
     }
 
@@ -158,12 +158,12 @@ fn spec() -> IngressSpec {
         transcode: true,
         enabled: true,
         audio: AudioSpec {
-            name: "sound".into(),
+            name: "audio".into(),
             source: TrackSource::Microphone,
             encoding: AudioPreset::OpusStereo96k.encoding(),
         },
         video: VideoSpec {
-            name: "picture".into(),
+            name: "video".into(),
             source: TrackSource::Camera,
             encoding: VideoPreset::H264_720p30Layers3.encoding(),
         },
@@ -175,7 +175,7 @@ impl Stage {
         let registry = Registry::default();
         let slot = registry.enter(IngressId("IN_1".into()), ResourceId("RT_1".into()), InputKind::Rtmp, true).unwrap();
         let (feed, source) = source();
-        let (children_tx, children) = mpsc::unbounded_channel();
+        let (workers_tx, workers) = mpsc::unbounded_channel();
         let (rooms_tx, rooms) = mpsc::unbounded_channel();
         let restarts = Arc::new(Mutex::new(0));
         let failing = Arc::<Mutex<u32>>::default();
@@ -187,10 +187,10 @@ impl Stage {
             loopback: false,
             source,
             participants: Arc::new(FakeParticipants(rooms_tx)),
-            workers: Arc::new(FakeWorkers(children_tx, failing.clone())),
+            workers: Arc::new(FakeWorkers(workers_tx, failing.clone())),
             observer: Arc::new(FakeObserver(Arc::new(Notes(restarts.clone())))),
         });
-        Self { registry, feed, reports, children, rooms, running: tokio::spawn(running), restarts, failing }
+        Self { registry, feed, reports, workers, rooms, running: tokio::spawn(running), restarts, failing }
     }
 
     async fn media(&self, media: Media) {
@@ -213,34 +213,34 @@ impl Stage {
         self.reports.recv().await.expect("a report")
     }
 
-    async fn child(&mut self) -> ChildEnd {
-        self.children.recv().await.expect("a transcoder is taken")
+    async fn worker(&mut self) -> WorkerEnd {
+        self.workers.recv().await.expect("a transcoder is taken")
     }
 
     /// Brings a video-only session to PUBLISHING.
-    async fn publish(&mut self) -> (ChildEnd, RoomEnd) {
+    async fn publish(&mut self) -> (WorkerEnd, RoomEnd) {
         assert_eq!(self.report().await.status, Status::Buffering);
-        let mut child = self.child().await;
+        let mut worker = self.worker().await;
         self.media(Media::Announced(SourceTracks { video: true, audio: false })).await;
         self.media(Media::VideoConfig(video_config())).await;
         self.frame(0, true).await;
-        child.expect(|m| matches!(m, ToWorker::VideoConfig(_))).await;
-        child.expect(|m| matches!(m, ToWorker::Frame(_))).await;
-        child.say(FromTranscoder::VideoFormat { width: 1280, height: 720, frame_rate: Some(30.0) }).await;
-        child.expect(|m| matches!(m, ToWorker::Layers(l) if l.len() == 3)).await;
+        worker.expect(|m| matches!(m, ToWorker::VideoConfig(_))).await;
+        worker.expect(|m| matches!(m, ToWorker::Frame(_))).await;
+        worker.say(FromTranscoder::VideoFormat { width: 1280, height: 720, frame_rate: Some(30.0) }).await;
+        worker.expect(|m| matches!(m, ToWorker::Layers(l) if l.len() == 3)).await;
         let room = self.rooms.recv().await.expect("a room is joined");
         room.says.send(Event::Joined { room_sid: "RM_1".into(), participant_sid: "PA_1".into() }).await.unwrap();
         room.says.send(Event::Connected).await.unwrap();
-        // The room's events are looked at first, so this picture finds it connected.
+        // The participant's events are looked at first, so this picture finds it connected.
         tokio::task::yield_now().await;
-        child.picture(0, true).await;
+        worker.picture(0, true).await;
         let report = self.report().await;
         assert_eq!((report.status, report.room_id.as_str()), (Status::Publishing, "RM_1"));
         assert_eq!(
             report.video.as_ref().map(|v| (v.mime.as_str(), v.width, v.height)),
             Some(("video/H264", 1280, 720))
         );
-        (child, room)
+        (worker, room)
     }
 
     /// The statuses still to come, once the session is over.
@@ -255,7 +255,7 @@ impl Stage {
     }
 }
 
-impl ChildEnd {
+impl WorkerEnd {
     async fn expect(&mut self, what: impl Fn(&ToWorker) -> bool) -> ToWorker {
         loop {
             let message = self.told.recv().await.expect("the session talks to its transcoder");
@@ -282,31 +282,31 @@ fn video_config() -> VideoConfig {
 #[tokio::test(start_paused = true)]
 async fn a_push_is_seen_and_ends() {
     let mut stage = Stage::new();
-    let (mut child, mut room) = stage.publish().await;
-    assert_eq!(child.job.max_frame_rate, 30.0);
+    let (mut worker, mut room) = stage.publish().await;
+    assert_eq!(worker.job.max_frame_rate, 30.0);
     assert_eq!(room.config.attributes, [("ingress.resourceID".to_owned(), "RT_1".to_owned())]);
     assert_eq!(room.tracks.video.as_ref().map(|t| (t.cid.as_str(), t.layers.len())), Some(("IN_1", 3)));
     assert!(room.tracks.audio.is_none());
     assert_eq!(room.got.recv().await, Some(Sent::Video { layer: 0, key: true }));
 
     room.says.send(Event::KeyFrameWanted { layer: 2 }).await.unwrap();
-    child.expect(|m| *m == ToWorker::KeyFrame { layer: 2 }).await;
+    worker.expect(|m| *m == ToWorker::KeyFrame { layer: 2 }).await;
     room.says.send(Event::LayersWanted(vec![true, true, false])).await.unwrap();
-    child.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
+    worker.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
 
     stage.feed.events.send(SourceEvent::Ended(SourceEnd::Finished)).await.unwrap();
-    child.expect(|m| *m == ToWorker::Finish).await;
-    child.picture(0, false).await;
-    child.say(FromTranscoder::Finished).await;
+    worker.expect(|m| *m == ToWorker::Finish).await;
+    worker.picture(0, false).await;
+    worker.say(FromTranscoder::Finished).await;
     assert_eq!(room.got.recv().await, Some(Sent::Video { layer: 0, key: false }), "what was inside is still shown");
     assert_eq!(room.got.recv().await, Some(Sent::Left));
     assert_eq!(stage.rest().await, [(Status::Inactive, String::new())]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn sound_that_comes_late_is_added() {
+async fn audio_that_comes_late_is_added() {
     let mut stage = Stage::new();
-    let (mut child, mut room) = stage.publish().await;
+    let (mut worker, mut room) = stage.publish().await;
     stage
         .media(Media::AudioConfig(AudioConfig {
             codec: AudioCodec::Aac,
@@ -315,8 +315,8 @@ async fn sound_that_comes_late_is_added() {
             channels: None,
         }))
         .await;
-    child.expect(|m| matches!(m, ToWorker::AudioConfig(_))).await;
-    child.say(FromTranscoder::AudioFormat { sample_rate: 44_100, channels: 2 }).await;
+    worker.expect(|m| matches!(m, ToWorker::AudioConfig(_))).await;
+    worker.say(FromTranscoder::AudioFormat { sample_rate: 44_100, channels: 2 }).await;
     let report = stage.report().await;
     assert_eq!(report.status, Status::Publishing);
     assert_eq!(report.audio.map(|a| (a.mime, a.sample_rate)), Some(("audio/aac".to_owned(), 44_100)));
@@ -327,21 +327,21 @@ async fn sound_that_comes_late_is_added() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_decoded_that_nobody_watches() {
     let mut stage = Stage::new();
-    let (mut child, room) = stage.publish().await;
+    let (mut worker, room) = stage.publish().await;
     room.says.send(Event::LayersWanted(vec![false; 3])).await.unwrap();
-    child.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
+    worker.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
     tokio::time::advance(Duration::from_secs(3)).await;
     for n in 0..5 {
         stage.frame(3_000 + n * 40, n == 1).await;
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
     room.says.send(Event::LayersWanted(vec![true, false, false])).await.unwrap();
-    let next = child.told.recv().await;
+    let next = worker.told.recv().await;
     assert_eq!(next, Some(ToWorker::Wanted { layer: 0, wanted: true }), "no picture before somebody watches");
-    let newest = child.expect(|m| matches!(m, ToWorker::ShowFrom(..))).await;
+    let newest = worker.expect(|m| matches!(m, ToWorker::ShowFrom(..))).await;
     let mut pictures = Vec::new();
     for _ in 0..4 {
-        let ToWorker::Frame(frame) = child.told.recv().await.unwrap() else { panic!("a picture") };
+        let ToWorker::Frame(frame) = worker.told.recv().await.unwrap() else { panic!("a picture") };
         pictures.push(frame);
     }
     assert!(pictures[0].key && pictures[1..].iter().all(|f| !f.key));
@@ -359,7 +359,7 @@ async fn a_crash_keeps_the_room_and_the_encoder() {
     first.expect(|m| matches!(m, ToWorker::Frame(f) if f.pts.as_millis() == 1_080)).await;
     first.says.send(FromWorker::Gone(Gone::Crashed("signal: 9 (SIGKILL)".into()))).await.unwrap();
 
-    let mut second = stage.child().await;
+    let mut second = stage.worker().await;
     assert_eq!(*stage.restarts.lock().unwrap(), 1);
     // Everything the new one needs, in the order in which it needs it.
     assert!(matches!(second.told.recv().await, Some(ToWorker::VideoConfig(_))));
@@ -376,9 +376,9 @@ async fn a_crash_keeps_the_room_and_the_encoder() {
     assert!(!stage.running.is_finished());
 }
 
-/// The next layers that a child is told of.
-async fn layers(child: &mut ChildEnd) -> Vec<(u32, u32)> {
-    match child.expect(|m| matches!(m, ToWorker::Layers(_))).await {
+/// The next layers that a worker is told of.
+async fn layers(worker: &mut WorkerEnd) -> Vec<(u32, u32)> {
+    match worker.expect(|m| matches!(m, ToWorker::Layers(_))).await {
         ToWorker::Layers(layers) => sizes(&layers),
         other => panic!("{other:?}"),
     }
@@ -387,22 +387,22 @@ async fn layers(child: &mut ChildEnd) -> Vec<(u32, u32)> {
 #[tokio::test(start_paused = true)]
 async fn layers_follow_the_size_of_the_source() {
     let mut stage = Stage::new();
-    let (mut child, mut room) = stage.publish().await;
+    let (mut worker, mut room) = stage.publish().await;
     let size = |width, height| FromTranscoder::VideoFormat { width, height, frame_rate: Some(30.0) };
     assert_eq!(room.got.recv().await, Some(Sent::Video { layer: 0, key: true }));
     let began = tokio::time::Instant::now();
-    child.say(size(640, 360)).await;
+    worker.say(size(640, 360)).await;
     let smaller = vec![(320, 180), (640, 360), (640, 360)];
-    assert_eq!(layers(&mut child).await, smaller);
+    assert_eq!(layers(&mut worker).await, smaller);
     assert_eq!(began.elapsed().as_secs(), 10, "a sender that goes up and down is not followed");
     assert_eq!(room.got.recv().await, Some(Sent::Resized(smaller.clone())));
-    // A new child is told what is so now.
-    child.says.send(FromWorker::Gone(Gone::Crashed("signal: 9 (SIGKILL)".into()))).await.unwrap();
-    child = stage.child().await;
-    assert_eq!(layers(&mut child).await, smaller);
-    child.say(size(1280, 720)).await;
+    // A new worker is told what is so now.
+    worker.says.send(FromWorker::Gone(Gone::Crashed("signal: 9 (SIGKILL)".into()))).await.unwrap();
+    worker = stage.worker().await;
+    assert_eq!(layers(&mut worker).await, smaller);
+    worker.say(size(1280, 720)).await;
     let larger = vec![(320, 180), (640, 360), (1280, 720)];
-    assert_eq!(layers(&mut child).await, larger);
+    assert_eq!(layers(&mut worker).await, larger);
     assert!(began.elapsed().as_secs() < 11, "at once");
     assert_eq!(room.got.recv().await, Some(Sent::Resized(larger)));
     assert_eq!(room.tracks.video.as_ref().map(|t| t.layers.len()), Some(3));
@@ -410,48 +410,48 @@ async fn layers_follow_the_size_of_the_source() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_picture_that_stays_away_is_shown_again_while_somebody_watches() {
+async fn the_last_picture_is_repeated_while_watched() {
     let mut stage = Stage::new();
-    let (mut child, room) = stage.publish().await;
+    let (mut worker, room) = stage.publish().await;
     stage.frame(40, false).await;
-    child.expect(|m| matches!(m, ToWorker::Frame(_))).await;
-    assert_eq!(child.told.recv().await, Some(ToWorker::Repeat(MediaTime::from_millis(1_340))));
-    assert_eq!(child.told.recv().await, Some(ToWorker::Repeat(MediaTime::from_millis(1_740))));
-    // A new child does not show what is older than that.
-    child.says.send(FromWorker::Gone(Gone::Crashed("signal: 9 (SIGKILL)".into()))).await.unwrap();
-    child = stage.child().await;
-    child.expect(|m| *m == ToWorker::ShowFrom(Kind::Video, MediaTime::from_millis(1_740))).await;
+    worker.expect(|m| matches!(m, ToWorker::Frame(_))).await;
+    assert_eq!(worker.told.recv().await, Some(ToWorker::Repeat(MediaTime::from_millis(1_340))));
+    assert_eq!(worker.told.recv().await, Some(ToWorker::Repeat(MediaTime::from_millis(1_740))));
+    // A new worker does not show what is older than that.
+    worker.says.send(FromWorker::Gone(Gone::Crashed("signal: 9 (SIGKILL)".into()))).await.unwrap();
+    worker = stage.worker().await;
+    worker.expect(|m| *m == ToWorker::ShowFrom(Kind::Video, MediaTime::from_millis(1_740))).await;
     room.says.send(Event::LayersWanted(vec![false, false, false])).await.unwrap();
-    child.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
+    worker.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(child.told.try_recv().is_err(), "nobody would see it");
+    assert!(worker.told.try_recv().is_err(), "nobody would see it");
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_crashes_end_it_with_words() {
+async fn three_crashes_end_the_session() {
     let mut stage = Stage::new();
-    let (mut child, room) = stage.publish().await;
+    let (mut worker, room) = stage.publish().await;
     for _ in 0..2 {
-        child.says.send(FromWorker::Gone(Gone::Crashed("signal: 11".into()))).await.unwrap();
-        child = stage.child().await;
+        worker.says.send(FromWorker::Gone(Gone::Crashed("signal: 11".into()))).await.unwrap();
+        worker = stage.worker().await;
     }
-    child.says.send(FromWorker::Gone(Gone::Crashed("signal: 11".into()))).await.unwrap();
-    let words = (&mut stage.feed.stopped).await.unwrap().expect("the encoder is told");
-    assert!(words.text.contains("crashed 3 times"), "{words}");
+    worker.says.send(FromWorker::Gone(Gone::Crashed("signal: 11".into()))).await.unwrap();
+    let fault = (&mut stage.feed.stopped).await.unwrap().expect("the encoder is told");
+    assert!(fault.text.contains("crashed 3 times"), "{fault}");
     drop(room);
-    assert_eq!(stage.rest().await, [(Status::Error, words.text)]);
+    assert_eq!(stage.rest().await, [(Status::Error, fault.text)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_picture_that_kills_decoders_is_not_given_to_a_third() {
+async fn a_picture_that_kills_decoders_goes_to_no_third() {
     let mut stage = Stage::new();
     let (first, _room) = stage.publish().await;
     stage.frame(40, false).await;
     first.says.send(FromWorker::Gone(Gone::Crashed("signal: 11".into()))).await.unwrap();
-    let mut second = stage.child().await;
+    let mut second = stage.worker().await;
     second.expect(|m| matches!(m, ToWorker::Frame(f) if f.pts.as_millis() == 1_040)).await;
     second.says.send(FromWorker::Gone(Gone::Crashed("signal: 11".into()))).await.unwrap();
-    let mut third = stage.child().await;
+    let mut third = stage.worker().await;
     stage.frame(80, false).await;
     stage.frame(120, true).await;
     stage.frame(160, false).await;
@@ -463,34 +463,34 @@ async fn a_picture_that_kills_decoders_is_not_given_to_a_third() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_child_that_lives_and_takes_nothing_holds_the_source_half_a_second_and_no_longer() {
+async fn a_full_worker_holds_the_source_half_a_second() {
     let mut stage = Stage::new();
-    let (child, _room) = stage.publish().await;
+    let (worker, _room) = stage.publish().await;
     let begin = tokio::time::Instant::now();
     for i in 1..300 {
         stage.frame(i * 40, false).await;
     }
     let waited = begin.elapsed();
     assert!((Duration::from_millis(400)..Duration::from_secs(1)).contains(&waited), "{waited:?}");
-    drop(child);
+    drop(worker);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_encoder_that_comes_back_takes_over() {
     let mut stage = Stage::new();
-    let (mut child, room) = stage.publish().await;
+    let (mut worker, room) = stage.publish().await;
     let entry = stage.registry.list().remove(0);
     let (feed, second) = source();
     entry.tell(Command::TakeOver(second)).unwrap();
     let old = std::mem::replace(&mut stage.feed, feed);
-    let words = old.stopped.await.unwrap().expect("the first encoder is told");
-    assert!(words.text.contains("another encoder"), "{words}");
+    let fault = old.stopped.await.unwrap().expect("the first encoder is told");
+    assert!(fault.text.contains("another encoder"), "{fault}");
     // Its clock starts anew; pictures before its key frame are of no use.
     stage.media(Media::VideoConfig(video_config())).await;
     stage.frame(0, false).await;
     stage.frame(40, true).await;
-    child.expect(|m| matches!(m, ToWorker::VideoConfig(_))).await;
-    let Some(ToWorker::Frame(frame)) = child.told.recv().await else { panic!("a picture") };
+    worker.expect(|m| matches!(m, ToWorker::VideoConfig(_))).await;
+    let Some(ToWorker::Frame(frame)) = worker.told.recv().await else { panic!("a picture") };
     assert!(frame.key && frame.dts.as_millis() >= 1_000, "{frame:?}");
     assert!(stage.rooms.try_recv().is_err(), "the participant stays");
     assert!(stage.reports.try_recv().is_err(), "the state stays");
@@ -500,7 +500,7 @@ async fn an_encoder_that_comes_back_takes_over() {
 #[tokio::test(start_paused = true)]
 async fn a_deleted_ingress_reports_no_more() {
     let mut stage = Stage::new();
-    let (_child, mut room) = stage.publish().await;
+    let (_worker, mut room) = stage.publish().await;
     stage.registry.list()[0].tell(Command::Stop(Stop::Deleted)).unwrap();
     assert!((&mut stage.feed.stopped).await.unwrap().is_some());
     room.got.recv().await;
@@ -509,9 +509,9 @@ async fn a_deleted_ingress_reports_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_room_that_refuses_ends_it_in_its_words() {
+async fn a_closed_room_ends_the_session_with_its_text() {
     let mut stage = Stage::new();
-    let (_child, room) = stage.publish().await;
+    let (_worker, room) = stage.publish().await;
     let fault = Fault::new(Blame::Room, "room disconnected: the room was deleted");
     room.says.send(Event::Closed(fault.clone())).await.unwrap();
     assert_eq!((&mut stage.feed.stopped).await.unwrap(), Some(fault.clone()));
@@ -519,14 +519,14 @@ async fn a_room_that_refuses_ends_it_in_its_words() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transcoder_that_takes_nothing_costs_frames_not_memory() {
+async fn a_full_worker_costs_frames_not_memory() {
     let mut stage = Stage::new();
-    let (mut child, _room) = stage.publish().await;
+    let (mut worker, _room) = stage.publish().await;
     for i in 1..200 {
         stage.frame(i * 40, i == 150).await;
     }
     let mut pictures = Vec::new();
-    while let Ok(message) = child.told.try_recv() {
+    while let Ok(message) = worker.told.try_recv() {
         if let ToWorker::Frame(f) = message {
             pictures.push(f.dts.as_millis());
         }
@@ -534,14 +534,14 @@ async fn a_transcoder_that_takes_nothing_costs_frames_not_memory() {
     assert!(pictures.len() <= 64, "the queue is bounded");
     stage.frame(200 * 40, false).await;
     stage.frame(201 * 40, true).await;
-    let next = child.expect(|m| matches!(m, ToWorker::Frame(_))).await;
+    let next = worker.expect(|m| matches!(m, ToWorker::Frame(_))).await;
     assert!(matches!(next, ToWorker::Frame(f) if f.key), "it goes on with a key frame");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_room_wishes_meanwhile_reaches_a_child_whose_queue_was_full() {
+async fn requests_reach_a_worker_whose_queue_was_full() {
     let mut stage = Stage::new();
-    let (mut child, room) = stage.publish().await;
+    let (mut worker, room) = stage.publish().await;
     for i in 1..100 {
         stage.frame(i * 40, false).await;
     }
@@ -559,11 +559,11 @@ async fn what_the_room_wishes_meanwhile_reaches_a_child_whose_queue_was_full() {
     tokio::time::sleep(Duration::from_millis(900)).await;
     let mut told = Vec::new();
     while told.last() != Some(&ToWorker::Finish) {
-        told.push(child.told.recv().await.expect("the end is said"));
+        told.push(worker.told.recv().await.expect("the end is told"));
     }
     told.retain(|m| !matches!(m, ToWorker::Frame(_)));
     let at = |what: &ToWorker| told.iter().filter(|m| *m == what).count();
-    // Once into the last room that there was, and once for all those that found none.
+    // One took the last capacity of the queue, one stands for all that found none.
     assert_eq!((at(&ToWorker::KeyFrame { layer: 0 }), at(&ToWorker::KeyFrame { layer: 2 })), (2, 2), "{told:?}");
     assert_eq!(at(&ToWorker::Wanted { layer: 1, wanted: false }), 1, "{told:?}");
     assert_eq!(at(&ToWorker::Wanted { layer: 2, wanted: false }), 1, "{told:?}");
@@ -571,77 +571,77 @@ async fn what_the_room_wishes_meanwhile_reaches_a_child_whose_queue_was_full() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sound_that_is_behind_bounds_no_pictures() {
+async fn late_audio_bounds_no_video() {
     let mut stage = Stage::new();
-    let (mut child, _room) = stage.publish().await;
-    let sound = async |stage: &Stage, at_ms| {
+    let (mut worker, _room) = stage.publish().await;
+    let audio = async |stage: &Stage, at_ms| {
         let at = MediaTime::from_millis(at_ms);
-        let data = Bytes::from_static(b"sound");
+        let data = Bytes::from_static(b"audio");
         stage.media(Media::Frame(Frame { kind: Kind::Audio, pts: at, dts: at, key: true, data })).await;
     };
-    sound(&stage, 0).await;
-    child.expect(|m| matches!(m, ToWorker::Frame(f) if f.kind == Kind::Audio)).await;
+    audio(&stage, 0).await;
+    worker.expect(|m| matches!(m, ToWorker::Frame(f) if f.kind == Kind::Audio)).await;
     tokio::time::advance(Duration::from_millis(900)).await;
     stage.frame(900, false).await;
-    sound(&stage, 40).await;
-    let bound = child.expect(|m| matches!(m, ToWorker::ShowFrom(..))).await;
+    audio(&stage, 40).await;
+    let bound = worker.expect(|m| matches!(m, ToWorker::ShowFrom(..))).await;
     assert!(matches!(bound, ToWorker::ShowFrom(Kind::Audio, at) if at.as_millis() == 1_500), "{bound:?}");
-    child.expect(|m| matches!(m, ToWorker::Frame(f) if f.kind == Kind::Audio)).await;
-    assert!(child.told.try_recv().is_err());
+    worker.expect(|m| matches!(m, ToWorker::Frame(f) if f.kind == Kind::Audio)).await;
+    assert!(worker.told.try_recv().is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn behind_a_rest_old_sound_lets_no_old_pictures_through() {
+async fn old_audio_lets_no_old_pictures_through() {
     let mut stage = Stage::new();
-    let (mut child, room) = stage.publish().await;
+    let (mut worker, room) = stage.publish().await;
     let at = MediaTime::from_millis(10);
-    let data = Bytes::from_static(b"sound");
-    // The one packet of sound there ever was.
+    let data = Bytes::from_static(b"audio");
+    // The only packet of audio.
     stage.media(Media::Frame(Frame { kind: Kind::Audio, pts: at, dts: at, key: true, data })).await;
     room.says.send(Event::LayersWanted(vec![false; 3])).await.unwrap();
-    child.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
+    worker.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
     tokio::time::advance(Duration::from_secs(3)).await;
     for n in 0..3 {
         stage.frame(3_000 + n * 40, n == 0).await;
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
     room.says.send(Event::LayersWanted(vec![true; 3])).await.unwrap();
-    let bound = child.expect(|m| matches!(m, ToWorker::ShowFrom(..))).await;
+    let bound = worker.expect(|m| matches!(m, ToWorker::ShowFrom(..))).await;
     assert_eq!(bound, ToWorker::ShowFrom(Kind::Video, MediaTime::from_millis(4_080)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_child_that_cannot_be_started_is_waited_for() {
+async fn a_worker_that_cannot_start_is_waited_for() {
     let mut stage = Stage::new();
     let (first, _room) = stage.publish().await;
     *stage.failing.lock().unwrap() = 3;
     let begin = tokio::time::Instant::now();
     first.says.send(FromWorker::Gone(Gone::Crashed("signal: 9 (SIGKILL)".into()))).await.unwrap();
-    let mut second = stage.child().await;
+    let mut second = stage.worker().await;
     assert_eq!(begin.elapsed(), Duration::from_millis(250 + 500 + 1_000));
     second.expect(|m| matches!(m, ToWorker::VideoConfig(_))).await;
     second.expect(|m| matches!(m, ToWorker::Frame(f) if f.key)).await;
     assert_eq!(*stage.restarts.lock().unwrap(), 1, "one crash");
-    // One that goes away before it was ready is no crash on this stream, either.
+    // One that goes away before it is ready is no crash of this stream, either.
     drop(second);
     for wait in [0, 250, 500, 1_000, 2_000, 4_000] {
         let begin = tokio::time::Instant::now();
-        let child = stage.children.recv().await.expect("another");
+        let worker = stage.workers.recv().await.expect("another");
         assert_eq!(begin.elapsed(), Duration::from_millis(wait));
-        child.says.send(FromWorker::Gone(Gone::NotStarted("exit status: 127".into()))).await.unwrap();
+        worker.says.send(FromWorker::Gone(Gone::NotStarted("exit status: 127".into()))).await.unwrap();
     }
-    let words = (&mut stage.feed.stopped).await.unwrap().expect("the encoder is told");
-    assert!(words.text.contains("6 attempts (exit status: 127)"), "{words}");
-    assert_eq!(stage.rest().await, [(Status::Error, words.text)]);
+    let fault = (&mut stage.feed.stopped).await.unwrap().expect("the encoder is told");
+    assert!(fault.text.contains("6 attempts (exit status: 127)"), "{fault}");
+    assert_eq!(stage.rest().await, [(Status::Error, fault.text)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_changes_all_the_time_is_reported_once_a_second() {
+async fn changes_are_reported_once_a_second() {
     let mut stage = Stage::new();
-    let (child, _room) = stage.publish().await;
+    let (worker, _room) = stage.publish().await;
     let begin = tokio::time::Instant::now();
     for i in 1..=50 {
-        child.say(FromTranscoder::VideoFormat { width: 2 * i, height: 2 * i, frame_rate: None }).await;
+        worker.say(FromTranscoder::VideoFormat { width: 2 * i, height: 2 * i, frame_rate: None }).await;
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
     let (mut reports, mut width) = (0, 0);

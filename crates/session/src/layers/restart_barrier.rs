@@ -1,45 +1,44 @@
-//! The order in which layers come back from a new transcoder: the highest first. Pure: pictures and `now` go in, pictures come
+//! The order in which layers return from a new worker: the highest first. Pure: access units and `now` go in, access units come
 //! out.
 //!
-//! livekit-server gives each viewer the best of the layers it has seen packets of, and to go from one to another it waits for a
-//! key frame. A new encoder's small pictures are ready some 40 ms before the large one. Sent as they come, they draw viewers to
-//! a lower layer, and the key frame with which these could go back is past by then; the next one takes the server a second or
-//! two (measured). In the other order nobody leaves the layer that he had.
+//! livekit-server gives each viewer the best of the layers of which it has seen packets, and to go from one to another it waits
+//! for a key frame. A new encoder's small layers are ready some 40 ms before the large one. Sent as they come, they draw viewers
+//! to a lower layer, and the key frame with which these could return is past by then; the next one takes the server a second or
+//! two (measured). In the other order viewers keep the layer they had.
 
-use publish::AccessUnit;
 use std::time::{Duration, Instant};
 
-/// How long the first picture waits for those of the other layers: several times what a large one takes longer.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// Pictures that may wait: 250 ms of three layers with 60 a second, and some.
-const HELD: usize = 64;
+/// How long the first access unit waits for those of the other layers: several times what a large one takes longer.
+const BARRIER_WAIT: Duration = Duration::from_millis(250);
+/// Access units that may wait: 250 ms of three layers with 60 a second, and some.
+const MAX_HELD: usize = 64;
 
-/// See the [module](self).
+/// See the [module](self). `T` is an access unit.
 #[derive(Debug)]
-pub(crate) struct RestartBarrier {
+pub(crate) struct RestartBarrier<T> {
     awaited: Vec<bool>,
-    held: Vec<(usize, AccessUnit)>,
+    held: Vec<(usize, T)>,
     until: Option<Instant>,
 }
 
-impl RestartBarrier {
-    /// The layers that are wanted are awaited.
+impl<T> RestartBarrier<T> {
+    /// Waits for the layers that are wanted.
     pub(crate) fn new(wanted: &[bool]) -> Self {
         Self { awaited: wanted.to_vec(), held: Vec::new(), until: None }
     }
 
-    /// A picture comes. Gives those that go out now, in order; with the first that do, this has served.
-    pub(crate) fn picture(&mut self, layer: usize, picture: AccessUnit, now: Instant) -> Vec<(usize, AccessUnit)> {
+    /// An access unit comes. Gives those that go out now, in order. Once it has given any, the barrier is done.
+    pub(crate) fn push(&mut self, layer: usize, unit: T, now: Instant) -> Vec<(usize, T)> {
         if let Some(awaited) = self.awaited.get_mut(layer) {
             *awaited = false;
         }
-        self.held.push((layer, picture));
-        let until = *self.until.get_or_insert(now + PATIENCE);
-        if self.awaited.contains(&true) && now < until && self.held.len() < HELD {
+        self.held.push((layer, unit));
+        let until = *self.until.get_or_insert(now + BARRIER_WAIT);
+        if self.awaited.contains(&true) && now < until && self.held.len() < MAX_HELD {
             return Vec::new();
         }
         let mut all = std::mem::take(&mut self.held);
-        // Stable: the pictures of a layer stay in their order.
+        // Stable: the access units of a layer stay in their order.
         all.sort_by_key(|(layer, _)| std::cmp::Reverse(*layer));
         all
     }
@@ -48,34 +47,24 @@ impl RestartBarrier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-    use model::MediaTime;
 
-    fn out(pts: i64, now: Instant) -> AccessUnit {
-        AccessUnit { pts: MediaTime::from_millis(pts), at: now, key: pts == 0, data: Bytes::new(), level: None }
-    }
-
-    fn order(all: &[(usize, AccessUnit)]) -> Vec<(usize, i64)> {
-        all.iter().map(|(layer, out)| (*layer, out.pts.as_millis())).collect()
+    #[test]
+    fn the_highest_layer_goes_first() {
+        let now = Instant::now();
+        let mut barrier = RestartBarrier::new(&[true, false, true]);
+        assert!(barrier.push(0, 0, now).is_empty());
+        assert!(barrier.push(0, 33, now).is_empty());
+        assert_eq!(barrier.push(2, 0, now), [(2, 0), (0, 0), (0, 33)]);
     }
 
     #[test]
-    fn the_highest_goes_first_once_all_that_are_wanted_are_there() {
+    fn the_wait_is_bounded() {
         let now = Instant::now();
-        let mut back = RestartBarrier::new(&[true, false, true]);
-        assert!(back.picture(0, out(0, now), now).is_empty());
-        assert!(back.picture(0, out(33, now), now).is_empty());
-        assert_eq!(order(&back.picture(2, out(0, now), now)), [(2, 0), (0, 0), (0, 33)]);
-    }
-
-    #[test]
-    fn nobody_waits_long() {
-        let now = Instant::now();
-        let mut back = RestartBarrier::new(&[true, true, true]);
-        assert!(back.picture(0, out(0, now), now).is_empty());
-        assert!(back.picture(1, out(0, now), now + PATIENCE / 2).is_empty());
-        assert_eq!(order(&back.picture(0, out(250, now), now + PATIENCE)), [(1, 0), (0, 0), (0, 250)]);
-        let mut back = RestartBarrier::new(&[true, true]);
-        assert_eq!((0..).find(|n| !back.picture(0, out(*n, now), now).is_empty()), Some(HELD as i64 - 1));
+        let mut barrier = RestartBarrier::new(&[true, true, true]);
+        assert!(barrier.push(0, 0, now).is_empty());
+        assert!(barrier.push(1, 0, now + BARRIER_WAIT / 2).is_empty());
+        assert_eq!(barrier.push(0, 250, now + BARRIER_WAIT), [(1, 0), (0, 0), (0, 250)]);
+        let mut barrier = RestartBarrier::new(&[true, true]);
+        assert_eq!((0..).find(|n| !barrier.push(0, *n, now).is_empty()), Some(MAX_HELD - 1));
     }
 }

@@ -1,20 +1,19 @@
-//! Which sizes the layers have: they follow the sizes of the source's pictures. The driver asks it. Pure: sizes and `now` go in,
-//! layers come out.
+//! The sizes of encoded layers: they follow the size of the source's pictures. Pure: sizes and `now` go in, layers come out.
 //!
-//! How many layers there are, and which quality each is, the SFU was told with the first picture, and that can't be changed.
-//! The size of each can: a viewer's decoder reads it in every key frame.
+//! The number of layers and the quality of each are published with the first picture and can't be changed. The size of each
+//! can: a viewer's decoder reads it in every key frame.
 //!
-//! Layers grow at once, as viewers see less than is sent until then. They shrink late, as that mends nothing but the work of
-//! scaling up. So a sender whose size goes up and down every few seconds makes them grow once; one that is turned grows in one
-//! direction each time. Each change costs a key frame of every layer that changes, hence the bounds.
+//! Layers grow at once, as viewers see less than the source sends until then. They shrink late, as that saves nothing but the
+//! work of scaling up. So a sender whose size goes up and down every few seconds makes them grow once; one that is rotated grows
+//! in one direction each time. Each change costs a key frame of every layer that changes, hence the bounds.
 
 use model::{Layer, fit_layers};
 use std::time::{Duration, Instant};
 
-/// How much later than a growth the next one comes at the earliest: a sender that feels its way up goes in steps.
-const GROW_EVERY: Duration = Duration::from_secs(1);
-/// How long all pictures must have been smaller than what the layers are made for. Senders that follow their network go down and
-/// up again within that.
+/// The least time between two growths: a sender that probes its bandwidth grows in steps.
+const GROW_INTERVAL: Duration = Duration::from_secs(1);
+/// How long all pictures must have been smaller than the layers. Senders that follow their bandwidth go down and up again within
+/// that.
 const SHRINK_AFTER: Duration = Duration::from_secs(10);
 
 /// Pixels.
@@ -24,28 +23,28 @@ type Size = (u32, u32);
 #[derive(Debug)]
 pub(crate) struct Sizing {
     wanted: Vec<Layer>,
-    /// Of the newest picture.
+    /// The size of the newest picture.
     size: Option<Size>,
     grown: Option<Instant>,
-    /// The layers are too small, and may grow then.
+    /// The layers are too small, and may grow at this time.
     grow_at: Option<Instant>,
     /// Since when the layers are too large, and the largest picture since.
     too_large: Option<(Instant, Size)>,
 }
 
 impl Sizing {
-    /// For a source of which no picture is known yet, and these layers for one that is large enough, lowest first.
+    /// For these layers where the source is large enough, lowest first. No picture is known yet.
     pub(crate) fn new(wanted: Vec<Layer>) -> Self {
         Self { wanted, size: None, grown: None, grow_at: None, too_large: None }
     }
 
-    /// Pictures are of this size from now on, while layers are the `current` ones. Gives others if these have to be changed now.
+    /// Pictures have this size from now on; the layers are the `current` ones. Gives others if these have to be changed now.
     pub(crate) fn picture(&mut self, size: Size, current: &[Layer], now: Instant) -> Option<Vec<Layer>> {
         self.size = Some(size);
         self.tick(current, now)
     }
 
-    /// When to ask [`Sizing::tick`].
+    /// When to call [`Sizing::tick`].
     pub(crate) fn due(&self) -> Option<Instant> {
         self.grow_at.or(self.too_large.map(|(since, _)| since + SHRINK_AFTER))
     }
@@ -61,7 +60,7 @@ impl Sizing {
         }
         if grows(current, &fitting) {
             self.too_large = None;
-            let at = self.grown.map_or(now, |grown| grown + GROW_EVERY);
+            let at = self.grown.map_or(now, |grown| grown + GROW_INTERVAL);
             if now < at {
                 self.grow_at = Some(at);
                 return None;
@@ -77,7 +76,7 @@ impl Sizing {
             return None;
         }
         let largest = *largest;
-        // What comes now may be smaller yet.
+        // The pictures to come may be smaller yet.
         self.too_large = (largest != size).then_some((now, size));
         Some(self.fitting(current, largest))
     }
@@ -96,7 +95,7 @@ impl Sizing {
     }
 }
 
-/// Whether pictures would lose something in the layers that there are.
+/// Whether pictures would lose detail in the current layers.
 fn grows(current: &[Layer], fitting: &[Layer]) -> bool {
     let top = |layers: &[Layer]| layers.last().map_or((0, 0), |l| (l.width, l.height));
     let ((width, height), (fits_w, fits_h)) = (top(current), top(fitting));
@@ -115,24 +114,24 @@ mod tests {
 
     const RAMP: [Size; 3] = [(320, 180), (640, 360), (1280, 720)];
 
-    fn fit() -> Sizing {
+    fn sizing() -> Sizing {
         Sizing::new(VideoPreset::H264_720p30Layers3.encoding().layers)
     }
 
     /// Shows pictures of these sizes at these milliseconds and lets time pass between them; gives what became of the layers, and
     /// when.
     fn run(start: Size, sizes: impl IntoIterator<Item = (u64, Size)>, until: u64) -> Vec<(u64, Vec<Size>)> {
-        let (mut fit, t0) = (fit(), Instant::now());
+        let (mut sizing, t0) = (sizing(), Instant::now());
         let at = |ms: u64| t0 + Duration::from_millis(ms);
-        let mut layers = fit.picture(start, &[], t0).unwrap();
+        let mut layers = sizing.picture(start, &[], t0).unwrap();
         let qualities = |layers: &[Layer]| layers.iter().map(|l| l.quality).collect::<Vec<_>>();
         let declared = qualities(&layers);
         let mut sizes = sizes.into_iter().peekable();
         let mut changes = Vec::new();
         for ms in 0..=until {
-            let mut changed = fit.due().filter(|due| *due <= at(ms)).and_then(|_| fit.tick(&layers, at(ms)));
+            let mut changed = sizing.due().filter(|due| *due <= at(ms)).and_then(|_| sizing.tick(&layers, at(ms)));
             while let Some((_, size)) = sizes.next_if(|(when, _)| *when <= ms) {
-                changed = fit.picture(size, &layers, at(ms)).or(changed);
+                changed = sizing.picture(size, &layers, at(ms)).or(changed);
             }
             if let Some(new) = changed {
                 assert_eq!(qualities(&new), declared);
@@ -154,13 +153,13 @@ mod tests {
 
     #[test]
     fn bitrates_follow_and_qualities_stay() {
-        let (mut fit, t0) = (fit(), Instant::now());
-        let small = fit.picture(RAMP[1], &[], t0).unwrap();
+        let (mut sizing, t0) = (sizing(), Instant::now());
+        let small = sizing.picture(RAMP[1], &[], t0).unwrap();
         assert_eq!(
             small.iter().map(|l| (l.quality, l.bitrate)).collect::<Vec<_>>(),
             [(Quality::Low, 237_500), (Quality::Medium, 671_751)]
         );
-        let large = fit.picture(RAMP[2], &small, t0).unwrap();
+        let large = sizing.picture(RAMP[2], &small, t0).unwrap();
         assert_eq!(
             large.iter().map(|l| (l.quality, l.bitrate)).collect::<Vec<_>>(),
             [(Quality::Low, 671_751), (Quality::Medium, 1_900_000)]
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_shrink_to_the_largest_of_a_while_and_are_not_scaled_up() {
+    fn layers_shrink_to_the_largest_recent_picture() {
         let of = |sizes: &[(u64, Size)]| run(RAMP[2], sizes.to_vec(), 30_000);
         let all_small = vec![RAMP[0]; 3];
         assert_eq!(of(&[(1_000, RAMP[0])]), [(11_000, all_small.clone())]);
@@ -178,14 +177,14 @@ mod tests {
             [(11_000, middle), (21_000, all_small)],
             "and smaller if they stay so"
         );
-        // Another shape is not larger: it has borders for a while.
+        // Another aspect ratio is not larger: it has borders for a while.
         assert_eq!(of(&[(1_000, (720, 1280))]), [(11_000, vec![(102, 180), (202, 360), (406, 720)])]);
         let turned = run((720, 1280), [(1_000, RAMP[2])], 5_000);
         assert_eq!(turned, [(1_000, RAMP.to_vec())]);
     }
 
     #[test]
-    fn who_goes_up_and_down_every_few_seconds_changes_them_once() {
+    fn a_size_that_goes_up_and_down_changes_them_once() {
         let restless = |period| (1u64..100).map(move |n| (n * period, RAMP[if n % 2 == 0 { 0 } else { 2 }]));
         assert_eq!(run(RAMP[0], restless(3_000), 290_000).len(), 1);
         assert_eq!(run(RAMP[0], restless(40), 20_000).len(), 1, "also with every picture");
@@ -199,9 +198,9 @@ mod tests {
         ) {
             let mut sizes: Vec<_> = sizes.into_iter().map(|(ms, w, h)| (ms, (w, h))).collect();
             sizes.sort_by_key(|(ms, _)| *ms);
-            let (mut fit, t0) = (fit(), Instant::now());
-            let first = fit.picture(sizes[0].1, &[], t0).unwrap();
-            let last = fit.fitting(&first, sizes[sizes.len() - 1].1);
+            let (mut sizing, t0) = (sizing(), Instant::now());
+            let first = sizing.picture(sizes[0].1, &[], t0).unwrap();
+            let last = sizing.fitting(&first, sizes[sizes.len() - 1].1);
             let before = first.iter().map(|l| (l.width, l.height)).collect::<Vec<_>>();
             let changes = run(sizes[0].1, sizes.clone(), 60_000);
             prop_assert!(changes.len() <= 60);

@@ -1,4 +1,4 @@
-//! Lives of sessions on virtual time. The promises that hold for any life are tried in `fuzz/`, which finds them broken faster.
+//! Lives of sessions on virtual time. The promises that hold for any life are tested in `fuzz/`, which breaks them faster.
 
 use super::*;
 
@@ -39,8 +39,8 @@ fn source_fault(text: &str) -> Fault {
     Fault::new(Blame::Source, text)
 }
 
-fn failed(words: &str) -> Fault {
-    Fault::new(Blame::Room, words)
+fn failed(text: &str) -> Fault {
+    Fault::new(Blame::Room, text)
 }
 
 #[test]
@@ -68,17 +68,17 @@ fn a_pull_ends_complete() {
 }
 
 #[test]
-fn a_pull_of_which_nothing_could_be_shown_is_an_error() {
+fn a_pull_that_never_decoded_is_an_error() {
     let t0 = Instant::now();
     let (mut session, _) = Session::new(false, t0);
     session.step(Input::SourceFrame(Kind::Video), t0);
     session.step(Input::SourceEnded(SourceEnd::Finished), t0);
     let last = session.step(Input::RoomLeft, t0);
-    assert!(matches!(&last[0], Action::Report(Status::Error, words) if words.contains("decoded")), "{last:?}");
+    assert!(matches!(&last[0], Action::Report(Status::Error, text) if text.contains("decoded")), "{last:?}");
 }
 
 #[test]
-fn a_deletion_reports_nothing_after_it() {
+fn after_a_deletion_nothing_is_reported() {
     let mut life = Life::publishing();
     let actions = life.at(500, Input::Stop(Stop::Deleted));
     assert_eq!(actions.last(), Some(&Action::LeaveRoom));
@@ -91,7 +91,7 @@ fn a_deletion_reports_nothing_after_it() {
 }
 
 #[test]
-fn the_room_going_away_is_an_error_in_its_words() {
+fn a_closed_room_is_an_error_with_its_text() {
     let mut life = Life::publishing();
     let fault = failed("room disconnected: the room was deleted");
     assert_eq!(
@@ -105,26 +105,26 @@ fn the_room_going_away_is_an_error_in_its_words() {
 }
 
 #[test]
-fn who_sends_nothing_at_all_is_told_within_ten_seconds() {
+fn a_publisher_without_media_ends_in_ten_seconds() {
     let mut life = Life::new();
     life.at(0, Input::Announced(BOTH));
     assert_eq!(life.session.deadline(), Some(life.t0 + MEDIA_DEADLINE));
     assert_eq!(life.at(9_999, Input::Tick), []);
-    let told = life.at(10_000, Input::Tick);
-    assert!(matches!(&told[0], Action::StopSource(Some(fault)) if fault.text.contains("after 10 s")), "{told:?}");
-    // What has begun may take longer to become something.
+    let actions = life.at(10_000, Input::Tick);
+    assert!(matches!(&actions[0], Action::StopSource(Some(fault)) if fault.text.contains("after 10 s")), "{actions:?}");
+    // Once media comes, it may take longer until it is published.
     let mut life = Life::new();
     life.at(9_000, Input::SourceFrame(Kind::Video));
     assert_eq!(life.at(14_999, Input::Tick), []);
     assert_ne!(life.at(15_000, Input::Tick), []);
-    // Who pulls waits for as long as it was told.
+    // A pulled source has the start deadline that it was given.
     let (session, _) = Session::new(false, life.t0);
-    let session = session.with_patience(Duration::from_secs(40));
+    let session = session.with_start_deadline(Duration::from_secs(40));
     assert_eq!(session.deadline(), Some(life.t0 + Duration::from_secs(40)));
 }
 
 #[test]
-fn only_video_is_published_within_two_seconds_even_if_sound_was_promised() {
+fn video_alone_is_published_within_two_seconds() {
     for (announced, by) in [(None, 1_100), (Some(BOTH), 1_600), (Some(VIDEO), 110)] {
         let mut life = Life::new();
         if let Some(tracks) = announced {
@@ -139,7 +139,7 @@ fn only_video_is_published_within_two_seconds_even_if_sound_was_promised() {
             actions = life.at(by, Input::Tick);
         }
         assert_eq!(actions, [Action::Publish(VIDEO)], "{announced:?}");
-        // Sound that comes after all is added.
+        // Audio that comes after all is added.
         life.at(5_000, Input::SourceFrame(Kind::Audio));
         assert_eq!(
             life.at(5_010, Input::Decodable(Kind::Audio)),
@@ -149,7 +149,7 @@ fn only_video_is_published_within_two_seconds_even_if_sound_was_promised() {
 }
 
 #[test]
-fn one_unusable_kind_is_left_out_and_two_end_the_session() {
+fn one_unusable_kind_is_left_out_two_end_it() {
     let mut life = Life::new();
     life.at(0, Input::Announced(BOTH));
     life.at(1, Input::SourceFrame(Kind::Video));
@@ -162,10 +162,10 @@ fn one_unusable_kind_is_left_out_and_two_end_the_session() {
 }
 
 #[test]
-fn what_no_decoder_knows_ends_the_session_in_words_unless_the_other_kind_comes() {
+fn an_undecodable_kind_alone_ends_the_session() {
     let unusable = || Input::Unusable(Kind::Video, source_fault("VP10 is left out"));
     let mut life = Life::new();
-    assert_eq!(life.at(100, unusable()), [], "sound may follow");
+    assert_eq!(life.at(100, unusable()), [], "audio may follow");
     assert_eq!(life.session.deadline().unwrap() - life.t0, Duration::from_millis(3_100));
     let actions = life.at(3_100, Input::Tick);
     assert!(matches!(&actions[0], Action::StopSource(Some(f)) if f.text == "VP10 is left out"), "{actions:?}");
@@ -185,10 +185,10 @@ fn what_no_decoder_knows_ends_the_session_in_words_unless_the_other_kind_comes()
 }
 
 #[test]
-fn silence_ends_a_session_with_words() {
+fn a_session_without_media_ends() {
     let mut life = Life::publishing();
     let deadline = life.session.deadline().unwrap();
-    assert_eq!(deadline - life.t0, SILENCE_DEADLINE + Duration::from_millis(1));
+    assert_eq!(deadline - life.t0, NO_MEDIA_DEADLINE + Duration::from_millis(1));
     let actions = life.session.step(Input::Tick, deadline);
     assert!(matches!(&actions[0], Action::StopSource(Some(f)) if f.text.starts_with("source encoder not ready")));
     let mut life = Life::new();
@@ -210,7 +210,7 @@ fn crashes_are_survived_twice_a_minute() {
 }
 
 #[test]
-fn a_transcoder_that_cannot_be_started_is_waited_for_and_then_given_up_in_words() {
+fn a_transcoder_that_never_starts_is_given_up() {
     let not_started = || Input::TranscoderNotStarted("no memory".into());
     let mut life = Life::publishing();
     life.at(900, Input::SourceFrame(Kind::Video));
@@ -227,7 +227,7 @@ fn a_transcoder_that_cannot_be_started_is_waited_for_and_then_given_up_in_words(
     let actions = life.at(now, not_started());
     let Some(Action::StopSource(Some(fault))) = actions.first() else { panic!("{actions:?}") };
     assert!(fault.retry && fault.blame == Blame::Us && fault.text.contains("6 attempts (no memory)"), "{fault}");
-    // One that came up is the end of the row.
+    // One that came up ends the row of failures.
     let mut life = Life::publishing();
     (0..5).for_each(|_| drop(life.at(1_000, not_started())));
     life.at(5_000, Input::Tick);
@@ -236,7 +236,7 @@ fn a_transcoder_that_cannot_be_started_is_waited_for_and_then_given_up_in_words(
 }
 
 #[test]
-fn a_transcoder_or_a_room_that_hangs_does_not_hold_the_end() {
+fn a_hanging_transcoder_or_room_delays_no_end() {
     let mut life = Life::publishing();
     life.at(1_000, Input::SourceEnded(SourceEnd::Finished));
     assert_eq!(life.at(2_000, Input::Tick), [Action::KillTranscoder, Action::LeaveRoom]);

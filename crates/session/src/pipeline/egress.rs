@@ -1,96 +1,279 @@
-//! The session's participant in the room: its tracks, and what the room says.
+//! The egress side of a session: its participant in the room.
+//!
+//! Access units and packets go in with the index of their output; [`FromRoom`] comes out. This owns the participant, what it has
+//! published, the samples of latency, and leaving. It knows neither source nor worker.
 
-use super::Driver;
-use crate::lifecycle::Input;
-use ipc::transcode::Command;
-use model::{Blame, Fault, SourceTracks};
-use publish::{AudioTrack, Event, LayerFormat, Tracks, VideoTrack};
-use tracing::{debug, info, warn};
+use crate::participant::{Participant, ParticipantFactory};
+use crate::{Observer, SessionIds};
+use bytes::Bytes;
+use model::{
+    AudioSpec, Blame, Fault, IngressSpec, Kind, Layer, MediaTime, OpusFormat, Packet, Quality, Secret, SourceTracks,
+    VideoFormat, VideoSpec,
+};
+use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
 
-impl Driver {
-    pub(super) fn publish(&mut self, which: SourceTracks) {
-        let video = which.video.then(|| self.video_track());
-        let audio = which.audio.then(|| self.audio_track());
-        if let Some(room) = &self.room {
-            video.into_iter().for_each(|t| room.add_video(t));
-            audio.into_iter().for_each(|t| room.add_audio(t));
+#[cfg(test)]
+mod tests;
+
+/// How often the latency of a track or layer is sampled, as in the Go ingress: for a histogram, twice a second is plenty.
+const LATENCY_INTERVAL: Duration = Duration::from_millis(500);
+/// Audio and the layers of a video track.
+const OUTPUTS: usize = 4;
+
+/// How to reach the room.
+pub(super) struct RoomAccess {
+    /// Makes participants.
+    pub(super) participants: Arc<dyn ParticipantFactory>,
+    /// The server's address.
+    pub(super) ws_url: String,
+    /// Admits to the room.
+    pub(super) token: Secret,
+    /// Whether to offer loopback addresses for media.
+    pub(super) loopback: bool,
+}
+
+/// The format and layers of a video track to publish.
+pub(super) struct VideoOutput {
+    /// Of each layer.
+    pub(super) formats: Vec<VideoFormat>,
+    /// Lowest first.
+    pub(super) layers: Vec<Layer>,
+}
+
+/// What was sent, for the sample of its latency.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Output {
+    /// Audio.
+    Audio,
+    /// The video layer with this index, of this rank.
+    Video(usize, Option<Quality>),
+}
+
+/// What comes from the room.
+#[derive(Debug, PartialEq)]
+pub(super) enum FromRoom {
+    /// The participant is in the room with this sid.
+    Joined(String),
+    /// A viewer needs a key frame of this output.
+    KeyframeWanted(usize),
+    /// Which layers are wanted.
+    LayersWanted(Vec<bool>),
+    /// The room is gone for good.
+    Closed(Fault),
+    /// The participant has left.
+    Left,
+}
+
+/// See the [module](self).
+pub(super) struct Egress {
+    access: RoomAccess,
+    ids: SessionIds,
+    audio: AudioSpec,
+    video: VideoSpec,
+    observer: Arc<dyn Observer>,
+    participant: Option<Box<dyn Participant>>,
+    events: Option<mpsc::Receiver<Event>>,
+    leaving: Option<tokio::task::JoinHandle<()>>,
+    connected: bool,
+    /// The tracks that were published with this participant.
+    published: SourceTracks,
+    /// When the latency of each output was last sampled; audio first.
+    sampled: [Option<Instant>; OUTPUTS],
+}
+
+impl Egress {
+    /// Not in the room yet.
+    pub(super) fn new(access: RoomAccess, ids: SessionIds, spec: &IngressSpec, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            access,
+            ids,
+            audio: spec.audio.clone(),
+            video: spec.video.clone(),
+            observer,
+            participant: None,
+            events: None,
+            leaving: None,
+            connected: false,
+            published: SourceTracks::default(),
+            sampled: [None; OUTPUTS],
+        }
+    }
+
+    /// Publishes tracks: joins with them, or adds them if joined already. `expected`: the format of video that may be added
+    /// later.
+    pub(super) fn publish(
+        &mut self,
+        video: Option<VideoOutput>,
+        audio: Option<OpusFormat>,
+        expected: Option<VideoFormat>,
+    ) {
+        self.published.video |= video.is_some();
+        self.published.audio |= audio.is_some();
+        let video = video.map(|video| self.video_track(video));
+        let audio = audio.map(|format| self.audio_track(format));
+        if let Some(participant) = &self.participant {
+            video.into_iter().for_each(|track| participant.add_video(track));
+            audio.into_iter().for_each(|track| participant.add_audio(track));
             return;
         }
-        let mut config = publish::Config::new(self.ws_url.clone(), self.token.clone());
-        config.attributes = vec![("ingress.resourceID".to_owned(), self.slot.entry.resource_id.to_string())];
-        config.loopback = self.loopback;
-        config.expected = self.passed.as_ref().and_then(|p| p.expected.clone());
-        let (room, events) = self.participants.join(config, Tracks { video, audio });
-        self.room = Some(room);
-        self.room_events = Some(events);
+        let mut config = publish::Config::new(self.access.ws_url.clone(), self.access.token.clone());
+        config.attributes = vec![("ingress.resourceID".to_owned(), self.ids.resource_id.to_string())];
+        config.loopback = self.access.loopback;
+        config.expected = expected;
+        let (participant, events) = self.access.participants.join(config, Tracks { video, audio });
+        (self.participant, self.events) = (Some(participant), Some(events));
     }
 
-    fn video_track(&mut self) -> VideoTrack {
-        let format = self.video_format();
+    fn video_track(&self, video: VideoOutput) -> VideoTrack {
         VideoTrack {
             // The Go ingress names its video track so; LiveKit only wants it unique within the participant.
-            cid: self.spec.ingress_id.to_string(),
-            name: self.spec.video.name.clone(),
-            source: self.spec.video.source,
-            layers: self.layers.iter().map(|&layer| LayerFormat { layer, format: format.clone() }).collect(),
+            cid: self.ids.ingress_id.to_string(),
+            name: self.video.name.clone(),
+            source: self.video.source,
+            format: video.formats.into_iter().last().unwrap_or_else(|| self.video.encoding.codec.into()),
+            layers: video.layers,
         }
     }
 
-    fn audio_track(&self) -> AudioTrack {
-        let (stereo, dtx) = self.opus_format();
+    fn audio_track(&self, format: OpusFormat) -> AudioTrack {
         AudioTrack {
-            cid: format!("TR_{}", self.slot.entry.resource_id),
-            name: self.spec.audio.name.clone(),
-            source: self.spec.audio.source,
-            stereo,
-            dtx,
+            cid: format!("TR_{}", self.ids.resource_id),
+            name: self.audio.name.clone(),
+            source: self.audio.source,
+            stereo: format.stereo,
+            dtx: format.dtx,
         }
     }
 
-    pub(super) fn on_room(&mut self, event: Option<Event>) {
+    /// Leaves, to join again with other tracks in place of those that can't be changed. Gives what was published; nothing if
+    /// there was no participant.
+    pub(super) fn leave_to_rejoin(&mut self) -> Option<SourceTracks> {
+        let participant = self.participant.take()?;
+        info!("the source's video has another format now: joining the room again");
+        (self.events, self.connected) = (None, false);
+        tokio::spawn(participant.leave());
+        Some(std::mem::take(&mut self.published))
+    }
+
+    /// Leaves for good; [`FromRoom::Left`] follows. False if there is nothing to leave.
+    pub(super) fn leave(&mut self) -> bool {
+        (self.events, self.connected) = (None, false);
+        self.leaving = self.participant.take().map(|participant| tokio::spawn(participant.leave()));
+        self.leaving.is_some()
+    }
+
+    /// The layers have other sizes or bitrates.
+    pub(super) fn resize(&self, layers: Vec<Layer>) {
+        if let Some(participant) = &self.participant {
+            let sizes: Vec<_> = layers.iter().map(|l| (l.width, l.height)).collect();
+            info!(?sizes, "the layers follow the size of the source");
+            participant.resized(layers);
+        }
+    }
+
+    /// The encoders begin anew.
+    pub(super) fn restarted(&self) {
+        if let Some(participant) = &self.participant {
+            participant.restarted();
+        }
+    }
+
+    /// Shows the room a splice point, as the Go ingress does: whether what it sees is out of the network.
+    pub(super) fn show_splice(&self, event: Option<u32>) {
+        info!(event, "splice point");
+        if let Some(participant) = &self.participant {
+            let value = event.map(|event| event.to_string()).unwrap_or_default();
+            participant.set_attributes(vec![("ingress.outOfNetwork.eventID".to_owned(), value)]);
+        }
+    }
+
+    /// Sends an access unit of video to this output. Whether media flows into the room.
+    pub(super) fn video(&mut self, output: usize, quality: Option<Quality>, unit: Out, now: Instant) -> bool {
+        let at = unit.at;
+        if let Some(participant) = &self.participant {
+            participant.video(output, unit);
+        }
+        self.sent(Output::Video(output, quality), at, now)
+    }
+
+    /// Sends an Opus packet that is to be heard at `at`. Whether media flows into the room.
+    pub(super) fn audio(&mut self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>, now: Instant) -> bool {
+        if let Some(participant) = &self.participant {
+            participant.audio(pts, at, data, level);
+        }
+        self.sent(Output::Audio, at, now)
+    }
+
+    /// Sends packets of both kinds, whose layers are indexes of outputs. `last`: what the last of them belongs to. Whether media
+    /// flows into the room.
+    pub(super) fn packets(&mut self, packets: Vec<Packet>, quality: Option<Quality>, now: Instant) -> bool {
+        let (Some(participant), Some(last)) = (&self.participant, packets.last()) else { return false };
+        let output = if last.kind == Kind::Video { Output::Video(last.layer, quality) } else { Output::Audio };
+        let at = last.at;
+        participant.packets(packets);
+        self.sent(output, at, now)
+    }
+
+    fn sent(&mut self, output: Output, at: Instant, now: Instant) -> bool {
+        let (slot, quality) = match output {
+            Output::Audio => (0, None),
+            Output::Video(index, quality) => (index + 1, quality),
+        };
+        if self.connected
+            && let Some(sampled) = self.sampled.get_mut(slot)
+            && sampled.is_none_or(|last| now.saturating_duration_since(last) >= LATENCY_INTERVAL)
+        {
+            *sampled = Some(now);
+            self.observer.latency(quality, now.saturating_duration_since(at));
+        }
+        self.connected
+    }
+
+    /// What comes from the room next. Cancel safe.
+    pub(super) async fn recv(&mut self) -> FromRoom {
+        loop {
+            if let Some(task) = &mut self.leaving {
+                let _ = task.await;
+                self.leaving = None;
+                return FromRoom::Left;
+            }
+            let Some(events) = &mut self.events else { return std::future::pending().await };
+            let event = events.recv().await;
+            if let Some(news) = self.on_event(event) {
+                return news;
+            }
+        }
+    }
+
+    /// Takes in an event of the participant; `None`: its task ended.
+    fn on_event(&mut self, event: Option<Event>) -> Option<FromRoom> {
         match event {
             Some(Event::Joined { room_sid, participant_sid }) => {
                 info!(room_sid, participant_sid, "joined the room");
-                if self.facts.room(room_sid) {
-                    self.report_facts();
-                }
+                return Some(FromRoom::Joined(room_sid));
             }
             Some(Event::Published { kind, track_sid }) => info!(kind = kind.as_str(), track_sid, "published"),
             Some(Event::Connected) => self.connected = true,
-            Some(Event::KeyFrameWanted { layer }) => self.want_key_frame(layer),
-            Some(Event::LayersWanted(wanted)) => self.on_wanted(&wanted),
+            Some(Event::KeyFrameWanted { layer }) => return Some(FromRoom::KeyframeWanted(layer)),
+            Some(Event::LayersWanted(wanted)) => return Some(FromRoom::LayersWanted(wanted)),
             Some(Event::Muted { kind, muted }) => info!(kind = kind.as_str(), muted, "the room mutes"),
             Some(Event::Reconnecting) => warn!("the room is lost, reconnecting"),
             Some(Event::Reconnected) => info!("back in the room"),
-            Some(Event::Closed(fault)) => self.room_gone(fault),
-            None => self.room_gone(Fault::new(Blame::Us, "room disconnected unexpectedly: its task ended")),
-        }
-    }
-
-    fn room_gone(&mut self, fault: Fault) {
-        self.room = None;
-        self.room_events = None;
-        self.connected = false;
-        self.step(Input::RoomClosed(fault));
-    }
-
-    fn on_wanted(&mut self, wanted: &[bool]) {
-        for (layer, &now) in wanted.iter().enumerate() {
-            let Some(before) = self.wanted.get_mut(layer) else { break };
-            if std::mem::replace(before, now) != now {
-                debug!(layer, wanted = now, "layer");
-                self.tell_child(Command::Wanted { layer: layer as u8, wanted: now });
+            Some(Event::Closed(fault)) => return Some(self.closed(fault)),
+            None => {
+                let text = "room disconnected unexpectedly: its task ended";
+                return Some(self.closed(Fault::new(Blame::Us, text)));
             }
         }
-        self.watch();
+        None
     }
 
-    pub(super) fn leave_room(&mut self) {
-        self.room_events = None;
-        self.connected = false;
-        match self.room.take() {
-            Some(room) => self.leaving = Some(tokio::spawn(room.leave())),
-            None => self.step(Input::RoomLeft),
-        }
+    fn closed(&mut self, fault: Fault) -> FromRoom {
+        (self.participant, self.events, self.connected) = (None, None, false);
+        FromRoom::Closed(fault)
     }
 }

@@ -1,224 +1,307 @@
-//! The transcoder that works for a session: started, fed, replaced when it is gone, and what it brings.
+//! The encode side of a session: the worker that decodes, scales and encodes.
+//!
+//! Commands and access units go in, [`Encoded`] comes out. This owns the worker, the commands that wait for it, what a
+//! replacement has to be told, and the order in which layers return. It knows neither source nor room. A worker that takes
+//! nothing costs access units, never memory.
 
-use super::{Driver, now};
-use crate::Status;
 use crate::layers::restart_barrier::RestartBarrier;
-use crate::lifecycle::Input;
-use crate::workers::{FromWorker, Gone};
+use crate::workers::pending_commands::PendingCommands;
+use crate::workers::{FULL_QUEUE_DEADLINE, FromWorker, Gone, Worker, Workers};
+use ipc::Transcode;
 use ipc::transcode::{Command, Event, Job};
-use model::{Kind, Layer, MediaTime};
-use publish::{AccessUnit, Media, Output};
-use std::time::{Duration, Instant};
-use tracing::{debug, info, warn};
+use model::{AudioConfig, Fault, Frame, Kind, Layer, MediaTime, VideoConfig};
+use std::sync::Arc;
+use std::time::Instant;
+use timing::ingest_clock::LATE;
+use tracing::{debug, warn};
 
-/// How often the latency of a track or layer is sampled, as in the Go ingress: for a histogram, twice a second is plenty.
-const LATENCY_EVERY: Duration = Duration::from_millis(500);
+#[cfg(test)]
+mod tests;
 
-impl Driver {
-    pub(super) fn start_transcoder(&mut self) {
-        let job = Job {
-            video_codec: self.spec.video.encoding.codec,
-            max_frame_rate: self.spec.video.encoding.max_frame_rate,
-            audio: self.spec.audio.encoding,
-        };
-        match self.workers.transcode(job) {
-            Ok(transcoder) => {
-                debug!(pid = transcoder.pid(), "transcoder taken");
-                self.transcoder = Some(transcoder);
+/// How far a bound of [`Encode::catch_up`] has to move before the worker is told: a new one for every access unit would be a
+/// message for each, and a tenth of a second is fine enough.
+const CATCH_UP_STEP: MediaTime = MediaTime::from_millis(100);
+
+/// An encoded access unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EncodedFrame {
+    /// Index of the encoder.
+    pub(super) encoder: usize,
+    /// When it is to be shown, on the session's timeline.
+    pub(super) pts: MediaTime,
+    /// Whether decoding can start here.
+    pub(super) key: bool,
+    /// H.264 as Annex B, VP8 as one frame.
+    pub(super) data: bytes::Bytes,
+}
+
+/// What comes from the worker.
+#[derive(Debug, PartialEq)]
+pub(super) enum Encoded {
+    /// Decoded pictures look like this.
+    VideoFormat { width: u32, height: u32, frame_rate: Option<f64> },
+    /// Decoded audio is like this.
+    AudioFormat { sample_rate: u32, channels: u32 },
+    /// An access unit of video.
+    Video(EncodedFrame),
+    /// Access units of video that had waited for each other, in the order in which they are to be sent.
+    VideoInOrder(Vec<EncodedFrame>),
+    /// An Opus packet.
+    Audio { pts: MediaTime, level: i8, data: bytes::Bytes },
+    /// This kind of the source can't be decoded.
+    Unusable { kind: Kind, fault: Fault },
+    /// The worker gave up.
+    Failed(Fault),
+    /// The worker has handed over everything.
+    Finished,
+    /// The worker is gone.
+    Gone(Gone),
+}
+
+/// What a worker knows, to be told to the one that takes its place.
+#[derive(Debug, Default)]
+struct Told {
+    video: Option<VideoConfig>,
+    audio: Option<AudioConfig>,
+    layers: Vec<Layer>,
+    wanted: Vec<bool>,
+    /// The newest [`Command::ShowFrom`], by kind. Only of the worker that runs.
+    show_from: [Option<MediaTime>; 2],
+}
+
+/// See the [module](self).
+pub(super) struct Encode {
+    workers: Arc<dyn Workers>,
+    job: Job,
+    worker: Option<Worker<Transcode>>,
+    pending: PendingCommands,
+    told: Told,
+    /// A new worker's first access units, until they are out.
+    barrier: Option<RestartBarrier<EncodedFrame>>,
+    /// Since when the worker's queue has been full without a break.
+    full_since: Option<Instant>,
+}
+
+impl Encode {
+    /// Without a worker yet.
+    pub(super) fn new(workers: Arc<dyn Workers>, job: Job) -> Self {
+        Self {
+            workers,
+            job,
+            worker: None,
+            pending: PendingCommands::default(),
+            told: Told::default(),
+            barrier: None,
+            full_since: None,
+        }
+    }
+
+    /// Takes a worker.
+    ///
+    /// # Errors
+    /// None could be started, for this reason.
+    pub(super) fn start(&mut self) -> Result<(), String> {
+        let worker = self.workers.transcode(self.job.clone()).map_err(|e| e.to_string())?;
+        debug!(pid = worker.pid(), "transcoder taken");
+        self.worker = Some(worker);
+        Ok(())
+    }
+
+    /// Puts a new worker in the place of one that is gone, and tells it all but the access units: viewers see a short freeze.
+    ///
+    /// # Errors
+    /// None could be started, for this reason.
+    pub(super) fn restart(&mut self) -> Result<(), String> {
+        self.stop();
+        self.start()?;
+        self.barrier = Some(RestartBarrier::new(&self.told.wanted));
+        if let Some(config) = self.told.video.clone() {
+            self.send(Command::VideoConfig(config));
+        }
+        if let Some(config) = self.told.audio.clone() {
+            self.send(Command::AudioConfig(config));
+        }
+        if !self.told.layers.is_empty() {
+            self.send(Command::Layers(self.told.layers.clone()));
+            for (layer, _) in self.told.wanted.clone().into_iter().enumerate().filter(|(_, wanted)| !wanted) {
+                self.send(Command::Wanted { layer: layer as u8, wanted: false });
             }
-            Err(e) => self.step(Input::TranscoderNotStarted(e.to_string())),
+        }
+        Ok(())
+    }
+
+    /// Ends the worker, if there is one.
+    pub(super) fn stop(&mut self) {
+        self.worker = None;
+        self.pending.clear();
+        self.told.show_from = [None; 2];
+    }
+
+    /// The video to come is coded like this.
+    pub(super) fn video_config(&mut self, config: VideoConfig) {
+        self.send(Command::VideoConfig(config.clone()));
+        self.told.video = Some(config);
+    }
+
+    /// The audio to come is coded like this.
+    pub(super) fn audio_config(&mut self, config: AudioConfig) {
+        self.send(Command::AudioConfig(config.clone()));
+        self.told.audio = Some(config);
+    }
+
+    /// These are the layers to encode, lowest first.
+    pub(super) fn layers(&mut self, layers: &[Layer]) {
+        self.told.layers = layers.to_vec();
+        self.told.wanted.resize(layers.len(), true);
+        self.send(Command::Layers(layers.to_vec()));
+    }
+
+    /// Whether anybody wants the layer of this encoder.
+    pub(super) fn want(&mut self, encoder: usize, wanted: bool) {
+        if let Some(told) = self.told.wanted.get_mut(encoder) {
+            *told = wanted;
+            self.send(Command::Wanted { layer: encoder as u8, wanted });
         }
     }
 
-    /// Puts a new transcoder in the place of one that is gone and brings it up to date: viewers see a short freeze.
-    pub(super) fn restart_transcoder(&mut self) {
-        self.lose_transcoder();
-        self.start_transcoder();
-        if self.transcoder.is_none() {
-            return;
+    /// Asks an encoder for a key frame.
+    pub(super) fn request_keyframe(&mut self, encoder: usize) {
+        self.send(Command::KeyFrame { layer: encoder as u8 });
+    }
+
+    /// Bounds what is encoded of one kind: what lies before is decoded only. The bound never goes back: what lies before an
+    /// older one is behind a stall.
+    pub(super) fn show_from(&mut self, kind: Kind, from: MediaTime) {
+        let bound = &mut self.told.show_from[kind as usize];
+        if bound.is_none_or(|before| from > before) {
+            *bound = Some(from);
+            self.send(Command::ShowFrom(kind, from));
         }
-        self.comeback = Some(RestartBarrier::new(&self.wanted));
-        if let Some(room) = &self.room {
-            room.restarted();
+    }
+
+    /// What comes is late, and `due` is what should come now: what lies before is decoded, as later access units build on it,
+    /// but not shown. So a stall costs viewers its own length, and no delay afterwards.
+    pub(super) fn catch_up(&mut self, kind: Kind, due: MediaTime) {
+        let from = due - MediaTime::from(LATE);
+        if self.told.show_from[kind as usize].is_none_or(|before| from > before + CATCH_UP_STEP) {
+            self.show_from(kind, from);
         }
-        if let Some(config) = self.video_config.clone() {
-            self.tell_child(Command::VideoConfig(config));
+    }
+
+    /// An access unit of the source. False if the worker did not take it, because its queue is full.
+    pub(super) fn frame(&mut self, frame: Frame) -> bool {
+        self.send(Command::Frame(frame))
+    }
+
+    /// Shows the last picture once more, at this time.
+    pub(super) fn repeat(&mut self, at: MediaTime) {
+        self.send(Command::Repeat(at));
+    }
+
+    /// Lets the worker hand over what is inside it. False if there is none.
+    pub(super) fn finish(&mut self) -> bool {
+        self.send(Command::Finish);
+        self.worker.is_some()
+    }
+
+    /// Whether there is a worker that takes more.
+    pub(super) fn ready(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| !worker.is_full())
+    }
+
+    /// Whether there is a worker whose queue is full.
+    pub(super) fn full(&self) -> bool {
+        self.worker.as_ref().is_some_and(Worker::is_full)
+    }
+
+    /// Sends a command; keeps it where it has to come and the queue is full. False if it did not fit.
+    fn send(&mut self, command: Command) -> bool {
+        let Some(worker) = &mut self.worker else { return true };
+        // What waits goes first: access units stand behind their configuration.
+        let sent = self.pending.pay(|pending| worker.send(pending));
+        let Some(command) = (if sent { worker.send(command) } else { Some(command) }) else { return true };
+        self.pending.keep(command);
+        false
+    }
+
+    /// Sends what waits.
+    pub(super) fn send_pending(&mut self) {
+        if let Some(worker) = &mut self.worker {
+            self.pending.pay(|pending| worker.send(pending));
         }
-        if let Some(config) = self.audio_config.clone() {
-            self.tell_child(Command::AudioConfig(config));
-        }
-        if !self.layers.is_empty() {
-            self.tell_child(Command::Layers(self.layers.clone()));
-            for (layer, &wanted) in self.wanted.clone().iter().enumerate().filter(|(_, w)| !**w) {
-                self.tell_child(Command::Wanted { layer: layer as u8, wanted });
+    }
+
+    /// Resolves when [`Encode::send_pending`] can send something; never if nothing waits.
+    pub(super) fn pending_can_go(&self) -> impl Future<Output = ()> + Send + use<> {
+        let waits = self.worker.as_ref().filter(|_| !self.pending.is_empty()).map(Worker::ready);
+        async move {
+            match waits {
+                Some(capacity) => capacity.await,
+                None => std::future::pending().await,
             }
         }
-        // Once: a picture that the decoder dies of would be among them, and kill the next one, too.
-        let key = self.gop.frames().first().map(|f| f.dts);
-        if key.is_some() && std::mem::replace(&mut self.replayed, key) == key {
-            warn!("these pictures were given to the transcoder that crashed: waiting for the next key frame");
-            self.gop.clear();
-        }
-        self.doze.restart(self.gop.frames(), now());
-        match self.gop.latest() {
-            Some(latest) => {
-                self.show_from(Kind::Video, self.still.repeated().map_or(latest, |shown| shown.max(latest)));
-                // What was dropped on the way to the one before is among these.
-                self.skipping = false;
-                self.feed_pictures();
+    }
+
+    /// Resolves when the worker takes what an event of the source can bring, or has been full for so long that access units are
+    /// to be dropped: a backlog that comes in one go makes the encoder wait instead. True if a full queue has drained: to be
+    /// told by [`Encode::drained`].
+    pub(super) fn capacity(&mut self, now: Instant) -> impl Future<Output = bool> + Send + use<> {
+        let full = self.worker.as_ref().filter(|worker| worker.is_full());
+        self.full_since = full.and(self.full_since.or(Some(now)));
+        let capacity = full.zip(self.full_since).map(|(worker, since)| worker.ready_by(since + FULL_QUEUE_DEADLINE));
+        async move {
+            match capacity {
+                Some(capacity) => capacity.await,
+                None => false,
             }
-            None => self.skipping = true,
         }
     }
 
-    /// Ends it, if there is one. What it knew is told to the next one anew.
-    pub(super) fn lose_transcoder(&mut self) {
-        self.transcoder = None;
-        self.owed.clear();
-        self.show_from = [None; 2];
+    /// The worker's queue was full and has drained.
+    pub(super) fn drained(&mut self) {
+        self.full_since = None;
     }
 
-    pub(super) fn tell_child(&mut self, message: Command) {
-        let Some(transcoder) = &mut self.transcoder else { return };
-        let frame = if let Command::Frame(frame) = &message { Some(frame.kind) } else { None };
-        // What is owed comes first: frames stand behind their configuration.
-        let paid = self.owed.pay(|owed| transcoder.send(owed));
-        let Some(message) = (if paid { transcoder.send(message) } else { Some(message) }) else { return };
-        self.owed.keep(message);
-        let Some(kind) = frame else { return };
-        self.count_dropped();
-        if kind == Kind::Video && !self.skipping {
-            warn!("the transcoder does not keep up: pictures are dropped until the next key frame");
-            self.skipping = true;
-            self.doze.missed();
+    /// The next event of the worker, for [`Encode::on_event`]. Never without a worker. Cancel safe.
+    pub(super) async fn recv(&mut self) -> FromWorker<Event> {
+        match &mut self.worker {
+            Some(worker) => worker.recv().await,
+            None => std::future::pending().await,
         }
     }
 
-    pub(super) fn pay_owed(&mut self) {
-        if let Some(transcoder) = &mut self.transcoder {
-            self.owed.pay(|owed| transcoder.send(owed));
-        }
-    }
-
-    pub(super) fn count_dropped(&mut self) {
-        self.dropped += 1;
-        self.observer.dropped(1);
-    }
-
-    pub(super) fn on_child(&mut self, message: FromWorker<Event>) {
-        let message = match message {
+    /// Takes in an event of the worker.
+    pub(super) fn on_event(&mut self, event: FromWorker<Event>, now: Instant) -> Option<Encoded> {
+        let event = match event {
             FromWorker::Event(event) => event,
             FromWorker::Gone(gone) => {
-                self.lose_transcoder();
-                if self.session.running() {
-                    warn!(?gone, "the transcoder is gone");
-                }
-                return self.step(match gone {
-                    Gone::Crashed(how) => Input::TranscoderCrashed(how),
-                    Gone::NotStarted(how) => Input::TranscoderNotStarted(how),
-                });
+                self.stop();
+                return Some(Encoded::Gone(gone));
             }
         };
-        match message {
-            Event::VideoFormat { width, height, frame_rate } => self.on_video_format(width, height, frame_rate),
-            Event::AudioFormat { sample_rate, channels } => {
-                if self.facts.audio_format(sample_rate, channels) {
-                    self.report_facts();
-                }
-                self.step(Input::Decodable(Kind::Audio));
-            }
+        Some(match event {
+            Event::VideoFormat { width, height, frame_rate } => Encoded::VideoFormat { width, height, frame_rate },
+            Event::AudioFormat { sample_rate, channels } => Encoded::AudioFormat { sample_rate, channels },
             Event::AccessUnit { layer, pts, key, data } => {
-                let out = AccessUnit { pts, at: self.timeline.wall(pts, now()), key, data, level: None };
-                self.on_picture(usize::from(layer), out);
+                return self.in_order(EncodedFrame { encoder: usize::from(layer), pts, key, data }, now);
             }
-            Event::AudioPacket { pts, level, data } => self.on_audio(pts, level, data),
+            Event::AudioPacket { pts, level, data } => Encoded::Audio { pts, level, data },
             Event::Unusable { kind, fault } => {
                 warn!(kind = kind.as_str(), %fault, "this part of the source can't be used");
-                self.step(Input::Unusable(kind, fault));
+                Encoded::Unusable { kind, fault }
             }
-            Event::Failed(fault) => self.step(Input::TranscoderFailed(fault)),
-            Event::Finished => self.step(Input::TranscoderFinished),
-        }
+            Event::Failed(fault) => Encoded::Failed(fault),
+            Event::Finished => Encoded::Finished,
+        })
     }
 
-    fn on_picture(&mut self, layer: usize, picture: AccessUnit) {
-        let Some(comeback) = &mut self.comeback else { return self.show(layer, picture) };
-        let pictures = comeback.picture(layer, picture, now());
-        if !pictures.is_empty() {
-            self.comeback = None;
+    fn in_order(&mut self, frame: EncodedFrame, now: Instant) -> Option<Encoded> {
+        let Some(barrier) = &mut self.barrier else { return Some(Encoded::Video(frame)) };
+        let frames = barrier.push(frame.encoder, frame, now);
+        if frames.is_empty() {
+            return None;
         }
-        pictures.into_iter().for_each(|(layer, picture)| self.show(layer, picture));
-    }
-
-    fn show(&mut self, layer: usize, picture: AccessUnit) {
-        let at = picture.at;
-        if let Some(room) = &self.room {
-            room.send(Output::Video(layer), Media::AccessUnit(picture));
-        }
-        self.sent(layer + 1, at);
-    }
-
-    fn on_audio(&mut self, pts: MediaTime, level: i8, data: bytes::Bytes) {
-        let at = self.timeline.wall(pts, now());
-        if let Some(room) = &self.room {
-            let packet = AccessUnit { pts, at, key: true, data, level: Some(level) };
-            room.send(Output::Audio, Media::AccessUnit(packet));
-        }
-        self.sent(0, at);
-    }
-
-    fn on_video_format(&mut self, width: u32, height: u32, frame_rate: Option<f64>) {
-        if self.facts.video_format(width, height, frame_rate) {
-            debug!(width, height, frame_rate, "source picture changes");
-            self.report_facts();
-        }
-        if self.layers.is_empty() {
-            info!(width, height, frame_rate, "source picture");
-        }
-        if let Some(layers) = self.fit.picture((width, height), &self.layers, now()) {
-            self.use_layers(layers);
-        }
-        self.step(Input::Decodable(Kind::Video));
-    }
-
-    /// Layers may be due to follow a change of the source's size.
-    pub(super) fn fit_layers(&mut self) {
-        if self.fit.due().is_some_and(|due| now() >= due)
-            && let Some(layers) = self.fit.tick(&self.layers, now())
-        {
-            self.use_layers(layers);
-        }
-    }
-
-    fn use_layers(&mut self, layers: Vec<Layer>) {
-        if self.layers.is_empty() {
-            self.wanted = vec![true; layers.len()];
-        } else {
-            let sizes: Vec<_> = layers.iter().map(|l| (l.width, l.height)).collect();
-            info!(?sizes, "the layers follow the size of the source");
-            if let Some(room) = &self.room {
-                room.resized(layers.clone());
-            }
-        }
-        self.layers = layers;
-        self.tell_child(Command::Layers(self.layers.clone()));
-    }
-
-    /// An encoded frame went to the room: `output` 0 is sound, above it layers.
-    pub(super) fn sent(&mut self, output: usize, at: Instant) {
-        if !self.connected {
-            return;
-        }
-        let now = now();
-        if let Some(sampled) = self.sampled.get_mut(output)
-            && sampled.is_none_or(|last| now.saturating_duration_since(last) >= LATENCY_EVERY)
-        {
-            *sampled = Some(now);
-            let layer = output.checked_sub(1).and_then(|layer| self.layers.get(layer));
-            self.observer.latency(layer.map(|l| l.quality), now.saturating_duration_since(at));
-        }
-        if self.session.status() == Status::Buffering {
-            self.step(Input::MediaOut);
-        }
+        self.barrier = None;
+        Some(Encoded::VideoInOrder(frames.into_iter().map(|(_, frame)| frame).collect()))
     }
 }

@@ -1,156 +1,202 @@
-//! What comes from the source: put on the timeline and given to the transcoder, as far as somebody watches.
+//! The ingest side of a session: the source, and what is done to its access units before anybody encodes or sends them.
+//!
+//! Access units with the source's timestamps go in; they come out on the session's timeline, and those that are to be decoded
+//! when it is their time. This owns the source, its clock, what a new decoder has to be given, and every rule by which access
+//! units are left out. It knows neither worker nor room.
 
-use super::{Driver, now};
-use crate::lifecycle::Input;
-use crate::workers::Worker;
-use crate::{SourceEnd, SourceEvent, Status};
-use ipc::transcode::Command;
-use model::{Blame, Fault, Frame, Kind, Media, MediaTime};
-use std::time::Instant;
-use timing::ingest_clock::LATE;
-use tracing::{debug, info};
+use super::idle_decode_gate::IdleDecodeGate;
+use crate::throttle::Throttle;
+use crate::{KeyframeRequest, Source, SourceEvent};
+use media::GopCache;
+use model::{Fault, Frame, Kind, MediaTime};
+use std::time::{Duration, Instant};
+use timing::frame_repeater::FrameRepeater;
+use timing::ingest_clock::{LATE, Timeline};
+use tracing::warn;
 
-impl Driver {
-    pub(super) fn on_source(&mut self, event: Option<SourceEvent>) {
-        match event {
-            Some(SourceEvent::Media(Media::Announced(tracks))) => self.step(Input::Announced(tracks)),
-            Some(SourceEvent::Media(Media::VideoConfig(config))) => {
-                debug!(codec = ?config.codec, size = ?config.size, "source video");
-                self.step(Input::Configured(Kind::Video));
-                self.facts.video_codec(config.codec);
-                self.gop.clear();
-                self.doze.restart(&[], now());
-                self.tell_child(Command::VideoConfig(config.clone()));
-                self.video_config = Some(config);
-            }
-            Some(SourceEvent::Media(Media::AudioConfig(config))) => {
-                debug!(codec = ?config.codec, rate = config.sample_rate, channels = config.channels, "source audio");
-                self.step(Input::Configured(Kind::Audio));
-                self.facts.audio_codec(config.codec);
-                self.tell_child(Command::AudioConfig(config.clone()));
-                self.audio_config = Some(config);
-            }
-            Some(SourceEvent::Media(Media::Frame(frame))) => self.on_frame(frame),
-            Some(SourceEvent::Passthrough(passed)) => self.on_passed(passed),
-            Some(SourceEvent::Splice(event)) => self.on_splice(event),
-            Some(SourceEvent::Media(Media::Unusable(kind, text))) => {
-                self.step(Input::Unusable(kind, Fault::new(Blame::Source, text)));
-            }
-            Some(SourceEvent::Ended(end)) => {
-                self.source = None;
-                self.step(Input::SourceEnded(end));
-            }
-            None => {
-                self.source = None;
-                let fault = Fault::transient(Blame::Us, "the connection's task ended unexpectedly; connect again");
-                self.step(Input::SourceEnded(SourceEnd::Lost(fault)));
-            }
+#[cfg(test)]
+mod tests;
+
+/// How often the room is told a splice point. A source may send them in floods.
+const SPLICE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// An access unit that was taken in.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// On the session's timeline.
+    pub(super) frame: Frame,
+    /// Where it is late: the media time that should come now.
+    pub(super) due: Option<MediaTime>,
+    /// It is left out, because decoding can't start here.
+    pub(super) dropped: bool,
+}
+
+/// See the [module](self).
+pub(super) struct Ingest {
+    source: Option<Source>,
+    clock: Timeline,
+    gop: GopCache,
+    /// The key frame from which access units were last given to a new worker.
+    replayed: Option<MediaTime>,
+    /// Video is left out until the next key frame.
+    skipping: bool,
+    idle: IdleDecodeGate,
+    repeater: FrameRepeater,
+    /// The newest splice point.
+    splice: Option<u32>,
+    splices: Throttle,
+}
+
+impl Ingest {
+    /// From this source.
+    pub(super) fn new(source: Source) -> Self {
+        Self {
+            source: Some(source),
+            clock: Timeline::new(),
+            gop: GopCache::default(),
+            replayed: None,
+            skipping: false,
+            idle: IdleDecodeGate::default(),
+            repeater: FrameRepeater::default(),
+            splice: None,
+            splices: Throttle::new(SPLICE_INTERVAL),
         }
     }
 
-    /// Shows the room whether what it sees is out of its network, as the Go ingress does.
-    fn on_splice(&mut self, event: Option<u32>) {
-        self.splice = event;
-        if self.splices.news(now()) {
-            self.show_splice();
+    /// The source's next event; `None` if it went away without an end. Never without a source. Cancel safe.
+    pub(super) async fn recv(&mut self) -> Option<SourceEvent> {
+        match &mut self.source {
+            Some(source) => source.events.recv().await,
+            None => std::future::pending().await,
         }
     }
 
-    pub(super) fn show_splice(&self) {
-        info!(event = self.splice, "splice point");
-        if let Some(room) = &self.room {
-            let value = self.splice.map(|e| e.to_string()).unwrap_or_default();
-            room.set_attributes(vec![("ingress.outOfNetwork.eventID".to_owned(), value)]);
+    /// The source has ended by itself.
+    pub(super) fn ended(&mut self) {
+        self.source = None;
+    }
+
+    /// Lets go of the source, and tells it why.
+    pub(super) fn stop(&mut self, fault: Option<Fault>) {
+        if let Some(source) = self.source.take() {
+            // A source that has gone by itself needs no reason.
+            let _ = source.stop.send(fault);
         }
     }
 
-    fn on_frame(&mut self, mut frame: Frame) {
-        let now = now();
-        let placed = self.timeline.place(frame.kind, frame.dts, frame.pts, now);
+    /// Goes on with another source, and tells the old one why. Its clock starts anew, and what comes before its first key frame
+    /// is of no use.
+    pub(super) fn take_over(&mut self, source: Source, fault: Fault, now: Instant) {
+        self.stop(Some(fault));
+        self.source = Some(source);
+        self.clock.restart();
+        self.gop.clear();
+        self.idle.restart(&[], now);
+        self.skipping = true;
+    }
+
+    /// Asks the source for a key frame of a passed-through layer.
+    pub(super) fn request_keyframe(&self, layer: usize) {
+        if let Some(source) = &self.source {
+            source.keyframes.request(KeyframeRequest { layer });
+        }
+    }
+
+    /// The video to come is coded in another way.
+    pub(super) fn video_config(&mut self, now: Instant) {
+        self.gop.clear();
+        self.idle.restart(&[], now);
+    }
+
+    /// Takes in an access unit. Video that is to be decoded is then to be taken with [`Ingest::next_picture`].
+    pub(super) fn frame(&mut self, mut frame: Frame, now: Instant) -> Taken {
+        let placed = self.clock.place(frame.kind, frame.dts, frame.pts, now);
         (frame.dts, frame.pts) = (placed.dts, placed.pts);
-        let kind = frame.kind;
-        if placed.late > LATE {
-            self.catch_up(kind, placed.dts + MediaTime::from(placed.late));
-        }
-        self.facts.count(kind, frame.data.len(), now);
-        if kind == Kind::Video {
-            if frame.key {
-                self.skipping = false;
-            }
+        let late = placed.late > LATE;
+        let due = late.then(|| placed.dts + MediaTime::from(placed.late));
+        let mut dropped = false;
+        if frame.kind == Kind::Video {
+            self.skipping &= !frame.key;
+            dropped = self.skipping;
             self.gop.push(&frame);
-        }
-        if kind == Kind::Video && !self.skipping && placed.late <= LATE {
-            self.still.picture(frame.pts, now);
-        }
-        match kind {
-            Kind::Audio => self.tell_child(Command::Frame(frame)),
-            Kind::Video if self.skipping => {
-                self.doze.missed();
-                self.count_dropped();
-            }
-            Kind::Video => {
-                self.doze.push(frame);
-                self.feed_pictures();
+            if dropped {
+                self.idle.missed();
+            } else {
+                if !late {
+                    self.repeater.picture(frame.pts, now);
+                }
+                self.idle.push(frame.clone());
             }
         }
-        self.step(Input::SourceFrame(kind));
+        Taken { frame, due, dropped }
     }
 
-    /// When the last picture is to be shown once more; `None` while nobody would see it.
+    /// The next access unit of video to decode. `full`: the decoder takes none just now.
+    pub(super) fn next_picture(&mut self, full: bool, now: Instant) -> Option<Frame> {
+        if self.skipping || (full && self.idle.may_wait()) {
+            return None;
+        }
+        self.idle.next(now)
+    }
+
+    /// The decoder did not take an access unit of video: those before the next key frame are of no use.
+    pub(super) fn overflow(&mut self) {
+        if !self.skipping {
+            warn!("the transcoder does not keep up: video is dropped until the next key frame");
+            self.skipping = true;
+            self.idle.missed();
+        }
+    }
+
+    /// Whether anybody watches what is decoded. Gives the newest of the pictures that waited for that: only that one is worth
+    /// showing.
+    pub(super) fn watched(&mut self, watched: bool, now: Instant) -> Option<MediaTime> {
+        self.idle.watched(watched, now)
+    }
+
+    /// Starts over for a new decoder, with what was sent since the last key frame. Gives the first picture to show.
+    pub(super) fn replay(&mut self, now: Instant) -> Option<MediaTime> {
+        // Once: a picture that the decoder dies of would be among them, and kill the next one, too.
+        let key = self.gop.frames().first().map(|frame| frame.dts);
+        if key.is_some() && std::mem::replace(&mut self.replayed, key) == key {
+            warn!("these pictures were given to the transcoder that crashed: waiting for the next key frame");
+            self.gop.clear();
+        }
+        self.idle.restart(self.gop.frames(), now);
+        let latest = self.gop.latest();
+        // What was dropped on the way to the decoder before is among these.
+        self.skipping = latest.is_none();
+        latest.map(|latest| self.repeater.repeated().map_or(latest, |shown| shown.max(latest)))
+    }
+
+    /// When the last picture is to be shown once more.
     pub(super) fn repeat_due(&self) -> Option<Instant> {
-        let seen = self.session.status() == Status::Publishing && self.session.running() && self.wanted.contains(&true);
-        // A full queue is waited for in peace.
-        let takes = self.transcoder.as_ref().is_some_and(|t| !t.is_full());
-        self.still.due().filter(|_| seen && takes && !self.skipping)
+        self.repeater.due().filter(|_| !self.skipping)
     }
 
-    pub(super) fn repeat_picture(&mut self) {
-        if self.repeat_due().is_some()
-            && let Some(at) = self.still.repeat(now())
-        {
-            self.tell_child(Command::Repeat(at));
-        }
+    /// For when to show the last picture once more, if that is due.
+    pub(super) fn repeat(&mut self, now: Instant) -> Option<MediaTime> {
+        self.repeater.repeat(now)
     }
 
-    /// Gives the transcoder the pictures whose time it is.
-    pub(super) fn feed_pictures(&mut self) {
-        let now = now();
-        while !self.skipping {
-            let full = self.transcoder.as_ref().is_some_and(Worker::is_full);
-            if full && self.doze.may_wait() {
-                break;
-            }
-            let Some(frame) = self.doze.next(now) else { break };
-            self.tell_child(Command::Frame(frame));
-        }
+    /// The wall clock of a media time.
+    pub(super) fn wall(&self, at: MediaTime, now: Instant) -> Instant {
+        self.clock.wall(at, now)
     }
 
-    /// Somebody watches, or nobody any more: then pictures wait instead of being decoded.
-    pub(super) fn watch(&mut self) {
-        let watched = self.wanted.is_empty() || self.wanted.contains(&true);
-        if let Some(latest) = self.doze.watched(watched, now()) {
-            // Only the newest picture is worth showing.
-            self.show_from(Kind::Video, latest);
-        }
-        self.feed_pictures();
+    /// A splice point. Gives what to tell the room now.
+    pub(super) fn splice(&mut self, event: Option<u32>, now: Instant) -> Option<Option<u32>> {
+        self.splice = event;
+        self.splices.changed(now).then_some(event)
     }
 
-    /// What comes is late, and `due` is what should come now: what lies before is decoded, as later pictures build on it,
-    /// but nobody sees it. So a stall costs the viewers its own length, and no delay afterwards.
-    fn catch_up(&mut self, kind: Kind, due: MediaTime) {
-        let from = due - MediaTime::from(LATE);
-        // A new bound for every frame would be a message for each; a tenth of a second is fine enough.
-        if self.show_from[kind as usize].is_none_or(|before| from > before + MediaTime::from_millis(100)) {
-            self.show_from(kind, from);
-        }
+    /// When to call [`Ingest::splice_tick`].
+    pub(super) fn splice_due(&self) -> Option<Instant> {
+        self.splices.due()
     }
 
-    /// Bounds what is shown of one kind: never to before what was said already, as that much is behind a stall.
-    pub(super) fn show_from(&mut self, kind: Kind, from: MediaTime) {
-        let bound = &mut self.show_from[kind as usize];
-        if bound.is_none_or(|before| from > before) {
-            *bound = Some(from);
-            self.tell_child(Command::ShowFrom(kind, from));
-        }
+    /// Gives the newest splice point, if the room is to be told now.
+    pub(super) fn splice_tick(&mut self, now: Instant) -> Option<Option<u32>> {
+        self.splices.tick(now).then_some(self.splice)
     }
 }

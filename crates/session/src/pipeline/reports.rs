@@ -1,68 +1,67 @@
-//! What a session tells the control plane, and what it is told.
+//! What a session tells the control plane: its statistics, and when to report them.
 
-use super::{Driver, now};
-use crate::Status;
-use crate::lifecycle::{Input, Stop};
-use crate::registry::Command;
-use model::{Blame, Fault};
-use std::time::{Duration, SystemTime};
+use crate::session_stats::SessionStats;
+use crate::throttle::Throttle;
+use crate::{Report, Status};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-/// How long a last report may wait for a full queue.
-const LAST_REPORT: Duration = Duration::from_secs(5);
+/// How long the last report may wait for a full queue.
+const LAST_REPORT_WAIT: Duration = Duration::from_secs(5);
+/// How often changes of the source are reported. A source may change its size with every picture.
+const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
-impl Driver {
-    pub(super) async fn report(&mut self, status: Status, error: String) {
-        let report = self.facts.report(status, error, SystemTime::now());
+/// See the [module](self).
+pub(super) struct Reports {
+    /// What is known of the session.
+    pub(super) stats: SessionStats,
+    changes: Throttle,
+    queue: mpsc::Sender<Report>,
+}
+
+impl Reports {
+    /// Nothing is reported yet.
+    pub(super) fn new(stats: SessionStats, queue: mpsc::Sender<Report>) -> Self {
+        Self { stats, changes: Throttle::new(CHANGE_INTERVAL), queue }
+    }
+
+    /// Reports a status, with a text where it is an error. Waits only with the last report.
+    pub(super) async fn status(&mut self, status: Status, error: String) {
+        let report = self.stats.report(status, error, SystemTime::now());
         info!(status = ?report.status, error = %report.error, "session state");
         if status.is_final() {
-            let sent = tokio::time::timeout(LAST_REPORT, self.reports.send(report)).await;
+            let sent = tokio::time::timeout(LAST_REPORT_WAIT, self.queue.send(report)).await;
             if !matches!(sent, Ok(Ok(()))) {
-                warn!("the last report found no taker");
+                warn!("the last report could not be handed over");
             }
-        } else if self.reports.try_send(report).is_err() {
+        } else if self.queue.try_send(report).is_err() {
             warn!(?status, "a report was dropped: the control plane takes none");
         }
     }
 
-    /// Something the control plane shows has changed while its status stays.
-    pub(super) fn report_facts(&mut self) {
-        if self.session.running() && self.session.status() == Status::Publishing && self.news.news(now()) {
-            self.send_facts();
+    /// The statistics have changed while the status stays PUBLISHING.
+    pub(super) fn changed(&mut self, now: Instant) {
+        if self.changes.changed(now) {
+            self.send();
         }
     }
 
-    fn send_facts(&mut self) {
-        let report = self.facts.report(Status::Publishing, String::new(), SystemTime::now());
-        let _ = self.reports.try_send(report);
+    /// When to call [`Reports::tick`].
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.changes.due()
     }
 
-    /// Tells what came too soon behind what was told before.
-    pub(super) fn tell_news(&mut self) {
-        if self.news.tell(now()) && self.session.running() {
-            self.send_facts();
-        }
-        if self.splices.tell(now()) {
-            self.show_splice();
+    /// Reports a change that came too soon behind another, if the status still is PUBLISHING.
+    pub(super) fn tick(&mut self, publishing: bool, now: Instant) {
+        if self.changes.tick(now) && publishing {
+            self.send();
         }
     }
 
-    pub(super) fn on_command(&mut self, command: Option<Command>) {
-        match command {
-            Some(Command::Stop(stop)) => self.step(Input::Stop(stop)),
-            Some(Command::TakeOver(source)) if self.session.running() => {
-                info!("another encoder takes over");
-                let words = Fault::new(Blame::Access, "another encoder has connected with the same stream key");
-                if let Some(old) = self.source.replace(source) {
-                    let _ = old.stop.send(Some(words));
-                }
-                self.timeline.restart();
-                self.gop.clear();
-                self.doze.restart(&[], now());
-                self.skipping = true;
-            }
-            Some(Command::TakeOver(source)) => source.too_late(),
-            None => self.step(Input::Stop(Stop::Shutdown)),
-        }
+    fn send(&mut self) {
+        let report = self.stats.report(Status::Publishing, String::new(), SystemTime::now());
+        // The next report has all of it: one that is dropped is no loss.
+        let _ = self.queue.try_send(report);
     }
 }

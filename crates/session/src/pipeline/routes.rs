@@ -1,0 +1,293 @@
+//! The way of media through a session: from the source to the producers of the [plan](crate::layers::plan), from these to the
+//! room, and requests back.
+
+use super::Pipeline;
+use super::encode::{Encoded, EncodedFrame};
+use crate::layers::plan::{Change, Producer, TrackChange};
+use crate::lifecycle::Input;
+use crate::time::now;
+use crate::workers::Gone;
+use crate::{SourceEnd, SourceEvent, Status};
+use model::{Blame, Fault, Frame, Kind, Media, Packet, PassthroughMedia};
+use publish::Out;
+use std::time::Instant;
+use tracing::{debug, info, warn};
+
+/// The rate of Opus in RTP (RFC 7587 §4.1).
+const OPUS_RATE: u32 = 48_000;
+
+impl Pipeline {
+    pub(super) fn on_source(&mut self, event: Option<SourceEvent>) {
+        match event {
+            Some(SourceEvent::Media(media)) => self.on_media(media),
+            Some(SourceEvent::Passthrough(media)) => self.on_passthrough(media),
+            Some(SourceEvent::Splice(event)) => {
+                if let Some(event) = self.ingest.splice(event, now()) {
+                    self.egress.show_splice(event);
+                }
+            }
+            Some(SourceEvent::Ended(end)) => {
+                self.ingest.ended();
+                self.step(Input::SourceEnded(end));
+            }
+            None => {
+                self.ingest.ended();
+                let fault = Fault::transient(Blame::Us, "the connection's task ended unexpectedly; connect again");
+                self.step(Input::SourceEnded(SourceEnd::Lost(fault)));
+            }
+        }
+    }
+
+    fn on_media(&mut self, media: Media) {
+        match media {
+            Media::Announced(tracks) => self.step(Input::Announced(tracks)),
+            Media::VideoConfig(config) => {
+                debug!(codec = ?config.codec, size = ?config.size, "source video");
+                self.step(Input::Configured(Kind::Video));
+                self.reports.stats.video_codec(config.codec);
+                self.ingest.video_config(now());
+                if self.plan.encodes(Kind::Video) {
+                    self.encode.video_config(config);
+                }
+            }
+            Media::AudioConfig(config) => {
+                debug!(codec = ?config.codec, rate = config.sample_rate, channels = config.channels, "source audio");
+                self.step(Input::Configured(Kind::Audio));
+                self.reports.stats.audio_codec(config.codec);
+                if self.plan.encodes(Kind::Audio) {
+                    self.encode.audio_config(config);
+                }
+            }
+            Media::Frame(frame) => self.on_frame(frame),
+            Media::Unusable(kind, text) => self.step(Input::Unusable(kind, Fault::new(Blame::Source, text))),
+        }
+    }
+
+    fn on_frame(&mut self, frame: Frame) {
+        let (now, kind) = (now(), frame.kind);
+        let taken = self.ingest.frame(frame, now);
+        self.reports.stats.count(kind, taken.frame.data.len(), now);
+        if let Some(due) = taken.due {
+            self.encode.catch_up(kind, due);
+        }
+        if taken.dropped {
+            self.count_dropped();
+        }
+        self.pass_frame(&taken.frame, now);
+        match kind {
+            Kind::Audio if self.plan.encodes(Kind::Audio) => {
+                if !self.encode.frame(taken.frame) {
+                    self.count_dropped();
+                }
+            }
+            Kind::Audio => {}
+            Kind::Video => self.feed_decoder(),
+        }
+        self.step(Input::SourceFrame(kind));
+    }
+
+    /// Sends an access unit of the source to the outputs that pass it through.
+    fn pass_frame(&mut self, frame: &Frame, now: Instant) {
+        let at = self.ingest.wall(frame.pts, now);
+        let flows = match frame.kind {
+            Kind::Audio if self.plan.passes_audio() => self.egress.audio(frame.pts, at, frame.data.clone(), None, now),
+            Kind::Audio => return,
+            Kind::Video => {
+                let Some(output) = self.plan.route(Producer::Passthrough(0), frame.key) else { return };
+                let unit = Out { pts: frame.pts, at, key: frame.key, data: frame.data.clone() };
+                self.egress.video(output, self.plan.quality(output), unit, now)
+            }
+        };
+        self.sent(flows);
+    }
+
+    /// Gives the decoder the access units of video whose time it is.
+    pub(super) fn feed_decoder(&mut self) {
+        let now = now();
+        while let Some(frame) = self.ingest.next_picture(self.encode.full(), now) {
+            if !self.encode.frame(frame) {
+                self.count_dropped();
+                self.ingest.overflow();
+            }
+        }
+    }
+
+    /// Brings the decoder of a new worker up to date.
+    pub(super) fn replay(&mut self) {
+        if let Some(from) = self.ingest.replay(now()) {
+            self.encode.show_from(Kind::Video, from);
+            self.feed_decoder();
+        }
+    }
+
+    fn count_dropped(&self) {
+        self.observer.dropped(1);
+    }
+
+    /// When the last picture is to be shown once more; `None` while nobody would see it. A full queue is left alone.
+    pub(super) fn repeat_due(&self) -> Option<Instant> {
+        let seen = self.publishing() && self.plan.encoders_seen() && self.encode.ready();
+        self.ingest.repeat_due().filter(|_| seen)
+    }
+
+    pub(super) fn repeat_picture(&mut self) {
+        if self.repeat_due().is_some()
+            && let Some(at) = self.ingest.repeat(now())
+        {
+            self.encode.repeat(at);
+        }
+    }
+
+    fn on_passthrough(&mut self, media: PassthroughMedia) {
+        match media {
+            PassthroughMedia::Expected(format) => self.plan.expect(format),
+            PassthroughMedia::Video(format, layers) => {
+                debug!(?format, ?layers, "source video");
+                self.reports.stats.passthrough_codec(Kind::Video, format.codec.rtp_name());
+                let top = layers.last().map_or((0, 0), |l| (l.width, l.height));
+                self.source_picture(top, None);
+                let change = self.plan.source_video(format, layers);
+                self.follow(change);
+                self.video_known();
+            }
+            PassthroughMedia::Audio(format) => {
+                self.reports.stats.passthrough_codec(Kind::Audio, "OPUS");
+                let channels = if format.stereo { 2 } else { 1 };
+                if self.reports.stats.audio_format(OPUS_RATE, channels) {
+                    self.stats_changed();
+                }
+                self.plan.source_audio(format);
+                self.step(Input::Decodable(Kind::Audio));
+            }
+            PassthroughMedia::Packets(packets) => self.on_packets(packets),
+        }
+    }
+
+    fn on_packets(&mut self, mut packets: Vec<Packet>) {
+        let now = now();
+        let mut seen = [false; 2];
+        for packet in &packets {
+            self.reports.stats.count(packet.kind, packet.payload.len(), now);
+            seen[usize::from(packet.kind == Kind::Video)] = true;
+        }
+        for (kind, _) in [Kind::Audio, Kind::Video].into_iter().zip(seen).filter(|(_, seen)| *seen) {
+            self.step(Input::SourceFrame(kind));
+        }
+        packets.retain_mut(|packet| match packet.kind {
+            Kind::Audio => self.plan.passes_audio(),
+            Kind::Video => {
+                let output = self.plan.route(Producer::Passthrough(packet.layer), packet.key);
+                packet.layer = output.unwrap_or(packet.layer);
+                output.is_some()
+            }
+        });
+        let quality = packets.last().and_then(|last| self.plan.quality(last.layer));
+        let flows = self.egress.packets(packets, quality, now);
+        self.sent(flows);
+    }
+
+    pub(super) fn on_encoded(&mut self, encoded: Encoded) {
+        match encoded {
+            Encoded::VideoFormat { width, height, frame_rate } => {
+                self.source_picture((width, height), frame_rate);
+                let change = self.plan.decoded_size((width, height), now());
+                self.follow(change);
+                self.video_known();
+            }
+            Encoded::AudioFormat { sample_rate, channels } => {
+                if self.reports.stats.audio_format(sample_rate, channels) {
+                    self.stats_changed();
+                }
+                self.step(Input::Decodable(Kind::Audio));
+            }
+            Encoded::Video(frame) => self.on_encoded_frame(frame),
+            Encoded::VideoInOrder(frames) => frames.into_iter().for_each(|frame| self.on_encoded_frame(frame)),
+            Encoded::Audio { pts, level, data } => {
+                let now = now();
+                let flows = self.egress.audio(pts, self.ingest.wall(pts, now), data, Some(level), now);
+                self.sent(flows);
+            }
+            Encoded::Unusable { kind, fault } => self.step(Input::Unusable(kind, fault)),
+            Encoded::Failed(fault) => self.step(Input::TranscoderFailed(fault)),
+            Encoded::Finished => self.step(Input::TranscoderFinished),
+            Encoded::Gone(gone) => {
+                if self.session.running() {
+                    warn!(?gone, "the transcoder is gone");
+                }
+                self.step(match gone {
+                    Gone::Crashed(how) => Input::TranscoderCrashed(how),
+                    Gone::NotStarted(how) => Input::TranscoderNotStarted(how),
+                });
+            }
+        }
+    }
+
+    fn on_encoded_frame(&mut self, frame: EncodedFrame) {
+        let now = now();
+        let EncodedFrame { encoder, pts, key, data } = frame;
+        let Some(output) = self.plan.route(Producer::Encoder(encoder), key) else { return };
+        let unit = Out { pts, at: self.ingest.wall(pts, now), key, data };
+        let flows = self.egress.video(output, self.plan.quality(output), unit, now);
+        self.sent(flows);
+    }
+
+    /// Media was handed to the participant. `flows`: it is connected.
+    fn sent(&mut self, flows: bool) {
+        if flows && self.session.status() == Status::Buffering {
+            self.step(Input::MediaOut);
+        }
+    }
+
+    /// The source's pictures have this size and rate.
+    fn source_picture(&mut self, (width, height): (u32, u32), frame_rate: Option<f64>) {
+        if self.reports.stats.video_format(width, height, frame_rate) {
+            info!(width, height, frame_rate, "source picture");
+            self.stats_changed();
+        }
+    }
+
+    /// Tells the lifecycle that a video track can be published, once all is known about it.
+    fn video_known(&mut self) {
+        if self.plan.video_known() {
+            self.step(Input::Decodable(Kind::Video));
+        }
+    }
+
+    /// Does what a change of the plan asks for.
+    pub(super) fn follow(&mut self, change: Change) {
+        if change.encoders {
+            self.encode.layers(self.plan.encoder_layers());
+        }
+        match change.track {
+            TrackChange::None => {}
+            TrackChange::Resized => self.egress.resize(self.plan.layers()),
+            TrackChange::Replaced => {
+                if let Some(tracks) = self.egress.leave_to_rejoin() {
+                    self.publish(tracks);
+                }
+            }
+        }
+        change.keyframes.into_iter().for_each(|producer| self.request_keyframe(producer));
+    }
+
+    pub(super) fn request_keyframe(&mut self, producer: Producer) {
+        match producer {
+            Producer::Encoder(encoder) => self.encode.request_keyframe(encoder),
+            Producer::Passthrough(layer) => self.ingest.request_keyframe(layer),
+        }
+    }
+
+    pub(super) fn on_wanted(&mut self, wanted: &[bool]) {
+        for (producer, wanted) in self.plan.want(wanted) {
+            debug!(?producer, wanted, "layer");
+            // No source can be told to send a layer or not: the publisher leaves out what nobody wants.
+            if let Producer::Encoder(encoder) = producer {
+                self.encode.want(encoder, wanted);
+            }
+        }
+        if let Some(latest) = self.ingest.watched(self.plan.encoders_watched(), now()) {
+            self.encode.show_from(Kind::Video, latest);
+        }
+        self.feed_decoder();
+    }
+}
