@@ -10,6 +10,7 @@ pub mod lifecycle;
 mod observer;
 pub mod participant;
 mod pipeline;
+pub mod prejoined;
 pub mod registry;
 mod report;
 mod session_stats;

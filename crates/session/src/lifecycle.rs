@@ -10,14 +10,12 @@
 //!
 //! Admission comes before: a publisher that is refused never becomes a session and stores nothing.
 
+use crate::Status;
+use crate::source::{START_DEADLINE, SourceEnd};
 use crate::workers::restart_policy::{Crashes, MAX_CRASHES, Starts, not_started};
-use crate::{SourceEnd, Status};
 use model::{Blame, Fault, Kind, SourceTracks};
 use std::time::{Duration, Instant};
 
-/// How long a session waits for the first media to reach the room. The Go ingress gives its pipeline and its track
-/// announcement ten seconds each; a source that sent nothing usable in fifteen won't.
-pub const START_DEADLINE: Duration = Duration::from_secs(15);
 /// How long an admitted publisher may take to send anything at all: each publisher gets an answer within ten seconds.
 pub const MEDIA_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a source may send no media once the session publishes. The Go ingress ends it after 60 to 120 s.

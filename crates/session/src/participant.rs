@@ -1,8 +1,6 @@
 //! What a session needs of its participant in the room: the narrow side of [`publish`], so that sessions can be tested without
 //! a server.
 
-mod prejoined;
-
 use model::{Layer, VideoCodec};
 use publish::{AudioTrack, Config, Event, Media, Output, Publisher, Tracks, VideoTrack};
 use std::collections::HashMap;
@@ -10,8 +8,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
-
-pub use prejoined::Prejoined;
 
 /// Servers whose accepted codecs are remembered. An ingress has one, or a few.
 const REMEMBERED_SERVERS: usize = 64;

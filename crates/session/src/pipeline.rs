@@ -21,7 +21,7 @@ use crate::session_stats::SessionStats;
 use crate::time::now;
 use crate::workers::{FromWorker, Workers};
 use crate::{Observer, Report, SessionIds, SessionObserver, Source, SourceEvent, Status};
-use egress::{Egress, FromRoom, RoomAccess, VideoOutput};
+use egress::{Egress, FromRoom, RoomAccess};
 use encode::Encode;
 use ingest::Ingest;
 use ipc::transcode::{self, Job};
@@ -253,7 +253,7 @@ impl Pipeline {
     }
 
     fn publish(&mut self, tracks: SourceTracks) {
-        let video = tracks.video.then(|| VideoOutput { formats: self.plan.publish(), layers: self.plan.layers() });
+        let video = tracks.video.then(|| self.plan.publish());
         let audio = tracks.audio.then(|| self.plan.opus_format());
         self.egress.publish(video, audio, self.plan.expected());
     }

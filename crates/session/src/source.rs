@@ -1,6 +1,5 @@
 //! Where a session's media comes from: the contract between an input (RTMP, WHIP, a pulled URL) and a session.
 
-use crate::lifecycle::START_DEADLINE;
 use model::{Blame, Fault, Media, PassthroughMedia};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +10,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 /// fills only while the machine stalls. The input then stops reading its socket, and the encoder is slowed down.
 pub const SOURCE_QUEUE: usize = 64;
 
+/// How long a session waits for the first media to reach the room. The Go ingress gives its pipeline and its track
+/// announcement ten seconds each; a source that sent nothing usable in fifteen won't.
+pub(crate) const START_DEADLINE: Duration = Duration::from_secs(15);
 /// What a source sends.
 #[derive(Debug)]
 pub enum SourceEvent {

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use ipc::demux;
 use ipc::transcode::{Command, Event as WorkerEvent, Job};
 use model::*;
-use publish::{AudioTrack, Config, Event, Out, Tracks, VideoTrack};
+use publish::{AudioTrack, Config, Event, Output, Tracks, VideoTrack};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// An ingress with the default presets.
@@ -143,7 +143,7 @@ pub(crate) enum Given {
     AddAudio,
     Video(usize, Bytes),
     Audio,
-    Packets(Vec<usize>),
+    Packets(Output, usize),
     Resized(Vec<(u32, u32)>),
     Restarted,
     Attributes(Vec<(String, String)>),
@@ -198,11 +198,13 @@ impl Participant for Notes {
     fn add_audio(&self, _: AudioTrack) {
         let _ = self.0.send(Given::AddAudio);
     }
-    fn video(&self, layer: usize, frame: Out) -> bool {
-        self.0.send(Given::Video(layer, frame.data)).is_ok()
-    }
-    fn audio(&self, _: MediaTime, _: Instant, _: Bytes, _: Option<i8>) -> bool {
-        self.0.send(Given::Audio).is_ok()
+    fn send(&self, output: Output, media: publish::Media) -> bool {
+        let given = match (output, media) {
+            (Output::Video(layer), publish::Media::AccessUnit(unit)) => Given::Video(layer, unit.data),
+            (Output::Audio, publish::Media::AccessUnit(_)) => Given::Audio,
+            (output, publish::Media::Packets(packets)) => Given::Packets(output, packets.len()),
+        };
+        self.0.send(given).is_ok()
     }
     fn restarted(&self) {
         let _ = self.0.send(Given::Restarted);
@@ -212,9 +214,6 @@ impl Participant for Notes {
     }
     fn set_attributes(&self, attributes: Vec<(String, String)>) {
         let _ = self.0.send(Given::Attributes(attributes));
-    }
-    fn packets(&self, packets: Vec<Packet>) -> bool {
-        self.0.send(Given::Packets(packets.iter().map(|p| p.layer).collect())).is_ok()
     }
     fn leave(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {

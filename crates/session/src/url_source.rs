@@ -3,7 +3,7 @@
 //! One child pulls and another decodes: either may crash without the other, and the one that decodes strangers' pictures has
 //! no network.
 
-use crate::lifecycle::START_DEADLINE;
+use crate::source::START_DEADLINE;
 use crate::time::now;
 use crate::workers::restart_policy::{Crashes, MAX_CRASHES, Starts, not_started};
 use crate::workers::{FromWorker, Gone, Worker, Workers};

@@ -4,7 +4,7 @@ use super::prejoin::Prejoin;
 use crate::control::{Resolved, SessionCommands};
 use crate::load::Permit;
 use model::{ResourceId, Secret, VideoCodec, VideoFormat};
-use session::participant::Prejoined;
+use session::prejoined::Prejoined;
 use session::registry::{Entry, Slot};
 use session::{Report, Status};
 

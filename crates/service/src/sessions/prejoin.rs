@@ -3,7 +3,8 @@
 
 use crate::control::Resolved;
 use model::{VideoCodec, VideoFormat};
-use session::participant::{ParticipantFactory, Prejoined};
+use session::participant::ParticipantFactory;
+use session::prejoined::Prejoined;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;

@@ -13,6 +13,7 @@
 
 use super::sizing::Sizing;
 use model::{IngressSpec, InputKind, Kind, Layer, OpusFormat, Quality, VideoFormat};
+use publish::LayerFormat;
 use std::time::Instant;
 
 #[cfg(test)]
@@ -286,9 +287,12 @@ impl Plan {
         self.outputs.iter().map(|output| of(output.next.unwrap_or(output.layer.producer))).collect()
     }
 
-    /// The formats to publish the layers with; from now on they are published.
-    pub(crate) fn publish(&mut self) -> Vec<VideoFormat> {
-        self.published.insert(self.formats()).clone()
+    /// The layers to publish, lowest first; from now on they are published.
+    pub(crate) fn publish(&mut self) -> Vec<LayerFormat> {
+        let formats = self.formats();
+        self.published = Some(formats.clone());
+        let layers = self.layers().into_iter().zip(formats);
+        layers.map(|(layer, format)| LayerFormat { layer, format }).collect()
     }
 
     /// The layers of the output, lowest first.

@@ -1,16 +1,14 @@
 //! The egress side of a session: its participant in the room.
 //!
-//! Access units and packets go in with the index of their output; [`FromRoom`] comes out. This owns the participant, what it has
+//! Media goes in with its output; [`FromRoom`] comes out. This owns the participant, what it has
 //! published, the samples of latency, and leaving. It knows neither source nor worker.
 
 use crate::participant::{Participant, ParticipantFactory};
 use crate::{Observer, SessionIds};
-use bytes::Bytes;
 use model::{
-    AudioSpec, Blame, Fault, IngressSpec, Kind, Layer, MediaTime, OpusFormat, Packet, Quality, Secret, SourceTracks,
-    VideoFormat, VideoSpec,
+    AudioSpec, Blame, Fault, IngressSpec, Layer, OpusFormat, Quality, Secret, SourceTracks, VideoFormat, VideoSpec,
 };
-use publish::{AudioTrack, Event, Out, Tracks, VideoTrack};
+use publish::{AudioTrack, Event, LayerFormat, Media, Output, Tracks, VideoTrack};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -34,23 +32,6 @@ pub(super) struct RoomAccess {
     pub(super) token: Secret,
     /// Whether to offer loopback addresses for media.
     pub(super) loopback: bool,
-}
-
-/// The format and layers of a video track to publish.
-pub(super) struct VideoOutput {
-    /// Of each layer.
-    pub(super) formats: Vec<VideoFormat>,
-    /// Lowest first.
-    pub(super) layers: Vec<Layer>,
-}
-
-/// What was sent, for the sample of its latency.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Output {
-    /// Audio.
-    Audio,
-    /// The video layer with this index, of this rank.
-    Video(usize, Option<Quality>),
 }
 
 /// What comes from the room.
@@ -107,13 +88,13 @@ impl Egress {
     /// later.
     pub(super) fn publish(
         &mut self,
-        video: Option<VideoOutput>,
+        video: Option<Vec<LayerFormat>>,
         audio: Option<OpusFormat>,
         expected: Option<VideoFormat>,
     ) {
         self.published.video |= video.is_some();
         self.published.audio |= audio.is_some();
-        let video = video.map(|video| self.video_track(video));
+        let video = video.map(|layers| self.video_track(layers));
         let audio = audio.map(|format| self.audio_track(format));
         if let Some(participant) = &self.participant {
             video.into_iter().for_each(|track| participant.add_video(track));
@@ -128,14 +109,13 @@ impl Egress {
         (self.participant, self.events) = (Some(participant), Some(events));
     }
 
-    fn video_track(&self, video: VideoOutput) -> VideoTrack {
+    fn video_track(&self, layers: Vec<LayerFormat>) -> VideoTrack {
         VideoTrack {
             // The Go ingress names its video track so; LiveKit only wants it unique within the participant.
             cid: self.ids.ingress_id.to_string(),
             name: self.video.name.clone(),
             source: self.video.source,
-            format: video.formats.into_iter().last().unwrap_or_else(|| self.video.encoding.codec.into()),
-            layers: video.layers,
+            layers,
         }
     }
 
@@ -191,37 +171,21 @@ impl Egress {
         }
     }
 
-    /// Sends an access unit of video to this output. Whether media flows into the room.
-    pub(super) fn video(&mut self, output: usize, quality: Option<Quality>, unit: Out, now: Instant) -> bool {
-        let at = unit.at;
+    /// Sends media, of which the last is due at `at`, to an output of this rank. Whether media flows into the room.
+    pub(super) fn send(
+        &mut self,
+        output: Output,
+        quality: Option<Quality>,
+        media: Media,
+        at: Instant,
+        now: Instant,
+    ) -> bool {
         if let Some(participant) = &self.participant {
-            participant.video(output, unit);
+            participant.send(output, media);
         }
-        self.sent(Output::Video(output, quality), at, now)
-    }
-
-    /// Sends an Opus packet that is to be heard at `at`. Whether media flows into the room.
-    pub(super) fn audio(&mut self, pts: MediaTime, at: Instant, data: Bytes, level: Option<i8>, now: Instant) -> bool {
-        if let Some(participant) = &self.participant {
-            participant.audio(pts, at, data, level);
-        }
-        self.sent(Output::Audio, at, now)
-    }
-
-    /// Sends packets of both kinds, whose layers are indexes of outputs. `last`: what the last of them belongs to. Whether media
-    /// flows into the room.
-    pub(super) fn packets(&mut self, packets: Vec<Packet>, quality: Option<Quality>, now: Instant) -> bool {
-        let (Some(participant), Some(last)) = (&self.participant, packets.last()) else { return false };
-        let output = if last.kind == Kind::Video { Output::Video(last.layer, quality) } else { Output::Audio };
-        let at = last.at;
-        participant.packets(packets);
-        self.sent(output, at, now)
-    }
-
-    fn sent(&mut self, output: Output, at: Instant, now: Instant) -> bool {
-        let (slot, quality) = match output {
-            Output::Audio => (0, None),
-            Output::Video(index, quality) => (index + 1, quality),
+        let slot = match output {
+            Output::Audio => 0,
+            Output::Video(layer) => layer + 1,
         };
         if self.connected
             && let Some(sampled) = self.sampled.get_mut(slot)

@@ -7,7 +7,7 @@
 use super::idle_decode_gate::IdleDecodeGate;
 use crate::throttle::Throttle;
 use crate::{KeyframeRequest, Source, SourceEvent};
-use media::GopCache;
+use media::{GopCache, KeyframeGate};
 use model::{Fault, Frame, Kind, MediaTime};
 use std::time::{Duration, Instant};
 use timing::frame_repeater::FrameRepeater;
@@ -38,8 +38,8 @@ pub(super) struct Ingest {
     gop: GopCache,
     /// The key frame from which access units were last given to a new worker.
     replayed: Option<MediaTime>,
-    /// Video is left out until the next key frame.
-    skipping: bool,
+    /// Closed behind what the decoder missed.
+    gate: KeyframeGate,
     idle: IdleDecodeGate,
     repeater: FrameRepeater,
     /// The newest splice point.
@@ -55,7 +55,7 @@ impl Ingest {
             clock: Timeline::new(),
             gop: GopCache::default(),
             replayed: None,
-            skipping: false,
+            gate: KeyframeGate::open(),
             idle: IdleDecodeGate::default(),
             repeater: FrameRepeater::default(),
             splice: None,
@@ -92,7 +92,7 @@ impl Ingest {
         self.clock.restart();
         self.gop.clear();
         self.idle.restart(&[], now);
-        self.skipping = true;
+        self.gate.close();
     }
 
     /// Asks the source for a key frame of a passed-through layer.
@@ -116,8 +116,7 @@ impl Ingest {
         let due = late.then(|| placed.dts + MediaTime::from(placed.late));
         let mut dropped = false;
         if frame.kind == Kind::Video {
-            self.skipping &= !frame.key;
-            dropped = self.skipping;
+            dropped = !self.gate.admits(frame.key);
             self.gop.push(&frame);
             if dropped {
                 self.idle.missed();
@@ -133,7 +132,7 @@ impl Ingest {
 
     /// The next access unit of video to decode. `full`: the decoder takes none just now.
     pub(super) fn next_picture(&mut self, full: bool, now: Instant) -> Option<Frame> {
-        if self.skipping || (full && self.idle.may_wait()) {
+        if self.gate.is_closed() || (full && self.idle.may_wait()) {
             return None;
         }
         self.idle.next(now)
@@ -141,9 +140,9 @@ impl Ingest {
 
     /// The decoder did not take an access unit of video: those before the next key frame are of no use.
     pub(super) fn overflow(&mut self) {
-        if !self.skipping {
+        if !self.gate.is_closed() {
             warn!("the transcoder does not keep up: video is dropped until the next key frame");
-            self.skipping = true;
+            self.gate.close();
             self.idle.missed();
         }
     }
@@ -165,13 +164,13 @@ impl Ingest {
         self.idle.restart(self.gop.frames(), now);
         let latest = self.gop.latest();
         // What was dropped on the way to the decoder before is among these.
-        self.skipping = latest.is_none();
+        self.gate = if latest.is_some() { KeyframeGate::open() } else { KeyframeGate::closed() };
         latest.map(|latest| self.repeater.repeated().map_or(latest, |shown| shown.max(latest)))
     }
 
     /// When the last picture is to be shown once more.
     pub(super) fn repeat_due(&self) -> Option<Instant> {
-        self.repeater.due().filter(|_| !self.skipping)
+        self.repeater.due().filter(|_| !self.gate.is_closed())
     }
 
     /// For when to show the last picture once more, if that is due.

@@ -9,7 +9,7 @@ use crate::time::now;
 use crate::workers::Gone;
 use crate::{SourceEnd, SourceEvent, Status};
 use model::{Blame, Fault, Frame, Kind, Media, Packet, PassthroughMedia};
-use publish::Out;
+use publish::{AccessUnit, Output};
 use std::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -86,19 +86,34 @@ impl Pipeline {
         self.step(Input::SourceFrame(kind));
     }
 
-    /// Sends an access unit of the source to the outputs that pass it through.
+    /// Sends an access unit of the source to the output that passes it through.
     fn pass_frame(&mut self, frame: &Frame, now: Instant) {
-        let at = self.ingest.wall(frame.pts, now);
-        let flows = match frame.kind {
-            Kind::Audio if self.plan.passes_audio() => self.egress.audio(frame.pts, at, frame.data.clone(), None, now),
+        let output = match frame.kind {
+            Kind::Audio if self.plan.passes_audio() => Output::Audio,
             Kind::Audio => return,
-            Kind::Video => {
-                let Some(output) = self.plan.route(Producer::Passthrough(0), frame.key) else { return };
-                let unit = Out { pts: frame.pts, at, key: frame.key, data: frame.data.clone() };
-                self.egress.video(output, self.plan.quality(output), unit, now)
-            }
+            Kind::Video => match self.plan.route(Producer::Passthrough(0), frame.key) {
+                Some(layer) => Output::Video(layer),
+                None => return,
+            },
         };
-        self.sent(flows);
+        let (pts, at, key) = (frame.pts, self.ingest.wall(frame.pts, now), frame.key);
+        self.send_unit(output, AccessUnit { pts, at, key, data: frame.data.clone(), level: None }, now);
+    }
+
+    fn send_unit(&mut self, output: Output, unit: AccessUnit, now: Instant) {
+        let at = unit.at;
+        self.send(output, publish::Media::AccessUnit(unit), at, now);
+    }
+
+    fn send(&mut self, output: Output, media: publish::Media, at: Instant, now: Instant) {
+        let quality = match output {
+            Output::Audio => None,
+            Output::Video(layer) => self.plan.quality(layer),
+        };
+        let flows = self.egress.send(output, quality, media, at, now);
+        if flows && self.session.status() == Status::Buffering {
+            self.step(Input::MediaOut);
+        }
     }
 
     /// Gives the decoder the access units of video whose time it is.
@@ -163,7 +178,7 @@ impl Pipeline {
         }
     }
 
-    fn on_packets(&mut self, mut packets: Vec<Packet>) {
+    fn on_packets(&mut self, packets: Vec<Packet>) {
         let now = now();
         let mut seen = [false; 2];
         for packet in &packets {
@@ -173,17 +188,27 @@ impl Pipeline {
         for (kind, _) in [Kind::Audio, Kind::Video].into_iter().zip(seen).filter(|(_, seen)| *seen) {
             self.step(Input::SourceFrame(kind));
         }
-        packets.retain_mut(|packet| match packet.kind {
-            Kind::Audio => self.plan.passes_audio(),
-            Kind::Video => {
-                let output = self.plan.route(Producer::Passthrough(packet.layer), packet.key);
-                packet.layer = output.unwrap_or(packet.layer);
-                output.is_some()
+        for (output, packets) in self.by_output(packets) {
+            let Some(at) = packets.last().map(|packet| packet.at) else { continue };
+            self.send(output, publish::Media::Packets(packets), at, now);
+        }
+    }
+
+    /// The packets of each output, in their order. Those that no output passes through are left out.
+    fn by_output(&mut self, packets: Vec<Packet>) -> Vec<(Output, Vec<Packet>)> {
+        let mut outputs: Vec<(Output, Vec<Packet>)> = Vec::new();
+        for packet in packets {
+            let output = match packet.kind {
+                Kind::Audio => self.plan.passes_audio().then_some(Output::Audio),
+                Kind::Video => self.plan.route(Producer::Passthrough(packet.layer), packet.key).map(Output::Video),
+            };
+            let Some(output) = output else { continue };
+            match outputs.iter_mut().find(|(known, _)| *known == output) {
+                Some((_, packets)) => packets.push(packet),
+                None => outputs.push((output, vec![packet])),
             }
-        });
-        let quality = packets.last().and_then(|last| self.plan.quality(last.layer));
-        let flows = self.egress.packets(packets, quality, now);
-        self.sent(flows);
+        }
+        outputs
     }
 
     pub(super) fn on_encoded(&mut self, encoded: Encoded) {
@@ -204,8 +229,8 @@ impl Pipeline {
             Encoded::VideoInOrder(frames) => frames.into_iter().for_each(|frame| self.on_encoded_frame(frame)),
             Encoded::Audio { pts, level, data } => {
                 let now = now();
-                let flows = self.egress.audio(pts, self.ingest.wall(pts, now), data, Some(level), now);
-                self.sent(flows);
+                let at = self.ingest.wall(pts, now);
+                self.send_unit(Output::Audio, AccessUnit { pts, at, key: true, data, level: Some(level) }, now);
             }
             Encoded::Unusable { kind, fault } => self.step(Input::Unusable(kind, fault)),
             Encoded::Failed(fault) => self.step(Input::TranscoderFailed(fault)),
@@ -225,17 +250,9 @@ impl Pipeline {
     fn on_encoded_frame(&mut self, frame: EncodedFrame) {
         let now = now();
         let EncodedFrame { encoder, pts, key, data } = frame;
-        let Some(output) = self.plan.route(Producer::Encoder(encoder), key) else { return };
-        let unit = Out { pts, at: self.ingest.wall(pts, now), key, data };
-        let flows = self.egress.video(output, self.plan.quality(output), unit, now);
-        self.sent(flows);
-    }
-
-    /// Media was handed to the participant. `flows`: it is connected.
-    fn sent(&mut self, flows: bool) {
-        if flows && self.session.status() == Status::Buffering {
-            self.step(Input::MediaOut);
-        }
+        let Some(layer) = self.plan.route(Producer::Encoder(encoder), key) else { return };
+        let at = self.ingest.wall(pts, now);
+        self.send_unit(Output::Video(layer), AccessUnit { pts, at, key, data, level: None }, now);
     }
 
     /// The source's pictures have this size and rate.

@@ -83,7 +83,7 @@ async fn published() -> (Stage, Worker, Room) {
     assert!(stage.rooms.try_recv().is_err(), "the highest layer is not known yet");
     stage.source(SourceEvent::Passthrough(PassthroughMedia::Video(h264(), top()))).await;
     let room = stage.room().await;
-    let layers = room.tracks.video.as_ref().map(|track| track.layers.iter().map(|l| l.quality).collect());
+    let layers = room.tracks.video.as_ref().map(|track| track.layers.iter().map(|l| l.layer.quality).collect());
     assert_eq!(layers, Some(vec![Quality::Low, Quality::Medium, Quality::High]));
     (stage, worker, room)
 }
@@ -170,12 +170,12 @@ async fn passthrough_alone_needs_no_worker() {
     assert_eq!(room.config.expected, Some(h264()));
     stage.source(SourceEvent::Passthrough(PassthroughMedia::Packets(vec![packet(0), packet(1)]))).await;
     settle().await;
-    assert_eq!(room.given(), [Given::Packets(vec![0])], "no output passes layer 1 through");
+    assert_eq!(room.given(), [Given::Packets(publish::Output::Video(0), 1)], "no output passes layer 1 through");
     assert!(stage.workers.try_recv().is_err());
     // Another codec needs other tracks.
     let vp8 = VideoFormat { codec: VideoCodec::Vp8, ..h264() };
     stage.source(SourceEvent::Passthrough(PassthroughMedia::Video(vp8.clone(), top()))).await;
     let second = stage.room().await;
-    assert_eq!(second.tracks.video.map(|t| t.format), Some(vp8));
+    assert_eq!(second.tracks.video.map(|t| t.layers[0].format.clone()), Some(vp8));
     assert_eq!(room.given(), [Given::Left]);
 }

@@ -38,7 +38,8 @@ fn transcoding_is_a_plan_of_encoders() {
     let change = plan.decoded_size((1280, 720), now);
     assert_eq!(change, Change { encoders: true, ..Change::default() });
     assert_eq!(producers(&plan), [(Low, Encoder(0)), (Medium, Encoder(1)), (High, Encoder(2))]);
-    assert_eq!(plan.publish(), vec![VideoFormat::from(model::EncodedVideo::H264); 3]);
+    let formats: Vec<_> = plan.publish().into_iter().map(|layer| layer.format).collect();
+    assert_eq!(formats, vec![VideoFormat::from(model::EncodedVideo::H264); 3]);
     assert_eq!(plan.decoded_size((1280, 720), now), Change::default(), "nothing changes");
     assert_eq!(plan.decoded_size((640, 360), now), Change::default(), "layers shrink late");
     let change = plan.tick(now + Duration::from_secs(10));

@@ -3,7 +3,9 @@
 use super::*;
 use crate::testing::{Given, Observed, Participants, Room, ids, spec};
 use crate::time::now;
-use model::{EncodedVideo, InputKind};
+use bytes::Bytes;
+use model::{EncodedVideo, InputKind, MediaTime};
+use publish::AccessUnit;
 
 struct Bench {
     egress: Egress,
@@ -23,14 +25,19 @@ impl Bench {
 
     fn publish_video(&mut self) -> Room {
         let layers = spec(InputKind::Rtmp, true).video.encoding.layers;
-        let video = VideoOutput { formats: vec![EncodedVideo::H264.into(); layers.len()], layers };
-        self.egress.publish(Some(video), None, None);
+        let format = VideoFormat::from(EncodedVideo::H264);
+        let layers = layers.into_iter().map(|layer| LayerFormat { layer, format: format.clone() }).collect();
+        self.egress.publish(Some(layers), None, None);
         self.rooms.try_recv().expect("the room is joined")
     }
 
     fn video(&mut self) -> bool {
-        let unit = Out { pts: MediaTime::ZERO, at: now(), key: true, data: Bytes::from_static(b"unit") };
-        self.egress.video(2, Some(Quality::High), unit, now())
+        self.send(Output::Video(2), Some(Quality::High))
+    }
+
+    fn send(&mut self, output: Output, quality: Option<Quality>) -> bool {
+        let unit = AccessUnit { pts: MediaTime::ZERO, at: now(), key: true, data: Bytes::new(), level: None };
+        self.egress.send(output, quality, Media::AccessUnit(unit), now(), now())
     }
 }
 
@@ -59,7 +66,7 @@ async fn latency_is_sampled_once_connected_twice_a_second() {
         tokio::time::advance(Duration::from_millis(10)).await;
     }
     assert_eq!(bench.observed.latencies(), [Some(Quality::High); 2]);
-    assert!(bench.egress.audio(MediaTime::ZERO, now(), Bytes::new(), None, now()));
+    assert!(bench.send(Output::Audio, None));
     assert_eq!(bench.observed.latencies(), [None]);
     assert_eq!(room.given().len(), 102);
 }
