@@ -16,6 +16,7 @@ use model::{
 use session::Report;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use subtle::ConstantTimeEq;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// States that a subscriber may be late by before it misses some.
@@ -158,7 +159,9 @@ impl ControlPlane for Embedded {
     fn lookup<'a>(&'a self, key: &'a Secret) -> BoxFuture<'a, Result<Resolved, Fault>> {
         Box::pin(async move {
             let state = self.state();
-            let found = state.ingresses.values().find(|ingress| ingress.spec.stream_key == *key && !key.is_empty());
+            // In a time that does not tell how many letters are right.
+            let same = |other: &Secret| other.expose().as_bytes().ct_eq(key.expose().as_bytes()).into();
+            let found = state.ingresses.values().find(|ingress| !key.is_empty() && same(&ingress.spec.stream_key));
             let unknown = || Fault::new(Blame::Unknown, "no ingress has this stream key");
             let mut resolved = found.cloned().ok_or_else(unknown)?;
             if let Some(report) = state.newest.get(&resolved.spec.ingress_id) {
