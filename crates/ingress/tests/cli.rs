@@ -1,4 +1,4 @@
-//! The program's own words and exit codes. (That these tests need the program also makes `cargo test` build it, with the same
+//! The program's messages and exit codes. (That these tests need the program also makes `cargo test` build it, with the same
 //! features as all else; the end-to-end tests then take it from there.)
 
 use std::process::{Command, Output};

@@ -1,6 +1,6 @@
 //! The decision whether a publisher may begin: key → ingress → duplicate rule → capacity → session.
 //!
-//! [`Admission::admit`] is the only slot that logs, counts and stores how publishers are answered.
+//! [`Admission::admit`] is the only place that logs, counts and stores how publishers are answered.
 
 use crate::config::OnDuplicate;
 use crate::control::{Resolved, store_refusal};
