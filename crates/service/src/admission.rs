@@ -8,7 +8,7 @@ use crate::inputs::request::{PublishRequest, Publisher, Wanted};
 use crate::metrics::{PublishCounts, PublishStatus};
 use crate::sessions::admitted::{Admitted, NewSession, Outcome};
 use crate::sessions::running::Sessions;
-use model::{Blame, Fault, IngressId, IngressSpec, InputKind, ResourceId, Secret};
+use model::{Blame, Fault, IngressSpec, InputKind, ResourceId, Secret};
 use session::registry::{Entry, Slot};
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,17 +169,17 @@ impl Admission {
         loop {
             let entered =
                 self.sessions.registry().enter(spec.ingress_id.clone(), resource_id.clone(), input, spec.transcode);
-            match entered {
+            let ending = match entered {
                 Ok(slot) => return Ok(Ok(slot)),
-                Err(running) if running.is_ending() => {}
+                Err(running) if running.is_ending() => running,
                 Err(running) if self.on_duplicate == OnDuplicate::Takeover => return Ok(Err(running)),
                 Err(_) => {
                     let text =
                         "this stream key is in use by another encoder (on_duplicate: refuse); stop that one first";
                     return Err(Fault::transient(Blame::InUse, text));
                 }
-            }
-            if timeout_at(until, self.ended(&spec.ingress_id)).await.is_err() {
+            };
+            if timeout_at(until, self.ended(&ending)).await.is_err() {
                 let text = "the last session with this stream key is still ending; connect again in a few seconds";
                 return Err(Fault::transient(Blame::Us, text));
             }
@@ -201,9 +201,10 @@ impl Admission {
         }
     }
 
-    /// Resolves when no session of this ingress is left.
-    async fn ended(&self, ingress_id: &IngressId) {
-        while self.sessions.registry().get(ingress_id).is_some() {
+    /// Resolves when this session has ended. Another one of its ingress may have begun by then.
+    async fn ended(&self, session: &Entry) {
+        let current = || self.sessions.registry().get(&session.ingress_id);
+        while current().is_some_and(|running| running.resource_id == session.resource_id) {
             sleep(ENDING_SESSION_POLL).await;
         }
     }

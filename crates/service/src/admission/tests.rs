@@ -4,6 +4,7 @@ use super::*;
 use crate::control::embedded::ingress;
 use crate::testing::{Answer, Stage, finish};
 use InputKind::{Rtmp, Whip};
+use model::IngressId;
 use session::Status;
 use session::lifecycle::Stop;
 use session::registry::Command;
@@ -128,6 +129,22 @@ async fn an_encoder_waits_for_the_session_that_is_ending() {
         assert!(begin.elapsed() < ENDING_SESSION_WAIT, "{:?}", begin.elapsed());
         assert_eq!(stage.carried(), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_wait_for_an_ending_session_share_the_next() {
+    let stage = Stage::new(OnDuplicate::Takeover);
+    let (first, _) = stage.push("k").await.accepted();
+    finish(&first).await;
+    stage.settle().await;
+    let begin = Instant::now();
+    let (second, third) = tokio::join!(stage.push("k"), stage.push("k"));
+    assert!(begin.elapsed() < ENDING_SESSION_WAIT, "{:?}", begin.elapsed());
+    let feeds = [second.accepted().0, third.accepted().0];
+    stage.settle().await;
+    assert_eq!(stage.carried(), 1);
+    let alive = feeds.into_iter().filter_map(|mut feed| feed.stopped.try_recv().is_err().then_some(()));
+    assert_eq!(alive.count(), 1, "one took the session over from the other");
 }
 
 #[tokio::test(start_paused = true)]
