@@ -7,7 +7,7 @@ use psrpc::envelope::Envelope;
 use session::lifecycle::{Action, Input, Session, Stop};
 use session::{SourceEnd, Status};
 use std::time::{Duration, Instant};
-use timing::ingest_clock::Timeline;
+use timing::ingest_clock::IngestClock;
 
 /// Inputs of a session's lifecycle: one byte for what, one for the time since the last, in units of 100 ms.
 ///
@@ -76,7 +76,7 @@ fn input(what: u8) -> Input {
 /// time that really passed.
 pub fn timeline(data: &[u8]) {
     let start = Instant::now() + Duration::from_secs(100_000);
-    let (mut line, mut now) = (Timeline::new(), start);
+    let (mut clock, mut now) = (IngestClock::new(), start);
     let mut last = [None::<MediaTime>; 2];
     for &[flags, wait, a, b, c, d] in data.as_chunks::<6>().0 {
         now += Duration::from_millis(u64::from(wait) * if flags & 4 != 0 { 100 } else { 1 });
@@ -86,13 +86,13 @@ pub fn timeline(data: &[u8]) {
         let pts = dts + MediaTime::from_millis(i64::from(flags & 0xe0));
         let kind = if flags & 1 == 0 { Kind::Video } else { Kind::Audio };
         if flags & 2 != 0 && flags & 0x18 == 0x18 {
-            line.restart();
+            clock.restart();
         }
-        let placed = line.place(kind, dts, pts, now);
-        let before = last[usize::from(flags & 1)].replace(placed.dts);
-        assert!(before.is_none_or(|b| placed.dts > b), "{before:?} then {placed:?}");
-        assert!(placed.dts >= MediaTime::ZERO && placed.pts >= MediaTime::ZERO);
-        let _ = line.wall(placed.pts, now);
+        let mapped = clock.map(kind, dts, pts, now);
+        let before = last[usize::from(flags & 1)].replace(mapped.dts);
+        assert!(before.is_none_or(|b| mapped.dts > b), "{before:?} then {mapped:?}");
+        assert!(mapped.dts >= MediaTime::ZERO && mapped.pts >= MediaTime::ZERO);
+        let _ = clock.wall(mapped.pts, now);
     }
 }
 

@@ -3,6 +3,7 @@
 //! No pipeline stands around them (see [`worker::pad_chain`]): bytes go in at a pad of ours, either pulled by the demultiplexer from
 //! any place of a file, or pushed as they come; access units come out at pads of ours, in the demultiplexer's own thread.
 
+use crate::access_unit::AccessUnit;
 use crate::caps::{self, Plan, Stream};
 use crate::track_queues::{Kept, Stage};
 use gstreamer::{self as gst, prelude::*};
@@ -13,8 +14,8 @@ use media::mpegts::scte35::Finder;
 use model::{Kind, MediaTime, Rotation};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use timing::decode_order::Unit;
+use std::sync::{Arc, Mutex, PoisonError};
+use timing::rebase::Rebase;
 use worker::Error;
 use worker::pad_chain::element;
 
@@ -111,8 +112,8 @@ pub(crate) fn unshifted() -> Shift {
 
 /// Timestamps of which the first becomes `at` (nanoseconds).
 pub(crate) fn shifted(at: i64) -> Shift {
-    let first = OnceLock::new();
-    Arc::new(move |stamp| at.saturating_sub(*first.get_or_init(|| stamp.at)))
+    let rebase = Rebase::new(at);
+    Arc::new(move |stamp| rebase.offset(stamp.at))
 }
 
 /// What these first bytes of something are.
@@ -467,7 +468,7 @@ struct Flow {
 
 impl Flow {
     /// What a buffer holds, unless it builds on pictures that did not come.
-    fn unit(&mut self, kind: Kind, buffer: &gst::Buffer, shift: &Shift) -> Option<Unit> {
+    fn unit(&mut self, kind: Kind, buffer: &gst::Buffer, shift: &Shift) -> Option<AccessUnit> {
         let unit = unit(kind, buffer, self.segment.as_ref()?, shift)?;
         // Of fields and further pictures of a packet only decoding times are known, which say nothing of this.
         let said = kind == Kind::Video && (unit.key || buffer.pts().is_some());
@@ -539,7 +540,7 @@ fn unit(
     buffer: &gst::Buffer,
     segment: &gst::FormattedSegment<gst::ClockTime>,
     shift: &Shift,
-) -> Option<Unit> {
+) -> Option<AccessUnit> {
     if buffer.flags().contains(gst::BufferFlags::HEADER) && buffer.pts().is_none() {
         return None;
     }
@@ -562,7 +563,7 @@ fn unit(
     let less = own.map_or(0, |own| own.saturating_sub(at));
     let by = shift(Stamp { kind, at, lasts, less });
     let (dts, pts) = (dts.map(|d| d.saturating_add(by)), pts.saturating_add(by));
-    Some(Unit { pts, dts: dts.map(|d| d.min(pts)), key, data })
+    Some(AccessUnit { pts, dts: dts.map(|d| d.min(pts)), key, data })
 }
 
 /// Nanoseconds as media time.

@@ -11,7 +11,11 @@ use ipc::demux::Job;
 use media::mpegts::pcr::{self, Reference};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use timing::hls_clock::{At, Rendition, Shared};
+use timing::hls_clock::{FrameTime, Rendition};
+
+mod shared_clock;
+
+use shared_clock::SharedClock;
 
 /// Opens a playlist of which this much was read.
 ///
@@ -47,7 +51,7 @@ pub(crate) fn open(job: &Job, client: Client, mut response: Response, head: Vec<
             stream.skip_to(from.to_duration());
         }
     }
-    let clock = Shared::default();
+    let clock = SharedClock::default();
     // All of them before the first comes to the end of a run.
     let renditions: Vec<Rendition> = streams.iter().map(|_| clock.join()).collect();
     for (i, (stream, rendition)) in streams.into_iter().zip(renditions).enumerate() {
@@ -64,7 +68,7 @@ struct Feeder {
     stage: Stage,
     tracks: Tracks,
     /// The clock of all renditions, and how far this one is.
-    clock: Shared,
+    clock: SharedClock,
     rendition: Arc<Mutex<Rendition>>,
     demux: Option<Demux>,
     /// Of an MPEG-TS.
@@ -78,7 +82,7 @@ struct Feeder {
 }
 
 impl Feeder {
-    fn new(stage: &Stage, clock: &Shared, rendition: Rendition) -> Self {
+    fn new(stage: &Stage, clock: &SharedClock, rendition: Rendition) -> Self {
         Self {
             stage: stage.clone(),
             tracks: Tracks::new(stage),
@@ -180,8 +184,8 @@ impl Feeder {
             let zero =
                 stamp.less.saturating_add(ts.as_ref().map_or(zero, |found| found.get().map_or(0, |found| *found)));
             let wraps = bare || ts.is_some();
-            let at = At { kind: stamp.kind, at: stamp.at.saturating_add(zero), lasts: stamp.lasts, wraps };
-            clock.place(&mut lock(&rendition), at).saturating_sub(stamp.at)
+            let at = FrameTime { kind: stamp.kind, at: stamp.at.saturating_add(zero), lasts: stamp.lasts, wraps };
+            clock.map(&mut lock(&rendition), at).saturating_sub(stamp.at)
         })
     }
 }

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_unit;
 mod caps;
 mod demuxer;
 mod hls;

@@ -2,13 +2,13 @@
 //! is due, time stands still until it comes: the source's own timeline stretches, nothing is skipped. What comes live is due as
 //! [`super::even`] says.
 
-use crate::demuxer::media_time;
+use crate::access_unit::AccessUnit;
 use crate::open::Source;
 use crate::track_queues::{Item, Next};
 use ipc::demux::{Event, Job};
-use model::{Frame, Kind, MediaTime, SourceTracks};
+use model::{Frame, Kind, SourceTracks};
 use std::time::{Duration, Instant};
-use timing::decode_order::Unit;
+use timing::playback_clock::PlaybackClock;
 use worker::Events;
 
 /// A frame that comes this much after it was due shows that the source stalled; below that it is this machine that is busy.
@@ -18,28 +18,6 @@ const OLD: i64 = 1_000_000_000;
 const BEGINNING: Duration = Duration::from_secs(2);
 /// How long one wait lasts at the most, so that splice points and limits are looked at.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// The clock of what is played.
-#[derive(Debug)]
-struct Clock {
-    start: Instant,
-    /// The source's time that was due at the start.
-    base: i64,
-    /// By how much what stalled is late for good, less what was left out.
-    stalled: i64,
-}
-
-impl Clock {
-    /// The source's time that is due now.
-    fn due(&self, now: Instant) -> i64 {
-        let passed = i64::try_from(now.saturating_duration_since(self.start).as_nanos()).unwrap_or(i64::MAX);
-        self.base.saturating_add(passed).saturating_sub(self.stalled)
-    }
-
-    fn out(&self, time: i64) -> MediaTime {
-        media_time(time.saturating_sub(self.base).saturating_add(self.stalled))
-    }
-}
 
 /// Plays until the source or its time ends.
 ///
@@ -67,19 +45,20 @@ pub(crate) fn play(source: &Source, job: &Job, events: &Events<Event>) -> Result
 fn run(source: &Source, job: &Job, events: &Events<Event>) -> Result<(), String> {
     let stage = &source.stage;
     let Some(base) = first(source) else { return Err("nothing came that could be played".into()) };
-    let mut clock = Clock { start: Instant::now(), base, stalled: 0 };
+    let begun = Instant::now();
+    let mut clock = PlaybackClock::new(base, begun);
     let play_time = job.limits.play_time.map(|t| i64::try_from(t.as_nanos()).unwrap_or(i64::MAX));
     let mut idle_since: Option<Instant> = None;
     loop {
         let now = Instant::now();
         let due = if source.live {
             let (due, paused) = stage.due(now);
-            clock.stalled = paused;
+            clock.set_paused(paused);
             due
         } else {
             clock.due(now)
         };
-        if play_time.is_some_and(|most| clock.due(now).saturating_add(clock.stalled) - base > most) {
+        if play_time.is_some_and(|most| clock.elapsed(now) > most) {
             return Ok(());
         }
         for event in stage.splices(due) {
@@ -87,21 +66,21 @@ fn run(source: &Source, job: &Job, events: &Events<Event>) -> Result<(), String>
         }
         match stage.next(due) {
             Next::Item(_, Item::Config(config), _) => events.send_when_ready(&config),
-            Next::Item(kind, Item::Unit(unit), late) => {
+            Next::Item(kind, Item::Unit { dts, unit }, late) => {
                 // Radio servers begin with some seconds at once, which nobody could hear in time; pictures are decoded from these.
-                let first = source.live && clock.start.elapsed() < BEGINNING;
+                let first = source.live && begun.elapsed() < BEGINNING;
                 if first && kind == Kind::Audio && late > OLD {
                     continue;
                 }
                 if !source.live && idle_since.is_some() && late > STALL {
-                    clock.stalled += late;
+                    clock.stall(late);
                 }
                 idle_since = None;
-                events.send_when_ready(&Event::Frame(frame(kind, unit, &clock)));
+                events.send_when_ready(&Event::Frame(frame(kind, dts, unit, &clock)));
             }
             Next::Empty => {
                 if let Some(hole) = stage.hole(due) {
-                    clock.stalled -= hole;
+                    clock.skip(hole);
                     continue;
                 }
                 let head = stage.head();
@@ -131,7 +110,6 @@ fn first(source: &Source) -> Option<i64> {
     source.stage.first()
 }
 
-fn frame(kind: Kind, unit: Unit, clock: &Clock) -> Frame {
-    let dts = unit.dts.unwrap_or(unit.pts);
-    Frame { kind, pts: clock.out(unit.pts), dts: clock.out(dts), key: unit.key, data: unit.data }
+fn frame(kind: Kind, dts: i64, unit: AccessUnit, clock: &PlaybackClock) -> Frame {
+    Frame { kind, pts: clock.map(unit.pts), dts: clock.map(dts), key: unit.key, data: unit.data }
 }

@@ -2,14 +2,16 @@
 //!
 //! The side that fills waits when it is far enough ahead, so that a large file takes no more memory than a small one.
 
+use crate::access_unit::AccessUnit;
 use ipc::demux::Event;
 use model::Kind;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use timing::decode_order::{Reorder, Unit};
-use timing::jitter_delay::Even;
+use timing::av_alignment::{VIDEO_AFTER_AUDIO, VIDEO_AFTER_AUDIO_OVER_SRT};
+use timing::decode_order::DecodeOrder;
+use timing::jitter_delay::JitterDelay;
 
 /// How far a track may be ahead while the others have something to play, too, in nanoseconds: a second bridges what a slow
 /// server does, and more than that is memory.
@@ -19,13 +21,6 @@ const AHEAD: i64 = 1_500_000_000;
 const MAX_BYTES: usize = 16 << 20;
 /// Media that is not there is waited for up to this long, where a source was joined anew in another place.
 const HOLE: i64 = 1_000_000_000;
-/// Pictures leave so long after sound of the same time, in nanoseconds. Sound waits longer with viewers, in libwebrtc's jitter buffer,
-/// which leaves the two apart where it is less than 30 ms. Measured, sound after picture without this: RTSP 20 to 50 ms, HLS 22 to 54;
-/// with it 18 to 38 and 15 to 20. With 30 and more, RTSP with B-pictures, which leave late by themselves, has its sound up to 50 ms
-/// before them.
-const PICTURES_AFTER: i64 = 15_000_000;
-/// The same over SRT, where no more fits into what is promised, 150 ms over SRT's own latency: 145 ms, and 15 to 37 in place of 31 to 41.
-const PICTURES_AFTER_OVER_SRT: i64 = 8_000_000;
 /// How long after the first frame the choice waits for tracks that were announced and bring nothing.
 const CHOICE: Duration = Duration::from_secs(1);
 
@@ -35,7 +30,17 @@ pub(crate) enum Item {
     /// How what follows is coded.
     Config(Event),
     /// A frame.
-    Unit(Unit),
+    Unit { dts: i64, unit: AccessUnit },
+}
+
+impl Item {
+    fn unit((dts, unit): (i64, AccessUnit)) -> Self {
+        Self::Unit { dts, unit }
+    }
+
+    fn bytes(&self) -> usize {
+        if let Self::Unit { unit, .. } = self { unit.data.len() } else { 0 }
+    }
 }
 
 /// What was said about a track before anything came.
@@ -53,7 +58,7 @@ struct Track {
     kept: Kept,
     known: bool,
     items: VecDeque<Item>,
-    reorder: Reorder,
+    reorder: DecodeOrder<AccessUnit>,
     ended: bool,
 }
 
@@ -75,7 +80,7 @@ struct State {
     /// Pictures are due so much after sound of the same time.
     pictures_after: i64,
     /// When what comes live is due, by the time since `opened`.
-    even: Even,
+    jitter_delay: JitterDelay,
     opened: Option<Instant>,
     /// A jump is under way: nothing that comes counts.
     jumping: bool,
@@ -109,7 +114,7 @@ impl Stage {
         {
             let mut state = stage.lock();
             (state.live, state.open, state.opened) = (live, 1, Some(Instant::now()));
-            state.pictures_after = PICTURES_AFTER;
+            state.pictures_after = VIDEO_AFTER_AUDIO;
         }
         stage
     }
@@ -117,14 +122,14 @@ impl Stage {
     /// Nothing yet of a live stream over HTTP.
     pub(crate) fn over_http() -> Self {
         let stage = Self::new(true);
-        stage.lock().even = Even::over_http();
+        stage.lock().jitter_delay = JitterDelay::over_http();
         stage
     }
 
     /// Nothing yet of what comes over SRT.
     pub(crate) fn over_srt() -> Self {
         let stage = Self::new(true);
-        stage.lock().pictures_after = PICTURES_AFTER_OVER_SRT;
+        stage.lock().pictures_after = VIDEO_AFTER_AUDIO_OVER_SRT;
         stage
     }
 
@@ -165,7 +170,7 @@ impl Stage {
     /// A track of this kind is there; gives its number.
     pub(crate) fn add(&self, kept: Kept) -> usize {
         let mut state = self.lock();
-        let reorder = Reorder::new(kept.reorders, state.live);
+        let reorder = DecodeOrder::new(kept.reorders, state.live);
         state.tracks.push(Track { kept, known: false, items: VecDeque::new(), reorder, ended: false });
         state.tracks.len() - 1
     }
@@ -189,7 +194,7 @@ impl Stage {
             t.known = true;
             t.kept.rank = t.kept.rank.max(rank);
             let held = t.reorder.flush();
-            t.items.extend(held.into_iter().map(Item::Unit));
+            t.items.extend(held.into_iter().map(Item::unit));
             t.items.push_back(Item::Config(config));
         }
         state.join(track);
@@ -197,7 +202,7 @@ impl Stage {
     }
 
     /// Hands over a frame; waits while enough is there. False if nobody wants more.
-    pub(crate) fn push(&self, track: usize, unit: Unit) -> bool {
+    pub(crate) fn push(&self, track: usize, unit: AccessUnit) -> bool {
         let mut state = self.lock();
         state.first.get_or_insert_with(Instant::now);
         state.newest = state.newest.max(unit.pts);
@@ -223,13 +228,13 @@ impl Stage {
         }
         let (now, live) = (state.passed(Instant::now()), state.live);
         if let Some(t) = state.tracks.get_mut(track) {
-            let ready = t.reorder.push(unit);
-            let last = ready.last().filter(|_| live).map(|u| u.dts.unwrap_or(u.pts));
-            let bytes: usize = ready.iter().map(|u| u.data.len()).sum();
-            t.items.extend(ready.into_iter().map(Item::Unit));
+            let ready = t.reorder.push(unit.pts, unit.dts, unit);
+            let last = ready.last().filter(|_| live).map(|(dts, _)| *dts);
+            let bytes: usize = ready.iter().map(|(_, u)| u.data.len()).sum();
+            t.items.extend(ready.into_iter().map(Item::unit));
             state.bytes += bytes;
             if let Some(at) = last {
-                state.even.came(at, now);
+                state.jitter_delay.came(at, now);
             }
         }
         self.changed();
@@ -248,8 +253,8 @@ impl Stage {
         state.jumping = false;
         let live = state.live;
         if let Some(t) = state.tracks.get_mut(track) {
-            t.reorder = Reorder::new(t.kept.reorders, live);
-            let bytes: usize = t.items.iter().map(|x| if let Item::Unit(u) = x { u.data.len() } else { 0 }).sum();
+            t.reorder = DecodeOrder::new(t.kept.reorders, live);
+            let bytes: usize = t.items.iter().map(|x| x.bytes()).sum();
             t.items.retain(|item| matches!(item, Item::Config(_)));
             t.ended = false;
             state.bytes = state.bytes.saturating_sub(bytes);
@@ -270,8 +275,8 @@ impl Stage {
         let mut state = self.lock();
         if let Some(t) = state.tracks.get_mut(track) {
             let held = t.reorder.flush();
-            let bytes: usize = held.iter().map(|u| u.data.len()).sum();
-            t.items.extend(held.into_iter().map(Item::Unit));
+            let bytes: usize = held.iter().map(|(_, u)| u.data.len()).sum();
+            t.items.extend(held.into_iter().map(Item::unit));
             t.ended = true;
             state.bytes += bytes;
         }
@@ -348,7 +353,7 @@ impl Stage {
     pub(crate) fn due(&self, now: Instant) -> (i64, i64) {
         let state = self.lock();
         let passed = state.passed(now);
-        (passed.saturating_sub(state.even.offset(passed)), state.even.paused())
+        (passed.saturating_sub(state.jitter_delay.offset(passed)), state.jitter_delay.paused())
     }
 
     /// What is to be played next if it is due by `due` (a decoding time), or does not need to wait.
@@ -367,9 +372,7 @@ impl Stage {
         }
         let kind = state.tracks[track].kept.kind;
         let Some(item) = state.tracks[track].items.pop_front() else { return Next::Empty };
-        if let Item::Unit(unit) = &item {
-            state.bytes = state.bytes.saturating_sub(unit.data.len());
-        }
+        state.bytes = state.bytes.saturating_sub(item.bytes());
         self.changed();
         Next::Item(kind, item, due.saturating_sub(at))
     }
@@ -399,14 +402,14 @@ impl Stage {
 impl Track {
     fn head(&self) -> Option<i64> {
         self.items.iter().find_map(|item| match item {
-            Item::Unit(unit) => Some(unit.dts.unwrap_or(unit.pts)),
+            Item::Unit { dts, .. } => Some(*dts),
             Item::Config(_) => None,
         })
     }
 
     fn span(&self) -> i64 {
         let last = self.items.iter().rev().find_map(|item| match item {
-            Item::Unit(unit) => Some(unit.dts.unwrap_or(unit.pts)),
+            Item::Unit { dts, .. } => Some(*dts),
             Item::Config(_) => None,
         });
         last.zip(self.head()).map_or(0, |(last, first)| last - first)
@@ -455,7 +458,7 @@ impl State {
         };
         let chosen: Vec<usize> = [best(Kind::Video), best(Kind::Audio)].into_iter().flatten().collect();
         for (_, track) in self.tracks.iter_mut().enumerate().filter(|(i, _)| !chosen.contains(i)) {
-            let bytes: usize = track.items.iter().map(|x| if let Item::Unit(u) = x { u.data.len() } else { 0 }).sum();
+            let bytes: usize = track.items.iter().map(|x| x.bytes()).sum();
             self.bytes = self.bytes.saturating_sub(bytes);
             track.items.clear();
         }
@@ -520,8 +523,8 @@ mod tests {
         Event::AudioConfig(AudioConfig { codec: AudioCodec::Mp3, record, sample_rate: None, channels: None })
     }
 
-    fn unit(ms: i64, size: usize) -> Unit {
-        Unit { pts: ms * 1_000_000, dts: None, key: true, data: vec![0; size].into() }
+    fn unit(ms: i64, size: usize) -> AccessUnit {
+        AccessUnit { pts: ms * 1_000_000, dts: None, key: true, data: vec![0; size].into() }
     }
 
     fn soon() -> Instant {
@@ -539,7 +542,7 @@ mod tests {
         let mut seen = Vec::new();
         loop {
             match stage.next(i64::MAX) {
-                Next::Item(kind, Item::Unit(u), _) => seen.push((kind, u.pts / 1_000_000)),
+                Next::Item(kind, Item::Unit { unit: u, .. }, _) => seen.push((kind, u.pts / 1_000_000)),
                 Next::Item(_, Item::Config(_), _) => {}
                 Next::End => break,
                 other => panic!("{other:?}"),
@@ -565,7 +568,7 @@ mod tests {
             let mut seen = Vec::new();
             for due in 0..30 {
                 while let Next::Item(kind, item, late) = stage.next(due * 1_000_000) {
-                    if let Item::Unit(unit) = item {
+                    if let Item::Unit { unit, .. } = item {
                         assert_eq!(late, 0, "{kind:?}");
                         seen.push((kind, unit.pts / 1_000_000));
                     }
@@ -587,7 +590,7 @@ mod tests {
         }
         let mut sounds = 0;
         while let Next::Item(kind, item, _) = stage.next(i64::MAX) {
-            sounds += usize::from(kind == Kind::Audio && matches!(item, Item::Unit(_)));
+            sounds += usize::from(kind == Kind::Audio && matches!(item, Item::Unit { .. }));
         }
         assert_eq!(sounds, 1);
     }
@@ -601,7 +604,7 @@ mod tests {
         stage.fail("broken".into());
         stage.fail("worse".into());
         assert!(matches!(stage.next(100_000_000), Next::Item(_, Item::Config(_), _)));
-        assert!(matches!(stage.next(130_000_000), Next::Item(_, Item::Unit(_), 30_000_000)));
+        assert!(matches!(stage.next(130_000_000), Next::Item(_, Item::Unit { .. }, 30_000_000)));
         assert!(matches!(stage.next(100_000_000), Next::Fault(f) if f == "broken"));
         assert!(!stage.push(0, unit(200, 1)));
     }
@@ -610,7 +613,7 @@ mod tests {
     fn a_hole_is_told_once_all_tracks_are_behind_it() {
         let stage = stage_with(&[(Kind::Video, 1), (Kind::Audio, 1)]);
         let both = |at| (0..2).for_each(|track| assert!(stage.push(track, unit(at, 1))));
-        let played = |until: i64| while let Next::Item(..) = stage.next(until * 1_000_000 + PICTURES_AFTER) {};
+        let played = |until: i64| while let Next::Item(..) = stage.next(until * 1_000_000 + VIDEO_AFTER_AUDIO) {};
         both(0);
         stage.chosen(soon()).unwrap();
         played(0);

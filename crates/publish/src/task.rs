@@ -16,7 +16,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use timing::audio_pacer::{Beside, Steady};
+use timing::audio_pacer::AudioPacer;
+use timing::av_aligner::AvAligner;
 use tokio::sync::{mpsc, watch};
 use url::Url;
 
@@ -57,8 +58,8 @@ pub(crate) struct Task {
     muted_audio: bool,
     /// Packets of sound were left out since the last one that went out.
     audio_gap: bool,
-    sound: Steady<AccessUnit>,
-    pictures: Beside<(usize, AccessUnit)>,
+    sound: AudioPacer<AccessUnit>,
+    pictures: AvAligner<(usize, AccessUnit)>,
     peer: Option<Peer>,
     line: Line,
     events: VecDeque<Event>,
@@ -87,8 +88,8 @@ impl Task {
             wanted: vec![true; layers],
             muted_audio: false,
             audio_gap: false,
-            sound: Steady::new(),
-            pictures: Beside::new(),
+            sound: AudioPacer::new(),
+            pictures: AvAligner::new(),
             peer: None,
             line: Line::Idle,
             events: VecDeque::new(),

@@ -1,92 +1,90 @@
-//! Decoding times for tracks that come without (Matroska, RTP): a session orders frames by them.
+//! Fills in decoding times (DTS) for tracks that come without them (Matroska, RTP): a session orders frames by DTS.
 //!
-//! They are the frames' own times in rising order, moved back until none is decoded after it is shown: a decoder lets a picture
-//! out only when those that may have to be shown before it have come, and would be behind the sound otherwise. How far that is
-//! is looked up in the frames ahead. Live, where nothing can be waited for, it is learnt as they come how many frames are sent ahead
-//! of others, and a frame's decoding time is the time of the one that lies so many places before the latest: then these go on as
-//! evenly as frames come.
+//! They are the frames' PTS in rising order, moved back until no frame is decoded after it is shown: a decoder lets a picture out only
+//! when all have come that may have to be shown before it, and would lag behind the audio otherwise. How far back is found by looking
+//! ahead. Live, where nothing may wait, the depth of reordering is learnt as frames come: a frame's DTS is the PTS that lies as many
+//! places before the latest. So DTS rise as evenly as frames come.
+//!
+//! **May assume** of the demultiplexer: frames come in decoding order, with right PTS; DTS may be absent.
 
 use std::collections::VecDeque;
 
-/// The deepest reordering that H.264 and HEVC allow (max_dec_frame_buffering, 16 pictures).
-const DEPTH: usize = 16;
+/// The deepest reordering that H.264 and HEVC allow (max_dec_frame_buffering, 16 frames).
+const MAX_DEPTH: usize = 16;
 
-/// Farther apart than this are frames of which one belongs to another timeline: no encoder reorders over a second.
-const JUMP: u64 = 1_000_000_000;
+/// Frames farther apart than this (nanoseconds) are on different timelines: no encoder reorders over a second.
+const OTHER_TIMELINE: u64 = 1_000_000_000;
 
-/// A coded frame as it leaves a demultiplexer; times in nanoseconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unit {
-    /// When it is to be shown, in nanoseconds.
-    pub pts: i64,
-    /// When it is to be decoded, in nanoseconds; `None` where the container does not say.
-    pub dts: Option<i64>,
-    /// Whether decoding can start here.
-    pub key: bool,
-    /// The access unit.
-    pub data: bytes::Bytes,
+/// What is ordered, with the times of a frame as it left the demultiplexer, in nanoseconds.
+#[derive(Debug)]
+struct Waiting<T> {
+    pts: i64,
+    dts: Option<i64>,
+    item: T,
 }
 
-/// Fills decoding times in.
+/// Gives each frame its DTS. Frames leave in the order they came.
 #[derive(Debug)]
-pub struct Reorder {
+pub struct DecodeOrder<T> {
     /// How many frames may be looked at ahead.
     depth: usize,
-    window: VecDeque<Unit>,
-    /// As many times as there are frames in the window, in rising order: those that are not given out as decoding times yet.
+    window: VecDeque<Waiting<T>>,
+    /// As many PTS as there are frames in the window, rising: those not given out as DTS yet.
     rising: VecDeque<i64>,
+    /// The highest PTS so far.
     latest: Option<i64>,
+    /// The last DTS given out.
     last: Option<i64>,
+    /// How far PTS are moved back to become DTS.
     back: i64,
-    /// In the place of all this for what comes live.
-    live: Option<Live>,
+    /// In place of all this for live sources.
+    live: Option<LiveOrder>,
 }
 
-/// Learns how many frames are sent ahead of others, and says decoding times by it.
+/// Learns how deep a live source reorders, and gives DTS by that.
 #[derive(Debug)]
-struct Live {
-    most: usize,
-    /// How many frames were sent ahead of one.
-    ahead: usize,
-    /// The latest times, rising: one more than `ahead`.
+struct LiveOrder {
+    max_depth: usize,
+    /// The most frames that were sent ahead of one that is shown before them.
+    depth: usize,
+    /// The latest PTS, rising: one more than `depth`.
     latest: Vec<i64>,
 }
 
-impl Live {
-    fn decoded(&mut self, pts: i64) -> i64 {
-        if self.latest.last().is_some_and(|latest| latest.abs_diff(pts) > JUMP) {
+impl LiveOrder {
+    fn dts(&mut self, pts: i64) -> i64 {
+        if self.latest.last().is_some_and(|latest| latest.abs_diff(pts) > OTHER_TIMELINE) {
             self.latest.clear();
         }
-        let place = self.latest.partition_point(|t| *t <= pts);
-        self.ahead = self.ahead.max(self.latest.len() - place).min(self.most);
-        self.latest.insert(place, pts);
-        self.latest.drain(..self.latest.len().saturating_sub(self.ahead + 1));
+        let index = self.latest.partition_point(|t| *t <= pts);
+        self.depth = self.depth.max(self.latest.len() - index).min(self.max_depth);
+        self.latest.insert(index, pts);
+        self.latest.drain(..self.latest.len().saturating_sub(self.depth + 1));
         self.latest.first().map_or(pts, |first| pts.min(*first))
     }
 }
 
-impl Reorder {
-    /// For pictures that are shown in another order than they come (`reorders`), of a source that must not wait (`live`).
-    pub fn new(reorders: bool, live: bool) -> Self {
-        let most = if reorders { DEPTH } else { 0 };
-        let depth = if live { 0 } else { most };
-        let live = live.then(|| Live { most, ahead: 0, latest: Vec::new() });
+impl<T> DecodeOrder<T> {
+    /// For a track whose frames may be `reordered`, of a source that is `live` and so must not wait.
+    pub fn new(reordered: bool, live: bool) -> Self {
+        let max_depth = if reordered { MAX_DEPTH } else { 0 };
+        let depth = if live { 0 } else { max_depth };
+        let live = live.then(|| LiveOrder { max_depth, depth: 0, latest: Vec::new() });
         Self { depth, window: VecDeque::new(), rising: VecDeque::new(), latest: None, last: None, back: 0, live }
     }
 
-    /// Takes a frame; gives those that are ready.
-    pub fn push(&mut self, mut unit: Unit) -> Vec<Unit> {
-        // One decoding time too many is right, one too few is not: a track that has them keeps its own.
-        if unit.dts.is_some() && self.window.is_empty() {
-            return vec![unit];
+    /// Takes a frame with its times in nanoseconds; gives those that are ready, each with its DTS.
+    pub fn push(&mut self, pts: i64, dts: Option<i64>, item: T) -> Vec<(i64, T)> {
+        // One DTS too many does no harm, one too few does: a track that has DTS keeps them.
+        if let Some(dts) = dts.filter(|_| self.window.is_empty()) {
+            return vec![(dts, item)];
         }
         if let Some(live) = &mut self.live {
-            unit.dts = Some(live.decoded(unit.pts));
-            return vec![unit];
+            return vec![(live.dts(pts), item)];
         }
-        let place = self.rising.partition_point(|pts| *pts <= unit.pts);
-        self.rising.insert(place, unit.pts);
-        self.window.push_back(unit);
+        let index = self.rising.partition_point(|rising| *rising <= pts);
+        self.rising.insert(index, pts);
+        self.window.push_back(Waiting { pts, dts, item });
         let mut ready = Vec::new();
         while self.window.len() > self.depth {
             ready.extend(self.pop());
@@ -95,22 +93,21 @@ impl Reorder {
     }
 
     /// What is left, at the end.
-    pub fn flush(&mut self) -> Vec<Unit> {
+    pub fn flush(&mut self) -> Vec<(i64, T)> {
         std::iter::from_fn(|| self.pop()).collect()
     }
 
-    fn pop(&mut self) -> Option<Unit> {
-        let moved = self.rising.iter().zip(&self.window).map(|(rising, unit)| rising - unit.pts).max().unwrap_or(0);
-        let mut unit = self.window.pop_front()?;
+    fn pop(&mut self) -> Option<(i64, T)> {
+        let moved = self.rising.iter().zip(&self.window).map(|(rising, frame)| rising - frame.pts).max().unwrap_or(0);
+        let Waiting { pts, dts: own, item } = self.window.pop_front()?;
         let first = self.rising.pop_front()?;
-        let latest = self.latest.map_or(unit.pts, |l| l.max(unit.pts));
+        let latest = self.latest.map_or(pts, |latest| latest.max(pts));
         self.latest = Some(latest);
-        self.back = self.back.max(if self.depth == 0 { latest - unit.pts } else { moved });
+        self.back = self.back.max(if self.depth == 0 { latest - pts } else { moved });
         let dts = first - self.back;
         let dts = self.last.map_or(dts, |last| dts.max(last));
         self.last = Some(dts);
-        unit.dts.get_or_insert(dts.min(unit.pts));
-        Some(unit)
+        Some((own.unwrap_or(dts.min(pts)), item))
     }
 }
 
@@ -119,37 +116,35 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn unit(pts: i64) -> Unit {
-        Unit { pts, dts: None, key: true, data: bytes::Bytes::new() }
-    }
-
-    fn run(reorder: &mut Reorder, pts: &[i64]) -> Vec<(i64, i64)> {
-        let mut out: Vec<Unit> = pts.iter().flat_map(|p| reorder.push(unit(*p))).collect();
-        out.extend(reorder.flush());
-        out.into_iter().map(|u| (u.dts.unwrap(), u.pts)).collect()
+    /// Gives (DTS, PTS) of frames that come with these PTS.
+    fn run(order: &mut DecodeOrder<i64>, pts: &[i64]) -> Vec<(i64, i64)> {
+        let mut out: Vec<_> = pts.iter().flat_map(|pts| order.push(*pts, None, *pts)).collect();
+        out.extend(order.flush());
+        out
     }
 
     #[test]
-    fn pictures_that_are_reordered() {
-        let out = run(&mut Reorder::new(true, false), &[0, 120, 40, 80, 240, 160, 200]);
+    fn reordered_frames_get_dts_before_their_pts() {
+        let out = run(&mut DecodeOrder::new(true, false), &[0, 120, 40, 80, 240, 160, 200]);
         assert_eq!(out, [(-40, 0), (0, 120), (40, 40), (80, 80), (120, 240), (160, 160), (200, 200)]);
-        assert_eq!(run(&mut Reorder::new(false, false), &[0, 40, 80]), [(0, 0), (40, 40), (80, 80)]);
+        assert_eq!(run(&mut DecodeOrder::new(false, false), &[0, 40, 80]), [(0, 0), (40, 40), (80, 80)]);
     }
 
-    /// What comes live, in units of a frame's time.
+    /// The DTS of live frames with these PTS, all in frame intervals.
     fn live(pts: impl IntoIterator<Item = i64>) -> Vec<i64> {
-        let mut reorder = Reorder::new(true, true);
+        let mut order = DecodeOrder::new(true, true);
         let decoded = |pts: i64| {
-            let out = reorder.push(unit(pts * 33_333_333));
-            assert!(out.len() == 1 && out[0].dts.unwrap() <= out[0].pts, "nothing waits");
-            out[0].dts.unwrap() / 33_333_333
+            let pts = pts * 33_333_333;
+            let out = order.push(pts, None, ());
+            assert!(out.len() == 1 && out[0].0 <= pts, "nothing waits");
+            out[0].0 / 33_333_333
         };
         pts.into_iter().map(decoded).collect()
     }
 
     #[test]
-    fn what_comes_live_is_decoded_as_evenly_as_it_comes() {
-        // Two frames between others; then a pyramid.
+    fn live_dts_rise_as_evenly_as_frames_come() {
+        // Two B-frames in a row; then a B-pyramid.
         let two = [0].into_iter().chain((0..20).flat_map(|i| [3, 1, 2].map(|n| i * 3 + n)));
         let pyramid = (0..20).flat_map(|i| [4, 2, 1, 3].map(|n| 60 + i * 4 + n));
         let decoded = live(two.chain(pyramid));
@@ -163,22 +158,22 @@ mod tests {
     }
 
     #[test]
-    fn sound_and_pictures_that_are_never_reordered_keep_their_times() {
-        let mut reorder = Reorder::new(false, true);
-        assert_eq!(run(&mut reorder, &[0, 40, 39, 80]), [(0, 0), (40, 40), (39, 39), (80, 80)]);
+    fn frames_that_are_never_reordered_keep_their_pts() {
+        let mut order = DecodeOrder::new(false, true);
+        assert_eq!(run(&mut order, &[0, 40, 39, 80]), [(0, 0), (40, 40), (39, 39), (80, 80)]);
     }
 
     proptest! {
         #[test]
-        fn never_behind_its_own_time_and_never_back(seed in proptest::collection::vec(0usize..4, 1..100)) {
-            // Groups of pictures of which the last is sent first.
+        fn dts_never_fall_and_never_pass_their_pts(seed in proptest::collection::vec(0usize..4, 1..100)) {
+            // Groups of frames of which the last is sent first.
             let (mut pts, mut at) = (Vec::new(), 0);
             for back in seed {
                 pts.push(at + back as i64 * 40);
                 pts.extend((0..back as i64).map(|i| at + i * 40));
                 at += (back as i64 + 1) * 40;
             }
-            let out = run(&mut Reorder::new(true, false), &pts);
+            let out = run(&mut DecodeOrder::new(true, false), &pts);
             prop_assert_eq!(out.len(), pts.len());
             prop_assert!(out.iter().all(|(dts, pts)| dts <= pts));
             prop_assert!(out.windows(2).all(|w| w[0].0 <= w[1].0));

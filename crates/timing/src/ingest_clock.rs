@@ -1,58 +1,58 @@
-//! One timeline per session: the source's timestamps, whatever they do, become media time that only moves forward, and media
-//! time is tied to one wall clock, which RTCP sender reports carry to the viewers so that lips match.
+//! A session's ingest clock: maps the source's timestamps to media time, which only moves forward, and media time to one wall
+//! clock. RTCP sender reports carry that wall clock to the viewers, so that lips match.
 //!
-//! This is the one place that handles jumps, wrap-arounds that a server missed, and the drift between the encoder's clock and
-//! ours. Pure: it takes timestamps and `now`.
+//! It alone handles jumps, wrap-arounds that a server missed, stalls, and the drift between the encoder's clock and ours.
+//!
+//! **May assume** of what comes before it (RTMP's timestamps, or the times of [`crate::playback_clock`]): nothing but that the two
+//! tracks share one clock.
 
 use model::{Kind, MediaTime};
 use std::time::{Duration, Instant};
 
-/// Where a session's media time begins. Not at zero: the first track to arrive need not be the earliest, and pictures may be
-/// shown before the first is decoded, so a second of room is left below (an encoder's two tracks start within a few frames).
+/// Where a session's media time begins. Not at zero: the first track to arrive need not be the earliest, and the first frame
+/// decoded need not be the first one shown. An encoder's two tracks start within a few frames, so a second is enough.
 const START: MediaTime = MediaTime::from_millis(1_000);
-/// Backward steps up to this are jitter of the encoder's muxer and are flattened; larger ones are a new start of its clock.
+/// Backward steps up to this are jitter of the encoder's muxer and are flattened; a larger one is a restart of its clock.
 /// Half a second: more than any interleaving seen, less than any restart.
 const JITTER: MediaTime = MediaTime::from_millis(500);
 /// Forward steps beyond the time that really passed plus this are a jump. Two seconds: a source may pause (camera switched) and
 /// then stamp a little ahead, but content that is not there cannot be waited for.
-const AHEAD: MediaTime = MediaTime::from_millis(2_000);
-/// Where the other track's new start may lie, seen from here, to be taken for the same jump (both tracks jump together but a
-/// few frames apart).
+const MAX_AHEAD: MediaTime = MediaTime::from_millis(2_000);
+/// How far apart the two tracks may land to count as one jump: they jump together, but a few frames apart.
 const SAME_JUMP: MediaTime = MediaTime::from_millis(1_000);
-/// The longest composition offset that is believed: 10 s is more than 250 pictures of reordering, H.264 allows 16.
+/// The longest composition offset (PTS − DTS) that is believed: 10 s is more than 250 frames of reordering, H.264 allows 16.
 const MAX_REORDER: MediaTime = MediaTime::from_millis(10_000);
-/// How long the least delay is watched before the wall clock follows it: long enough to see past a network stall.
+/// Period over which the least delay is taken before the wall clock follows it: long enough to see past a network stall.
 const DRIFT_WINDOW: Duration = Duration::from_secs(5);
-/// Per window, how far the wall clock may follow: 200 ppm and more are bridged (crystals drift below 100), and no viewer
-/// sees a millisecond of lip sync move.
+/// How far the wall clock may follow per window. It bridges more than 200 ppm (crystals drift below 100), and no viewer sees
+/// A/V alignment move by a millisecond.
 const DRIFT_STEP: Duration = Duration::from_millis(2);
 
-/// Media that comes this much later than its track usually does is late: it is behind a stall, and showing it would keep the
-/// whole session late. Below it are what networks and muxers do all the time; the promise is under 500 ms.
-pub const LATE: Duration = Duration::from_millis(400);
-/// How long to watch late media before deciding whether a backlog is draining or the source's clock stood still.
-const SETTLE: Duration = Duration::from_millis(600);
-/// A track that is late and for so long has not become less so, not in a whole burst either, does not catch up, though each burst
-/// looks like it: what comes a second at a time is less late with each frame of it, and no less with the next second.
-const STUCK: Duration = Duration::from_millis(1_500);
-/// More or less late by so much counts: more than what frames lie apart unevenly, and bursts of one length end.
-const LESS: i64 = 20_000_000;
+/// Media that comes this much later than its track usually does is behind a stall, and showing it would keep the whole session
+/// late. What networks and muxers do all the time stays below it; the promise is under 500 ms.
+pub const MAX_LATENESS: Duration = Duration::from_millis(400);
+/// How long late media is watched before it is decided whether a backlog drains or the source's clock stood still.
+const BACKLOG_WINDOW: Duration = Duration::from_millis(600);
+/// A late track that has not caught up for this long, not over a whole burst either, will not. Within a burst each frame is less
+/// late than the one before, so a source that sends a second at a time looks as if it caught up, and begins each second as late.
+const NO_CATCH_UP: Duration = Duration::from_millis(1_500);
+/// A change of lateness by this much counts (nanoseconds): more than the unevenness of frames, less than a burst.
+const LATENESS_STEP: i64 = 20_000_000;
 /// Media that comes this much before it is due shows that the wall clock was tied to a frame that came late.
-const EARLY: Duration = Duration::from_millis(20);
+const MAX_EARLY: Duration = Duration::from_millis(20);
 
 /// See the [module](self).
 #[derive(Debug)]
-pub struct Timeline {
+pub struct IngestClock {
     audio: Track,
     video: Track,
-    /// What is added to a source's time, of the newest epoch.
+    /// What is added to the source's time in the newest epoch.
     offset: Option<MediaTime>,
     /// The wall clock of media time zero.
     origin: Option<Instant>,
     /// The latest media time given out, and when.
     head: Option<(MediaTime, Instant)>,
     drift: Drift,
-    jumps: u32,
     jumped: Option<Jump>,
 }
 
@@ -68,24 +68,24 @@ struct Jump {
 #[derive(Debug, Default)]
 struct Track {
     last: Option<Last>,
-    /// What came before the newest jump or leap: where the next frame goes on from there, that was a stamp gone astray.
+    /// The frame before the newest jump or leap: if the next frame continues from here, the leap was one stray timestamp.
     before: Option<Last>,
-    /// The latest decode time given out, also to the encoder before this one.
+    /// The latest DTS given out, also to the encoder before this one.
     latest: Option<MediaTime>,
     /// The least lateness seen, in ns: how far the muxer holds this track behind the other. `None` before its first frame.
     usual: Option<i64>,
     behind: Option<Behind>,
 }
 
-/// A track that is late, since when, and how it develops.
+/// How a late track develops.
 #[derive(Clone, Copy, Debug)]
 struct Behind {
     since: Instant,
     at_first: i64,
     least: i64,
-    /// The least since it has been late at all, and when it became so.
+    /// The least lateness since it became late, and when that was.
     best: (i64, Instant),
-    /// Whether that was in this burst, all of whose frames are less late than the one before.
+    /// Whether `best` improved in this burst, in which each frame is less late than the one before.
     improved: bool,
     last: i64,
 }
@@ -93,7 +93,7 @@ struct Behind {
 #[derive(Clone, Copy, Debug)]
 struct Last {
     source: MediaTime,
-    placed: MediaTime,
+    mapped: MediaTime,
     at: Instant,
     offset: MediaTime,
 }
@@ -105,19 +105,19 @@ struct Drift {
     least: i64,
 }
 
-/// A frame's place on the session's timeline.
+/// A frame's times on the session's timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed {
-    /// When to decode it.
+pub struct Mapped {
+    /// Decoding time (DTS).
     pub dts: MediaTime,
-    /// When to show it.
+    /// Presentation time (PTS).
     pub pts: MediaTime,
     /// How much later than usual for its track it came; zero if in time.
     pub late: Duration,
 }
 
-impl Timeline {
-    /// A timeline that has seen nothing.
+impl IngestClock {
+    /// A clock that has seen nothing.
     pub fn new() -> Self {
         Self {
             audio: Track::default(),
@@ -126,35 +126,34 @@ impl Timeline {
             origin: None,
             head: None,
             drift: Drift::default(),
-            jumps: 0,
             jumped: None,
         }
     }
 
-    /// Places a frame that arrived at `now` with the source's own `dts` and `pts`. Decode times of one track strictly rise.
-    pub fn place(&mut self, kind: Kind, dts: MediaTime, pts: MediaTime, now: Instant) -> Placed {
+    /// Maps a frame that arrived at `now` with the source's own `dts` and `pts`. The DTS of one track strictly rise.
+    pub fn map(&mut self, kind: Kind, dts: MediaTime, pts: MediaTime, now: Instant) -> Mapped {
         let offset = match self.track(kind).last {
             None => self.join(dts, now),
             Some(last) => self.follow(kind, dts, last, now),
         };
         self.offset = Some(offset);
-        let mut placed = dts + offset;
+        let mut mapped = dts + offset;
         if let Some(latest) = self.track(kind).latest {
-            placed = placed.max(latest + MediaTime::from_nanos(1));
+            mapped = mapped.max(latest + MediaTime::from_nanos(1));
         }
-        placed = placed.max(MediaTime::ZERO);
-        let mut late = self.lateness(kind, placed, now);
+        mapped = mapped.max(MediaTime::ZERO);
+        let mut late = self.lateness(kind, mapped, now);
         let mut offset = offset;
-        if let Some(by) = self.settle(kind, late, now) {
-            // What lies between is time that really passed: media time moves on with it.
+        if let Some(by) = self.stays_late(kind, late, now) {
+            // Time really passed meanwhile: media time moves on with it.
             self.shift(by);
-            (placed, offset) = (placed + by, offset + by);
+            (mapped, offset) = (mapped + by, offset + by);
             late = Duration::ZERO;
         }
-        self.track(kind).last = Some(Last { source: dts, placed, at: now, offset });
-        self.track(kind).latest = Some(placed);
-        if self.head.is_none_or(|(head, _)| placed > head) {
-            self.head = Some((placed, now));
+        self.track(kind).last = Some(Last { source: dts, mapped, at: now, offset });
+        self.track(kind).latest = Some(mapped);
+        if self.head.is_none_or(|(head, _)| mapped > head) {
+            self.head = Some((mapped, now));
         }
         let reorder = pts - dts;
         let reorder = if reorder.as_nanos().unsigned_abs() > MAX_REORDER.as_nanos().unsigned_abs() {
@@ -162,7 +161,7 @@ impl Timeline {
         } else {
             reorder
         };
-        Placed { dts: placed, pts: (placed + reorder).max(MediaTime::ZERO), late }
+        Mapped { dts: mapped, pts: (mapped + reorder).max(MediaTime::ZERO), late }
     }
 
     /// The wall clock of a point on this timeline. Before the first frame there is none: `now` is as good as any.
@@ -170,12 +169,7 @@ impl Timeline {
         self.origin.map_or(now, |origin| origin + at.to_duration())
     }
 
-    /// How often the source's clock jumped.
-    pub fn jumps(&self) -> u32 {
-        self.jumps
-    }
-
-    /// The source was replaced by another encoder: its clock has nothing to do with the one before.
+    /// The source was replaced by another encoder, whose clock has nothing to do with the one before.
     pub fn restart(&mut self) {
         for track in [&mut self.audio, &mut self.video] {
             *track = Track { latest: track.latest, ..Track::default() };
@@ -184,24 +178,21 @@ impl Timeline {
         self.drift = Drift::default();
     }
 
-    /// The offset for an encoder's first frame of a track: that of the other track, unless that would put it far from where the
+    /// The offset for an encoder's first frame of a track: that of the other track, unless that puts it far from where the
     /// session is.
     fn join(&mut self, dts: MediaTime, now: Instant) -> MediaTime {
         let Some(expected) = self.expected(now) else { return START - dts };
-        let offset = self.offset.filter(|offset| apart(dts + *offset, expected) <= AHEAD);
-        offset.unwrap_or_else(|| {
-            self.jumps += 1;
-            expected - dts
-        })
+        let offset = self.offset.filter(|offset| apart(dts + *offset, expected) <= MAX_AHEAD);
+        offset.unwrap_or(expected - dts)
     }
 
     /// The offset for a frame of a track that is known.
     fn follow(&mut self, kind: Kind, dts: MediaTime, last: Last, now: Instant) -> MediaTime {
         let step = dts - last.source;
         let passed = MediaTime::from(now.saturating_duration_since(last.at));
-        // Behind a stall an encoder skips what it could not send: far from its last frame, yet not ahead of the time it is.
-        let ahead = step > passed + AHEAD && dts + last.offset > self.due(now) + AHEAD;
-        let uneven = step < MediaTime::ZERO || dts + last.offset < last.placed || step > passed + JITTER;
+        // After a stall an encoder skips what it could not send: far from its last frame, yet not ahead of real time.
+        let ahead = step > passed + MAX_AHEAD && dts + last.offset > self.due(now) + MAX_AHEAD;
+        let uneven = step < MediaTime::ZERO || dts + last.offset < last.mapped || step > passed + JITTER;
         if uneven && let Some(to) = self.jumped_along(kind, dts, last, now) {
             return to;
         }
@@ -216,7 +207,7 @@ impl Timeline {
         {
             return before.offset;
         }
-        let expected = self.expected(now).map_or(last.placed, |e| e.max(last.placed));
+        let expected = self.expected(now).map_or(last.mapped, |e| e.max(last.mapped));
         let other = match kind {
             Kind::Audio => self.video.last,
             Kind::Video => self.audio.last,
@@ -228,19 +219,18 @@ impl Timeline {
         {
             return other.offset;
         }
-        self.jumps += 1;
         let to = expected - dts;
         self.jumped = Some(Jump { kind, from: last.offset, to, at: now });
         self.track(kind).before = Some(last);
         to
     }
 
-    /// The offset after a jump that the other track has just taken, if this one is better off with it, too. Whether a step is one
-    /// too many depends on the distance of frames: at the limit, one track alone would jump and lips would part.
+    /// The offset after the other track's jump, if it fits this track better, too. Whether a step counts as a jump depends on the
+    /// frame interval: at the limit one track alone would jump, and A/V alignment would be lost.
     fn jumped_along(&self, kind: Kind, dts: MediaTime, last: Last, now: Instant) -> Option<MediaTime> {
         let recent = |jump: &Jump| MediaTime::from(now.saturating_duration_since(jump.at)) <= SAME_JUMP;
         let jump = self.jumped.filter(|jump| jump.kind != kind && jump.from == last.offset && recent(jump))?;
-        let here = last.placed + MediaTime::from(now.saturating_duration_since(last.at));
+        let here = last.mapped + MediaTime::from(now.saturating_duration_since(last.at));
         let off = apart(dts + jump.to, here);
         (off <= SAME_JUMP && off < apart(dts + jump.from, here)).then_some(jump.to)
     }
@@ -262,12 +252,12 @@ impl Timeline {
         }
     }
 
-    fn lateness(&mut self, kind: Kind, placed: MediaTime, now: Instant) -> Duration {
+    fn lateness(&mut self, kind: Kind, mapped: MediaTime, now: Instant) -> Duration {
         // A frame is due at origin + dts. The first defines the origin (a subtraction that cannot underflow the clock: the
         // timeline starts at one second, and machines are up for longer).
-        let origin = *self.origin.get_or_insert_with(|| now.checked_sub(placed.to_duration()).unwrap_or(now));
-        let mut late = signed_nanos(now, origin + placed.to_duration());
-        if late < -(EARLY.as_nanos() as i64) {
+        let origin = *self.origin.get_or_insert_with(|| now.checked_sub(mapped.to_duration()).unwrap_or(now));
+        let mut late = signed_nanos(now, origin + mapped.to_duration());
+        if late < -(MAX_EARLY.as_nanos() as i64) {
             self.origin = origin.checked_sub(Duration::from_nanos(late.unsigned_abs())).or(Some(origin));
             // Seen from the earlier origin everything is later by as much, the usual too.
             for track in [&mut self.audio, &mut self.video] {
@@ -276,17 +266,17 @@ impl Timeline {
             self.drift = Drift::default();
             late = 0;
         }
-        self.watch_drift(late, now);
+        self.follow_drift(late, now);
         let usual = self.track(kind).usual.get_or_insert(late);
         *usual = (*usual).min(late);
         Duration::from_nanos(u64::try_from(late - *usual).unwrap_or(0))
     }
 
-    /// Whether a track that is late stays so: then by how much to move on. A backlog that drains comes faster than real time,
-    /// and each frame of it is less late than the one before.
-    fn settle(&mut self, kind: Kind, late: Duration, now: Instant) -> Option<MediaTime> {
+    /// By how much to move on, if a late track stays late. A backlog that drains comes faster than real time: each frame of it is
+    /// less late than the one before.
+    fn stays_late(&mut self, kind: Kind, late: Duration, now: Instant) -> Option<MediaTime> {
         let track = self.track(kind);
-        if late <= LATE {
+        if late <= MAX_LATENESS {
             track.behind = None;
             return None;
         }
@@ -294,29 +284,28 @@ impl Timeline {
         let anew = Behind { since: now, at_first: late, least: late, best: (late, now), improved: true, last: late };
         let behind = track.behind.get_or_insert(anew);
         behind.least = behind.least.min(late);
-        if std::mem::replace(&mut behind.last, late) < late - LESS {
+        if std::mem::replace(&mut behind.last, late) < late - LATENESS_STEP {
             let (best, at) = behind.best;
-            if !std::mem::replace(&mut behind.improved, false) && now.saturating_duration_since(at) >= STUCK {
+            if !std::mem::replace(&mut behind.improved, false) && now.saturating_duration_since(at) >= NO_CATCH_UP {
                 track.behind = None;
                 return Some(MediaTime::from_nanos(best));
             }
         }
-        if late < behind.best.0 - LESS {
+        if late < behind.best.0 - LATENESS_STEP {
             (behind.best, behind.improved) = ((late, now), true);
         }
         let watched = now.saturating_duration_since(behind.since);
-        if watched < SETTLE {
+        if watched < BACKLOG_WINDOW {
             return None;
         }
         let (caught_up, least) = (behind.at_first - behind.least, behind.least);
         *behind = Behind { best: behind.best, improved: behind.improved, ..anew };
-        // Less than a third faster than real time: waiting for the rest would take longer than anyone waits.
+        // Less than a third faster than real time: the rest would take longer than anyone waits.
         (caught_up < watched.as_nanos() as i64 / 3).then(|| MediaTime::from_nanos(least))
     }
 
-    /// Moves everything that is to come on the timeline on.
+    /// Moves everything that is to come forward by `by`.
     fn shift(&mut self, by: MediaTime) {
-        self.jumps += 1;
         self.offset = self.offset.map(|offset| offset + by);
         for track in [&mut self.audio, &mut self.video] {
             for last in [&mut track.last, &mut track.before].into_iter().flatten() {
@@ -329,8 +318,8 @@ impl Timeline {
         }
     }
 
-    /// Follows the least delay over a window: a network makes frames late, only a clock makes *all* of them late or early.
-    fn watch_drift(&mut self, late: i64, now: Instant) {
+    /// Follows the least delay over a window: a network makes some frames late, only a clock makes *all* of them late or early.
+    fn follow_drift(&mut self, late: i64, now: Instant) {
         let Some(from) = self.drift.window_from else {
             self.drift = Drift { window_from: Some(now), least: late };
             return;
@@ -353,7 +342,7 @@ impl Timeline {
     }
 }
 
-impl Default for Timeline {
+impl Default for IngestClock {
     fn default() -> Self {
         Self::new()
     }

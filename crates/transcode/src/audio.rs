@@ -1,4 +1,4 @@
-//! The audio branch: decode, place on the timeline, encode.
+//! The audio branch: decode, join by the sample clock, encode.
 
 mod decode;
 mod encode;
@@ -9,7 +9,7 @@ use encode::Encoder;
 use ipc::transcode::{Event, Job};
 use model::{AudioConfig, Blame, Fault, Frame, Kind, MediaTime};
 use std::sync::mpsc::Receiver;
-use timing::sample_clock::{Place, Timeline};
+use timing::sample_clock::{Join, SampleClock};
 use worker::watchdog::Busy;
 use worker::{Error, Events, Outbox};
 
@@ -36,7 +36,7 @@ pub(crate) struct Audio {
     failures: u32,
     barren: u32,
     format: Option<Format>,
-    timeline: Timeline,
+    sample_clock: SampleClock,
     encoder: Option<Encoder>,
     show_from: Option<MediaTime>,
 }
@@ -53,7 +53,7 @@ impl Audio {
             failures: 0,
             barren: 0,
             format: None,
-            timeline: Timeline::default(),
+            sample_clock: SampleClock::default(),
             encoder: None,
             show_from: None,
         }
@@ -149,14 +149,14 @@ impl Audio {
             Some(e) => e,
             slot => slot.insert(Encoder::new(self.job.audio, self.events.clone())?),
         };
-        match self.timeline.place(sound.pts, sound.samples.len() / channels) {
-            Place::At(pts) => {
+        match self.sample_clock.next(sound.pts, sound.samples.len() / channels) {
+            Join::Restart(pts) => {
                 encoder.restart(pts)?;
                 encoder.push(&sound.samples)
             }
-            Place::Next(0) => encoder.push(&sound.samples),
-            Place::Next(by) => encoder.push(&timing::sample_clock::stretch(&sound.samples, channels, by)),
-            Place::Without(n) => encoder.push(&sound.samples[n * channels..]),
+            Join::Continue(0) => encoder.push(&sound.samples),
+            Join::Continue(by) => encoder.push(&timing::sample_clock::stretch(&sound.samples, channels, by)),
+            Join::Trim(n) => encoder.push(&sound.samples[n * channels..]),
         }
     }
 

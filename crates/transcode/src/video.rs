@@ -1,7 +1,7 @@
 //! The video branch: decode, limit the rate, scale, and hand over to one encoder for each layer.
 //!
 //! When the child cannot keep up, decoded pictures are dropped at the entrance of the encoder that is behind, as soon as the
-//! media is later than [`LATE`]; before that the branch waits, and the source with it (see [`crate::pace`]). So nothing ever
+//! media is later than [`LATE`]; before that the branch waits, and the source with it (see [`timing::lateness`]). So nothing ever
 //! piles up: no more than a few pictures wait for each encoder.
 
 mod decode;
@@ -22,7 +22,7 @@ use scale::Cascade;
 use shape::Size;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
-use timing::lateness::Pace;
+use timing::lateness::Lateness;
 use worker::watchdog::{Busy, Watch};
 use worker::{Error, Events};
 
@@ -68,7 +68,7 @@ pub(crate) struct Video {
     events: Events<Event>,
     watch: Watch,
     usable: UsableKinds,
-    pace: Pace,
+    lateness: Lateness,
     limit: rate::Limit,
     config: Option<VideoConfig>,
     decoder: Option<Decoder>,
@@ -89,7 +89,7 @@ impl Video {
     pub(crate) fn new(job: Job, events: Events<Event>, watch: Watch, usable: UsableKinds) -> Self {
         Self {
             limit: rate::Limit::new(job.max_frame_rate),
-            pace: Pace::new(Instant::now()),
+            lateness: Lateness::new(Instant::now()),
             cascade: Cascade::new(&[]),
             job,
             events,
@@ -170,7 +170,7 @@ impl Video {
     }
 
     fn frame(&mut self, frame: Frame) {
-        self.late = self.pace.lateness(frame.dts, Instant::now());
+        self.late = self.lateness.of(frame.dts, Instant::now());
         let Some(decoder) = &mut self.decoder else { return };
         if self.show_from.is_some_and(|from| frame.pts < from) && decoder.is_spare(&frame) {
             return;

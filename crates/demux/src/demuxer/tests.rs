@@ -39,7 +39,7 @@ fn a_live_picture_is_not_held_for_the_next_one() {
             pushed += 1;
             let _ = stage.chosen(Instant::now() + Duration::from_millis(1));
             while let Next::Item(_, item, _) = stage.next(i64::MAX) {
-                out += usize::from(matches!(item, Item::Unit(_)));
+                out += usize::from(matches!(item, Item::Unit { .. }));
             }
             held.push(pushed - out);
         }

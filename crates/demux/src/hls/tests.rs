@@ -123,7 +123,7 @@ fn play(url: String) -> [Vec<f64>; 2] {
     let mut times = [Vec::new(), Vec::new()];
     loop {
         match stage.next(i64::MAX) {
-            Next::Item(kind, Item::Unit(unit), _) => {
+            Next::Item(kind, Item::Unit { unit, .. }, _) => {
                 times[usize::from(kind == Kind::Video)].push(unit.pts as f64 / 1e9)
             }
             Next::Item(..) => {}

@@ -28,7 +28,7 @@ use str0m::change::SdpOffer;
 use str0m::media::{KeyframeRequestKind, MediaData, Mid, Rid, SenderFeedback};
 use str0m::net::TcpType;
 use str0m::stats::MediaIngressStats;
-use timing::rtp_clock::Clock;
+use timing::rtp_clock::SenderClock;
 use tracks::{Track, Tracks};
 
 /// Nothing received for so long means that the client has vanished: it checks the path every few seconds even when it has no
@@ -63,7 +63,7 @@ pub enum Received {
 pub(crate) struct Receiver {
     offer: Offer,
     tracks: Tracks,
-    clock: Clock,
+    clock: SenderClock,
     layers: Layers,
     /// Where media is to be decoded.
     frames: Option<Frames>,
@@ -214,7 +214,7 @@ impl Receiver {
     fn new(offer: Offer, accept: &Accept, now: Instant) -> Self {
         Self {
             tracks: Tracks::new(&offer),
-            clock: Clock::new(now),
+            clock: SenderClock::new(now),
             layers: Layers::new(offer.video.as_ref().map_or(&[][..], |v| &v.rids)),
             frames: (accept.delivery == Delivery::Frames).then(|| Frames::new(&offer, now)),
             rate: offer.video.as_ref().filter(|v| v.needs_remb()).map(|_| RateEstimate::new()),
@@ -263,7 +263,7 @@ impl Receiver {
         // As on the wire: the engine extends timestamps otherwise than we do.
         let timestamp = report.sender_info.rtp_time.numer() as u32;
         if let Some(stream) = self.tracks.stream(report.mid, report.rid) {
-            self.clock.report(&mut stream.ticks, timestamp, wall, report.received_at);
+            self.clock.report(&mut stream.timestamps, timestamp, wall, report.received_at);
         }
     }
 
@@ -304,7 +304,7 @@ impl Receiver {
         }
         let Some(frames) = &mut self.frames else { return };
         let Some(stream) = self.tracks.stream(data.mid, data.rid) else { return };
-        let at = self.clock.at(&mut stream.ticks, data.time.numer() as u32, data.network_time);
+        let at = self.clock.captured_at(&mut stream.timestamps, data.time.numer() as u32, data.network_time);
         let index = stream.index;
         if self.offer.audio.as_ref().is_some_and(|a| a.common.mid == data.mid.to_string()) {
             let audio = Media::Frame(frames.audio(data, at));

@@ -1,12 +1,11 @@
-//! Streams of sound with all the faults that timestamps have.
+//! Audio with all the faults that timestamps have.
 
 use super::*;
 use proptest::prelude::*;
 
-/// Places pieces of sound as the encoder does, and keeps the account: how often sound was placed anew, and how many samples
-/// were added.
+/// Joins audio as the encoder does, and counts restarts and stretched samples.
 struct Player {
-    timeline: Timeline,
+    clock: SampleClock,
     start: MediaTime,
     length: i64,
     jumps: usize,
@@ -15,28 +14,28 @@ struct Player {
 
 impl Player {
     fn new() -> Self {
-        Self { timeline: Timeline::default(), start: MediaTime::ZERO, length: 0, jumps: 0, stretched: 0 }
+        Self { clock: SampleClock::default(), start: MediaTime::ZERO, length: 0, jumps: 0, stretched: 0 }
     }
 
     fn position(&self) -> MediaTime {
         self.start + MediaTime::from_ticks(self.length, RATE)
     }
 
-    /// Plays `samples` samples that the source wants at `pts`; gives by how many milliseconds they are placed elsewhere.
+    /// Plays `samples` samples that the source wants at `pts`; gives by how many milliseconds they are played later.
     fn play(&mut self, pts: MediaTime, samples: i64) -> f64 {
-        let place = self.timeline.place(pts, samples as usize);
-        if let Place::At(at) = place {
+        let join = self.clock.next(pts, samples as usize);
+        if let Join::Restart(at) = join {
             self.jumps += 1;
             (self.start, self.length) = (at, 0);
         }
         let off = self.position() - pts;
-        self.length += match place {
-            Place::At(_) => samples,
-            Place::Next(by) => {
+        self.length += match join {
+            Join::Restart(_) => samples,
+            Join::Continue(by) => {
                 self.stretched += i64::from(by);
                 samples + i64::from(by)
             }
-            Place::Without(n) => samples - n as i64,
+            Join::Trim(n) => samples - n as i64,
         };
         off.as_nanos() as f64 / 1e6
     }
@@ -54,7 +53,7 @@ fn aac(i: i64) -> (f64, i64) {
 }
 
 #[test]
-fn rounded_timestamps_disturb_nothing_for_ten_hours() {
+fn rounded_timestamps_stretch_nothing_for_ten_hours() {
     let mut p = Player::new();
     for i in 0..(36_000 * 44_100 / 1024) {
         let (ns, samples) = aac(i);
@@ -65,7 +64,7 @@ fn rounded_timestamps_disturb_nothing_for_ten_hours() {
 }
 
 #[test]
-fn a_clock_that_runs_fast_or_slow_is_tracked_for_hours_without_a_jump() {
+fn drift_is_tracked_for_hours_without_a_jump() {
     for ppm in [-300.0, -50.0, 50.0, 300.0] {
         let mut p = Player::new();
         for i in 0..(3 * 3600 * 44_100 / 1024) {
@@ -90,7 +89,7 @@ fn a_gap_is_followed_and_not_filled() {
 }
 
 #[test]
-fn a_small_gap_is_made_good_within_seconds() {
+fn a_small_gap_is_worked_off_within_seconds() {
     let mut p = Player::new();
     for i in 0..1500 {
         let (ns, samples) = aac(i);
@@ -105,7 +104,7 @@ fn a_small_gap_is_made_good_within_seconds() {
 }
 
 #[test]
-fn a_beginning_that_was_stamped_late_is_made_good_at_once() {
+fn a_start_stamped_late_is_worked_off_at_once() {
     // As an RTSP client stamps: by when the first packets came, and within a second by when the quickest did.
     for off in [-47.0, -30.0, -15.0, 15.0, 30.0] {
         let mut p = Player::new();
@@ -139,7 +138,7 @@ fn one_late_packet_is_jitter_and_several_are_a_gap() {
 }
 
 #[test]
-fn sound_that_comes_again_is_left_out_and_a_new_timeline_is_taken() {
+fn repeated_audio_is_trimmed_and_a_restart_followed() {
     let mut p = Player::new();
     for i in (0..100).chain(90..300) {
         let (ns, samples) = aac(i);
@@ -174,7 +173,7 @@ fn stretching_keeps_the_wave() {
 
 proptest! {
     #[test]
-    fn any_times_and_lengths_give_a_place_and_the_count_stays_with_the_source(
+    fn any_times_and_lengths_are_joined(
         steps in proptest::collection::vec((any::<i64>(), 0i64..5000), 1..200),
     ) {
         let mut p = Player::new();
@@ -184,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn jitter_of_thirty_milliseconds_makes_no_jump(jitter in proptest::collection::vec(-30e6f64..30e6, 500)) {
+    fn thirty_ms_of_jitter_are_no_jump(jitter in proptest::collection::vec(-30e6f64..30e6, 500)) {
         let mut p = Player::new();
         for (i, j) in jitter.into_iter().enumerate() {
             let (ns, samples) = aac(i as i64);

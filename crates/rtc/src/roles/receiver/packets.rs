@@ -14,7 +14,7 @@ impl Receiver {
         let now = packet.timestamp;
         let Some((kind, index)) = self.find_stream(rtc, packet.header.ssrc) else { return };
         let Some(stream) = self.tracks.of(kind).and_then(|track| track.streams.get_mut(index)) else { return };
-        let at = self.clock.at(&mut stream.ticks, packet.header.timestamp, now);
+        let at = self.clock.captured_at(&mut stream.timestamps, packet.header.timestamp, now);
         let (mut key, mut before) = (true, None);
         if kind == Kind::Video {
             self.note_rate(index, &packet, at);
@@ -99,7 +99,7 @@ impl Receiver {
             let back = redundant.len() - i;
             let Some(sequence) = stream.history.lost_sequence(packet.sequence, back, timestamp) else { continue };
             if stream.history.insert(sequence, timestamp) {
-                let at = self.clock.at(&mut stream.ticks, timestamp, now);
+                let at = self.clock.captured_at(&mut stream.timestamps, timestamp, now);
                 let payload = (*block).into();
                 let lost = Packet { sequence, timestamp, at, marker: false, level: None, payload, ..packet.clone() };
                 self.packets.push(lost);

@@ -33,7 +33,7 @@ pub(super) struct RateEstimate {
     packets: u64,
     missed: u64,
     at: Option<Instant>,
-    /// The least delay of this second, and of all, against the session's [`Clock`](timing::rtp_clock::Clock).
+    /// The least delay of this second, and of all, against the session's [`SenderClock`](timing::rtp_clock::SenderClock).
     delay: Option<Duration>,
     base_delay: Option<Duration>,
 }

@@ -9,7 +9,7 @@ use model::Kind;
 use std::time::{Duration, Instant};
 use str0m::media::{Mid, Rid};
 use str0m::rtp::Ssrc;
-use timing::rtp_clock::Ticks;
+use timing::rtp_clock::RtpTimestamps;
 
 /// One stream: a simulcast layer, single-layer video, or audio.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Stream {
     /// Its place in the offer.
     pub(super) index: usize,
     pub(super) rid: Option<Rid>,
-    pub(super) ticks: Ticks,
+    pub(super) timestamps: RtpTimestamps,
     pub(super) inspector: Option<Inspector>,
     pub(super) parameter_sets: ParameterSets,
     pub(super) ssrc: Option<Ssrc>,
@@ -66,7 +66,7 @@ impl Tracks {
                 .map(|(index, rid)| Stream {
                     index,
                     rid: rid.map(Rid::from),
-                    ticks: Ticks::new(rate),
+                    timestamps: RtpTimestamps::new(rate),
                     inspector,
                     parameter_sets: ParameterSets::default(),
                     ssrc: None,
@@ -130,7 +130,7 @@ impl Tracks {
         let kind = if self.video.as_ref().is_some_and(|t| t.mid == mid) { Kind::Video } else { Kind::Audio };
         let stream = self.stream(mid, rid)?;
         if stream.ssrc.replace(ssrc).is_some() {
-            stream.ticks.restart();
+            stream.timestamps.restart();
             stream.history = ReceiveHistory::default();
             stream.parameter_sets = ParameterSets::default();
             stream.newest = None;
