@@ -3,7 +3,8 @@
 use fetch::playlist::{Playlist, parse};
 use fetch::rtsp::{Answer, Login, Rewriter};
 use fetch::{Address, Chunks, hls, reads_head};
-use media::mpegts::scte35::Finder;
+use media::mpegts::filter::Filter;
+use media::mpegts::pcr::PcrGate;
 use media::vp6::crop;
 
 /// A playlist. Promise: segments are numbered in order, and a master playlist gives a choice or words.
@@ -21,7 +22,8 @@ pub fn playlists(data: &[u8]) {
     }
 }
 
-/// The head of an answer, chunks, a transport stream, FLV and an address; the first byte cuts the rest into pieces.
+/// The head of an answer, chunks, an MPEG-TS, FLV and an address; the first byte cuts the rest into pieces. Promise for MPEG-TS: nothing
+/// is left out, and the pieces make no difference.
 pub fn pulled_bytes(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else { return };
     reads_head(data);
@@ -33,9 +35,9 @@ pub fn pulled_bytes(data: &[u8]) {
         let authority = shown.split("://").nth(1).and_then(|rest| rest.split('/').next());
         assert!(authority.is_some_and(|a| !a.contains('@')));
     }
-    let (mut chunks, mut finder) = (Chunks::default(), Finder::default());
+    mpegts(usize::from(cut).max(1), data);
+    let mut chunks = Chunks::default();
     for piece in data.chunks(usize::from(cut).max(1)) {
-        finder.push(piece);
         let mut rest = piece;
         while !rest.is_empty() && !chunks.ended() {
             let Ok((used, body)) = chunks.take(rest) else { return };
@@ -43,6 +45,30 @@ pub fn pulled_bytes(data: &[u8]) {
             rest = &rest[used..];
         }
     }
+}
+
+fn mpegts(cut: usize, data: &[u8]) {
+    let pass = |mut filter: Filter, cut: usize| {
+        let (mut out, mut found) = (Vec::new(), Vec::new());
+        for (bytes, splices) in data.chunks(cut).map(|piece| filter.push(piece.to_vec())).collect::<Vec<_>>() {
+            out.extend(bytes);
+            found.extend(splices);
+        }
+        let (bytes, splices) = filter.finish();
+        out.extend(bytes);
+        found.extend(splices);
+        (out, found)
+    };
+    let (plain, gated) = (Filter::default, || Filter::default().with_pcr_gate(PcrGate::default()));
+    let (out, found) = pass(plain(), cut);
+    assert_eq!(out, data);
+    assert_eq!(found, pass(plain(), data.len().max(1)).1);
+    let (out, found) = pass(gated(), cut);
+    assert!(out.len() == data.len() || out.len() == data.len() + 188);
+    assert_eq!((out, found), pass(gated(), data.len().max(1)));
+    let terminated = pass(gated().with_terminator(), cut);
+    assert!(terminated.0.len() >= data.len());
+    assert_eq!(terminated, pass(gated().with_terminator(), data.len().max(1)));
 }
 
 /// What an RTSP server says to a client that asked something; the first byte cuts the rest into pieces. Promise: the pieces make no

@@ -8,9 +8,10 @@ use crate::caps::{self, Plan, Stream};
 use crate::track_queues::{Kept, Stage};
 use gstreamer::{self as gst, prelude::*};
 use media::RaslFilter;
-use media::au_detector::{Slices, Whole};
-use media::mpegts::au_terminator::Ended;
-use media::mpegts::scte35::Finder;
+use media::au_detector::{AuDetector, SliceSyntax};
+use media::mpegts::filter::Filter;
+use media::mpegts::pcr::PcrGate;
+use media::mpegts::scte35::Splice;
 use model::{Kind, MediaTime, Rotation};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,10 +65,8 @@ struct Context {
 pub(crate) struct Demux {
     context: Arc<Context>,
     head: gst::Pad,
-    /// Looks for splice points in what is pushed, where that is an MPEG-TS.
-    splices: Option<Mutex<Finder>>,
-    /// Shows where pictures end in what is pushed, where that is an MPEG-TS that comes live.
-    ended: Option<Mutex<Ended>>,
+    /// What is done to an MPEG-TS that is pushed.
+    ts: Option<Mutex<Filter>>,
 }
 
 /// The tracks of one stream, which one demultiplexer after the other may fill: their kinds and numbers on the stage.
@@ -168,7 +167,7 @@ impl Demux {
             })
             .build();
         plug(&context, &head, kind, 0)?;
-        Ok(Self { context, head, splices: None, ended: None })
+        Ok(Self { context, head, ts: None })
     }
 
     /// Opens something of this kind whose bytes are pushed.
@@ -176,6 +175,18 @@ impl Demux {
     /// # Errors
     /// If nothing here can open it, in words.
     pub(crate) fn push(tracks: &Tracks, shift: Shift, kind: &gst::Caps) -> Result<Self, String> {
+        Self::push_with(tracks, shift, kind, None)
+    }
+
+    /// Opens an MPEG-TS whose bytes are pushed, and whose frames wait for its first clock reference.
+    ///
+    /// # Errors
+    /// If nothing here can open it, in words.
+    pub(crate) fn push_gated(tracks: &Tracks, shift: Shift, kind: &gst::Caps, gate: PcrGate) -> Result<Self, String> {
+        Self::push_with(tracks, shift, kind, Some(gate))
+    }
+
+    fn push_with(tracks: &Tracks, shift: Shift, kind: &gst::Caps, gate: Option<PcrGate>) -> Result<Self, String> {
         let context = Context::new(tracks, shift, false, Some(kind));
         let head = gst::Pad::builder(gst::PadDirection::Src).build();
         head.set_active(true).map_err(|e| e.to_string())?;
@@ -183,11 +194,13 @@ impl Demux {
         head.push_event(gst::event::StreamStart::builder("0").build());
         head.push_event(gst::event::Caps::new(kind));
         head.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
-        let splices = is_ts(kind).then(Mutex::default);
-        // Packets with something before or behind them, as files have them, do not come live.
-        let bare = kind.structure(0).and_then(|s| s.get::<i32>("packetsize").ok()) == Some(188);
-        let ended = (is_ts(kind) && bare && tracks.stage.is_live()).then(Mutex::default);
-        Ok(Self { context, head, splices, ended })
+        let ts = is_ts(kind).then(|| {
+            let filter = gate.map_or_else(Filter::default, |gate| Filter::default().with_pcr_gate(gate));
+            // Packets with something before or after them, as files have them, do not come live.
+            let bare = kind.structure(0).and_then(|s| s.get::<i32>("packetsize").ok()) == Some(188);
+            Mutex::new(if bare && tracks.stage.is_live() { filter.with_terminator() } else { filter })
+        });
+        Ok(Self { context, head, ts })
     }
 
     /// Takes a pad of another element's, whose caps may come later.
@@ -196,20 +209,34 @@ impl Demux {
         // Other pads may be there already, and be known before this one.
         tracks.stage.open();
         later(&context, pad, 1, Then::OneMore);
-        Self { context, head: pad.clone(), splices: None, ended: None }
+        Self { context, head: pad.clone(), ts: None }
     }
 
     /// Hands over the next bytes; waits while enough is there. False if it takes no more.
-    pub(crate) fn bytes(&self, mut bytes: Vec<u8>) -> bool {
-        if let Some(finder) = &self.splices {
-            for splice in lock(finder).push(&bytes) {
-                self.context.stage.splice(splice.ahead, splice.event);
+    pub(crate) fn bytes(&self, bytes: Vec<u8>) -> bool {
+        match &self.ts {
+            Some(filter) => {
+                let filtered = lock(filter).push(bytes);
+                self.feed(filtered)
             }
+            None => self.feed((bytes, Vec::new())),
         }
-        if let Some(ended) = &self.ended {
-            bytes = lock(ended).push(&bytes);
+    }
+
+    fn feed(&self, (bytes, splices): (Vec<u8>, Vec<Splice>)) -> bool {
+        for splice in splices {
+            self.context.stage.splice(splice.ahead, splice.event);
         }
         bytes.is_empty() || self.head.push(gst::Buffer::from_mut_slice(bytes)).is_ok()
+    }
+
+    /// The stream ends here: frames that still wait for a clock reference are demultiplexed without.
+    pub(crate) fn finish(&self) {
+        if let Some(filter) = &self.ts {
+            let filtered = lock(filter).finish();
+            self.feed(filtered);
+        }
+        self.end();
     }
 
     /// Goes on from the key frame before `to`; false if what this is does not let itself be jumped in.
@@ -434,22 +461,22 @@ fn finish(context: &Arc<Context>, pad: &gst::Pad, plan: &Plan) -> Result<(), Err
     lock(&context.tails).push(tail);
     link(pad, &end)?;
     if context.stage.is_live() {
-        tell_whole(pad);
+        tell_alignment(pad);
     }
     Ok(())
 }
 
 /// Lets a parser behind an MPEG-TS know that it gets whole pictures, once that is seen: it would hold each until the next begins.
-fn tell_whole(pad: &gst::Pad) {
+fn tell_alignment(pad: &gst::Pad) {
     let Some(caps) = pad.current_caps() else { return };
     let Some(s) = caps.structure(0).filter(|s| s.get::<&str>("stream-format") == Ok("byte-stream")) else { return };
-    let Some(slices) = Slices::of(s.name()).filter(|_| !s.has_field("alignment")) else { return };
-    let whole = Mutex::new(Whole::new(slices));
+    let Some(syntax) = SliceSyntax::of(s.name()).filter(|_| !s.has_field("alignment")) else { return };
+    let detector = Mutex::new(AuDetector::new(syntax));
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let Some(map) = info.buffer().and_then(|b| b.map_readable().ok()) else { return gst::PadProbeReturn::Ok };
-        if let (Some(believed), Some(parser)) = (lock(&whole).push(&map), pad.peer()) {
+        if let (Some(whole), Some(parser)) = (lock(&detector).push(&map), pad.peer()) {
             let mut caps = caps.clone();
-            if believed {
+            if whole {
                 caps.make_mut().set("alignment", "au");
             }
             parser.send_event(gst::event::Caps::new(&caps));

@@ -8,8 +8,9 @@ use fetch::hls::{Piece, Stream, choose};
 use fetch::playlist::{self, Playlist};
 use fetch::{Client, Response};
 use ipc::demux::Job;
-use media::mpegts::pcr::{self, Reference};
-use std::sync::{Arc, Mutex};
+use media::id3;
+use media::mpegts::pcr::PcrGate;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use timing::hls_clock::{FrameTime, Rendition};
 
@@ -71,8 +72,6 @@ struct Feeder {
     clock: SharedClock,
     rendition: Arc<Mutex<Rendition>>,
     demux: Option<Demux>,
-    /// Of an MPEG-TS.
-    reference: Option<Reference>,
     head: Vec<u8>,
     at: Duration,
     number: u64,
@@ -89,7 +88,6 @@ impl Feeder {
             clock: clock.clone(),
             rendition: Arc::new(Mutex::new(rendition)),
             demux: None,
-            reference: None,
             head: Vec::new(),
             at: Duration::ZERO,
             number: 0,
@@ -121,10 +119,7 @@ impl Feeder {
     /// What waits for its clock reference is of no use if it breaks off here.
     fn finish(&mut self, whole: bool) {
         if let Some(demux) = self.demux.take() {
-            if let Some(mut reference) = self.reference.take().filter(|_| whole) {
-                demux.bytes(reference.end());
-            }
-            demux.end();
+            if whole { demux.finish() } else { demux.end() }
         }
     }
 
@@ -150,7 +145,6 @@ impl Feeder {
     /// False if nobody wants more.
     fn bytes(&mut self, bytes: Vec<u8>) -> Result<bool, String> {
         if let Some(demux) = &self.demux {
-            let bytes = if let Some(reference) = &mut self.reference { reference.push(bytes) } else { bytes };
             return Ok(demux.bytes(bytes));
         }
         self.head.extend(bytes);
@@ -160,30 +154,30 @@ impl Feeder {
         };
         let name = kind.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
         self.bare = name.starts_with("audio/") || name == "application/x-id3";
-        self.reference = demuxer::is_ts(&kind).then(Reference::default);
-        let mut head = std::mem::take(&mut self.head);
-        let shift = self.shift(&head);
-        if let Some(reference) = &mut self.reference {
-            head = reference.push(head);
-        }
-        let demux = Demux::push(&self.tracks, shift, &kind)?;
+        let gate = demuxer::is_ts(&kind).then(PcrGate::default);
+        let head = std::mem::take(&mut self.head);
+        let shift = self.shift(&head, gate.as_ref().map(PcrGate::first_pcr));
+        let demux = match gate {
+            Some(gate) => Demux::push_gated(&self.tracks, shift, &kind, gate)?,
+            None => Demux::push(&self.tracks, shift, &kind)?,
+        };
         let wanted = demux.bytes(head);
         self.demux = Some(demux);
         Ok(wanted)
     }
 
-    /// Where what begins like this lies on the timeline.
-    fn shift(&self, head: &[u8]) -> Shift {
-        let (ts, bare) = (self.reference.as_ref().map(Reference::found), self.bare);
-        let zero = if bare { pcr::stamped(head) } else { Some(0) };
+    /// Where what begins like this is on the timeline; an MPEG-TS counts from its first clock reference.
+    fn shift(&self, head: &[u8], first_pcr: Option<Arc<OnceLock<i64>>>) -> Shift {
+        let bare = self.bare;
+        let zero = if bare { id3::mpegts_timestamp(head) } else { Some(0) };
         // Nothing but the playlist says where this belongs.
         let Some(zero) = zero else { return demuxer::shifted(nanos(self.at)) };
         let (clock, rendition) = (self.clock.clone(), Arc::clone(&self.rendition));
         lock(&rendition).begin(self.number);
         Arc::new(move |stamp| {
-            let zero =
-                stamp.less.saturating_add(ts.as_ref().map_or(zero, |found| found.get().map_or(0, |found| *found)));
-            let wraps = bare || ts.is_some();
+            let pcr = first_pcr.as_ref().map(|first| first.get().map_or(0, |first| *first));
+            let zero = stamp.less.saturating_add(pcr.unwrap_or(zero));
+            let wraps = bare || pcr.is_some();
             let at = FrameTime { kind: stamp.kind, at: stamp.at.saturating_add(zero), lasts: stamp.lasts, wraps };
             clock.map(&mut lock(&rendition), at).saturating_sub(stamp.at)
         })

@@ -5,6 +5,7 @@ pub mod au_detector;
 pub mod codec_config;
 mod error;
 mod gop_cache;
+pub mod id3;
 mod keyframe_gate;
 pub mod mpegts;
 pub mod nal;

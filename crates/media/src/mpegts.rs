@@ -1,6 +1,11 @@
-//! MPEG-TS (ISO 13818-1): its packets, clock references, ends of access units, and the splice points in it.
+//! MPEG-TS (ISO 13818-1). [`reader`] cuts a stream into packets once; what looks into them is a visitor: [`pcr`] (clock references),
+//! [`scte35`] (splice points), [`au_terminator`] (ends of access units). [`filter`] puts them together for one stream.
 
 pub mod au_terminator;
+pub mod filter;
 pub mod packet;
 pub mod pcr;
+mod pes;
+mod psi;
+pub mod reader;
 pub mod scte35;

@@ -1,152 +1,114 @@
-//! Where a picture ends in an MPEG-TS that comes live. Most that send one do not say how long a picture is, so what demultiplexes
-//! sees the end only when the next one begins: a picture late. But a packet has to be filled, and what fills up a picture's last one
-//! shows its end. Where that is seen to hold, the demultiplexer is given a start of nothing in between, on which it lets the picture go.
+//! Shows a demultiplexer where access units end in an MPEG-TS that comes live.
 //!
-//! Pure: packets go in and come out (ISO 13818-1 §2.4.3).
+//! Most senders of live streams leave PES_packet_length of video at 0, so a demultiplexer sees the end of an access unit only when the
+//! next one begins: a frame late. But a packet has to be filled, and the stuffing in an access unit's last packet shows its end. Where
+//! that is seen to hold, a packet that starts an empty unit is inserted after it, on which the demultiplexer lets the access unit go
+//! (ISO 13818-1 §2.4.3).
 
-use super::packet::{self, PACKET, SYNC};
+use super::packet::{PACKET, Packet, SYNC};
+use super::pes;
 
-/// How many pictures must have ended like that before it is believed.
-const ENOUGH: u32 = 16;
-/// Streams that are looked at; programmes have one with pictures.
-const STREAMS: usize = 8;
+/// How many access units must have ended like that before it is relied on.
+const RELIED_ON_AFTER: u32 = 16;
+/// Video streams that are looked at; a programme has one.
+const MAX_STREAMS: usize = 8;
 
-/// Looks at one piece after the other.
+/// See the [module](self).
 #[derive(Debug, Default)]
-pub struct Ended {
-    rest: Vec<u8>,
+pub struct AuTerminator {
     streams: Vec<Stream>,
 }
 
-/// A stream of pictures of unsaid lengths.
+/// A video stream that does not say how long its access units are.
 #[derive(Debug)]
 struct Stream {
-    id: u16,
+    pid: u16,
     /// The counter of its last packet, as it came.
     last: u8,
-    /// Packets that were added, for the counter's sake.
-    added: u8,
-    /// Its last packet was filled up.
-    filled: bool,
-    /// How many pictures in a row had none that was filled up but their last; and how many it takes.
+    /// Packets that were inserted, modulo 16, for the counter's sake.
+    inserted: u8,
+    /// Its last packet was stuffed.
+    stuffed: bool,
+    /// How many access units in a row had no stuffed packet but their last; and how many it takes.
     seen: u32,
     needed: u32,
 }
 
-impl Ended {
-    /// Takes the next piece; gives what is to be demultiplexed.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut data = std::mem::take(&mut self.rest);
-        data.extend_from_slice(bytes);
-        let mut out = Vec::with_capacity(data.len() + PACKET);
-        let mut at = 0;
-        while let Some(packet) = data.get(at..).and_then(|d| d.first_chunk::<PACKET>()) {
-            if packet[0] == SYNC {
-                self.packet(*packet, &mut out);
-                at += PACKET;
-            } else {
-                // Out of step, which is for the demultiplexer to mend.
-                let next = data[at + 1..].iter().position(|b| *b == SYNC).map_or(data.len(), |n| at + 1 + n);
-                out.extend_from_slice(&data[at..next]);
-                at = next;
-            }
+impl AuTerminator {
+    /// Takes the next packet; appends what is to be demultiplexed to `out`.
+    pub fn packet(&mut self, packet: Packet<'_>, out: &mut Vec<u8>) {
+        let pid = packet.pid();
+        let payload = packet.payload();
+        let (starts, unbounded) = (packet.starts_unit(), payload.is_some_and(pes::is_unbounded_video));
+        let known = self.streams.iter().any(|s| s.pid == pid);
+        if !known && starts && unbounded && self.streams.len() < MAX_STREAMS {
+            let last = packet.counter().wrapping_sub(1) & 0xF;
+            self.streams.push(Stream { pid, last, inserted: 0, stuffed: false, seen: 0, needed: RELIED_ON_AFTER });
         }
-        self.rest = data[at..].to_vec();
-        out
-    }
-
-    fn packet(&mut self, mut packet: [u8; PACKET], out: &mut Vec<u8>) {
-        let id = packet::stream(&packet);
-        let payload = packet::payload(&packet);
-        let unbounded = payload.is_some_and(unbounded);
-        let payload = payload.is_some();
-        let begins = packet::begins(&packet);
-        let place = self.streams.iter().position(|s| s.id == id);
-        if place.is_none() && begins && unbounded && self.streams.len() < STREAMS {
-            let (last, needed) = (packet[3].wrapping_sub(1) & 0xF, ENOUGH);
-            self.streams.push(Stream { id, last, added: 0, filled: false, seen: 0, needed });
+        let stream = self.streams.iter_mut().find(|s| s.pid == pid);
+        // A packet without a payload does not count.
+        let Some(stream) = stream.filter(|_| payload.is_some()) else { return out.extend_from_slice(packet.0) };
+        let count = packet.counter();
+        let counted = |stream: &Stream| count.wrapping_add(stream.inserted) & 0xF;
+        let at = out.len();
+        out.extend_from_slice(packet.0);
+        out[at + 3] = packet.0[3] & 0xF0 | counted(stream);
+        let repeated = count == stream.last;
+        if repeated {
+            return;
         }
-        let stream = self.streams.iter_mut().find(|s| s.id == id);
-        // What has no payload does not count.
-        let Some(stream) = stream.filter(|_| payload) else { return out.extend_from_slice(&packet) };
-        let (count, again) = (packet[3] & 0xF, packet[3] & 0xF == stream.last);
-        packet[3] = packet[3] & 0xF0 | count.wrapping_add(stream.added) & 0xF;
-        out.extend_from_slice(&packet);
-        if !again {
-            stream.last = count;
-            if stream.goes_on(begins, filled(&packet), unbounded) {
-                stream.added = (stream.added + 1) & 0xF;
-                out.extend_from_slice(&[
-                    SYNC,
-                    0x40 | packet[1] & 0x1F,
-                    packet[2],
-                    0x10 | count.wrapping_add(stream.added) & 0xF,
-                ]);
-                // No start code: no header of anything.
-                out.extend_from_slice(&[0xFF; PACKET - 4]);
-            }
+        stream.last = count;
+        if stream.ends(starts, packet.is_stuffed(), unbounded) {
+            stream.inserted = (stream.inserted + 1) & 0xF;
+            out.extend_from_slice(&[SYNC, 0x40 | packet.0[1] & 0x1F, packet.0[2], 0x10 | counted(stream)]);
+            // No start code: no header of anything.
+            out.extend_from_slice(&[0xFF; PACKET - 4]);
         }
     }
 }
 
 impl Stream {
-    /// Takes what is said of a packet; says whether a picture that nobody else would see the end of ends with it.
-    fn goes_on(&mut self, begins: bool, filled: bool, unbounded: bool) -> bool {
-        if begins {
+    /// Takes what is known of a packet; whether an access unit ends with it that has no other sign of its end.
+    fn ends(&mut self, starts: bool, stuffed: bool, unbounded: bool) -> bool {
+        if starts {
             self.seen = self.seen.saturating_add(1);
-        } else if self.filled {
-            // One that did not end where it seemed to: it takes longer to be believed again.
+        } else if self.stuffed {
+            // One that did not end where it seemed to: it takes longer to be relied on again.
             (self.seen, self.needed) = (0, self.needed.saturating_mul(2));
         }
-        self.filled = filled;
-        // Of one that begins here and says its length the end is known.
-        filled && self.seen > self.needed && (!begins || unbounded)
+        self.stuffed = stuffed;
+        // Where a packet that starts a unit carries its length, the end is known.
+        stuffed && self.seen > self.needed && (!starts || unbounded)
     }
-}
-
-/// Whether pictures begin here that do not say how long they are (PES_packet_length, §2.4.3.7).
-fn unbounded(payload: &[u8]) -> bool {
-    matches!(payload, [0, 0, 1, 0xE0..=0xEF, 0, 0, ..])
-}
-
-/// Whether a packet with a payload holds what only fills it up (stuffing_byte, §2.4.3.5).
-fn filled(packet: &[u8; PACKET]) -> bool {
-    let length = usize::from(packet[4]);
-    if packet[3] & 0x30 != 0x30 || length == 0 {
-        return packet[3] & 0x30 == 0x30;
-    }
-    let (flags, mut taken) = (packet[5], 1);
-    for (flag, bytes) in [(0x10, 6), (0x08, 6), (0x04, 1)] {
-        taken += if flags & flag != 0 { bytes } else { 0 };
-    }
-    // Private data, and an extension, say their own lengths.
-    for flag in [0x02, 0x01] {
-        if flags & flag != 0 {
-            taken += 1 + packet.get(5 + taken).map_or(0, |l| usize::from(*l));
-        }
-    }
-    // Nothing but flags of which none is set is as good as filling.
-    flags == 0 || length > taken
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::mpegts::filter::Filter;
 
-    /// Packets of one picture: so many full ones, and one that holds `last` bytes.
-    fn picture(full: usize, last: usize, count: &mut u8) -> Vec<u8> {
+    /// What is made of this piece.
+    fn push(filter: &mut Filter, piece: &[u8]) -> Vec<u8> {
+        filter.push(piece.to_vec()).0
+    }
+
+    fn filter() -> Filter {
+        Filter::default().with_terminator()
+    }
+
+    /// Packets of one access unit: so many full ones, and one that holds `last` bytes.
+    fn access_unit(full: usize, last: usize, count: &mut u8) -> Vec<u8> {
         let mut packets = Vec::new();
         for i in 0..=full {
             let mut p = vec![0x47, if i == 0 { 0x41 } else { 1 }, 0, 0x10 | *count & 0xF];
             *count = count.wrapping_add(1);
             let mut data = if i == 0 { vec![0, 0, 1, 0xE0, 0, 0, 0x80, 0, 0] } else { Vec::new() };
-            let room = if i == full { last } else { 184 };
-            data.resize(room, 7);
-            if room < 184 {
+            let size = if i == full { last } else { 184 };
+            data.resize(size, 7);
+            if size < 184 {
                 p[3] |= 0x20;
-                p.push((183 - room) as u8);
-                p.extend([0].iter().chain(&[0xFF; 183]).take(183 - room));
+                p.push((183 - size) as u8);
+                p.extend([0].iter().chain(&[0xFF; 183]).take(183 - size));
             }
             p.extend(data);
             packets.extend(p);
@@ -159,11 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_ends_where_a_packet_is_filled_up_once_that_is_seen_to_hold() {
-        let (mut ended, mut count) = (Ended::default(), 0);
+    fn an_access_unit_ends_with_a_stuffed_packet() {
+        let (mut filter, mut count) = (filter(), 0);
         for i in 0..40 {
-            let piece = picture(3, [183, 182, 50, 184][i % 4], &mut count);
-            let out = ended.push(&piece);
+            let piece = access_unit(3, [183, 182, 50, 184][i % 4], &mut count);
+            let out = push(&mut filter, &piece);
             let expected = i >= 16 && i % 4 != 3;
             assert_eq!(
                 (i, out.len() - piece.len(), added(&out)),
@@ -173,36 +135,26 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_counted_without_a_gap() {
-        let (mut ended, mut count) = (Ended::default(), 9);
-        let out: Vec<u8> = (0..60).flat_map(|_| ended.push(&picture(2, 90, &mut count))).collect();
+    fn counters_have_no_gap() {
+        let (mut filter, mut count) = (filter(), 9);
+        let out: Vec<u8> = (0..60).flat_map(|_| push(&mut filter, &access_unit(2, 90, &mut count))).collect();
         let counts: Vec<u8> = out.chunks(PACKET).map(|p| p[3] & 0xF).collect();
         assert!(added(&out) > 40 && counts.windows(2).all(|w| w[1] == (w[0] + 1) & 0xF), "{counts:?}");
     }
 
     #[test]
-    fn a_sender_that_fills_up_anywhere_is_not_believed_again_soon() {
-        let (mut ended, mut count) = (Ended::default(), 0);
+    fn stuffing_elsewhere_is_not_relied_on_again_soon() {
+        let (mut filter, mut count) = (filter(), 0);
         for _ in 0..20 {
-            ended.push(&picture(2, 90, &mut count));
+            push(&mut filter, &access_unit(2, 90, &mut count));
         }
-        let mut broken = picture(0, 90, &mut count);
-        let mut more = picture(1, 90, &mut count);
+        let mut broken = access_unit(0, 90, &mut count);
+        let mut more = access_unit(1, 90, &mut count);
         more[1] = 1;
         broken.extend(more);
-        assert_eq!(added(&ended.push(&broken)), 1);
-        let out: Vec<u8> = (0..32).flat_map(|_| ended.push(&picture(2, 90, &mut count))).collect();
+        assert_eq!(added(&push(&mut filter, &broken)), 1);
+        let out: Vec<u8> = (0..32).flat_map(|_| push(&mut filter, &access_unit(2, 90, &mut count))).collect();
         assert_eq!(added(&out), 0);
-        assert_eq!(added(&ended.push(&picture(2, 90, &mut count))), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_is_lost(noise in proptest::collection::vec(prop_oneof![Just(0x47u8), any::<u8>()], 0..2000), cut in 1usize..300) {
-            let mut ended = Ended::default();
-            let out: Vec<u8> = noise.chunks(cut).flat_map(|piece| ended.push(piece)).collect();
-            prop_assert_eq!(out.len() + ended.rest.len(), noise.len());
-            prop_assert!(ended.rest.len() < PACKET);
-        }
+        assert_eq!(added(&push(&mut filter, &access_unit(2, 90, &mut count))), 1);
     }
 }
