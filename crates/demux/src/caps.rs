@@ -16,8 +16,8 @@ pub(crate) struct Plan {
     pub(crate) elements: &'static [&'static str],
     /// What comes out behind them.
     pub(crate) accepts: &'static str,
-    /// Whether pictures may come in another order than they are shown.
-    pub(crate) reorders: bool,
+    /// Whether frames may come in another order than they are shown.
+    pub(crate) reordered: bool,
 }
 
 /// What to do with a pad's caps.
@@ -59,12 +59,12 @@ fn called(name: &str) -> &str {
     }
 }
 
-const fn video(elements: &'static [&'static str], accepts: &'static str, reorders: bool) -> Stream {
-    Stream::Media(Plan { kind: Kind::Video, elements, accepts, reorders })
+const fn video(elements: &'static [&'static str], accepts: &'static str, reordered: bool) -> Stream {
+    Stream::Media(Plan { kind: Kind::Video, elements, accepts, reordered })
 }
 
 const fn audio(elements: &'static [&'static str], accepts: &'static str) -> Stream {
-    Stream::Media(Plan { kind: Kind::Audio, elements, accepts, reorders: false })
+    Stream::Media(Plan { kind: Kind::Audio, elements, accepts, reordered: false })
 }
 
 /// What stands behind these caps.

@@ -1,15 +1,20 @@
-//! HLS: segments to one demultiplexer after the other. What belongs together goes on in one; a discontinuity takes a new one,
-//! whose tracks go on where those before ended. Sound that lies apart from its pictures is in step with them by [`super::clock`].
+//! HLS: feeds segments to one demultiplexer after the other. A discontinuity takes a new one, whose tracks continue those before.
+//! Renditions are aligned by [`timing::hls_clock`].
 
-use crate::demuxer::{self, Demux, HEAD, Shift, Tracks, lock};
-use crate::open::Source;
-use crate::track_queues::Stage;
+use crate::container::{self, HEAD};
+use crate::demuxer::{Demultiplexer, Tracks};
+use crate::fault::{of_fetch, unplayable};
+use crate::source::Source;
+use crate::sync::lock;
+use crate::time_shift::{self, TimeShift};
+use crate::track_queues::TrackQueues;
 use fetch::hls::{Piece, Stream, choose};
 use fetch::playlist::{self, Playlist};
 use fetch::{Client, Response};
 use ipc::demux::Job;
 use media::id3;
 use media::mpegts::pcr::PcrGate;
+use model::Fault;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use timing::hls_clock::{FrameTime, Rendition};
@@ -21,30 +26,29 @@ use shared_clock::SharedClock;
 /// Opens a playlist of which this much was read.
 ///
 /// # Errors
-/// Why it can't be played, in words.
-pub(crate) fn open(job: &Job, client: Client, mut response: Response, head: Vec<u8>) -> Result<Source, String> {
-    let told = |e: fetch::Error| e.to_string();
+/// Why it can't be played.
+pub(crate) fn open(job: &Job, client: Client, mut response: Response, head: Vec<u8>) -> Result<Source, Fault> {
     let mut text = head;
-    while let Some(piece) = response.next_piece(HEAD).map_err(told)? {
+    while let Some(piece) = response.next_piece(HEAD).map_err(of_fetch)? {
         text.extend(piece);
         if text.len() > playlist::MAX_TEXT {
-            return Err("the playlist is too long".into());
+            return Err(unplayable("the playlist is too long"));
         }
     }
     let base = response.address.clone();
     let reconnect = job.limits.reconnect;
-    let mut streams = match playlist::parse(&text).map_err(told)? {
-        Playlist::Media(_) => vec![Stream::new(client, base, &text, reconnect).map_err(told)?],
+    let mut streams = match playlist::parse(&text).map_err(of_fetch)? {
+        Playlist::Media(_) => vec![Stream::new(client, base, &text, reconnect).map_err(of_fetch)?],
         Playlist::Master(master) => {
-            let choice = choose(&master, &base, job.largest).map_err(told)?;
-            let mut streams = vec![Stream::open(client.clone(), &choice.main, reconnect).map_err(told)?];
+            let choice = choose(&master, &base, job.largest).map_err(of_fetch)?;
+            let mut streams = vec![Stream::open(client.clone(), &choice.main, reconnect).map_err(of_fetch)?];
             if let Some(sound) = choice.sound.filter(|s| *s != choice.main) {
-                streams.push(Stream::open(client, &sound, reconnect).map_err(told)?);
+                streams.push(Stream::open(client, &sound, reconnect).map_err(of_fetch)?);
             }
             streams
         }
     };
-    let stage = Stage::new(false);
+    let queues = TrackQueues::new();
     let mut begin = None;
     for stream in &mut streams {
         begin = stream.begin(begin);
@@ -53,38 +57,43 @@ pub(crate) fn open(job: &Job, client: Client, mut response: Response, head: Vec<
         }
     }
     let clock = SharedClock::default();
-    // All of them before the first comes to the end of a run.
+    // All join before the first comes to the end of a run.
     let renditions: Vec<Rendition> = streams.iter().map(|_| clock.join()).collect();
     for (i, (stream, rendition)) in streams.into_iter().zip(renditions).enumerate() {
         if i > 0 {
-            stage.open();
+            queues.open();
         }
-        let feeder = Feeder::new(&stage, &clock, rendition);
-        stage.fill("feed", move || feeder.run(stream))?;
+        let feeder = Feeder::new(&queues, &clock, rendition);
+        queues.fill("feed", move || feeder.run(stream))?;
     }
-    Ok(Source { stage, live: false, file: None })
+    Ok(Source { queues, live: false, file: None })
 }
 
+/// Feeds the segments of one rendition.
 struct Feeder {
-    stage: Stage,
+    queues: TrackQueues,
     tracks: Tracks,
-    /// The clock of all renditions, and how far this one is.
+    /// The clock of all renditions, and how far this one has come.
     clock: SharedClock,
     rendition: Arc<Mutex<Rendition>>,
-    demux: Option<Demux>,
+    demux: Option<Demultiplexer>,
+    /// The first bytes, until they are recognised.
     head: Vec<u8>,
+    /// Where the playlist says that the segment is.
     at: Duration,
+    /// The discontinuity sequence number.
     number: u64,
+    /// A segment has come.
     begun: bool,
-    /// Every segment begins anew: sound without a container of its own.
+    /// Every segment begins anew: audio without a container.
     bare: bool,
 }
 
 impl Feeder {
-    fn new(stage: &Stage, clock: &SharedClock, rendition: Rendition) -> Self {
+    fn new(queues: &TrackQueues, clock: &SharedClock, rendition: Rendition) -> Self {
         Self {
-            stage: stage.clone(),
-            tracks: Tracks::new(stage),
+            queues: queues.clone(),
+            tracks: Tracks::new(queues),
             clock: clock.clone(),
             rendition: Arc::new(Mutex::new(rendition)),
             demux: None,
@@ -106,27 +115,27 @@ impl Feeder {
                     self.clock.leave();
                     return self.tracks.end();
                 }
-                Err(e) => Err(e.to_string()),
+                Err(e) => Err(of_fetch(e)),
             };
             match done {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(fault) => return self.stage.fail(fault),
+                Err(fault) => return self.queues.fail(fault),
             }
         }
     }
 
-    /// What waits for its clock reference is of no use if it breaks off here.
-    fn finish(&mut self, whole: bool) {
+    /// Ends the demultiplexer; `complete`: nothing is missing at the end of what it was fed.
+    fn finish(&mut self, complete: bool) {
         if let Some(demux) = self.demux.take() {
-            if whole { demux.finish() } else { demux.end() }
+            if complete { demux.finish() } else { demux.end() }
         }
     }
 
-    fn segment(&mut self, fresh: bool, at: Duration, number: u64) -> Result<bool, String> {
-        // One of which only the beginning came before it broke is followed by something fresh.
+    fn segment(&mut self, fresh: bool, at: Duration, number: u64) -> Result<bool, Fault> {
+        // A segment that broke off is followed by a fresh start, so this one was complete and not recognised.
         if !fresh && !self.head.is_empty() && self.demux.is_none() {
-            return Err("a segment is not media that can be played".into());
+            return Err(unplayable("a segment is not media that can be played"));
         }
         if fresh || self.bare {
             self.finish(number != self.number);
@@ -135,7 +144,7 @@ impl Feeder {
             if !self.begun {
                 lock(&self.rendition).skip_to(nanos(at));
             } else if fresh && number == self.number {
-                self.stage.rejoined();
+                self.queues.rejoined();
             }
             (self.begun, self.number) = (true, number);
         }
@@ -143,35 +152,35 @@ impl Feeder {
     }
 
     /// False if nobody wants more.
-    fn bytes(&mut self, bytes: Vec<u8>) -> Result<bool, String> {
+    fn bytes(&mut self, bytes: Vec<u8>) -> Result<bool, Fault> {
         if let Some(demux) = &self.demux {
-            return Ok(demux.bytes(bytes));
+            return Ok(demux.push_bytes(bytes));
         }
         self.head.extend(bytes);
-        let Some(kind) = demuxer::kind_of(&self.head) else {
+        let Some(kind) = container::detect(&self.head) else {
             let enough = self.head.len() >= HEAD;
-            return if enough { Err("a segment is not media that can be played".into()) } else { Ok(true) };
+            return if enough { Err(unplayable("a segment is not media that can be played")) } else { Ok(true) };
         };
         let name = kind.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
         self.bare = name.starts_with("audio/") || name == "application/x-id3";
-        let gate = demuxer::is_ts(&kind).then(PcrGate::default);
+        let gate = container::is_mpegts(&kind).then(PcrGate::default);
         let head = std::mem::take(&mut self.head);
         let shift = self.shift(&head, gate.as_ref().map(PcrGate::first_pcr));
         let demux = match gate {
-            Some(gate) => Demux::push_gated(&self.tracks, shift, &kind, gate)?,
-            None => Demux::push(&self.tracks, shift, &kind)?,
+            Some(gate) => Demultiplexer::push_gated(&self.tracks, shift, &kind, gate)?,
+            None => Demultiplexer::push(&self.tracks, shift, &kind)?,
         };
-        let wanted = demux.bytes(head);
+        let wanted = demux.push_bytes(head);
         self.demux = Some(demux);
         Ok(wanted)
     }
 
     /// Where what begins like this is on the timeline; an MPEG-TS counts from its first clock reference.
-    fn shift(&self, head: &[u8], first_pcr: Option<Arc<OnceLock<i64>>>) -> Shift {
+    fn shift(&self, head: &[u8], first_pcr: Option<Arc<OnceLock<i64>>>) -> TimeShift {
         let bare = self.bare;
         let zero = if bare { id3::mpegts_timestamp(head) } else { Some(0) };
-        // Nothing but the playlist says where this belongs.
-        let Some(zero) = zero else { return demuxer::shifted(nanos(self.at)) };
+        // Only the playlist says where this belongs.
+        let Some(zero) = zero else { return time_shift::rebased(nanos(self.at)) };
         let (clock, rendition) = (self.clock.clone(), Arc::clone(&self.rendition));
         lock(&rendition).begin(self.number);
         Arc::new(move |stamp| {

@@ -1,39 +1,43 @@
-//! Streams over HTTP that have no end: radio (Icecast, SHOUTcast), MPEG-TS and FLV of cameras and of other media servers. They
-//! are live: played as they come, and asked for again when they break.
+//! Live streams over HTTP, which have no end: radio (Icecast, SHOUTcast), MPEG-TS and FLV of cameras and other media servers. They are
+//! played as they come, and requested again when they break.
 
-use crate::demuxer::{self, Demux, HEAD};
-use crate::open::Source;
-use crate::reconnect::{self, End, Run};
-use crate::track_queues::Stage;
+use crate::container::{self, HEAD};
+use crate::demuxer::Demultiplexer;
+use crate::fault::{lost, of_fetch};
+use crate::reconnect::{self, Connection, Outcome};
+use crate::source::Source;
+use crate::sync::lock;
+use crate::track_queues::TrackQueues;
 use fetch::{Address, Client, Response};
 use ipc::demux::Job;
+use model::Fault;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long is looked at a server that says nothing of length or liveness.
-const LOOK: Duration = Duration::from_millis(500);
-/// What sends more than this meanwhile (16 Mbit/s) sends a file as fast as it can. What a server sends of a live stream at once
-/// is the last picture group, some hundred kilobytes.
-const FAST: usize = 1 << 20;
-/// Bytes by which it is told that an answer is that of before from its beginning: the head of a live stream may be the same again
-/// (some kilobytes of parameters), but not what follows.
-const SAME: usize = 32 << 10;
+/// How long a server is watched that gives neither a length nor a sign of being live.
+const LIVENESS_WINDOW: Duration = Duration::from_millis(500);
+/// A server that sends more than this meanwhile (bytes; 16 Mbit/s) sends a file as fast as it can. Of a live stream it sends the last
+/// GOP at once, some hundred kilobytes.
+const MAX_LIVE_BYTES: usize = 1 << 20;
+/// Bytes by which an answer is recognised as the same as before: the first kilobytes of a live stream (its parameters) may be the same
+/// again, but not what follows.
+const SAME_START: usize = 32 << 10;
 
-/// Whether a response of unknown length, whose head was read, is that of a live stream; more of it comes to `head` meanwhile.
+/// Whether a response of unknown length, of which `head` was read, is a live stream. What comes meanwhile is appended to `head`.
 ///
 /// # Errors
-/// If it breaks.
+/// If the connection breaks.
 pub(crate) fn is_live(response: &mut Response, head: &mut Vec<u8>) -> Result<bool, fetch::Error> {
     if response.radio {
         return Ok(true);
     }
     let (begun, before) = (Instant::now(), head.len());
-    while begun.elapsed() < LOOK {
+    while begun.elapsed() < LIVENESS_WINDOW {
         match response.next_piece(HEAD)? {
             Some(piece) => head.extend(piece),
             None => return Ok(false),
         }
-        if head.len() - before >= FAST {
+        if head.len() - before >= MAX_LIVE_BYTES {
             return Ok(false);
         }
     }
@@ -44,72 +48,66 @@ pub(crate) fn is_live(response: &mut Response, head: &mut Vec<u8>) -> Result<boo
 ///
 /// # Errors
 /// If the system has no threads left.
-pub(crate) fn open(
-    job: &Job,
-    client: Client,
-    to: Address,
-    response: Response,
-    head: Vec<u8>,
-) -> Result<Source, String> {
-    // Radio may begin with the same again, and is none that has an end.
-    let beginning = head.get(..SAME).filter(|_| !response.radio).map(<[u8]>::to_vec);
+pub(crate) fn open(job: &Job, client: Client, to: Address, response: Response, head: Vec<u8>) -> Result<Source, Fault> {
+    // Radio may begin with the same again, and has no end.
+    let beginning = head.get(..SAME_START).filter(|_| !response.radio).map(<[u8]>::to_vec);
     let first = Mutex::new(Some((response, head)));
-    reconnect::source(&job.limits, Stage::over_http(), move |run| {
-        if let Some((response, head)) = demuxer::lock(&first).take() {
-            return feed(response, head, &run);
+    reconnect::source(&job.limits, TrackQueues::live_over_http(), move |connection| {
+        if let Some((response, head)) = lock(&first).take() {
+            return feed(response, head, &connection);
         }
-        let again = client.get(&to, None).map_err(|e| fault(&e)).and_then(|mut response| {
+        let again = client.get(&to, None).map_err(outcome).and_then(|mut response| {
             let mut head = Vec::new();
             while let Some(beginning) = &beginning
-                && head.len() < SAME
+                && head.len() < SAME_START
                 && beginning.starts_with(&head)
-                && let Some(piece) = response.next_piece(SAME - head.len()).map_err(|e| fault(&e))?
+                && let Some(piece) = response.next_piece(SAME_START - head.len()).map_err(outcome)?
             {
                 head.extend(piece);
             }
             Ok((response, head))
         });
         match again {
-            Ok((_, head)) if beginning.as_ref() == Some(&head) => End::Finished,
-            Ok((response, head)) => feed(response, head, &run),
-            Err(end) => end,
+            Ok((_, head)) if beginning.as_ref() == Some(&head) => Outcome::Finished,
+            Ok((response, head)) => feed(response, head, &connection),
+            Err(outcome) => outcome,
         }
     })
 }
 
-/// What is wrong may pass, but for what was decided here: a stream that is gone comes back under the same name.
-fn fault(error: &fetch::Error) -> End {
-    if error.is_policy() { End::Hopeless(error.to_string()) } else { End::Lost(error.to_string()) }
+/// Any error may pass but our own refusals: a stream that is gone comes back under the same name.
+fn outcome(error: fetch::Error) -> Outcome {
+    if error.is_policy() { Outcome::Failed(of_fetch(error)) } else { Outcome::Lost(of_fetch(error)) }
 }
 
-fn feed(mut response: Response, mut head: Vec<u8>, run: &Run) -> End {
-    let mut demux: Option<Demux> = None;
+fn feed(mut response: Response, mut head: Vec<u8>, connection: &Connection) -> Outcome {
+    let mut demux: Option<Demultiplexer> = None;
     loop {
         if let Some(demux) = &demux {
-            if !demux.bytes(std::mem::take(&mut head)) {
-                return End::Finished;
+            if !demux.push_bytes(std::mem::take(&mut head)) {
+                return Outcome::Finished;
             }
-            run.pulse.beat();
-        } else if let Some(kind) = demuxer::kind_of(&head) {
-            match Demux::push(&run.tracks, run.shift.clone(), &kind) {
+            connection.arrivals.note();
+        } else if let Some(kind) = container::detect(&head) {
+            match Demultiplexer::push(&connection.tracks, connection.shift.clone(), &kind) {
                 Ok(new) => demux = Some(new),
-                Err(fault) => return End::Hopeless(fault),
+                Err(fault) => return Outcome::Failed(fault),
             }
             continue;
         } else if head.len() >= HEAD {
-            return End::Lost("what comes is not media that can be played".into());
+            return Outcome::Lost(lost("what comes is not media that can be played"));
         }
         match response.next_piece(HEAD) {
             Ok(Some(piece)) => head.extend(piece),
-            // A body that says where it ends has ended; one that does not may have broken.
+            // A body with a length or chunks has ended; one that ends with its connection may have broken.
             Ok(None) if response.until_close() => {
-                return End::Lost(format!("{} ended the stream", response.address.authority()));
+                return Outcome::Lost(lost(format!("{} ended the stream", response.address.authority())));
             }
             Ok(None) => {
-                demux.iter().for_each(Demux::end);
-                return End::Finished;
+                demux.iter().for_each(Demultiplexer::end);
+                return Outcome::Finished;
             }
-            Err(e) => return fault(&e),
+            Err(e) => return outcome(e),
         }
     }
 }

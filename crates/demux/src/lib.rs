@@ -1,24 +1,28 @@
-//! Pulling a source: what a child does that was given an address in the place of a job. It fetches, demultiplexes and sends the
-//! access units up, at the pace at which they are to be shown; decoding is the business of another child.
+//! The demux worker: fetches a source, demultiplexes it and sends its access units to the parent when they are due. Decoding is the
+//! business of a transcode worker.
 
 #![forbid(unsafe_code)]
 
 mod access_unit;
 mod caps;
+mod container;
+mod declared_duration;
 mod demuxer;
+mod fault;
 mod hls;
 mod http_live;
-mod length;
 mod open;
 mod player;
 mod reconnect;
 mod rtsp;
+mod source;
 mod srt;
+mod sync;
+mod time_shift;
 mod track_queues;
 
 use ipc::Demux;
 use ipc::demux::{Command, Event, Job};
-use model::{Blame, Fault};
 use worker::watchdog::Watch;
 use worker::{Events, Work};
 
@@ -50,7 +54,7 @@ fn demultiplex(job: &Job, events: &Events<Event>) {
     };
     events.send(&match end {
         Ok(()) => Event::Finished,
-        Err(text) => Event::Failed(Fault::new(Blame::Source, text)),
+        Err(fault) => Event::Failed(fault),
     });
     // Not before that is told: what reads from a server that stalls is let go by when that server or its deadline is.
     drop(source);

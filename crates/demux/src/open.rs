@@ -1,41 +1,37 @@
-//! Opening an address: what it is decides how it is read.
+//! Opens the source of a job: what it is decides how it is read.
 
-use crate::demuxer::{self, Demux, HEAD, Tracks};
-use crate::track_queues::Stage;
-use crate::{hls, http_live, length, rtsp, srt};
+use crate::container::{self, HEAD};
+use crate::declared_duration;
+use crate::demuxer::{Demultiplexer, Tracks};
+use crate::fault::{of_fetch, unplayable};
+use crate::source::Source;
+use crate::track_queues::TrackQueues;
+use crate::{hls, http_live, rtsp, srt, time_shift};
 use fetch::{Address, Client, RangeFile, Response, ResumableBody, Scheme, playlist};
 use gstreamer as gst;
 use ipc::demux::{self, Job};
+use model::Fault;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-/// How long a stream without an end is waited for to be told for sure: radio of 32 kbit/s would take 16 seconds for all of [`HEAD`].
-const EARLY: Duration = Duration::from_secs(1);
+/// How long a stream without an end may take to be recognised for certain: radio of 32 kbit/s would take 16 seconds for all of [`HEAD`].
+const CERTAIN_WITHIN: Duration = Duration::from_secs(1);
 
-/// A source that plays.
-pub(crate) struct Source {
-    /// Where its tracks are.
-    pub(crate) stage: Stage,
-    /// Whether it comes in real time, so that it must not be held up.
-    pub(crate) live: bool,
-    /// What reads a file at any place, and can jump in it.
-    pub(crate) file: Option<Demux>,
-}
-
-/// Opens the job's address.
+/// Opens the job's source.
 ///
 /// # Errors
-/// Why it can't be played, in words.
-pub(crate) fn open(job: &Job) -> Result<Source, String> {
-    let told = |e: fetch::Error| e.to_string();
-    let demux::Source::Url(url) = &job.source else { return Err("nothing here takes bytes yet".into()) };
-    let address = Address::parse(url).map_err(told)?;
+/// Why it can't be played.
+pub(crate) fn open(job: &Job) -> Result<Source, Fault> {
+    let demux::Source::Url(url) = &job.source else {
+        return Err(crate::fault::internal("this build takes no bytes from its parent"));
+    };
+    let address = Address::parse(url).map_err(of_fetch)?;
     match address.scheme {
         Scheme::Http | Scheme::Https => {
             let client = Client::new(job.guard.clone(), &job.limits);
-            let response = client.get(&address, Some((0, None))).map_err(told)?;
+            let response = client.get(&address, Some((0, None))).map_err(of_fetch)?;
             http(job, client, address, response)
         }
         Scheme::Srt => srt::open(job, address),
@@ -43,27 +39,27 @@ pub(crate) fn open(job: &Job) -> Result<Source, String> {
     }
 }
 
-fn http(job: &Job, client: Client, address: Address, mut response: Response) -> Result<Source, String> {
+fn http(job: &Job, client: Client, address: Address, mut response: Response) -> Result<Source, Fault> {
     let size = response.range.and_then(|(_, whole)| whole).or(response.length);
     if let (Some(size), Some(allowed)) = (size, job.limits.file_size)
         && size > allowed
     {
-        return Err(fetch::Error::TooLarge { size, allowed }.to_string());
+        return Err(of_fetch(fetch::Error::TooLarge { size, allowed }));
     }
-    // A stream without an end is not waited for longer than it takes to know what it is.
+    // A stream without an end is not read for longer than it takes to recognise it.
     let endless = response.length.is_none() && response.range.is_none();
-    let mut head = begins(&mut response, endless, client.small_file_timeout()).map_err(|e| e.to_string())?;
+    let mut head = read_head(&mut response, endless, client.small_file_timeout()).map_err(of_fetch)?;
     if playlist::is_playlist(&head) {
         return hls::open(job, client, response, head);
     }
-    response.clear_deadline().map_err(|e| e.to_string())?;
-    let mut kind = kind(&head, &response.content_type)?;
+    response.clear_deadline().map_err(of_fetch)?;
+    let mut kind = detect(&head, &response.content_type)?;
     if let (Some(crop), Some(flv)) = (media::vp6::crop(&head), kind.make_mut().structure_mut(0)) {
-        flv.set(demuxer::CROP, i32::from(crop));
+        flv.set(container::VP6_CROP, i32::from(crop));
     }
     let again = (client.clone(), address.clone());
     match RangeFile::open(client, address, response, &head) {
-        Ok(mut file) if demuxer::is_ts(&kind) => {
+        Ok(mut file) if container::is_mpegts(&kind) => {
             let mut at = 0;
             let more = move || {
                 let piece = file.read(at, HEAD)?;
@@ -74,17 +70,21 @@ fn http(job: &Job, client: Client, address: Address, mut response: Response) -> 
         }
         Ok(mut file) => {
             let length = file.length();
-            seekable(move |at, most| file.read(at, most).map_err(|e| e.to_string()), length, &kind)
+            seekable(move |at, most| file.read(at, most).map_err(of_fetch), length, &kind)
         }
-        Err(response) if index_last(&head) => {
+        Err(response) if container::has_index_last(&head) => {
             let length = response.length;
             let body = ResumableBody::new(again.0, again.1, *response, head.len() as u64);
-            let (file, length) = spool(body, length, head, job.limits.temporary).map_err(|e| e.to_string())?;
-            seekable(move |at, most| read_at(&file, at, most).map_err(|e| e.to_string()), length, &kind)
+            let (file, length) = spool(body, length, head, job.limits.temporary).map_err(of_fetch)?;
+            seekable(
+                move |at, most| read_at(&file, at, most).map_err(|e| of_fetch(fetch::Error::Temporary(e))),
+                length,
+                &kind,
+            )
         }
         Err(mut response) => {
-            let unsaid = endless && !length::is_told(&head);
-            if unsaid && http_live::is_live(&mut response, &mut head).map_err(|e| e.to_string())? {
+            let may_be_live = endless && !declared_duration::is_declared(&head);
+            if may_be_live && http_live::is_live(&mut response, &mut head).map_err(of_fetch)? {
                 return http_live::open(job, again.0, again.1, *response, head);
             }
             let mut body = ResumableBody::new(again.0, again.1, *response, head.len() as u64);
@@ -94,40 +94,27 @@ fn http(job: &Job, client: Client, address: Address, mut response: Response) -> 
     }
 }
 
-/// The first bytes of a response, as many as it takes to tell what it is; what gives fewer than [`HEAD`] is told by those in the end.
-fn begins(response: &mut Response, endless: bool, patience: Duration) -> Result<Vec<u8>, fetch::Error> {
+/// The first bytes of a response, as many as it takes to recognise it. A server that sends fewer than [`HEAD`] within `timeout` is judged
+/// by those.
+fn read_head(response: &mut Response, endless: bool, timeout: Duration) -> Result<Vec<u8>, fetch::Error> {
     let mut head = Vec::new();
     let mut early = endless;
-    response.set_deadline(if endless { EARLY } else { patience })?;
-    while head.len() < HEAD && !(endless && demuxer::surely(&head)) {
+    response.set_deadline(if endless { CERTAIN_WITHIN } else { timeout })?;
+    while head.len() < HEAD && !(endless && container::is_certain(&head)) {
         match response.next_piece(HEAD - head.len()) {
             Ok(Some(piece)) => head.extend(piece),
             Ok(None) => break,
-            Err(fetch::Error::Slow { .. }) if !playlist::is_playlist(&head) && demuxer::kind_of(&head).is_some() => {
+            Err(fetch::Error::Slow { .. }) if !playlist::is_playlist(&head) && container::detect(&head).is_some() => {
                 break;
             }
-            Err(fetch::Error::Slow { .. }) if std::mem::take(&mut early) => response.set_deadline(patience)?,
+            Err(fetch::Error::Slow { .. }) if std::mem::take(&mut early) => response.set_deadline(timeout)?,
             Err(e) => return Err(e),
         }
     }
     Ok(head)
 }
 
-/// Whether an MP4 that begins like this has its media before its index (ISO 14496-12 §4.2): it can only be played from its end.
-fn index_last(head: &[u8]) -> bool {
-    let mut at = 0usize;
-    while let Some(start) = head.get(at..at.saturating_add(16)) {
-        let size = u32::from_be_bytes([start[0], start[1], start[2], start[3]]);
-        match (&start[4..8], size) {
-            (b"mdat", _) => return true,
-            (b"ftyp" | b"free" | b"skip" | b"wide" | b"uuid" | b"pdin", 8..) => at = at.saturating_add(size as usize),
-            _ => return false,
-        }
-    }
-    false
-}
-
-/// Brings a whole file to the disk, where nobody else finds it.
+/// Downloads a whole file to a temporary one without a name.
 fn spool(mut body: ResumableBody, length: Option<u64>, head: Vec<u8>, most: u64) -> Result<(File, u64), fetch::Error> {
     let too_large = |size| fetch::Error::TooLarge { size, allowed: most };
     if let Some(size) = length.filter(|size| *size > most) {
@@ -162,76 +149,56 @@ fn read_at(file: &File, at: u64, most: usize) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The kind of something that begins like this, or words for what it is instead.
-fn kind(head: &[u8], content_type: &str) -> Result<gst::Caps, String> {
-    let words = || {
-        let said =
+/// What begins like this.
+fn detect(head: &[u8], content_type: &str) -> Result<gst::Caps, Fault> {
+    let unknown = || {
+        let called =
             if content_type.is_empty() { String::new() } else { format!(" (the server calls it {content_type})") };
-        format!("this is not media that can be played{said}")
+        unplayable(format!("this is not media that can be played{called}"))
     };
     if head.is_empty() {
-        return Err("the file is empty".into());
+        return Err(unplayable("the file is empty"));
     }
-    demuxer::kind_of(head)
+    container::detect(head)
         .filter(|caps| caps.structure(0).is_some_and(|s| !s.name().starts_with("text/")))
-        .ok_or_else(words)
+        .ok_or_else(unknown)
 }
 
+/// Plays what `reader` gives of a file of this length, at any offset.
 fn seekable(
-    reader: impl FnMut(u64, usize) -> Result<Vec<u8>, String> + Send + 'static,
+    reader: impl FnMut(u64, usize) -> Result<Vec<u8>, Fault> + Send + 'static,
     length: u64,
     kind: &gst::Caps,
-) -> Result<Source, String> {
-    let stage = Stage::new(false);
-    let demux = Demux::pull(&Tracks::new(&stage), kind, length, Box::new(reader))?;
-    Ok(Source { stage, live: false, file: Some(demux) })
+) -> Result<Source, Fault> {
+    let queues = TrackQueues::new();
+    let demux = Demultiplexer::pull(&Tracks::new(&queues), kind, length, Box::new(reader))?;
+    Ok(Source { queues, live: false, file: Some(demux) })
 }
 
 /// Plays what `more` gives, piece by piece until `None`.
 fn streamed(
     mut more: impl FnMut() -> Result<Option<Vec<u8>>, fetch::Error> + Send + 'static,
     kind: &gst::Caps,
-) -> Result<Source, String> {
-    let stage = Stage::new(false);
-    let tracks = Tracks::new(&stage);
-    let demux = Demux::push(&tracks, demuxer::unshifted(), kind)?;
-    let fed = stage.clone();
+) -> Result<Source, Fault> {
+    let queues = TrackQueues::new();
+    let tracks = Tracks::new(&queues);
+    let demux = Demultiplexer::push(&tracks, time_shift::none(), kind)?;
+    let fed = queues.clone();
     let feed = move || {
         loop {
             match more() {
                 Ok(Some(bytes)) => {
-                    if !demux.bytes(bytes) {
+                    if !demux.push_bytes(bytes) {
                         break;
                     }
                 }
                 Ok(None) => break,
-                Err(e) => return fed.fail(e.to_string()),
+                Err(e) => return fed.fail(of_fetch(e)),
             }
         }
         demux.end();
         tracks.end();
     };
-    stage.fill("feed", feed)?;
-    Ok(Source { stage, live: false, file: None })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_at_the_end_is_seen() {
-        let file = |boxes: &[(&str, usize)]| -> Vec<u8> {
-            let one = |(name, size): &(&str, usize)| {
-                let mut b = (*size as u32).to_be_bytes().to_vec();
-                b.extend(name.as_bytes());
-                b.resize(*size, 0);
-                b
-            };
-            boxes.iter().flat_map(one).collect()
-        };
-        assert!(index_last(&file(&[("ftyp", 32), ("free", 8), ("mdat", 100)])));
-        assert!(!index_last(&file(&[("ftyp", 32), ("moov", 80), ("mdat", 100)])));
-        assert!(!index_last(&file(&[("ftyp", 4)])) && !index_last(&[]) && !index_last(&[0; 100]));
-    }
+    queues.fill("feed", feed)?;
+    Ok(Source { queues, live: false, file: None })
 }

@@ -1,45 +1,47 @@
-//! Live lines: connected again when they break, for as long as the configuration says. Time goes on meanwhile.
+//! Live sources over a connection: connected again when it breaks, for as long as the configuration allows. Their timeline goes on
+//! meanwhile.
 
-use crate::demuxer::{self, Shift, Tracks};
-use crate::open::Source;
-use crate::track_queues::Stage;
+use crate::demuxer::Tracks;
+use crate::source::Source;
+use crate::time_shift::{self, TimeShift};
+use crate::track_queues::TrackQueues;
 use fetch::Backoff;
-use model::PullLimits;
+use model::{Fault, PullLimits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// Its other side said goodbye.
+pub(crate) enum Outcome {
+    /// The other side closed it.
     Finished,
-    /// It broke, or did not come to be.
-    Lost(String),
+    /// It broke, or could not be made: another attempt may help.
+    Lost(Fault),
     /// Another attempt would end the same.
-    Hopeless(String),
+    Failed(Fault),
 }
 
 /// What one connection is given.
-pub(crate) struct Run {
-    /// Its tracks.
+pub(crate) struct Connection {
+    /// The tracks that it fills.
     pub(crate) tracks: Tracks,
-    /// What becomes of its timestamps.
-    pub(crate) shift: Shift,
-    /// When something last came, for [`Pulse::beat`].
-    pub(crate) pulse: Pulse,
+    /// Moves its timestamps to the source's timeline.
+    pub(crate) shift: TimeShift,
+    /// Where it notes that something came.
+    pub(crate) arrivals: Arrivals,
 }
 
 /// Remembers when something last came.
 #[derive(Clone, Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct Arrivals {
     start: Instant,
     last: Arc<AtomicU64>,
 }
 
-impl Pulse {
+impl Arrivals {
     /// Something came.
-    pub(crate) fn beat(&self) {
+    pub(crate) fn note(&self) {
         let passed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(passed.max(1), Ordering::Relaxed);
     }
@@ -51,49 +53,53 @@ impl Pulse {
     }
 }
 
-/// A source of one connection after the other, all of which fill this stage; `connect` blocks for as long as one lasts.
+/// A source of one connection after the other, all of which fill these queues; `connect` blocks for as long as one lasts.
 ///
 /// # Errors
 /// If the system has no threads left.
 pub(crate) fn source(
     limits: &PullLimits,
-    stage: Stage,
-    connect: impl Fn(Run) -> End + Send + 'static,
-) -> Result<Source, String> {
-    let tracks = Tracks::new(&stage);
-    let told = stage.clone();
-    // An attempt that nobody answers takes one timeout, and is to be followed by another.
-    let patience = limits.timeout + limits.reconnect;
+    queues: TrackQueues,
+    connect: impl Fn(Connection) -> Outcome + Send + 'static,
+) -> Result<Source, Fault> {
+    let tracks = Tracks::new(&queues);
+    let failed = queues.clone();
+    // An attempt that nobody answers takes one timeout, and another is to follow it.
+    let give_up_after = limits.timeout + limits.reconnect;
     let work = move || {
-        if let Err(fault) = keep(patience, &tracks, connect) {
-            told.fail(fault);
+        if let Err(fault) = keep_connected(give_up_after, &tracks, connect) {
+            failed.fail(fault);
         }
         tracks.end();
     };
-    stage.fill("line", work)?;
-    Ok(Source { stage, live: true, file: None })
+    queues.fill("reconnect", work)?;
+    Ok(Source { queues, live: true, file: None })
 }
 
-fn keep(patience: Duration, tracks: &Tracks, connect: impl Fn(Run) -> End) -> Result<(), String> {
+fn keep_connected(
+    give_up_after: Duration,
+    tracks: &Tracks,
+    connect: impl Fn(Connection) -> Outcome,
+) -> Result<(), Fault> {
     let start = Instant::now();
-    let pulse = Pulse { start, last: Arc::default() };
+    let arrivals = Arrivals { start, last: Arc::default() };
     let mut backoff = Backoff::default();
     loop {
-        // On one timeline, whatever each connection's own begins with.
+        // One timeline, whatever each connection's own begins with.
         let at = i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX);
-        let shift = demuxer::shifted(at);
-        let before = pulse.last();
-        let end = connect(Run { tracks: tracks.clone(), shift, pulse: pulse.clone() });
-        let fault = match end {
-            End::Finished => return Ok(()),
-            End::Hopeless(fault) => return Err(fault),
-            End::Lost(fault) => fault,
+        let shift = time_shift::rebased(at);
+        let before = arrivals.last();
+        let outcome = connect(Connection { tracks: tracks.clone(), shift, arrivals: arrivals.clone() });
+        let fault = match outcome {
+            Outcome::Finished => return Ok(()),
+            Outcome::Failed(fault) => return Err(fault),
+            Outcome::Lost(fault) => fault,
         };
         eprintln!("the source is lost: {fault}");
-        if pulse.last() != before {
+        if arrivals.last() != before {
             backoff = Backoff::default();
         }
-        if pulse.last().unwrap_or(start) + patience < Instant::now() + backoff.wait() {
+        if arrivals.last().unwrap_or(start) + give_up_after < Instant::now() + backoff.wait() {
             return Err(fault);
         }
         std::thread::sleep(backoff.wait());

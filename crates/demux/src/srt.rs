@@ -1,33 +1,38 @@
-//! SRT: a connection that carries MPEG-TS (or whatever else), called or waited for.
+//! SRT: a connection that carries MPEG-TS or another container, as its caller or its listener.
 
-use crate::demuxer::{self, Demux, HEAD};
-use crate::open::Source;
-use crate::reconnect::{self, End, Run};
-use crate::track_queues::Stage;
+use crate::container::{self, HEAD};
+use crate::demuxer::Demultiplexer;
+use crate::fault::{internal, lost, misconfigured, of_fetch, of_worker, unplayable};
+use crate::reconnect::{self, Connection, Outcome};
+use crate::source::Source;
+use crate::sync::lock;
+use crate::track_queues::TrackQueues;
 use fetch::{Address, guard_listener, resolve};
 use gstreamer::{self as gst, prelude::*};
 use ipc::demux::Job;
-use model::{PullGuard, PullLimits};
+use model::{Fault, PullGuard, PullLimits};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use worker::pad_chain::{element, set_known};
 
-/// A connection that ends while data still came has been closed by its other side; one that broke was silent for libsrt's
-/// idle time (5 s) before.
-const GOODBYE: Duration = Duration::from_secs(3);
-/// How often the silence of a connection is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+/// A connection that ends so soon after data has been closed by the other side. One that broke was silent for libsrt's idle time (5 s)
+/// before.
+const CLOSED_WITHIN: Duration = Duration::from_secs(3);
+/// How often it is checked whether a connection still brings something.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Opens an SRT address.
 ///
 /// # Errors
-/// Why it can't be, in words.
-pub(crate) fn open(job: &Job, address: Address) -> Result<Source, String> {
+/// Why it can't be opened.
+pub(crate) fn open(job: &Job, address: Address) -> Result<Source, Fault> {
     let options = Options::of(&address)?;
     let (guard, limits) = (job.guard.clone(), job.limits.clone());
     options.check(&guard, &address)?;
-    reconnect::source(&job.limits, Stage::over_srt(), move |run| connect(&options, &address, &guard, &limits, &run))
+    reconnect::source(&job.limits, TrackQueues::live_over_srt(), move |connection| {
+        connect(&options, &address, &guard, &limits, &connection)
+    })
 }
 
 /// What an address asks for.
@@ -35,27 +40,28 @@ pub(crate) fn open(job: &Job, address: Address) -> Result<Source, String> {
 struct Options {
     listens: bool,
     port: u16,
-    /// Names of `srtsrc`'s properties, and their values.
+    /// Properties of `srtsrc`, and their values.
     set: Vec<(&'static str, String)>,
 }
 
 impl Options {
-    fn of(address: &Address) -> Result<Self, String> {
+    fn of(address: &Address) -> Result<Self, Fault> {
         let mut options = Self { listens: false, port: address.port(), set: Vec::new() };
         if options.port == 0 {
-            return Err("the SRT URL names no port".into());
+            return Err(misconfigured("the SRT URL names no port"));
         }
         for (name, value) in address.query() {
             match name.as_str() {
                 "mode" if value == "listener" => options.listens = true,
                 "mode" if value == "caller" || value.is_empty() => {}
-                "mode" => return Err("the SRT URL's mode must be caller or listener".into()),
+                "mode" => return Err(misconfigured("the SRT URL's mode must be caller or listener")),
                 "passphrase" if (10..=79).contains(&value.len()) => options.set.push(("passphrase", value)),
-                "passphrase" => return Err("the SRT URL's passphrase must have 10 to 79 characters".into()),
+                "passphrase" => return Err(misconfigured("the SRT URL's passphrase must have 10 to 79 characters")),
                 "latency" => {
                     let latency = value.parse::<u32>().ok().filter(|ms| *ms <= 60_000);
-                    let latency =
-                        latency.ok_or("the SRT URL's latency must be a number of milliseconds, 60000 at most")?;
+                    let latency = latency.ok_or_else(|| {
+                        misconfigured("the SRT URL's latency must be a number of milliseconds, 60000 at most")
+                    })?;
                     options.set.push(("latency", latency.to_string()));
                 }
                 "pbkeylen" if ["0", "16", "24", "32"].contains(&value.as_str()) => {
@@ -67,40 +73,46 @@ impl Options {
                     };
                     options.set.push(("pbkeylen", name.into()));
                 }
-                "pbkeylen" => return Err("the SRT URL's pbkeylen must be 16, 24 or 32".into()),
+                "pbkeylen" => return Err(misconfigured("the SRT URL's pbkeylen must be 16, 24 or 32")),
                 "streamid" if value.len() <= 512 => options.set.push(("streamid", value)),
-                "streamid" => return Err("the SRT URL's streamid must have 512 characters at most".into()),
+                "streamid" => return Err(misconfigured("the SRT URL's streamid must have 512 characters at most")),
                 _ => {}
             }
         }
         Ok(options)
     }
 
-    fn check(&self, guard: &PullGuard, address: &Address) -> Result<(), String> {
+    fn check(&self, guard: &PullGuard, address: &Address) -> Result<(), Fault> {
         let host = address.host();
         let checked = if self.listens { guard_listener(guard, &host) } else { fetch::check_host(guard, &host) };
-        checked.map_err(|e| e.to_string())
+        checked.map_err(of_fetch)
     }
 }
 
-/// What comes from an SRT connection before and after it is known what it is.
+/// What comes over a connection, before and after it is recognised.
 struct Feed {
-    demux: Option<Demux>,
+    demux: Option<Demultiplexer>,
     head: Vec<u8>,
 }
 
-fn connect(options: &Options, address: &Address, guard: &PullGuard, limits: &PullLimits, run: &Run) -> End {
+fn connect(
+    options: &Options,
+    address: &Address,
+    guard: &PullGuard,
+    limits: &PullLimits,
+    connection: &Connection,
+) -> Outcome {
     let source = match element("srtsrc") {
         Ok(source) => source,
-        Err(e) => return End::Hopeless(e.to_string()),
+        Err(e) => return Outcome::Failed(of_worker(e)),
     };
     let host = if options.listens {
         address.host()
     } else {
         match resolve(guard, &address.host(), options.port, limits.timeout) {
             Ok(found) => found.first().map(|a| a.ip().to_string()).unwrap_or_default(),
-            Err(e @ fetch::Error::Denied { .. }) => return End::Hopeless(e.to_string()),
-            Err(e) => return End::Lost(e.to_string()),
+            Err(e @ fetch::Error::Denied { .. }) => return Outcome::Failed(of_fetch(e)),
+            Err(e) => return Outcome::Lost(of_fetch(e)),
         }
     };
     if options.listens {
@@ -110,7 +122,7 @@ fn connect(options: &Options, address: &Address, guard: &PullGuard, limits: &Pul
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         source.set_property("uri", format!("srt://{host}:{}?mode=caller", options.port));
     }
-    // A break is to be seen here, where it is known for how long to try again.
+    // Reconnecting is done here, by the limits of the configuration.
     set_known(&source, &[("auto-reconnect", "false"), ("wait-for-connection", "true")]);
     for (name, value) in &options.set {
         set_known(&source, &[(name, value)]);
@@ -118,19 +130,19 @@ fn connect(options: &Options, address: &Address, guard: &PullGuard, limits: &Pul
     let (ends, ended) = sync_channel(4);
     let pipeline = gst::Pipeline::new();
     if pipeline.add(&source).is_err() {
-        return End::Hopeless("the media pipeline can't be built".into());
+        return Outcome::Failed(internal("the media pipeline can't be built"));
     }
-    let tail = match tail(&pipeline, &source, run, &ends) {
+    let tail = match tail(&pipeline, &source, connection, &ends) {
         Ok(tail) => tail,
-        Err(fault) => return End::Hopeless(fault),
+        Err(fault) => return Outcome::Failed(fault),
     };
     let begun = Instant::now();
     // It asks its pipeline for a clock.
     let end = match pipeline.set_state(gst::State::Playing) {
-        Ok(_) => wait(&ended, run, begun, limits, options.listens),
-        Err(_) => ended.try_recv().unwrap_or_else(|_| End::Lost("SRT: the connection failed".into())),
+        Ok(_) => wait(&ended, connection, begun, limits, options.listens),
+        Err(_) => ended.try_recv().unwrap_or_else(|_| Outcome::Lost(lost("SRT: the connection failed"))),
     };
-    if options.listens && run.pulse.last().is_none() {
+    if options.listens && connection.arrivals.last().is_none() {
         // GStreamer 1.22 frees memory twice when it stops waiting for a caller. Nothing comes after this but the end.
         std::mem::forget(pipeline);
         return end;
@@ -140,30 +152,36 @@ fn connect(options: &Options, address: &Address, guard: &PullGuard, limits: &Pul
     end
 }
 
-fn wait(ended: &Receiver<End>, run: &Run, begun: Instant, limits: &PullLimits, listens: bool) -> End {
-    let before = run.pulse.last();
+fn wait(
+    ended: &Receiver<Outcome>,
+    connection: &Connection,
+    begun: Instant,
+    limits: &PullLimits,
+    listens: bool,
+) -> Outcome {
+    let before = connection.arrivals.last();
     loop {
-        match ended.recv_timeout(LOOK) {
-            Ok(End::Lost(why)) => {
-                let last = run.pulse.last().filter(|last| Some(*last) != before);
+        match ended.recv_timeout(CHECK_EVERY) {
+            Ok(Outcome::Lost(why)) => {
+                let last = connection.arrivals.last().filter(|last| Some(*last) != before);
                 return match last {
-                    Some(last) if last.elapsed() < GOODBYE => End::Finished,
-                    _ => End::Lost(why),
+                    Some(last) if last.elapsed() < CLOSED_WITHIN => Outcome::Finished,
+                    _ => Outcome::Lost(why),
                 };
             }
             Ok(end) => return end,
-            Err(RecvTimeoutError::Disconnected) => return End::Lost("SRT: the connection ended".into()),
+            Err(RecvTimeoutError::Disconnected) => return Outcome::Lost(lost("SRT: the connection ended")),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let last = run.pulse.last().filter(|last| Some(*last) != before);
-        // Who called has somebody to wait for; who listens waits for as long as a source may be lost.
+        let last = connection.arrivals.last().filter(|last| Some(*last) != before);
+        // A caller waits for an answer; a listener waits for as long as a source may be lost.
         let fault = match last {
             Some(last) if last.elapsed() > limits.timeout => format!("SRT: nothing came for {:?}", limits.timeout),
             None if listens && begun.elapsed() > limits.timeout + limits.reconnect => "SRT: nobody connected".into(),
             None if !listens && begun.elapsed() > limits.timeout => "SRT: the other side does not answer".into(),
             _ => continue,
         };
-        return End::Lost(fault);
+        return Outcome::Lost(lost(fault));
     }
 }
 
@@ -171,43 +189,49 @@ fn wait(ended: &Receiver<End>, run: &Run, begun: Instant, limits: &PullLimits, l
 fn tail(
     pipeline: &gst::Pipeline,
     source: &gst::Element,
-    run: &Run,
-    ends: &SyncSender<End>,
-) -> Result<gst::Pad, String> {
+    connection: &Connection,
+    ends: &SyncSender<Outcome>,
+) -> Result<gst::Pad, Fault> {
     let told = ends.clone();
-    let bus = pipeline.bus().ok_or("the media pipeline has no bus")?;
+    let bus = pipeline.bus().ok_or_else(|| internal("the media pipeline has no bus"))?;
     bus.set_sync_handler(move |_, message| {
         if let gst::MessageView::Error(error) = message.view() {
-            let _ = told.try_send(End::Lost(words(&error.error().to_string(), error.debug().as_deref())));
+            let _ = told.try_send(Outcome::Lost(fault(&error.error().to_string(), error.debug().as_deref())));
         }
         gst::BusSyncReply::Drop
     });
     let feed = Mutex::new(Feed { demux: None, head: Vec::new() });
-    let (tracks, shift, pulse) = (run.tracks.clone(), Arc::clone(&run.shift), run.pulse.clone());
+    let (tracks, shift, arrivals) =
+        (connection.tracks.clone(), Arc::clone(&connection.shift), connection.arrivals.clone());
     let (bad, eos) = (ends.clone(), ends.clone());
     let tail = gst::Pad::builder(gst::PadDirection::Sink)
         .chain_function(move |_, _, buffer| {
-            pulse.beat();
+            arrivals.note();
             let Ok(map) = buffer.map_readable() else { return Ok(gst::FlowSuccess::Ok) };
-            let mut feed = demuxer::lock(&feed);
+            let mut feed = lock(&feed);
             if let Some(demux) = &feed.demux {
-                return if demux.bytes(map.to_vec()) { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Eos) };
+                return if demux.push_bytes(map.to_vec()) {
+                    Ok(gst::FlowSuccess::Ok)
+                } else {
+                    Err(gst::FlowError::Eos)
+                };
             }
             feed.head.extend_from_slice(&map);
-            match demuxer::kind_of(&feed.head) {
-                Some(kind) => match Demux::push(&tracks, Arc::clone(&shift), &kind) {
+            match container::detect(&feed.head) {
+                Some(kind) => match Demultiplexer::push(&tracks, Arc::clone(&shift), &kind) {
                     Ok(demux) => {
                         let head = std::mem::take(&mut feed.head);
-                        demux.bytes(head);
+                        demux.push_bytes(head);
                         feed.demux = Some(demux);
                     }
                     Err(fault) => {
-                        let _ = bad.try_send(End::Hopeless(fault));
+                        let _ = bad.try_send(Outcome::Failed(fault));
                         return Err(gst::FlowError::Error);
                     }
                 },
                 None if feed.head.len() > HEAD => {
-                    let _ = bad.try_send(End::Hopeless("what comes over SRT is not media that can be played".into()));
+                    let _ = bad
+                        .try_send(Outcome::Failed(unplayable("what comes over SRT is not media that can be played")));
                     return Err(gst::FlowError::Error);
                 }
                 None => {}
@@ -216,28 +240,28 @@ fn tail(
         })
         .event_function(move |_, _, event| {
             if let gst::EventView::Eos(_) = event.view() {
-                let _ = eos.try_send(End::Lost("SRT: the connection ended".into()));
+                let _ = eos.try_send(Outcome::Lost(lost("SRT: the connection ended")));
             }
             true
         })
         .build();
-    tail.set_active(true).map_err(|e| e.to_string())?;
-    let src = source.static_pad("src").ok_or("srtsrc has no pad")?;
-    src.link_full(&tail, gst::PadLinkCheck::CAPS).map_err(|e| e.to_string())?;
+    tail.set_active(true).map_err(internal)?;
+    let src = source.static_pad("src").ok_or_else(|| internal("srtsrc has no pad"))?;
+    src.link_full(&tail, gst::PadLinkCheck::CAPS).map_err(internal)?;
     Ok(tail)
 }
 
-/// Words for what libsrt says.
-fn words(error: &str, debug: Option<&str>) -> String {
+/// What libsrt says, as a fault.
+fn fault(error: &str, debug: Option<&str>) -> Fault {
     let all = format!("{error} {}", debug.unwrap_or_default()).to_ascii_lowercase();
     let known = [
         ("rejected", "SRT: the other side refused the connection (stream id, passphrase or version)"),
         ("passphrase", "SRT: the passphrase is missing or wrong"),
         ("timed out", "SRT: the other side does not answer"),
         ("timeout", "SRT: the other side does not answer"),
-        ("bind", "SRT: the address can't be listened on: is it another's, or in use?"),
+        ("bind", "SRT: the address can't be listened on: is it another machine's, or in use?"),
         ("refused", "SRT: the other side does not answer"),
     ];
     let found = known.iter().find(|(sign, _)| all.contains(sign));
-    found.map_or_else(|| format!("SRT: the connection failed ({error})"), |(_, words)| (*words).to_owned())
+    lost(found.map_or_else(|| format!("SRT: the connection failed ({error})"), |(_, text)| (*text).to_owned()))
 }

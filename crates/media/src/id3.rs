@@ -35,7 +35,10 @@ mod tests {
             let frames = [frame(b"TIT2", b"x"), frame(b"PRIV", &[&owner[..], &ticks.to_be_bytes()].concat())].concat();
             [&[b'I', b'D', b'3', version, 0, 0, 0, 0, 0, frames.len() as u8], &frames[..], &[0xFF, 0xF1]].concat()
         };
-        assert_eq!((mpegts_timestamp(&of(3, 90_000)), mpegts_timestamp(&of(4, 450_045))), (Some(1_000_000_000), Some(5_000_500_000)));
+        assert_eq!(
+            (mpegts_timestamp(&of(3, 90_000)), mpegts_timestamp(&of(4, 450_045))),
+            (Some(1_000_000_000), Some(5_000_500_000))
+        );
         assert_eq!(mpegts_timestamp(&of(4, 90_000)[..60]), None);
         assert_eq!(mpegts_timestamp(&[0xFF, 0xF1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), None);
     }

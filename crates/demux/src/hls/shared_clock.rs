@@ -1,7 +1,7 @@
 //! The clock of an HLS presentation, shared by the threads that read one rendition each: it lets the first to come to a run of segments
 //! wait for the others.
 
-use crate::demuxer::lock;
+use crate::sync::lock;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 use timing::hls_clock::{FrameTime, HlsClock, OFFER_TIMEOUT, Rendition};

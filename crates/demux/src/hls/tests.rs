@@ -1,4 +1,4 @@
-//! Sound and pictures are in step, wherever they lie and wherever their timestamps begin.
+//! Audio and video are aligned, in one rendition or two, and wherever their timestamps begin.
 
 use crate::open;
 use crate::track_queues::{Item, Next};
@@ -17,7 +17,7 @@ const FPS: f64 = 30.0;
 /// Seconds of a packet of AAC.
 const PACKET: f64 = 1024.0 / 48_000.0;
 
-/// Six seconds in segments of this kind, pictures and sound apart (0.m3u8 and 1.m3u8) or together (0.m3u8).
+/// Six seconds in segments of this kind, video and audio apart (0.m3u8 and 1.m3u8) or together (0.m3u8).
 fn encode(directory: &Path, kind: &str, streams: &str) {
     std::fs::create_dir(directory).unwrap();
     let mut command = Command::new("ffmpeg");
@@ -25,7 +25,7 @@ fn encode(directory: &Path, kind: &str, streams: &str) {
     command.args(["-f", "lavfi", "-i", "testsrc2=size=160x90:rate=30:duration=6"]);
     // Whole packets.
     command.args(["-f", "lavfi", "-i", "sine=sample_rate=48000:duration=6.016"]);
-    // Pictures of two seconds a segment, sound of less: they begin elsewhere.
+    // Segments of two seconds of video, and of less audio: they begin elsewhere.
     command.args([
         "-c:v",
         "libx264",
@@ -56,7 +56,7 @@ fn twice(directory: &Path, list: &str) -> String {
     format!("#EXTM3U\n#EXT-X-TARGETDURATION:3\n{run}#EXT-X-DISCONTINUITY\n{run}#EXT-X-ENDLIST\n")
 }
 
-/// Moves the first clock reference of a segment of MPEG-TS behind the beginning of its first picture, into a packet of its own.
+/// Moves the first PCR of an MPEG-TS segment behind the start of its first access unit, into a packet of its own.
 fn late_reference(segment: &Path) {
     let mut packets: Vec<Vec<u8>> = std::fs::read(segment).unwrap().chunks(ts::PACKET).map(Vec::from).collect();
     let refers = |p: &Vec<u8>| p[3] & 0x20 != 0 && p[4] >= 7 && p[5] & 0x10 != 0;
@@ -68,14 +68,14 @@ fn late_reference(segment: &Path) {
     own[12..].fill(0xFF);
     packets[first][5] &= !0x10;
     packets[first][6..12].fill(0xFF);
-    // Four more of the picture come before it, as its number says.
+    // Four more packets of the access unit come before it, as its counter says.
     let of_picture = |p: &Vec<u8>| p[1] & 0x1F == own[1] && p[2] == own[2];
     let place = (first + 1..packets.len()).filter(|i| of_picture(&packets[*i])).nth(4).unwrap();
     packets.insert(place, own);
     std::fs::write(segment, packets.concat()).unwrap();
 }
 
-/// How many packets of sound a playlist has.
+/// How many AAC packets a playlist has.
 fn packets(directory: &Path, list: &str) -> usize {
     let text = std::fs::read_to_string(directory.join(list)).unwrap();
     let seconds = text.lines().filter_map(|l| l.strip_prefix("#EXTINF:")?.trim_end_matches(',').parse::<f64>().ok());
@@ -117,17 +117,17 @@ fn play(url: String) -> [Vec<f64>; 2] {
     };
     let job =
         Job { source: demux::Source::Url(url), guard: PullGuard::default(), limits, largest: (1280, 720), from: None };
-    let stage = open::open(&job).unwrap().stage;
+    let queues = open::open(&job).unwrap().queues;
     let until = Instant::now() + second * 20;
-    assert_eq!(stage.chosen(until).unwrap().map(|kinds| kinds.len()), Some(2));
+    assert_eq!(queues.chosen(until).unwrap().map(|kinds| kinds.len()), Some(2));
     let mut times = [Vec::new(), Vec::new()];
     loop {
-        match stage.next(i64::MAX) {
+        match queues.next(i64::MAX) {
             Next::Item(kind, Item::Unit { unit, .. }, _) => {
                 times[usize::from(kind == Kind::Video)].push(unit.pts as f64 / 1e9)
             }
             Next::Item(..) => {}
-            Next::Empty => stage.wait(until),
+            Next::Empty => queues.wait(until),
             Next::End => return times,
             Next::Fault(fault) => panic!("{fault}"),
         }
@@ -136,7 +136,7 @@ fn play(url: String) -> [Vec<f64>; 2] {
 }
 
 #[test]
-fn sound_and_pictures_are_in_step() {
+fn audio_and_video_are_aligned() {
     gst::init().unwrap();
     let root = std::env::temp_dir().join(format!("ingress-hls-{}", std::process::id()));
     std::fs::create_dir_all(&root).unwrap();
@@ -172,7 +172,7 @@ fn sound_and_pictures_are_in_step() {
         }
         let [sound, pictures] = play(format!("http://127.0.0.1:{port}/{name}/{list}"));
         let last = |times: &[f64]| times.iter().copied().fold(f64::MIN, f64::max);
-        // The last picture is of the last frame's time; the first packet of sound, of before the beginning.
+        // The last picture has the time of the last frame; the first packet of audio is of before the beginning.
         let expected = (sounds as f64 - 2.0) * PACKET - (SECONDS - 1.0 / FPS);
         for run in 0..2 {
             let half = |times: &[f64]| last(&times[times.len() / 2 * run..][..times.len() / 2]);
@@ -180,12 +180,12 @@ fn sound_and_pictures_are_in_step() {
             // Lists of edits in MP4 count milliseconds.
             assert!(off.abs() < 0.003, "{name}, run {run}: {} ms apart", off * 1e3);
         }
-        // The second goes on where the first ended: there is neither a hole nor anything twice.
+        // The second run continues the first: there is neither a gap nor anything twice.
         let between = pictures[pictures.len() / 2] - last(&pictures[..pictures.len() / 2]);
         assert!((0.02..1.0).contains(&between), "{name}: {between} s between runs");
         match name {
             "ts" => whole = pictures,
-            "late-ts" => assert_eq!(pictures, whole, "a picture that begins before the first reference is one, too"),
+            "late-ts" => assert_eq!(pictures, whole, "an access unit that begins before the first PCR is kept"),
             _ => {}
         }
     }

@@ -12,7 +12,7 @@ use ipc::transcode::{Command, Event, Job};
 use model::{AudioConfig, Fault, Frame, Kind, Layer, MediaTime, VideoConfig};
 use std::sync::Arc;
 use std::time::Instant;
-use timing::ingest_clock::LATE;
+use timing::ingest_clock::MAX_LATENESS;
 use tracing::{debug, warn};
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ impl Encode {
     /// What comes is late, and `due` is what should come now: what lies before is decoded, as later access units build on it,
     /// but not shown. So a stall costs viewers its own length, and no delay afterwards.
     pub(super) fn catch_up(&mut self, kind: Kind, due: MediaTime) {
-        let from = due - MediaTime::from(LATE);
+        let from = due - MediaTime::from(MAX_LATENESS);
         if self.told.show_from[kind as usize].is_none_or(|before| from > before + CATCH_UP_STEP) {
             self.show_from(kind, from);
         }

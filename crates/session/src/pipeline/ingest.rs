@@ -11,7 +11,7 @@ use media::{GopCache, KeyframeGate};
 use model::{Fault, Frame, Kind, MediaTime};
 use std::time::{Duration, Instant};
 use timing::frame_repeater::FrameRepeater;
-use timing::ingest_clock::{LATE, Timeline};
+use timing::ingest_clock::{IngestClock, MAX_LATENESS};
 use tracing::warn;
 
 #[cfg(test)]
@@ -34,7 +34,7 @@ pub(super) struct Taken {
 /// See the [module](self).
 pub(super) struct Ingest {
     source: Option<Source>,
-    clock: Timeline,
+    clock: IngestClock,
     gop: GopCache,
     /// The key frame from which access units were last given to a new worker.
     replayed: Option<MediaTime>,
@@ -52,7 +52,7 @@ impl Ingest {
     pub(super) fn new(source: Source) -> Self {
         Self {
             source: Some(source),
-            clock: Timeline::new(),
+            clock: IngestClock::new(),
             gop: GopCache::default(),
             replayed: None,
             gate: KeyframeGate::open(),
@@ -110,9 +110,9 @@ impl Ingest {
 
     /// Takes in an access unit. Video that is to be decoded is then to be taken with [`Ingest::next_picture`].
     pub(super) fn frame(&mut self, mut frame: Frame, now: Instant) -> Taken {
-        let placed = self.clock.place(frame.kind, frame.dts, frame.pts, now);
+        let placed = self.clock.map(frame.kind, frame.dts, frame.pts, now);
         (frame.dts, frame.pts) = (placed.dts, placed.pts);
-        let late = placed.late > LATE;
+        let late = placed.late > MAX_LATENESS;
         let due = late.then(|| placed.dts + MediaTime::from(placed.late));
         let mut dropped = false;
         if frame.kind == Kind::Video {

@@ -1,15 +1,15 @@
-//! Whether the first bytes of a file say how long it plays: then it is no live stream, however slowly and without a length it comes.
-//! Without IO. FLV is not looked at: servers of live streams pass on what an encoder wrote there.
+//! Whether the first bytes of a file declare its duration: then it is no live stream, however slowly and without a Content-Length it
+//! comes. MP4 and Matroska are looked at. FLV is not: servers of live streams pass on what an encoder wrote there. Pure.
 
-/// Where a Matroska file's Info ends at the latest: it holds names and dates.
-const INFO: usize = 4096;
+/// Where a Matroska file's Info ends at the latest, in bytes: it holds names and dates.
+const MAX_INFO: usize = 4096;
 
 /// See the [module](self).
-pub(crate) fn is_told(head: &[u8]) -> bool {
+pub(crate) fn is_declared(head: &[u8]) -> bool {
     mp4(head).or_else(|| matroska(head)).unwrap_or(false)
 }
 
-/// An MP4's `mvhd` (ISO 14496-12 §8.2.2), which lies first in its `moov`: a live one says 0 or all ones.
+/// An MP4's `mvhd` (ISO 14496-12 §8.2.2), the first box of its `moov`: of a live stream it is 0 or all ones.
 fn mp4(head: &[u8]) -> Option<bool> {
     let mut at = 0usize;
     loop {
@@ -33,7 +33,7 @@ fn mp4(head: &[u8]) -> Option<bool> {
 /// Matroska's Duration (RFC 9559 §5.1.2.10), a number of 4 or 8 bytes in its Info.
 fn matroska(head: &[u8]) -> Option<bool> {
     let info = head.windows(4).position(|id| id == [0x15, 0x49, 0xA9, 0x66])?;
-    let info = &head[info..head.len().min(info + INFO)];
+    let info = &head[info..head.len().min(info + MAX_INFO)];
     let at = info.windows(3).position(|id| id[..2] == [0x44, 0x89] && matches!(id[2], 0x84 | 0x88))?;
     let value = info.get(at + 3..)?;
     let seconds = match info[at + 2] {
@@ -49,7 +49,7 @@ mod tests {
     use proptest::prelude::*;
     use std::process::Command;
 
-    /// What ffmpeg writes with these options, to a file or where it can't go back.
+    /// What ffmpeg writes with these options, to a file or to a pipe.
     fn made(name: &str, seekable: bool, options: &[&str]) -> Vec<u8> {
         let path = std::env::temp_dir().join(format!("length-{}-{name}", std::process::id()));
         let input = ["-f", "lavfi", "-i", "sine=duration=1", "-c:a", "libopus"];
@@ -67,9 +67,9 @@ mod tests {
     }
 
     #[test]
-    fn files_tell_it_and_live_streams_do_not() {
+    fn files_declare_it_and_live_streams_do_not() {
         for (name, options) in [("a.mp4", &["-movflags", "+faststart"][..]), ("a.mkv", &[]), ("a.webm", &[])] {
-            assert!(is_told(&made(name, true, options)), "{name}");
+            assert!(is_declared(&made(name, true, options)), "{name}");
         }
         let fragments = "+frag_keyframe+empty_moov+default_base_moof";
         let live = [
@@ -79,16 +79,16 @@ mod tests {
             ("b.ts", &["-f", "mpegts"]),
         ];
         for (name, options) in live {
-            assert!(!is_told(&made(name, false, options)), "{name}");
+            assert!(!is_declared(&made(name, false, options)), "{name}");
         }
     }
 
     proptest! {
         #[test]
         fn noise_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
-            is_told(&noise);
-            is_told(&[b"\0\0\0\x08free\0\0\0\x40moov\0\0\0\x20mvhd", &noise[..]].concat());
-            is_told(&[&[0x15, 0x49, 0xA9, 0x66, 0x44, 0x89, 0x88], &noise[..]].concat());
+            is_declared(&noise);
+            is_declared(&[b"\0\0\0\x08free\0\0\0\x40moov\0\0\0\x20mvhd", &noise[..]].concat());
+            is_declared(&[&[0x15, 0x49, 0xA9, 0x66, 0x44, 0x89, 0x88], &noise[..]].concat());
         }
     }
 }

@@ -1,0 +1,126 @@
+//! The tracks of a source, and which of them are played: the best of each kind.
+
+use super::track::Track;
+use crate::fault::unplayable;
+use model::{Fault, Kind};
+use std::time::{Duration, Instant};
+
+/// How long after the first frame the choice waits for tracks that were announced and bring nothing.
+pub(super) const CHOICE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    pub(super) tracks: Vec<Track>,
+    /// Tracks that nothing here can play.
+    unknown: Vec<String>,
+    /// How many fillers may still add tracks.
+    open: usize,
+    /// When the first frame came.
+    first: Option<Instant>,
+    /// The tracks that are played, once that is settled.
+    chosen: Option<Vec<usize>>,
+}
+
+impl Choice {
+    pub(super) fn open(&mut self) {
+        self.open += 1;
+    }
+
+    pub(super) fn complete(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    pub(super) fn add(&mut self, track: Track) -> usize {
+        self.tracks.push(track);
+        self.tracks.len() - 1
+    }
+
+    pub(super) fn add_unknown(&mut self, what: String) {
+        self.unknown.push(what);
+    }
+
+    /// A frame came.
+    pub(super) fn came(&mut self) {
+        self.first.get_or_insert_with(Instant::now);
+    }
+
+    /// When the choice waits no longer.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.first.map(|first| first + CHOICE_TIMEOUT)
+    }
+
+    /// The kinds that are played, once that is settled.
+    pub(super) fn kinds(&self) -> Option<Vec<Kind>> {
+        let chosen = self.chosen.as_ref()?;
+        Some(chosen.iter().map(|t| self.tracks[*t].kind()).collect())
+    }
+
+    pub(super) fn is_made(&self) -> bool {
+        self.chosen.is_some()
+    }
+
+    /// Whether a track is left out.
+    pub(super) fn leaves_out(&self, track: usize) -> bool {
+        self.chosen.as_ref().is_some_and(|chosen| !chosen.contains(&track))
+    }
+
+    /// The tracks that are played, or all while that is open.
+    pub(super) fn played(&self) -> impl Iterator<Item = &Track> {
+        self.tracks.iter().enumerate().filter(|(i, _)| !self.leaves_out(*i)).map(|(_, track)| track)
+    }
+
+    /// The chosen tracks with their numbers; none while that is open.
+    pub(super) fn chosen(&self) -> impl Iterator<Item = (usize, &Track)> {
+        self.chosen.iter().flatten().map(|t| (*t, &self.tracks[*t]))
+    }
+
+    /// Chooses, if everything is known by which to, or has been waited for long enough.
+    pub(super) fn settle(&mut self) {
+        if self.chosen.is_some() {
+            return;
+        }
+        let ready = |t: &Track| t.ended || (t.configured && t.first().is_some());
+        let all = self.open == 0 && self.tracks.iter().all(ready) && self.tracks.iter().any(|t| t.configured);
+        let waited = self.first.is_some_and(|first| first.elapsed() >= CHOICE_TIMEOUT);
+        if all || (waited && self.tracks.iter().any(|t| t.configured && t.first().is_some())) {
+            self.choose(false);
+        }
+    }
+
+    /// Takes the best track of each kind. `unconfigured`: also one whose configuration is not known.
+    pub(super) fn choose(&mut self, unconfigured: bool) {
+        let best = |kind: Kind| {
+            let of_kind = |(_, t): &(usize, &Track)| t.kind() == kind && (t.configured || unconfigured);
+            // The first of equals: `max_by_key` gives the last.
+            let tracks = self.tracks.iter().enumerate().filter(of_kind);
+            tracks.rev().max_by_key(|(_, t)| (t.first().is_some(), t.rank())).map(|(i, _)| i)
+        };
+        let chosen: Vec<usize> = [best(Kind::Video), best(Kind::Audio)].into_iter().flatten().collect();
+        for (_, track) in self.tracks.iter_mut().enumerate().filter(|(i, _)| !chosen.contains(i)) {
+            track.clear();
+        }
+        self.chosen = Some(chosen);
+    }
+
+    /// A track that is configured only after the choice is played if there is none of its kind.
+    pub(super) fn join(&mut self, track: usize) {
+        let kind = |t: usize| self.tracks.get(t).map(Track::kind);
+        let missing = self.chosen.as_ref().is_some_and(|c| c.iter().all(|t| kind(*t) != kind(track)));
+        if let Some(chosen) = self.chosen.as_mut().filter(|_| missing) {
+            chosen.push(track);
+        }
+    }
+
+    /// Why nothing can be played, once that is known.
+    pub(super) fn hopeless(&self) -> Option<Fault> {
+        let playable = self.tracks.iter().any(|t| t.first().is_some() || !t.ended);
+        if self.open > 0 || playable {
+            return None;
+        }
+        Some(unplayable(match self.unknown.as_slice() {
+            [] => "there is neither audio nor video in it".to_owned(),
+            some => format!("none of its codecs can be decoded here: {}", some.join(", ")),
+        }))
+    }
+}

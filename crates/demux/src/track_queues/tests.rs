@@ -1,0 +1,191 @@
+//! What is played when, and who waits.
+
+use super::*;
+use crate::fault::unplayable;
+use model::{AudioCodec, AudioConfig, Blame};
+
+fn queues_with(tracks: &[(Kind, u64)]) -> TrackQueues {
+    let queues = TrackQueues::new();
+    for (kind, rank) in tracks {
+        let track = queues.add(*kind, false);
+        queues.config(track, config(), *rank);
+    }
+    queues.complete();
+    queues
+}
+
+fn config() -> Event {
+    let record = bytes::Bytes::new();
+    Event::AudioConfig(AudioConfig { codec: AudioCodec::Mp3, record, sample_rate: None, channels: None })
+}
+
+fn unit(ms: i64, size: usize) -> AccessUnit {
+    AccessUnit { pts: ms * 1_000_000, dts: None, key: true, data: vec![0; size].into() }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+#[test]
+fn the_best_tracks_are_played_in_order_of_time() {
+    let queues = queues_with(&[(Kind::Audio, 2), (Kind::Video, 100), (Kind::Video, 400), (Kind::Audio, 2)]);
+    for (track, at) in [(0, 5), (1, 0), (2, 10), (3, 0), (0, 45), (2, 50)] {
+        assert!(queues.push(track, unit(at, 1)));
+    }
+    assert_eq!(queues.chosen(soon()), Ok(Some(vec![Kind::Video, Kind::Audio])));
+    (0..4).for_each(|t| queues.end(t));
+    let mut seen = Vec::new();
+    loop {
+        match queues.next(i64::MAX) {
+            Next::Item(kind, Item::Unit { unit: u, .. }, _) => seen.push((kind, u.pts / 1_000_000)),
+            Next::Item(_, Item::Config(_), _) => {}
+            Next::End => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, [(Kind::Audio, 5), (Kind::Video, 10), (Kind::Audio, 45), (Kind::Video, 50)]);
+}
+
+#[test]
+fn video_is_due_a_little_after_its_audio() {
+    for (queues, expected) in [
+        (TrackQueues::new(), [(Kind::Audio, 0), (Kind::Audio, 10), (Kind::Video, 0)]),
+        (TrackQueues::live_over_srt(), [(Kind::Audio, 0), (Kind::Video, 0), (Kind::Audio, 10)]),
+    ] {
+        for (track, kind) in [(0, Kind::Video), (1, Kind::Audio)] {
+            assert_eq!(queues.add(kind, false), track);
+            queues.config(track, config(), 1);
+        }
+        queues.complete();
+        [(0, 0), (1, 0), (1, 10)].into_iter().for_each(|(track, at)| assert!(queues.push(track, unit(at, 1))));
+        queues.chosen(soon()).unwrap();
+        assert_eq!(queues.first(), Some(0));
+        let mut seen = Vec::new();
+        for due in 0..30 {
+            while let Next::Item(kind, item, late) = queues.next(due * 1_000_000) {
+                if let Item::Unit { unit, .. } = item {
+                    assert_eq!(late, 0, "{kind:?}");
+                    seen.push((kind, unit.pts / 1_000_000));
+                }
+            }
+        }
+        assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn audio_that_comes_late_joins() {
+    let queues = queues_with(&[(Kind::Video, 1)]);
+    queues.push(0, unit(0, 1));
+    assert_eq!(queues.chosen(soon()), Ok(Some(vec![Kind::Video])));
+    for rank in [1, 9] {
+        let track = queues.add(Kind::Audio, false);
+        queues.config(track, config(), rank);
+        queues.push(track, unit(5, 1));
+    }
+    let mut sounds = 0;
+    while let Next::Item(kind, item, _) = queues.next(i64::MAX) {
+        sounds += usize::from(kind == Kind::Audio && matches!(item, Item::Unit { .. }));
+    }
+    assert_eq!(sounds, 1);
+}
+
+#[test]
+fn a_fault_is_given_after_what_is_complete() {
+    let queues = queues_with(&[(Kind::Audio, 1)]);
+    queues.push(0, unit(100, 1));
+    queues.chosen(soon()).unwrap();
+    assert!(matches!(queues.next(50_000_000), Next::Empty));
+    queues.fail(unplayable("broken"));
+    queues.fail(unplayable("worse"));
+    assert!(matches!(queues.next(100_000_000), Next::Item(_, Item::Config(_), _)));
+    assert!(matches!(queues.next(130_000_000), Next::Item(_, Item::Unit { .. }, 30_000_000)));
+    assert!(matches!(queues.next(100_000_000), Next::Fault(f) if f.text == "broken"));
+    assert!(!queues.push(0, unit(200, 1)));
+}
+
+#[test]
+fn a_gap_is_given_once_all_tracks_are_past_it() {
+    let queues = queues_with(&[(Kind::Video, 1), (Kind::Audio, 1)]);
+    let both = |at| (0..2).for_each(|track| assert!(queues.push(track, unit(at, 1))));
+    let played = |until: i64| while let Next::Item(..) = queues.next(until * 1_000_000 + VIDEO_AFTER_AUDIO) {};
+    both(0);
+    queues.chosen(soon()).unwrap();
+    played(0);
+    both(3_000);
+    assert_eq!(queues.gap(20_000_000), None, "a pause in the source is one");
+    played(3_000);
+    queues.rejoined();
+    queues.push(0, unit(12_000, 1));
+    assert_eq!(queues.gap(3_020_000_000), None, "sound may follow");
+    queues.rejoined();
+    queues.push(1, unit(11_000, 1));
+    assert_eq!((queues.gap(3_020_000_000), queues.gap(3_020_000_000)), (Some(7_980_000_000), None));
+    // What came before it is played before it.
+    played(12_000);
+    both(12_040);
+    queues.rejoined();
+    while queues.lock().choice.tracks[1].pop().is_some() {}
+    both(20_000);
+    assert_eq!(queues.gap(12_020_000_000), None);
+    played(12_040);
+    assert_eq!(queues.gap(12_060_000_000), Some(7_940_000_000));
+    // Nothing was missed: a pause that comes later is one again.
+    played(20_000);
+    queues.rejoined();
+    both(20_040);
+    assert_eq!(queues.gap(20_020_000_000), None);
+    played(20_040);
+    both(30_000);
+    assert_eq!(queues.gap(20_060_000_000), None);
+}
+
+#[test]
+fn the_filler_waits_when_it_is_ahead() {
+    let queues = queues_with(&[(Kind::Audio, 1)]);
+    queues.push(0, unit(0, 1));
+    queues.chosen(soon()).unwrap();
+    let filler = std::thread::spawn({
+        let queues = queues.clone();
+        move || (1..=40).take_while(|i| queues.push(0, unit(i * 100, 1))).count()
+    });
+    let waits = |queues: &TrackQueues| queues.lock().choice.tracks[0].span() > MAX_AHEAD;
+    while !waits(&queues) {
+        std::thread::yield_now();
+    }
+    assert!(queues.lock().choice.tracks[0].span() <= MAX_AHEAD + 100_000_000);
+    queues.close();
+    assert!(filler.join().unwrap() < 40);
+}
+
+#[test]
+fn a_panic_of_a_filler_is_our_fault() {
+    let queues = queues_with(&[(Kind::Audio, 1)]);
+    queues.push(0, unit(0, 1));
+    queues.chosen(soon()).unwrap();
+    queues.fill("feed", || panic!("planted")).unwrap();
+    loop {
+        match queues.next(i64::MAX) {
+            Next::Item(..) => {}
+            Next::Empty => queues.wait(soon()),
+            Next::Fault(fault) => {
+                assert!(fault.text.contains("its thread \"feed\" panicked") && fault.blame == Blame::Us, "{fault}");
+                break;
+            }
+            Next::End => panic!("no end"),
+        }
+    }
+}
+
+#[test]
+fn nothing_to_play_is_a_fault_that_names_codecs() {
+    let queues = TrackQueues::new();
+    queues.add_unknown("video/x-prores".into());
+    assert_eq!(queues.chosen(Instant::now()), Ok(None));
+    queues.complete();
+    assert!(queues.chosen(soon()).unwrap_err().text.contains("video/x-prores"));
+    let queues = TrackQueues::new();
+    queues.complete();
+    assert!(queues.chosen(soon()).unwrap_err().text.contains("neither"));
+}

@@ -1,0 +1,134 @@
+//! One track: what waits in it, in decoding order.
+
+use crate::access_unit::AccessUnit;
+use ipc::demux::Event;
+use model::Kind;
+use std::collections::VecDeque;
+use timing::decode_order::DecodeOrder;
+
+/// What waits in a track.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// The configuration of what follows: an [`Event`] of that kind.
+    Config(Event),
+    /// An access unit; `dts` in nanoseconds.
+    Unit { dts: i64, unit: AccessUnit },
+}
+
+/// What is known of a track when it is added.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TrackInfo {
+    pub(crate) kind: Kind,
+    /// Whether its frames may come in another order than they are shown.
+    pub(crate) reordered: bool,
+    /// Whether its source is live.
+    pub(crate) live: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Track {
+    info: TrackInfo,
+    /// What makes it better than another of its kind: pixels, or channels times rate.
+    rank: u64,
+    /// Its configuration is known.
+    pub(super) configured: bool,
+    /// It has come to its end.
+    pub(super) ended: bool,
+    items: VecDeque<Item>,
+    order: DecodeOrder<AccessUnit>,
+    /// Bytes of all access units in `items`.
+    bytes: usize,
+}
+
+impl Track {
+    pub(super) fn new(info: TrackInfo) -> Self {
+        let order = DecodeOrder::new(info.reordered, info.live);
+        Self { info, rank: 0, configured: false, ended: false, items: VecDeque::new(), order, bytes: 0 }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.info.kind
+    }
+
+    pub(super) fn rank(&self) -> u64 {
+        self.rank
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn configure(&mut self, config: Event, rank: u64) {
+        self.configured = true;
+        self.rank = self.rank.max(rank);
+        self.flush();
+        self.items.push_back(Item::Config(config));
+    }
+
+    /// Takes an access unit; gives the DTS of the last that is ready.
+    pub(super) fn push(&mut self, unit: AccessUnit) -> Option<i64> {
+        let ready = self.order.push(unit.pts, unit.dts, unit);
+        let last = ready.last().map(|(dts, _)| *dts);
+        self.append(ready);
+        last
+    }
+
+    pub(super) fn end(&mut self) {
+        self.flush();
+        self.ended = true;
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Item> {
+        let item = self.items.pop_front();
+        if let Some(Item::Unit { unit, .. }) = &item {
+            self.bytes -= unit.data.len();
+        }
+        item
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        self.items.clear();
+        self.bytes = 0;
+    }
+
+    /// Drops all access units, also those not in order yet: what follows is from another place of the file.
+    pub(super) fn restart(&mut self) {
+        self.order = DecodeOrder::new(self.info.reordered, self.info.live);
+        self.items.retain(|item| matches!(item, Item::Config(_)));
+        self.bytes = 0;
+        self.ended = false;
+    }
+
+    /// The DTS of the first access unit.
+    pub(super) fn first(&self) -> Option<i64> {
+        self.items.iter().find_map(Item::dts)
+    }
+
+    /// How far the last access unit is behind the first, in nanoseconds.
+    pub(super) fn span(&self) -> i64 {
+        let last = self.items.iter().rev().find_map(Item::dts);
+        last.zip(self.first()).map_or(0, |(last, first)| last - first)
+    }
+
+    fn flush(&mut self) {
+        let held = self.order.flush();
+        self.append(held);
+    }
+
+    fn append(&mut self, units: Vec<(i64, AccessUnit)>) {
+        for (dts, unit) in units {
+            self.bytes += unit.data.len();
+            self.items.push_back(Item::Unit { dts, unit });
+        }
+    }
+}
+
+impl Item {
+    fn dts(&self) -> Option<i64> {
+        match self {
+            Self::Unit { dts, .. } => Some(*dts),
+            Self::Config(_) => None,
+        }
+    }
+}
