@@ -75,7 +75,7 @@ pub trait ControlPlane: Send + Sync + 'static {
         request: WhipRequest,
     ) -> BoxFuture<'a, Result<WhipAnswer, WhipRefusal>>;
 
-    /// Starts taking requests to pull from a URL, as soon as the control plane is reachable. `affinity` is asked for each
+    /// Starts taking requests to pull from a URL as soon as the control plane is reachable. `affinity` is asked for each
     /// request before it is taken.
     fn start_requests(&self, affinity: Affinity) -> StartRequests;
 
@@ -86,8 +86,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn reachable(&self) -> Result<(), Fault>;
 }
 
-/// Shows who looks at an ingress why it refuses. `stored` is the status that stands there: that of a session that runs
-/// somewhere stays. `resource` is empty where no session came to be.
+/// Stores with an ingress why it refused a publisher. `stored` is its present status: that of a running session, here or on
+/// another machine, is not overwritten. `resource` is empty where the refusal came before an id was made.
 pub(crate) async fn store_refusal(
     control: &dyn ControlPlane,
     ingress: &IngressId,
@@ -104,8 +104,8 @@ pub(crate) async fn store_refusal(
     }
 }
 
-/// How much this machine wants the session of an ingress: `None` keeps silent, else the greatest positive number wins (1 is what
-/// the Go ingress bids). A request that is made again must find the machine that has taken it already.
+/// How much this machine wants the session of an ingress: `None` is no bid, else the greatest positive number wins (the Go
+/// ingress bids 1). A request that is made again must find the machine that has taken it already.
 pub type Affinity = Arc<dyn Fn(InputKind, &IngressId) -> Option<f32> + Send + Sync>;
 
 /// The sessions that run now.
