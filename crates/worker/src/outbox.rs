@@ -1,10 +1,14 @@
-//! What goes up to the parent: one bounded queue, one thread that writes it to the socket.
+//! What goes up to the parent: one bounded queue, and one thread that writes what the socket does not take at once.
+//!
+//! While nothing waits, the thread that has a message writes it itself: no other has to be woken for it.
 //!
 //! Facts are always taken. Media waits a little when the queue is full and is refused after that: a parent that does not read
 //! must not make the worker grow, and what would come later than that is of no use to a viewer.
 
 use bytes::Buf;
 use ipc::{Batch, End, Event, Hello, Message, Ready};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::{IoSlice, Write};
 use std::marker::PhantomData;
 use std::os::unix::net::UnixStream;
@@ -35,6 +39,10 @@ struct State {
     ended: Option<End>,
     /// Why the worker is to go as if it had crashed.
     crash: Option<String>,
+    /// Once the writer runs.
+    socket: Option<UnixStream>,
+    /// The writer has taken messages that are not written yet: all others wait behind them.
+    writing: bool,
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +124,11 @@ impl Outbox {
         if state.queue.push(message).is_ok() {
             state.bytes += bytes;
         }
+        // The writer has to see the last message: it shuts the socket down behind it.
+        if !state.writing && state.ended.is_none() && state.write_at_once() {
+            state.bytes = 0;
+            return;
+        }
         self.0.filled.notify_one();
     }
 
@@ -123,6 +136,7 @@ impl Outbox {
     /// reading. `check` runs with each heartbeat and may name a reason to give up: that goes to standard error, as a worker that hangs
     /// is replaced like one that crashed.
     pub fn write_all(&self, mut socket: UnixStream, mut check: impl FnMut() -> Option<String>) {
+        self.lock().socket = socket.try_clone().ok();
         let mut heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
         loop {
             let (mut batch, last, crash) = self.take(heartbeat_at);
@@ -142,8 +156,11 @@ impl Outbox {
             if write(&mut socket, &mut batch).is_err() || last {
                 break;
             }
+            self.lock().writing = false;
         }
-        self.lock().closed = true;
+        let mut state = self.lock();
+        (state.closed, state.socket) = (true, None);
+        drop(state);
         let _ = socket.shutdown(std::net::Shutdown::Both);
     }
 
@@ -161,8 +178,28 @@ impl Outbox {
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.bytes = 0;
         state.stalled = false;
+        state.writing = true;
         self.0.emptied.notify_all();
         (std::mem::take(&mut state.queue), state.ended.is_some(), state.crash.take())
+    }
+}
+
+impl State {
+    /// Writes what the socket takes without waiting; says whether that is all.
+    fn write_at_once(&mut self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        while self.queue.has_remaining() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = self.queue.chunks_vectored(&mut slices);
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags) {
+                Ok(written) => self.queue.advance(written),
+                Err(Errno::INTR) => {}
+                // It is full, or broken: the writer waits, or finds out.
+                Err(_) => return false,
+            }
+        }
+        true
     }
 }
 
@@ -273,6 +310,36 @@ mod tests {
         assert_eq!(got[taken..], [format, transcode::Event::Finished]);
         assert!(!events.offer(&packet(1)), "nothing is taken after the last message");
         assert_eq!(outbox.ended(), Some(End::Finished));
+    }
+
+    #[test]
+    fn messages_keep_their_order_whoever_writes_them() {
+        let outbox = Outbox::new();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let writer = std::thread::spawn({
+            let outbox = outbox.clone();
+            move || outbox.write_all(ours, || None)
+        });
+        let events = outbox.events();
+        let sender = std::thread::spawn(move || {
+            // More than a socket holds, in pieces that it takes and pieces that it does not.
+            for n in 0..400u32 {
+                events.send_when_ready(&transcode::Event::AudioPacket {
+                    pts: MediaTime::from_millis(n.into()),
+                    level: 0,
+                    data: Bytes::from(vec![0; if n % 7 == 0 { 300_000 } else { 40 }]),
+                });
+            }
+            events.send(&transcode::Event::Finished);
+        });
+        let got = received(theirs);
+        let times = got.iter().filter_map(|e| {
+            if let transcode::Event::AudioPacket { pts, .. } = e { Some(pts.as_millis()) } else { None }
+        });
+        assert!(times.eq(0..400));
+        assert_eq!(got.last(), Some(&transcode::Event::Finished));
+        sender.join().unwrap();
+        writer.join().unwrap();
     }
 
     #[test]

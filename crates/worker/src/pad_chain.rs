@@ -6,6 +6,7 @@
 //! the same in every run. (GStreamer's own test harness drives elements in this way.)
 
 use crate::error::Error;
+use bytes::Bytes;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
 use std::collections::VecDeque;
@@ -197,6 +198,11 @@ fn link(from: &gst::Pad, to: &gst::Pad) -> Result<(), Error> {
     from.link_full(to, gst::PadLinkCheck::CAPS)
         .map(drop)
         .map_err(|e| gst::glib::bool_error!("{} does not link to {}: {e}", from.name(), to.name()).into())
+}
+
+/// A buffer's bytes where they lie, for as long as somebody needs them; `None` if they can't be read.
+pub fn into_bytes(buffer: gst::Buffer) -> Option<Bytes> {
+    buffer.into_mapped_buffer_readable().ok().map(Bytes::from_owner)
 }
 
 /// Makes an element by its factory's name.

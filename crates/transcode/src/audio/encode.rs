@@ -1,13 +1,12 @@
 //! The Opus encoder: interleaved samples in, packets of 20 ms with their time out.
 
-use bytes::Bytes;
 use gstreamer::{self as gst, prelude::MulDiv};
 use gstreamer_audio as gst_audio;
 use ipc::transcode::Event;
 use model::{AudioEncoding, MediaTime};
 use std::collections::VecDeque;
 use timing::sample_clock::RATE;
-use worker::pad_chain::{Output, Strand, element, set_known};
+use worker::pad_chain::{Output, Strand, element, into_bytes, set_known};
 use worker::{Error, Events};
 
 /// Samples of each channel in one packet: 20 ms, Opus' usual length.
@@ -138,8 +137,7 @@ impl Encoder {
             // The drained look-ahead is one more packet than was put in.
             let end = self.start + MediaTime::from_ticks(self.encoded, RATE) - LOOKAHEAD;
             let (pts, level) = self.inside.pop_front().unwrap_or((end, SILENCE));
-            let Ok(map) = buffer.map_readable() else { continue };
-            let data = Bytes::copy_from_slice(&map);
+            let Some(data) = into_bytes(buffer) else { continue };
             self.events.offer(&Event::AudioPacket { pts, level, data });
         }
     }

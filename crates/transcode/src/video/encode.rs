@@ -7,7 +7,6 @@
 
 use super::Picture;
 use super::rate::Meter;
-use bytes::Bytes;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video as gst_video;
 use ipc::transcode::Event;
@@ -16,7 +15,7 @@ use model::{EncodedVideo, Layer, MediaTime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use worker::pad_chain::{Output, Strand, element, from_clock, set_known, to_clock};
+use worker::pad_chain::{Output, Strand, element, from_clock, into_bytes, set_known, to_clock};
 use worker::watchdog::{Waits, Watch};
 use worker::{Error, Events};
 
@@ -187,8 +186,7 @@ impl Worker {
             if !self.gate.admits(key) {
                 continue;
             }
-            let Ok(map) = buffer.map_readable() else { continue };
-            let data = Bytes::copy_from_slice(&map);
+            let Some(data) = into_bytes(buffer) else { continue };
             let pts = from_clock(time);
             if !self.events.offer(&Event::AccessUnit { layer: self.config.index, pts, key, data }) {
                 self.gate.close();
