@@ -1,9 +1,11 @@
-//! The demux worker: fetches a source, demultiplexes it and sends its access units to the parent when they are due. Decoding is the
-//! business of a transcode worker.
-
+//! The demux worker: turns a container into access units, and sends them up when they are due. Decoding is the business of another
+//! worker.
+//!
+//! The container comes from a URL that this worker fetches (HTTP, HLS, SRT, RTSP), or from the parent ([`ipc::demux::Source`]).
 #![forbid(unsafe_code)]
 
 mod access_unit;
+mod bytes_source;
 mod caps;
 mod container;
 mod declared_duration;
@@ -21,33 +23,46 @@ mod sync;
 mod time_shift;
 mod track_queues;
 
+use bytes::Bytes;
 use ipc::Demux;
-use ipc::demux::{Command, Event, Job};
+use ipc::demux::{Command, Event, Job, Source};
+use std::sync::mpsc::{Receiver, SyncSender};
 use worker::watchdog::Watch;
 use worker::{Events, Work};
 
-/// The work of the role, in a thread of its own.
-pub struct Demuxer;
+/// The work of the role.
+pub struct Demuxer {
+    /// Where bytes of the parent go, until it says that they have ended.
+    input: Option<SyncSender<Bytes>>,
+}
 
 impl Work for Demuxer {
     type Role = Demux;
 
     fn start(job: Job, events: Events<Event>, _: &Watch) -> std::io::Result<Self> {
-        std::thread::Builder::new()
-            .name("pull".into())
-            .spawn(move || events.guard("pull", || demultiplex(&job, &events)))?;
-        Ok(Self)
+        let (input, bytes) = bytes_source::input();
+        let input = matches!(job.source, Source::Bytes(_)).then_some(input);
+        let work = move || events.guard("demux", || demultiplex(&job, bytes, &events));
+        std::thread::Builder::new().name("demux".into()).spawn(work)?;
+        Ok(Self { input })
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Bytes(_) | Command::End => {}
+            Command::Bytes(bytes) => {
+                // A thread that is gone has said why.
+                let _ = self.input.as_ref().map(|input| input.send(bytes));
+            }
+            Command::End => self.input = None,
         }
     }
 }
 
-fn demultiplex(job: &Job, events: &Events<Event>) {
-    let source = open::open(job);
+fn demultiplex(job: &Job, bytes: Receiver<Bytes>, events: &Events<Event>) {
+    let source = match &job.source {
+        Source::Url(url) => open::open(job, url),
+        Source::Bytes(container) => bytes_source::open(*container, bytes),
+    };
     let end = match &source {
         Ok(source) => player::play(source, job, events),
         Err(fault) => Err(fault.clone()),

@@ -9,7 +9,7 @@ use crate::track_queues::TrackQueues;
 use crate::{hls, http_live, rtsp, srt, time_shift};
 use fetch::{Address, Client, RangeFile, Response, ResumableBody, Scheme, playlist};
 use gstreamer as gst;
-use ipc::demux::{self, Job};
+use ipc::demux::Job;
 use model::Fault;
 use std::fs::File;
 use std::io::Write;
@@ -19,14 +19,11 @@ use std::time::Duration;
 /// How long a stream without an end may take to be recognised for certain: radio of 32 kbit/s would take 16 seconds for all of [`HEAD`].
 const CERTAIN_WITHIN: Duration = Duration::from_secs(1);
 
-/// Opens the job's source.
+/// Opens the job's URL.
 ///
 /// # Errors
 /// Why it can't be played.
-pub(crate) fn open(job: &Job) -> Result<Source, Fault> {
-    let demux::Source::Url(url) = &job.source else {
-        return Err(crate::fault::internal("this build takes no bytes from its parent"));
-    };
+pub(crate) fn open(job: &Job, url: &str) -> Result<Source, Fault> {
     let address = Address::parse(url).map_err(of_fetch)?;
     match address.scheme {
         Scheme::Http | Scheme::Https => {

@@ -52,6 +52,9 @@ impl fmt::Debug for Source {
     }
 }
 
+/// The longest [`Command::Bytes`] in bytes, so that a queue of some is small.
+pub const MAX_PIECE: usize = 64 << 10;
+
 /// A container whose bytes can be pushed as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Container {
@@ -68,7 +71,7 @@ impl From<Job> for Assignment {
 /// From the session, to a worker whose source is [`Source::Bytes`]; others get none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// The next bytes of the container, cut anywhere.
+    /// The next bytes of the container, cut anywhere; no more than [`MAX_PIECE`].
     Bytes(#[serde(skip)] Bytes),
     /// There are no more: play what is inside, then [`Event::Finished`].
     End,

@@ -5,6 +5,7 @@
 //! sessions of this process. Inputs and the control plane are not known here.
 #![forbid(unsafe_code)]
 
+pub mod demuxed_source;
 mod layers;
 pub mod lifecycle;
 mod observer;
@@ -19,7 +20,6 @@ mod source;
 mod testing;
 mod throttle;
 mod time;
-pub mod url_source;
 pub mod workers;
 
 pub use observer::{Observer, SessionIds, SessionObserver};

@@ -115,9 +115,9 @@ fn play(url: String) -> [Vec<f64>; 2] {
         timeout: second * 5,
         reconnect: second,
     };
-    let job =
-        Job { source: demux::Source::Url(url), guard: PullGuard::default(), limits, largest: (1280, 720), from: None };
-    let queues = open::open(&job).unwrap().queues;
+    let source = demux::Source::Url(url.clone());
+    let job = Job { source, guard: PullGuard::default(), limits, largest: (1280, 720), from: None };
+    let queues = open::open(&job, &url).unwrap().queues;
     let until = Instant::now() + second * 20;
     assert_eq!(queues.chosen(until).unwrap().map(|kinds| kinds.len()), Some(2));
     let mut times = [Vec::new(), Vec::new()];

@@ -9,7 +9,7 @@ use crate::inputs::request::{PublishRequest, Publisher, Wanted};
 use crate::sessions::admitted::Admitted;
 use model::{Blame, Fault, IngressSpec, InputKind};
 use session::workers::Workers;
-use session::{Source, url_source};
+use session::{Source, demuxed_source};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -46,7 +46,7 @@ impl Request {
         let job = job::job(&self.config, &self.start.resolved.spec)?;
         let late = || Fault::transient(Blame::Control, "livekit-server did not take the ingress in time");
         timeout_at(self.answer_by, self.start.create_ingress()).await.map_err(|_| late())??;
-        let source = url_source::start(self.workers.clone(), job)
+        let source = demuxed_source::from_url(self.workers.clone(), job)
             .map_err(|e| Fault::transient(Blame::Us, format!("nothing could be started that pulls: {e}")))?;
         Ok(Some(source))
     }
