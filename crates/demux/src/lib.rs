@@ -27,7 +27,7 @@ use bytes::Bytes;
 use ipc::Demux;
 use ipc::demux::{Command, Event, Job, Source};
 use std::sync::mpsc::{Receiver, SyncSender};
-use worker::watchdog::Watch;
+use worker::watchdog::Watchdog;
 use worker::{Events, Work};
 
 /// The work of the role.
@@ -39,7 +39,7 @@ pub struct Demuxer {
 impl Work for Demuxer {
     type Role = Demux;
 
-    fn start(job: Job, events: Events<Event>, _: &Watch) -> std::io::Result<Self> {
+    fn start(job: Job, events: Events<Event>, _: &Watchdog) -> std::io::Result<Self> {
         let (input, bytes) = bytes_source::input();
         let input = matches!(job.source, Source::Bytes(_)).then_some(input);
         let work = move || events.guard("demux", || demultiplex(&job, bytes, &events));

@@ -24,7 +24,7 @@ impl worker::Work for NoTranscode {
     fn start(
         _: ipc::transcode::Job,
         _: worker::Events<ipc::transcode::Event>,
-        _: &worker::watchdog::Watch,
+        _: &worker::watchdog::Watchdog,
     ) -> std::io::Result<Self> {
         Err(std::io::ErrorKind::Unsupported.into())
     }

@@ -4,7 +4,7 @@ mod decode;
 mod encode;
 
 use crate::usable_kinds::UsableKinds;
-use decode::{Decoder, Format, Sound};
+use decode::{DecodedAudio, Decoder, Format};
 use encode::Encoder;
 use ipc::transcode::{Event, Job};
 use model::{AudioConfig, Blame, Fault, Frame, Kind, MediaTime};
@@ -13,20 +13,20 @@ use timing::sample_clock::{Join, SampleClock};
 use worker::watchdog::Busy;
 use worker::{Error, Events, Outbox};
 
-/// Decoders in a row that may give up without a sound before the publisher is told.
-const FAILURES: u32 = 5;
+/// Decoders in a row that may give up without output before audio counts as unusable.
+const MAX_DECODER_FAILURES: u32 = 5;
 
-/// Packets in a row without a sound before the publisher is told: five seconds of AAC.
-const BARREN: u32 = 250;
+/// Packets in a row without output before audio counts as unusable: five seconds of AAC.
+const MAX_FRAMES_WITHOUT_OUTPUT: u32 = 250;
 
-/// What the branch is told.
+/// Commands to the thread.
 pub(crate) enum Command {
     Config(AudioConfig),
     Frame(Frame),
     ShowFrom(MediaTime),
 }
 
-/// The branch.
+/// See the [module](self).
 pub(crate) struct Audio {
     job: Job,
     events: Events<Event>,
@@ -34,7 +34,7 @@ pub(crate) struct Audio {
     config: Option<AudioConfig>,
     decoder: Option<Decoder>,
     failures: u32,
-    barren: u32,
+    without_output: u32,
     format: Option<Format>,
     sample_clock: SampleClock,
     encoder: Option<Encoder>,
@@ -42,7 +42,7 @@ pub(crate) struct Audio {
 }
 
 impl Audio {
-    /// A branch without media yet.
+    /// Without media yet.
     pub(crate) fn new(job: Job, events: Events<Event>, usable: UsableKinds) -> Self {
         Self {
             job,
@@ -51,7 +51,7 @@ impl Audio {
             config: None,
             decoder: None,
             failures: 0,
-            barren: 0,
+            without_output: 0,
             format: None,
             sample_clock: SampleClock::default(),
             encoder: None,
@@ -83,7 +83,7 @@ impl Audio {
         self.drain_decoder();
         self.usable();
         self.failures = 0;
-        self.barren = 0;
+        self.without_output = 0;
         self.config = Some(config);
         self.build_decoder();
     }
@@ -99,38 +99,38 @@ impl Audio {
     fn drain_decoder(&mut self) {
         if let Some(decoder) = &self.decoder {
             decoder.drain();
-            self.take_sound();
+            self.take_audio();
         }
         self.decoder = None;
     }
 
     fn frame(&mut self, frame: Frame) {
         let Some(decoder) = &mut self.decoder else { return };
-        self.barren += 1;
+        self.without_output += 1;
         let pushed = decoder.push(frame);
-        self.take_sound();
+        self.take_audio();
         if let Err(e) = pushed {
             self.decoder_failed(&e);
-        } else if self.barren == BARREN {
+        } else if self.without_output == MAX_FRAMES_WITHOUT_OUTPUT {
             let text = format!("{}: no sound can be decoded", self.codec());
             self.usable.failed(Kind::Audio, Fault::new(Blame::Source, text));
         }
     }
 
-    fn take_sound(&mut self) {
+    fn take_audio(&mut self) {
         loop {
             let Some(decoder) = &mut self.decoder else { return };
             let (events, format) = (&self.events, &mut self.format);
-            let told = |now: Format| {
+            let report = |now: Format| {
                 if format.replace(now) != Some(now) {
                     events.send(&Event::AudioFormat { sample_rate: now.rate, channels: now.channels });
                 }
             };
-            match decoder.next_sound(told) {
-                Ok(Some(sound)) => {
-                    (self.failures, self.barren) = (0, 0);
+            match decoder.next_audio(report) {
+                Ok(Some(audio)) => {
+                    (self.failures, self.without_output) = (0, 0);
                     self.usable.works(Kind::Audio);
-                    if let Err(e) = self.encode(&sound) {
+                    if let Err(e) = self.encode(&audio) {
                         return self.not_encoded(&e);
                     }
                 }
@@ -140,8 +140,8 @@ impl Audio {
         }
     }
 
-    fn encode(&mut self, sound: &Sound) -> Result<(), Error> {
-        if self.show_from.is_some_and(|from| sound.pts < from) {
+    fn encode(&mut self, audio: &DecodedAudio) -> Result<(), Error> {
+        if self.show_from.is_some_and(|from| audio.pts < from) {
             return Ok(());
         }
         let channels = usize::from(self.job.audio.channels);
@@ -149,21 +149,21 @@ impl Audio {
             Some(e) => e,
             slot => slot.insert(Encoder::new(self.job.audio, self.events.clone())?),
         };
-        match self.sample_clock.next(sound.pts, sound.samples.len() / channels) {
+        match self.sample_clock.next(audio.pts, audio.samples.len() / channels) {
             Join::Restart(pts) => {
                 encoder.restart(pts)?;
-                encoder.push(&sound.samples)
+                encoder.push(&audio.samples)
             }
-            Join::Continue(0) => encoder.push(&sound.samples),
-            Join::Continue(by) => encoder.push(&timing::sample_clock::stretch(&sound.samples, channels, by)),
-            Join::Trim(n) => encoder.push(&sound.samples[n * channels..]),
+            Join::Continue(0) => encoder.push(&audio.samples),
+            Join::Continue(by) => encoder.push(&timing::sample_clock::stretch(&audio.samples, channels, by)),
+            Join::Trim(n) => encoder.push(&audio.samples[n * channels..]),
         }
     }
 
     fn decoder_failed(&mut self, error: &Error) {
         self.decoder = None;
         self.failures += 1;
-        if self.failures < FAILURES {
+        if self.failures < MAX_DECODER_FAILURES {
             self.build_decoder();
         } else {
             self.unusable(error);
@@ -195,14 +195,14 @@ impl Audio {
     }
 }
 
-/// Loads what most sources and rooms need, so that the first sound need not wait for it.
+/// Loads what most sources and rooms need, so that the first packet need not wait for it.
 ///
 /// # Errors
 /// If the Opus encoder is not installed.
 pub(crate) fn preload() -> Result<(), Error> {
     let config =
         AudioConfig { codec: model::AudioCodec::Aac, record: bytes::Bytes::new(), sample_rate: None, channels: None };
-    // Sources with other codecs load theirs when they come; a missing decoder is told then.
+    // Sources with other codecs load theirs when they come; a missing decoder is reported then.
     let _ = Decoder::new(&config, 2);
     Encoder::new(model::AudioEncoding { channels: 2, bitrate: 96_000, dtx: true }, Outbox::new().events()).map(drop)
 }

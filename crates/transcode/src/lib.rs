@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use usable_kinds::UsableKinds;
 use video::Video;
-use worker::watchdog::{Waits, Watch};
+use worker::watchdog::{Waits, Watchdog};
 use worker::{Events, Work};
 
 /// Commands that may wait for a decoder: enough to bridge the decoding of a key frame, too few to be latency. When a queue is
@@ -42,7 +42,7 @@ impl Work for Transcoder {
         video::preload().and_then(|()| audio::preload()).map_err(|e| e.fault(""))
     }
 
-    fn start(job: Job, events: Events<Event>, watch: &Watch) -> std::io::Result<Self> {
+    fn start(job: Job, events: Events<Event>, watch: &Watchdog) -> std::io::Result<Self> {
         let usable = UsableKinds::new(events.clone());
         let (video, video_commands) = sync_channel(COMMANDS);
         let (audio, audio_commands) = sync_channel(COMMANDS);

@@ -1,7 +1,7 @@
-//! The video branch: decode, limit the rate, scale, and hand over to one encoder for each layer.
+//! The video thread: decode, limit the rate, scale, and hand over to one encoder for each layer.
 //!
 //! When the child cannot keep up, decoded pictures are dropped at the entrance of the encoder that is behind, as soon as the
-//! media is later than [`LATE`]; before that the branch waits, and the source with it (see [`timing::lateness`]). So nothing ever
+//! media is later than [`MAX_LATENESS`]; before that the thread waits, and the source with it (see [`timing::lateness`]). So nothing ever
 //! piles up: no more than a few pictures wait for each encoder.
 
 mod decode;
@@ -23,18 +23,19 @@ use shape::Size;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use timing::lateness::Lateness;
-use worker::watchdog::{Busy, Watch};
+use worker::watchdog::{Busy, Watchdog};
 use worker::{Error, Events};
 
-/// A tenth of a second: two or three pictures, as much as a viewer's jitter buffer takes without a hitch.
-const LATE: Duration = Duration::from_millis(100);
+/// How late media may be before decoded pictures are dropped. A tenth of a second: two or three pictures, as much as a viewer's
+/// jitter buffer takes without a stall.
+const MAX_LATENESS: Duration = Duration::from_millis(100);
 
-/// Decoders in a row that may give up without a single picture before the publisher is told.
-const FAILURES: u32 = 5;
+/// Decoders in a row that may give up without a single picture before video counts as unusable.
+const MAX_DECODER_FAILURES: u32 = 5;
 
-/// Access units in a row without a picture before the publisher is told: five seconds at 30 pictures a second, far more than
+/// Access units in a row without a picture before video counts as unusable: five seconds at 30 pictures a second, far more than
 /// any reordering.
-const BARREN: u32 = 150;
+const MAX_FRAMES_WITHOUT_OUTPUT: u32 = 150;
 
 /// A decoded picture.
 #[derive(Clone, Debug)]
@@ -46,7 +47,7 @@ pub(crate) struct Picture {
     pts: MediaTime,
 }
 
-/// What the branch is told.
+/// Commands to the thread.
 pub(crate) enum Command {
     Config(VideoConfig),
     Frame(Frame),
@@ -62,18 +63,18 @@ struct Slot {
     wanted: bool,
 }
 
-/// The branch.
+/// See the [module](self).
 pub(crate) struct Video {
     job: Job,
     events: Events<Event>,
-    watch: Watch,
+    watch: Watchdog,
     usable: UsableKinds,
     lateness: Lateness,
     limit: rate::Limit,
     config: Option<VideoConfig>,
     decoder: Option<Decoder>,
     failures: u32,
-    barren: u32,
+    without_output: u32,
     format: Option<(Size, Option<f64>)>,
     slots: Vec<Slot>,
     cascade: Cascade,
@@ -85,8 +86,8 @@ pub(crate) struct Video {
 }
 
 impl Video {
-    /// A branch without media yet.
-    pub(crate) fn new(job: Job, events: Events<Event>, watch: Watch, usable: UsableKinds) -> Self {
+    /// Without media yet.
+    pub(crate) fn new(job: Job, events: Events<Event>, watch: Watchdog, usable: UsableKinds) -> Self {
         Self {
             limit: rate::Limit::new(job.max_frame_rate),
             lateness: Lateness::new(Instant::now()),
@@ -98,7 +99,7 @@ impl Video {
             config: None,
             decoder: None,
             failures: 0,
-            barren: 0,
+            without_output: 0,
             format: None,
             slots: Vec::new(),
             held: None,
@@ -146,7 +147,7 @@ impl Video {
         self.drain_decoder();
         self.usable();
         self.failures = 0;
-        self.barren = 0;
+        self.without_output = 0;
         self.config = Some(config);
         self.build_decoder();
     }
@@ -175,12 +176,12 @@ impl Video {
         if self.show_from.is_some_and(|from| frame.pts < from) && decoder.is_spare(&frame) {
             return;
         }
-        self.barren += 1;
+        self.without_output += 1;
         let pushed = decoder.push(frame);
         self.take_pictures();
         if let Err(e) = pushed {
             self.decoder_failed(&e);
-        } else if self.barren == BARREN {
+        } else if self.without_output == MAX_FRAMES_WITHOUT_OUTPUT {
             let text = format!("{}: no picture can be decoded", self.codec());
             self.usable.failed(Kind::Video, Fault::new(Blame::Source, text));
         }
@@ -198,7 +199,7 @@ impl Video {
     }
 
     fn picture(&mut self, picture: Picture) {
-        (self.failures, self.barren) = (0, 0);
+        (self.failures, self.without_output) = (0, 0);
         self.usable();
         self.report_format(&picture.info);
         if self.show_from.is_some_and(|from| picture.pts < from) {
@@ -212,7 +213,7 @@ impl Video {
         }
     }
 
-    /// Encodes the last picture once more; not a word of it to whoever measures the source.
+    /// Encodes the last picture once more; this is no picture of the source, and not reported as one.
     fn repeat(&mut self, at: MediaTime) {
         if let Some(picture) = self.shown.clone().filter(|p| p.pts < at) {
             self.encode(Picture { pts: at, ..picture });
@@ -221,7 +222,7 @@ impl Video {
 
     fn encode(&mut self, picture: Picture) {
         self.shown = Some(picture.clone());
-        let (slots, may_wait) = (&self.slots, self.late < LATE);
+        let (slots, may_wait) = (&self.slots, self.late < MAX_LATENESS);
         let wanted = |i: usize| slots.get(i).is_some_and(|s| s.wanted);
         let done = self.cascade.run(picture, wanted, |i, p| slots[i].encoder.picture(p, may_wait));
         if let Err(e) = done {
@@ -283,7 +284,7 @@ impl Video {
     fn decoder_failed(&mut self, error: &Error) {
         self.decoder = None;
         self.failures += 1;
-        if self.failures < FAILURES {
+        if self.failures < MAX_DECODER_FAILURES {
             self.build_decoder();
         } else {
             self.unusable(error);
@@ -313,7 +314,7 @@ impl Video {
 /// # Errors
 /// If the H.264 encoder is not installed.
 pub(crate) fn preload() -> Result<(), Error> {
-    // Sources with other codecs load theirs when they come; a missing decoder is told then.
+    // Sources with other codecs load theirs when they come; a missing decoder is reported then.
     let _ = Decoder::new(&VideoConfig::new(model::VideoCodec::H264, bytes::Bytes::new(), None));
     encode::preload()
 }

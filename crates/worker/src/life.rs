@@ -3,7 +3,7 @@
 use crate::outbox::Outbox;
 use crate::process;
 use crate::role::Work;
-use crate::watchdog::Watch;
+use crate::watchdog::Watchdog;
 use gstreamer as gst;
 use ipc::{Assignment, Decoder, Demux, End, Hello, Message, Ready, Role, Transcode, VERSION};
 use model::{Blame, Fault};
@@ -30,7 +30,7 @@ pub fn run<T: Work<Role = Transcode>, D: Work<Role = Demux>>(socket: OwnedFd) ->
 /// Threads: this one reads the socket; one writes it and watches the others; those of the role.
 fn live<T: Work<Role = Transcode>, D: Work<Role = Demux>>(socket: UnixStream) -> io::Result<ExitCode> {
     let outbox = Outbox::new();
-    let watch = Watch::new(outbox.clone());
+    let watch = Watchdog::new(outbox.clone());
     outbox.hello();
     let writer = {
         let (outbox, watch, socket) = (outbox.clone(), watch.clone(), socket.try_clone()?);
@@ -73,7 +73,7 @@ fn work<W: Work>(
     job: <W::Role as Role>::Job,
     commands: &mut Commands,
     outbox: &Outbox,
-    watch: &Watch,
+    watch: &Watchdog,
 ) -> io::Result<()> {
     process::set_name(<W::Role as Role>::NAME);
     let no_threads = |e| io::Error::other(format!("the system has no threads left: {e}"));

@@ -16,7 +16,7 @@ pub fn max_luminance(caps: &gst::CapsRef) -> Option<u16> {
     lower(display.ok(), pixel.ok())
 }
 
-/// Nits of the brightest that is in pictures of AV1 from this access unit on, if it says so: its decoder does not.
+/// Nits of the brightest that is in pictures of AV1 from this access unit on, if the stream says it: its decoder does not report it.
 pub fn of_av1(unit: &[u8]) -> Option<u16> {
     let light = av1_luminance(unit);
     lower(light.display, light.pixel)

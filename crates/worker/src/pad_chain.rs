@@ -1,4 +1,4 @@
-//! A strand: linked GStreamer elements that the caller's own thread drives.
+//! A chain: linked GStreamer elements that the caller's own thread drives.
 //!
 //! No pipeline, clock, appsrc, queue or appsink stands around them: a buffer pushed in at the head runs through all elements
 //! in the same call, and what comes out at the tail is there when the call returns. So every thread of the child is one of
@@ -50,7 +50,7 @@ fn lock(tail: &Shared) -> MutexGuard<'_, Tail> {
 
 /// Linked elements between two pads of ours. They stop when it is dropped.
 #[derive(Debug)]
-pub struct Strand {
+pub struct PadChain {
     head: gst::Pad,
     tail: gst::Pad,
     elements: Vec<gst::Element>,
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Tail {
     }
 }
 
-impl Strand {
+impl PadChain {
     /// Links `elements` in this order and starts them. `accepts` is what the tail takes.
     ///
     /// # Errors
@@ -73,21 +73,21 @@ impl Strand {
         let bus = errors_only(&shared);
         let head = gst::Pad::builder(gst::PadDirection::Src).build();
         let tail = tail_pad(&shared, accepts)?;
-        let strand = Self { head, tail, elements, shared };
-        strand.tail.set_active(true)?;
-        let mut before = strand.head.clone();
-        for element in &strand.elements {
+        let chain = Self { head, tail, elements, shared };
+        chain.tail.set_active(true)?;
+        let mut before = chain.head.clone();
+        for element in &chain.elements {
             element.set_bus(Some(&bus));
             link(&before, &static_pad(element, "sink")?)?;
             before = static_pad(element, "src")?;
         }
-        link(&before, &strand.tail)?;
-        for element in strand.elements.iter().rev() {
+        link(&before, &chain.tail)?;
+        for element in chain.elements.iter().rev() {
             element.set_state(gst::State::Playing)?;
         }
-        strand.head.set_active(true)?;
-        strand.head.push_event(gst::event::StreamStart::builder("0").build());
-        Ok(strand)
+        chain.head.set_active(true)?;
+        chain.head.push_event(gst::event::StreamStart::builder("0").build());
+        Ok(chain)
     }
 
     /// Says what the buffers that follow look like.
@@ -107,7 +107,7 @@ impl Strand {
     /// Pushes one buffer through all elements.
     ///
     /// # Errors
-    /// If an element gives up; the strand is of no use after that.
+    /// If an element gives up; the chain is of no use after that.
     pub fn push(&self, buffer: gst::Buffer) -> Result<(), Error> {
         self.head.push(buffer).map(drop).map_err(|flow| self.failure(flow))
     }
@@ -132,7 +132,7 @@ impl Strand {
     }
 }
 
-impl Drop for Strand {
+impl Drop for PadChain {
     fn drop(&mut self) {
         // Failing to stop leaves nothing else to try.
         for element in &self.elements {
@@ -143,7 +143,7 @@ impl Drop for Strand {
     }
 }
 
-/// A bus that keeps the words of the first error and drops all else at once: nobody reads a queue of messages here, so one
+/// A bus that keeps the text of the first error and drops all else at once: nobody reads a queue of messages here, so one
 /// would grow for as long as the stream lasts.
 fn errors_only(shared: &Shared) -> gst::Bus {
     let bus = gst::Bus::new();

@@ -1,7 +1,7 @@
 //! What a role has to bring.
 
 use crate::outbox::Events;
-use crate::watchdog::Watch;
+use crate::watchdog::Watchdog;
 use model::Fault;
 
 /// The work of a role, once it is assigned.
@@ -24,7 +24,7 @@ pub trait Work: Sized {
     fn start(
         job: <Self::Role as ipc::Role>::Job,
         events: Events<<Self::Role as ipc::Role>::Event>,
-        watch: &Watch,
+        watch: &Watchdog,
     ) -> std::io::Result<Self>;
 
     /// Takes a command of the parent. May wait: the socket is not read meanwhile, and the parent feels it.

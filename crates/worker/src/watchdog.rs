@@ -1,5 +1,5 @@
-//! The worker's threads, and the eye on them: one that hangs inside a codec or panics ends the child, as nothing else could
-//! tell the parent more than that media stopped.
+//! The watchdog over the worker's threads: one that hangs inside a codec or panics ends the worker, as nothing else could show the
+//! parent more than that media has stopped.
 //!
 //! A thread hangs if one piece of its work has taken a lot of its *own* time, no end of anybody's, or none at all while all that
 //! it could wait for sleeps as well (see [`tasks`]). On a machine that has too much to do, threads wait for seconds without any fault
@@ -14,18 +14,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tasks::{Stillness, Task};
 
-/// From when on it is looked at whether a piece of work comes on at all: most take a hundredth of a second.
-const SOME: Duration = Duration::from_millis(100);
-/// From when on a piece of work is looked at more closely.
-const LONG: Duration = Duration::from_secs(1);
-/// How much processor time it may take from then on: a hundred times what the slowest picture takes.
-const SPINS: Duration = Duration::from_secs(2);
-/// How long it may take in all, whatever others do meanwhile.
-const WAITS: Duration = Duration::from_secs(30);
+/// From when on a piece of work is checked for any progress: most take a hundredth of a second.
+const PROGRESS_CHECK_AFTER: Duration = Duration::from_millis(100);
+/// From when on the processor time of a piece of work is measured.
+const PROCESSOR_CHECK_AFTER: Duration = Duration::from_secs(1);
+/// How much of it the work may take from then on: a hundred times what the slowest picture takes.
+const MAX_PROCESSOR_TIME: Duration = Duration::from_secs(2);
+/// How long a piece of work may take in all, whatever others do meanwhile.
+const MAX_DURATION: Duration = Duration::from_secs(30);
 
 /// Starts threads and watches them.
 #[derive(Clone)]
-pub struct Watch {
+pub struct Watchdog {
     start: Instant,
     threads: Arc<Mutex<Vec<Watched>>>,
     outbox: Outbox,
@@ -79,7 +79,7 @@ impl Drop for Working<'_> {
     }
 }
 
-impl Watch {
+impl Watchdog {
     /// Nothing to watch yet. Panics are reported through `outbox`.
     pub fn new(outbox: Outbox) -> Self {
         Self { start: Instant::now(), threads: Arc::default(), outbox }
@@ -124,7 +124,7 @@ impl Watch {
     ) -> Option<String> {
         let (mut threads, now) = (self.lock(), millis(now));
         threads.retain(|t| Arc::strong_count(&t.since) > 1);
-        let lasts = threads.iter().any(|t| t.busy(now).is_some_and(|busy| busy >= SOME));
+        let lasts = threads.iter().any(|t| t.busy(now).is_some_and(|busy| busy >= PROGRESS_CHECK_AFTER));
         let tasks = if lasts { tasks() } else { Vec::new() };
         // Who reads and who writes the socket, this one, wait for no end of things, and nobody who works waits for them.
         let apart = [Some(std::process::id()), Task::own()];
@@ -155,24 +155,26 @@ impl Watched {
         (since > 0).then(|| Duration::from_millis(now.saturating_sub(since)))
     }
 
-    /// Whether nothing of its work comes on.
+    /// Whether its work makes no progress.
     fn sleeps(&mut self, now: u64, company: Vec<Task>) -> bool {
         let since = self.since.load(Ordering::Relaxed);
         if self.stillness.0 != since {
             self.stillness = (since, Stillness::default());
         }
-        self.busy(now).is_some_and(|busy| busy >= SOME) && self.stillness.1.look(company)
+        self.busy(now).is_some_and(|busy| busy >= PROGRESS_CHECK_AFTER) && self.stillness.1.look(company)
     }
 
     fn hangs(&mut self, now: u64, processor: impl Fn(u32) -> Option<Duration>) -> bool {
         let since = self.since.load(Ordering::Relaxed);
-        let Some(busy) = self.busy(now).filter(|busy| *busy >= LONG) else { return false };
+        let Some(busy) = self.busy(now).filter(|busy| *busy >= PROCESSOR_CHECK_AFTER) else { return false };
         let used = self.id.and_then(processor).unwrap_or_default();
         match self.noticed {
-            Some((then, before)) if then == since => busy >= WAITS || used.saturating_sub(before) >= SPINS,
+            Some((then, before)) if then == since => {
+                busy >= MAX_DURATION || used.saturating_sub(before) >= MAX_PROCESSOR_TIME
+            }
             _ => {
                 self.noticed = Some((since, used));
-                busy >= WAITS
+                busy >= MAX_DURATION
             }
         }
     }
@@ -207,8 +209,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_thread_that_turns_in_circles_or_waits_for_ever_is_named_and_a_starved_or_idle_one_is_not() {
-        let watch = Watch::new(Outbox::new());
+    fn spinning_and_endless_work_is_found() {
+        let watch = Watchdog::new(Outbox::new());
         let (entered, has_entered) = channel::<()>();
         let (leave, may_leave) = channel::<()>();
         let work = move |busy: Busy| {
@@ -236,8 +238,8 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_sleeps_for_ever_is_named_at_once_and_one_that_waits_for_work_that_goes_on_is_not() {
-        let watch = Watch::new(Outbox::new());
+    fn stalled_work_is_found_unless_it_waits_for_progress() {
+        let watch = Watchdog::new(Outbox::new());
         let (leave, may_leave) = channel::<()>();
         let (entered, has_entered) = channel();
         let stuck = watch.spawn("video", Waits::ForEncoders, move |busy: Busy| {
@@ -267,7 +269,7 @@ mod tests {
     #[test]
     fn panic_ends_the_worker_like_a_crash() {
         let outbox = Outbox::new();
-        let watch = Watch::new(outbox.clone());
+        let watch = Watchdog::new(outbox.clone());
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let writer = std::thread::spawn({
             let outbox = outbox.clone();
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_tells_processor_time() {
+    fn processor_time_is_read_from_proc() {
         let own = Task::own().unwrap();
         let begin = processor_time(own).unwrap();
         while processor_time(own).unwrap() < begin + Duration::from_millis(20) {}

@@ -1,16 +1,15 @@
-//! What a transcoder is owed: it was to be told while its queue was full. Frames are dropped then, as they would only come too
-//! late; a configuration, a wish or the end of the source has to come, and each of them is worth nothing but in its newest
-//! version.
+//! Commands that found a worker's queue full. Frames are dropped then, as they would only come too late. A configuration, a request
+//! or the end of the source has to arrive, but of each only the newest version.
 
 use ipc::transcode::Command;
 use model::Kind;
 use std::collections::VecDeque;
 
-/// See the [module](self). Holds no more than one message of each kind, and one for each layer where a layer is named.
+/// See the [module](self). Holds one command of each subject at the most.
 #[derive(Debug, Default)]
 pub(crate) struct PendingCommands(VecDeque<Command>);
 
-/// Messages of one subject replace each other.
+/// Commands of one subject replace each other.
 #[derive(Debug, PartialEq, Eq)]
 enum Subject {
     Config(Kind),
@@ -36,10 +35,10 @@ fn subject(message: &Command) -> Option<Subject> {
 }
 
 impl PendingCommands {
-    /// Keeps a message that found no room; false if it is one that is not worth keeping.
+    /// Keeps a command that found the queue full; false if it is one that is of no use later.
     pub(crate) fn keep(&mut self, message: Command) -> bool {
         let Some(about) = subject(&message) else { return false };
-        // What is said of single layers follows what layers there are.
+        // A command about one layer stays behind the layers that it names.
         if about == Subject::Layers
             && let Some(before) = self.0.iter_mut().find(|m| subject(m) == Some(Subject::Layers))
         {
@@ -51,12 +50,12 @@ impl PendingCommands {
         true
     }
 
-    /// Whether nothing is owed.
+    /// Whether none waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Hands everything over, in order, to whom gives back what it has no room for. Whether nothing is left.
+    /// Sends all, in order, by what gives back a command for which there is no capacity. Whether none is left.
     pub(crate) fn pay(&mut self, mut send: impl FnMut(Command) -> Option<Command>) -> bool {
         while let Some(message) = self.0.pop_front() {
             if let Some(message) = send(message) {
@@ -67,7 +66,7 @@ impl PendingCommands {
         true
     }
 
-    /// For a new transcoder, which is told everything anyway.
+    /// For a new worker, which is told everything anyway.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
@@ -79,15 +78,15 @@ mod tests {
     use model::{Layer, MediaTime, Quality};
 
     #[test]
-    fn layers_are_told_before_what_is_said_of_them() {
-        let (mut owed, mut got) = (PendingCommands::default(), Vec::new());
+    fn layers_stay_before_commands_about_layers() {
+        let (mut pending, mut got) = (PendingCommands::default(), Vec::new());
         let wanted = Command::Wanted { layer: 2, wanted: false };
         let layer = |width| Layer { quality: Quality::High, width, height: 180, bitrate: 1 };
         let layers = |width| Command::Layers(vec![layer(width)]);
         for message in [layers(320), wanted.clone(), layers(640)] {
-            assert!(owed.keep(message));
+            assert!(pending.keep(message));
         }
-        owed.pay(|message| {
+        pending.pay(|message| {
             got.push(message);
             None
         });
@@ -95,34 +94,34 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_each_is_kept_in_order_and_nothing_that_is_of_no_use_later() {
-        let (mut owed, at) = (PendingCommands::default(), MediaTime::from_millis);
+    fn newest_of_each_subject_is_kept_in_order() {
+        let (mut pending, at) = (PendingCommands::default(), MediaTime::from_millis);
         let wanted = |layer, wanted| Command::Wanted { layer, wanted };
         for _ in 0..100 {
-            owed.keep(wanted(0, false));
-            owed.keep(Command::KeyFrame { layer: 1 });
-            owed.keep(Command::KeyFrame { layer: 2 });
-            owed.keep(Command::ShowFrom(Kind::Video, at(1)));
-            owed.keep(Command::ShowFrom(Kind::Audio, at(2)));
-            owed.keep(wanted(0, true));
+            pending.keep(wanted(0, false));
+            pending.keep(Command::KeyFrame { layer: 1 });
+            pending.keep(Command::KeyFrame { layer: 2 });
+            pending.keep(Command::ShowFrom(Kind::Video, at(1)));
+            pending.keep(Command::ShowFrom(Kind::Audio, at(2)));
+            pending.keep(wanted(0, true));
         }
-        assert!(!owed.keep(Command::Repeat(at(3))));
-        assert!(owed.keep(Command::Finish));
-        let (mut got, mut room) = (Vec::new(), 2);
-        let paid = owed.pay(|message| {
-            if room == 0 {
+        assert!(!pending.keep(Command::Repeat(at(3))));
+        assert!(pending.keep(Command::Finish));
+        let (mut got, mut capacity) = (Vec::new(), 2);
+        let sent = pending.pay(|message| {
+            if capacity == 0 {
                 return Some(message);
             }
-            room -= 1;
+            capacity -= 1;
             got.push(message);
             None
         });
-        assert!(!paid && !owed.is_empty());
-        owed.pay(|message| {
+        assert!(!sent && !pending.is_empty());
+        pending.pay(|message| {
             got.push(message);
             None
         });
-        assert!(owed.is_empty());
+        assert!(pending.is_empty());
         let expected = [
             Command::KeyFrame { layer: 1 },
             Command::KeyFrame { layer: 2 },

@@ -1,5 +1,5 @@
-//! How often children may crash: what kills each of them must not keep the machine busy; and how long to wait for a machine that
-//! starts none. For those that transcode and those that pull alike.
+//! How often workers may crash: what kills each of them must not keep the machine busy; and the backoff where none can be started.
+//! The same for both roles.
 
 use model::{Blame, Fault};
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ const CRASH_WINDOW: Duration = Duration::from_secs(60);
 
 /// Waits before another attempt where no child could be started: a machine that is out of processes, memory or descriptors, or
 /// whose program is just being replaced, is mostly back within seconds. Eight in all, which an encoder's patience bears.
-const START_AGAIN: [Duration; 5] = [
+const START_BACKOFF: [Duration; 5] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
     Duration::from_secs(1),
@@ -28,7 +28,7 @@ pub(crate) struct Starts(usize);
 impl Starts {
     /// Another has failed; how long to wait before the next. `None`: enough.
     pub(crate) fn failed(&mut self) -> Option<Duration> {
-        let wait = START_AGAIN.get(self.0).copied();
+        let wait = START_BACKOFF.get(self.0).copied();
         self.0 += 1;
         wait
     }
@@ -41,7 +41,7 @@ impl Starts {
 
 /// What to say after the last attempt.
 pub(crate) fn not_started(what: &str, how: &str) -> Fault {
-    let tries = START_AGAIN.len() + 1;
+    let tries = START_BACKOFF.len() + 1;
     let text = format!(
         "{what} could not be started in {tries} attempts ({how}); try again later, and tell whoever runs the server"
     );

@@ -38,7 +38,7 @@ pub enum FromWorker<E> {
     Gone(Gone),
 }
 
-/// How a worker ended, in words.
+/// How a worker ended, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gone {
     /// It went away before it was ready: it could not be started.
@@ -283,7 +283,7 @@ impl Connection {
         }
     }
 
-    /// A worker that says nothing for long, and does not even want to run, hangs.
+    /// A silent worker of which no thread even wants to run hangs.
     fn check_silence(&mut self) {
         self.checks += 1;
         let silence = SILENCE_CHECK_INTERVAL * self.checks;

@@ -4,13 +4,13 @@ use gstreamer::{self as gst, prelude::MulDiv};
 use gstreamer_audio as gst_audio;
 use model::{AudioCodec, AudioConfig, Frame, MediaTime};
 use worker::Error;
-use worker::pad_chain::{Output, Strand, element, first_element, from_clock, set_known, to_clock};
+use worker::pad_chain::{Output, PadChain, element, first_element, from_clock, set_known, to_clock};
 
 use timing::sample_clock::RATE;
 
-/// Decoded sound.
+/// Decoded audio.
 #[derive(Debug)]
-pub(crate) struct Sound {
+pub(crate) struct DecodedAudio {
     /// When its first sample is to be heard, as the source says.
     pub(crate) pts: MediaTime,
     /// Interleaved samples.
@@ -21,13 +21,13 @@ pub(crate) struct Sound {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     /// None for raw samples.
-    strand: Option<Strand>,
+    chain: Option<PadChain>,
     raw: Vec<Output>,
     converter: Option<Converter>,
     channels: u8,
 }
 
-/// What decoded sound is like before it is brought to the room's rate and channels.
+/// What decoded audio is like before it is brought to the room's rate and channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
     pub(crate) rate: u32,
@@ -35,13 +35,13 @@ pub(crate) struct Format {
 }
 
 impl Decoder {
-    /// Builds the decoder; its sound will have `channels` channels.
+    /// Builds the decoder; its audio will have `channels` channels.
     ///
     /// # Errors
     /// [`Error::NoElement`] if no decoder of this codec is installed.
     pub(crate) fn new(config: &AudioConfig, channels: u8) -> Result<Self, Error> {
         let caps = caps(config);
-        let decoder = Self { strand: None, raw: vec![Output::Caps(caps.clone())], converter: None, channels };
+        let decoder = Self { chain: None, raw: vec![Output::Caps(caps.clone())], converter: None, channels };
         let factories = factories(config.codec);
         if factories.is_empty() {
             return Ok(decoder);
@@ -49,12 +49,12 @@ impl Decoder {
         let element = first_element(&format!("decoder for {}", name(config.codec)), factories)?;
         // Never give up on a broken packet; the next one is whole again.
         set_known(&element, &[("max-errors", "-1"), ("plc", "false")]);
-        let strand = Strand::new(vec![element], &gst::Caps::new_empty_simple("audio/x-raw"))?;
-        strand.caps(&caps)?;
-        Ok(Self { strand: Some(strand), raw: Vec::new(), ..decoder })
+        let chain = PadChain::new(vec![element], &gst::Caps::new_empty_simple("audio/x-raw"))?;
+        chain.caps(&caps)?;
+        Ok(Self { chain: Some(chain), raw: Vec::new(), ..decoder })
     }
 
-    /// Decodes one packet; sound is then to be taken by [`Decoder::next_sound`].
+    /// Decodes one packet; audio is then to be taken by [`Decoder::next_audio`].
     ///
     /// # Errors
     /// If the decoder gives up; a new one is needed then.
@@ -64,8 +64,8 @@ impl Decoder {
         if let Some(b) = buffer.get_mut() {
             b.set_pts(time);
         }
-        match &self.strand {
-            Some(strand) => strand.push(buffer),
+        match &self.chain {
+            Some(chain) => chain.push(buffer),
             None => {
                 self.raw.push(Output::Buffer(buffer, time));
                 Ok(())
@@ -73,21 +73,21 @@ impl Decoder {
         }
     }
 
-    /// Lets sound out that is still inside.
+    /// Lets audio out that is still inside.
     pub(crate) fn drain(&self) {
-        if let Some(strand) = &self.strand {
-            strand.drain();
+        if let Some(chain) = &self.chain {
+            chain.drain();
         }
     }
 
-    /// The next piece of sound; `format` is told when it begins to be something else.
+    /// The next piece of audio; `format` is called when it changes.
     ///
     /// # Errors
-    /// If the sound cannot be converted.
-    pub(crate) fn next_sound(&mut self, mut format: impl FnMut(Format)) -> Result<Option<Sound>, Error> {
+    /// If the audio cannot be converted.
+    pub(crate) fn next_audio(&mut self, mut format: impl FnMut(Format)) -> Result<Option<DecodedAudio>, Error> {
         loop {
-            let output = match &self.strand {
-                Some(strand) => strand.next_output(),
+            let output = match &self.chain {
+                Some(chain) => chain.next_output(),
                 None if self.raw.is_empty() => None,
                 None => Some(self.raw.remove(0)),
             };
@@ -101,17 +101,17 @@ impl Decoder {
                 Some(Output::Buffer(buffer, time)) => {
                     let (Some(converter), Some(time)) = (&mut self.converter, time) else { continue };
                     let samples = converter.convert(buffer)?;
-                    return Ok(Some(Sound { pts: from_clock(time), samples }));
+                    return Ok(Some(DecodedAudio { pts: from_clock(time), samples }));
                 }
             }
         }
     }
 }
 
-/// Brings sound to the room's format. It is handed a count of samples for time: gaps and jumps are none of its business.
+/// Brings audio to the room's format. It is handed a count of samples for time: gaps and jumps are none of its business.
 #[derive(Debug)]
 struct Converter {
-    strand: Strand,
+    chain: PadChain,
     info: gst_audio::AudioInfo,
     frames: u64,
 }
@@ -126,9 +126,9 @@ impl Converter {
         let convert = element("audioconvert")?;
         // Noise would keep silence from being silent, and a room pays for it by the bit.
         set_known(&convert, &[("dithering", "none"), ("noise-shaping", "none")]);
-        let strand = Strand::new(vec![convert, element("audioresample")?], &accepts)?;
-        strand.caps(caps)?;
-        Ok(Self { strand, info, frames: 0 })
+        let chain = PadChain::new(vec![convert, element("audioresample")?], &accepts)?;
+        chain.caps(caps)?;
+        Ok(Self { chain, info, frames: 0 })
     }
 
     fn convert(&mut self, mut buffer: gst::Buffer) -> Result<Vec<i16>, Error> {
@@ -138,9 +138,9 @@ impl Converter {
         b.set_duration(gst::ClockTime::NONE);
         b.unset_flags(gst::BufferFlags::DISCONT | gst::BufferFlags::RESYNC);
         self.frames += frames;
-        self.strand.push(buffer)?;
+        self.chain.push(buffer)?;
         let mut samples = Vec::new();
-        while let Some(output) = self.strand.next_output() {
+        while let Some(output) = self.chain.next_output() {
             let Output::Buffer(buffer, _) = output else { continue };
             let Ok(map) = buffer.map_readable() else { continue };
             samples.extend(map.as_chunks::<2>().0.iter().map(|s| i16::from_le_bytes(*s)));
@@ -283,7 +283,7 @@ fn speex_headers(config: &AudioConfig) -> gst::Array {
     for field in [1, 80, rate, mode, 4, channels, -1, frame, 0, 1, 0, 0, 0] {
         header.extend(field.to_le_bytes());
     }
-    // A comment of no words by nobody.
+    // An empty comment by an empty vendor.
     let comment = vec![0u8; 9];
     gst::Array::new([gst::Buffer::from_slice(header), gst::Buffer::from_slice(comment)])
 }

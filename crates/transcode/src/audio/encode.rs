@@ -6,7 +6,7 @@ use ipc::transcode::Event;
 use model::{AudioEncoding, MediaTime};
 use std::collections::VecDeque;
 use timing::sample_clock::RATE;
-use worker::pad_chain::{Output, Strand, element, into_bytes, set_known};
+use worker::pad_chain::{Output, PadChain, element, into_bytes, set_known};
 use worker::{Error, Events};
 
 /// Samples of each channel in one packet: 20 ms, Opus' usual length.
@@ -16,21 +16,21 @@ const PACKET: usize = 960;
 /// for a packet begins this much before what was put into it, so the packet is to be played that much earlier.
 const LOOKAHEAD: MediaTime = MediaTime::from_nanos(312 * 1_000_000_000 / 48_000);
 
-/// The level of digital silence, and the least that can be told (RFC 6464 §3).
-const SILENCE: i8 = -127;
+/// The level of digital silence, and the lowest that can be sent (RFC 6464 §3).
+const SILENCE_LEVEL: i8 = -127;
 
 /// How loud samples are: the root of their mean square against the loudest there can be, in dBov (RFC 6464 §3).
 fn level(samples: &[i16]) -> i8 {
     let energy: f64 = samples.iter().map(|&s| f64::from(s) * f64::from(s)).sum();
     let mean = energy / samples.len().max(1) as f64;
     // The cast of what lies between the bounds holds.
-    (10.0 * (mean / (32_768.0 * 32_768.0)).log10()).round().clamp(f64::from(SILENCE), 0.0) as i8
+    (10.0 * (mean / (32_768.0 * 32_768.0)).log10()).round().clamp(f64::from(SILENCE_LEVEL), 0.0) as i8
 }
 
-/// Cuts sound into packets and encodes them.
+/// Cuts audio into packets and encodes them.
 #[derive(Debug)]
 pub(crate) struct Encoder {
-    strand: Strand,
+    chain: PadChain,
     events: Events<Event>,
     channels: usize,
     pending: Vec<i16>,
@@ -59,12 +59,12 @@ impl Encoder {
                 ("dtx", if encoding.dtx { "true" } else { "false" }),
             ],
         );
-        let strand = Strand::new(vec![opus], &gst::Caps::new_empty_simple("audio/x-opus"))?;
+        let chain = PadChain::new(vec![opus], &gst::Caps::new_empty_simple("audio/x-opus"))?;
         let info =
             gst_audio::AudioInfo::builder(gst_audio::AudioFormat::S16le, RATE, u32::from(encoding.channels)).build()?;
-        strand.caps(&info.to_caps()?)?;
+        chain.caps(&info.to_caps()?)?;
         Ok(Self {
-            strand,
+            chain,
             events,
             channels: usize::from(encoding.channels),
             pending: Vec::new(),
@@ -75,7 +75,7 @@ impl Encoder {
         })
     }
 
-    /// The sound that follows begins at `at`. What waits for its packet to fill goes out before, filled up with silence.
+    /// The audio that follows begins at `at`. What waits for its packet to fill goes out before, filled up with silence.
     ///
     /// # Errors
     /// If the encoder gives up.
@@ -103,7 +103,7 @@ impl Encoder {
     /// If the encoder gives up.
     pub(crate) fn finish(mut self) -> Result<(), Error> {
         self.flush()?;
-        self.strand.drain();
+        self.chain.drain();
         self.send();
         Ok(())
     }
@@ -126,17 +126,17 @@ impl Encoder {
         }
         self.encoded += PACKET as i64;
         self.total += PACKET as u64;
-        self.strand.push(buffer)?;
+        self.chain.push(buffer)?;
         self.send();
         Ok(())
     }
 
     fn send(&mut self) {
-        while let Some(output) = self.strand.next_output() {
+        while let Some(output) = self.chain.next_output() {
             let Output::Buffer(buffer, _) = output else { continue };
             // The drained look-ahead is one more packet than was put in.
             let end = self.start + MediaTime::from_ticks(self.encoded, RATE) - LOOKAHEAD;
-            let (pts, level) = self.inside.pop_front().unwrap_or((end, SILENCE));
+            let (pts, level) = self.inside.pop_front().unwrap_or((end, SILENCE_LEVEL));
             let Some(data) = into_bytes(buffer) else { continue };
             self.events.offer(&Event::AudioPacket { pts, level, data });
         }
@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn levels_are_those_of_the_rfc() {
         assert_eq!(level(&[i16::MIN; 960]), 0, "as loud as can be");
-        assert_eq!(level(&[0; 960]), SILENCE);
-        assert_eq!(level(&[]), SILENCE);
+        assert_eq!(level(&[0; 960]), SILENCE_LEVEL);
+        assert_eq!(level(&[]), SILENCE_LEVEL);
         assert_eq!(level(&[1; 960]), -90);
         let tone: Vec<i16> = (0..960).map(|n| ((f64::from(n) * 0.1).sin() * 32_767.0) as i16).collect();
         assert_eq!(level(&tone), -3, "a full sine lies 3 dB below a full square");

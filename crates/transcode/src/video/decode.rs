@@ -11,19 +11,19 @@ use media::{KeyframeGate, Passage, RaslFilter, picture};
 use model::{Colours, Frame, Rotation, VideoCodec, VideoConfig};
 use worker::Error;
 use worker::max_luminance::{self, max_luminance};
-use worker::pad_chain::{Output, Strand, element, first_element, from_clock, set_known, to_clock};
+use worker::pad_chain::{Output, PadChain, element, first_element, from_clock, set_known, to_clock};
 
 /// Frames that are skipped at most while waiting for a key frame: ten seconds at 30 pictures a second. A source that never
 /// sends one (it may refresh its pictures bit by bit) is decoded from anywhere after that.
-const KEY_PATIENCE: u32 = 300;
+const MAX_SKIPPED: u32 = 300;
 
 /// Decodes one configuration of one codec.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    strand: Strand,
+    chain: PadChain,
     codec: VideoCodec,
     /// What else is done to decoded pictures: deinterlacing, turning.
-    after: Option<Strand>,
+    after: Option<PadChain>,
     rotation: Rotation,
     info: Option<VideoInfo>,
     /// What the container says of it, and after the first picture the stream.
@@ -59,22 +59,22 @@ impl Decoder {
                 ("max-frame-delay", "1"),
             ],
         );
-        let strand = Strand::new(vec![decoder], &gst::Caps::new_empty_simple("video/x-raw"))?;
-        strand.caps(&caps(config))?;
+        let chain = PadChain::new(vec![decoder], &gst::Caps::new_empty_simple("video/x-raw"))?;
+        chain.caps(&caps(config))?;
         let lead = match config.codec {
             // av1C: four bytes, then OBUs (AV1-ISOBMFF §2.3.3).
             VideoCodec::Av1 => config.record.get(4..).unwrap_or_default().to_vec(),
             _ => Vec::new(),
         };
         Ok(Self {
-            strand,
+            chain,
             codec: config.codec,
             after: None,
             rotation: config.rotation,
             info: None,
             peak: config.max_luminance,
             lead,
-            gate: KeyframeGate::with_limit(KEY_PATIENCE),
+            gate: KeyframeGate::with_limit(MAX_SKIPPED),
             // avcC (ISO 14496-15 §5.3.3.1).
             length_size: avc::length_size(&config.record),
             leading: RaslFilter::default(),
@@ -114,12 +114,12 @@ impl Decoder {
                 b.set_flags(gst::BufferFlags::DELTA_UNIT);
             }
         }
-        self.strand.push(buffer)
+        self.chain.push(buffer)
     }
 
     /// Lets pictures out that wait for their turn.
     pub(crate) fn drain(&self) {
-        self.strand.drain();
+        self.chain.drain();
     }
 
     /// The next decoded picture, in the order of showing.
@@ -128,7 +128,7 @@ impl Decoder {
     /// If the decoder makes pictures of a kind that cannot be used.
     pub(crate) fn next_picture(&mut self) -> Result<Option<Picture>, Error> {
         loop {
-            let done = self.after.as_ref().and_then(Strand::next_output);
+            let done = self.after.as_ref().and_then(PadChain::next_output);
             match done {
                 Some(output) => {
                     if let Some(picture) = self.finished(output)? {
@@ -137,7 +137,7 @@ impl Decoder {
                     continue;
                 }
                 None => {
-                    let Some(output) = self.strand.next_output() else { return Ok(None) };
+                    let Some(output) = self.chain.next_output() else { return Ok(None) };
                     if let Some(picture) = self.decoded(output)? {
                         return Ok(Some(picture));
                     }
@@ -157,7 +157,7 @@ impl Decoder {
                 Ok(None)
             }
             output => match (&self.after, output) {
-                (Some(strand), Output::Buffer(buffer, _)) => strand.push(buffer).map(|()| None),
+                (Some(chain), Output::Buffer(buffer, _)) => chain.push(buffer).map(|()| None),
                 (_, output) => self.finished(output),
             },
         }
@@ -179,7 +179,7 @@ impl Decoder {
 
 /// What is done to decoded pictures like these, if anything. Deinterlacing gives one picture for each frame, from one field of it
 /// and what the other adds: no waiting for later fields.
-fn after(caps: &gst::Caps, interlaced: bool, rotation: Rotation) -> Result<Option<Strand>, Error> {
+fn after(caps: &gst::Caps, interlaced: bool, rotation: Rotation) -> Result<Option<PadChain>, Error> {
     let mut elements = Vec::new();
     if interlaced || rotation != Rotation::None {
         // Neither takes every kind of picture; where nothing has to be changed, nothing is.
@@ -208,9 +208,9 @@ fn after(caps: &gst::Caps, interlaced: bool, rotation: Rotation) -> Result<Optio
     if elements.is_empty() {
         return Ok(None);
     }
-    let strand = Strand::new(elements, &gst::Caps::new_empty_simple("video/x-raw"))?;
-    strand.caps(caps)?;
-    Ok(Some(strand))
+    let chain = PadChain::new(elements, &gst::Caps::new_empty_simple("video/x-raw"))?;
+    chain.caps(caps)?;
+    Ok(Some(chain))
 }
 
 /// The codec's name for people.

@@ -15,8 +15,8 @@ use model::{EncodedVideo, Layer, MediaTime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use worker::pad_chain::{Output, Strand, element, from_clock, into_bytes, set_known, to_clock};
-use worker::watchdog::{Waits, Watch};
+use worker::pad_chain::{Output, PadChain, element, from_clock, into_bytes, set_known, to_clock};
+use worker::watchdog::{Waits, Watchdog};
 use worker::{Error, Events};
 
 /// Pictures that wait for the encoder beside the one it works on. While the encoder keeps up there is none; after a reordered
@@ -60,11 +60,11 @@ pub(crate) struct Config {
 }
 
 impl LayerEncoder {
-    /// Starts the thread. `failed` is called with words if the encoder cannot go on.
+    /// Starts the thread. `failed` is called if the encoder cannot go on.
     pub(crate) fn start(
         config: Config,
         events: Events<Event>,
-        watch: &Watch,
+        watch: &Watchdog,
         failed: impl FnOnce(&Error) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (commands, receiver) = sync_channel(QUEUE);
@@ -147,7 +147,7 @@ impl Worker {
             }
         }
         if let Some(encoder) = &self.encoder {
-            encoder.strand.drain();
+            encoder.chain.drain();
         }
         self.send_outputs();
         Ok(())
@@ -171,7 +171,7 @@ impl Worker {
             encoder.follow_rate(rate, &self.config);
         }
         if self.key.swap(false, Ordering::Relaxed) {
-            encoder.strand.force_key_frame();
+            encoder.chain.force_key_frame();
         }
         encoder.push(picture, &self.config)?;
         self.send_outputs();
@@ -180,7 +180,7 @@ impl Worker {
 
     fn send_outputs(&mut self) {
         let Some(encoder) = &self.encoder else { return };
-        while let Some(output) = encoder.strand.next_output() {
+        while let Some(output) = encoder.chain.next_output() {
             let Output::Buffer(buffer, Some(time)) = output else { continue };
             let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
             if !self.gate.admits(key) {
@@ -190,14 +190,14 @@ impl Worker {
             let pts = from_clock(time);
             if !self.events.offer(&Event::AccessUnit { layer: self.config.index, pts, key, data }) {
                 self.gate.close();
-                encoder.strand.force_key_frame();
+                encoder.chain.force_key_frame();
             }
         }
     }
 }
 
 struct Encoder {
-    strand: Strand,
+    chain: PadChain,
     element: gst::Element,
     /// The rate that the encoder was opened with, and the one that its bitrate is set for.
     nominal: f64,
@@ -212,8 +212,8 @@ impl Encoder {
             EncodedVideo::H264 => (h264(config, nominal)?, h264_caps()),
             EncodedVideo::Vp8 => (vp8(config)?, gst::Caps::builder("video/x-vp8").build()),
         };
-        let strand = Strand::new(vec![element.clone()], &caps)?;
-        Ok(Self { strand, element, nominal, rate: nominal, colours: None })
+        let chain = PadChain::new(vec![element.clone()], &caps)?;
+        Ok(Self { chain, element, nominal, rate: nominal, colours: None })
     }
 
     fn push(&mut self, picture: Picture, config: &Config) -> Result<(), Error> {
@@ -225,7 +225,7 @@ impl Encoder {
                     .chroma_site(picture.info.chroma_site())
                     .fps(fraction(self.nominal))
                     .build()?;
-            self.strand.caps(&info.to_caps()?)?;
+            self.chain.caps(&info.to_caps()?)?;
             self.colours = Some(colours);
         }
         let mut buffer = picture.buffer;
@@ -238,7 +238,7 @@ impl Encoder {
             b.set_pts(time);
             b.set_duration(gst::ClockTime::from_nseconds((1e9 / self.rate) as u64));
         }
-        self.strand.push(buffer)
+        self.chain.push(buffer)
     }
 
     /// x264 counts pictures, not time, when it shares out bits (counting time costs it a picture of delay), so a source

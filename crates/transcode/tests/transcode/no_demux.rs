@@ -9,7 +9,7 @@ impl worker::Work for NoDemux {
     fn start(
         _: ipc::demux::Job,
         _: worker::Events<ipc::demux::Event>,
-        _: &worker::watchdog::Watch,
+        _: &worker::watchdog::Watchdog,
     ) -> std::io::Result<Self> {
         Err(std::io::ErrorKind::Unsupported.into())
     }

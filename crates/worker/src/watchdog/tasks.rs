@@ -1,4 +1,4 @@
-//! What the system shows of this process's threads: whether anything comes on of those that a piece of work may wait for.
+//! What the system shows of this process's threads: whether those that a piece of work may wait for make progress.
 //!
 //! A thread that waits for what never comes sleeps, and has not once been given a CPU since. So does one that waits for another; but
 //! then that one works, or wants to. On a machine that has too much to do threads want to run: they do not sleep.
@@ -58,7 +58,7 @@ pub(super) struct Stillness {
 }
 
 impl Stillness {
-    /// Takes the work's own thread with those that it may wait for; says whether nothing of it will come on any more.
+    /// Takes the work's own thread with those that it may wait for; says whether there will be no more progress.
     pub(super) fn look(&mut self, company: Vec<Task>) -> bool {
         let still = !company.is_empty() && company == self.last && !company.iter().any(|task| task.wants);
         self.looks = if still { self.looks + 1 } else { 0 };
