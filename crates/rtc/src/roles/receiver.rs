@@ -335,7 +335,7 @@ impl Receiver {
     }
 
     fn request_key_frames(&mut self, rtc: &mut Rtc, now: Instant) {
-        if let Some(index) = self.frames.as_ref().and_then(|f| f.layer_to_switch_to(now)) {
+        if let Some(index) = self.frames.as_mut().and_then(|f| f.layer_to_switch_to(now)) {
             self.tracks.want_key_frame(index);
         }
         let Some(video) = &mut self.tracks.video else { return };

@@ -27,6 +27,8 @@ pub(super) struct Frames {
     layers: Vec<LayerState>,
     /// The layer that is decoded.
     current: Option<usize>,
+    /// The last frame of the current layer before the pause that was noticed.
+    paused_since: Option<Instant>,
     gate: KeyframeGate,
     leading: RaslFilter,
     config: Option<VideoConfig>,
@@ -54,6 +56,7 @@ impl Frames {
             origin: now,
             layers: vec![LayerState::default(); count],
             current: None,
+            paused_since: None,
             gate: KeyframeGate::closed(),
             leading: RaslFilter::default(),
             config: None,
@@ -137,18 +140,19 @@ impl Frames {
     }
 
     /// The layer that is to send a key frame because the current one is paused.
-    pub(super) fn layer_to_switch_to(&self, now: Instant) -> Option<usize> {
+    pub(super) fn layer_to_switch_to(&mut self, now: Instant) -> Option<usize> {
         let current = self.current.filter(|&c| self.is_paused(c, now))?;
+        self.paused_since = self.layers[current].last;
         let others = (0..self.layers.len()).filter(|&i| i != current && !self.is_paused(i, now));
         others.max_by_key(|&i| self.layers[i].area)
     }
 
-    /// When the current layer counts as paused.
+    /// When the current layer counts as paused; `None` once [`Frames::layer_to_switch_to`] has noticed it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let current = self.current.filter(|_| self.layers.len() > 1)?;
-        let at = self.layers[current].last? + LAYER_PAUSE;
         // Once it is, the other layers' frames wake us.
-        self.layers.iter().all(|l| l.last.is_none_or(|l| l <= at)).then_some(at)
+        let last = self.layers[current].last.filter(|last| self.paused_since != Some(*last))?;
+        Some(last + LAYER_PAUSE)
     }
 
     fn time(&self, at: Instant) -> MediaTime {
@@ -259,6 +263,30 @@ impl Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn noticed_pause_has_no_deadline() {
+        let now = Instant::now();
+        let layers = vec![LayerState { area: 1, last: Some(now) }, LayerState { area: 2, last: Some(now) }];
+        let mut frames = Frames {
+            codec: Some(VideoCodec::Vp8),
+            origin: now,
+            layers,
+            current: Some(1),
+            paused_since: None,
+            gate: KeyframeGate::closed(),
+            leading: RaslFilter::default(),
+            config: None,
+        };
+        let paused = now + LAYER_PAUSE;
+        assert_eq!(frames.deadline(), Some(paused));
+        // All layers are silent: a deadline that stays in the past would keep its task busy for nothing.
+        assert_eq!((frames.layer_to_switch_to(paused), frames.deadline()), (None, None));
+        frames.layers[0].last = Some(paused);
+        assert_eq!((frames.layer_to_switch_to(paused), frames.deadline()), (Some(0), None));
+        frames.layers[1].last = Some(paused);
+        assert_eq!(frames.deadline(), Some(paused + LAYER_PAUSE));
+    }
 
     #[test]
     fn vp9_layers_get_a_superframe_index() {
