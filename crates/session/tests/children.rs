@@ -1,4 +1,5 @@
-//! Real child processes: started, hung, killed. The child is a shell, which knows nothing of media, but lives and dies like one.
+//! Real worker processes: started, hung, killed. The worker is a shell, which knows nothing of media, but lives and dies like
+//! one.
 
 use ipc::transcode::Job;
 use model::{AudioPreset, EncodedVideo};
@@ -11,9 +12,9 @@ fn job() -> Job {
 
 async fn end_of(script: &str) -> String {
     let pool = Pool::new("/bin/sh", &["-c", script], false);
-    let mut child = pool.transcode(job()).unwrap();
+    let mut worker = pool.transcode(job()).unwrap();
     loop {
-        match tokio::time::timeout(Duration::from_secs(20), child.recv()).await.expect("it ends") {
+        match tokio::time::timeout(Duration::from_secs(20), worker.recv()).await.expect("it ends") {
             FromWorker::Gone(Gone::NotStarted(how) | Gone::Crashed(how)) => return how,
             FromWorker::Event(_) => {}
         }
@@ -21,7 +22,7 @@ async fn end_of(script: &str) -> String {
 }
 
 #[tokio::test]
-async fn how_a_child_ended_is_told() {
+async fn how_a_worker_ended_is_reported() {
     let how = end_of("exec 0<&- 1>&-; exit 3").await;
     assert!(how.contains("exit status: 3"), "{how}");
     let how = end_of("kill -9 $$").await;
@@ -31,43 +32,43 @@ async fn how_a_child_ended_is_told() {
 }
 
 #[tokio::test]
-async fn a_child_that_stops_is_found_out_and_ended() {
+async fn a_stopped_worker_is_killed() {
     let how = end_of("kill -STOP $$; sleep 60").await;
     assert!(how.contains("hung for") && how.contains("SIGKILL"), "{how}");
 }
 
 #[tokio::test]
-async fn a_child_that_turns_in_circles_is_ended_too() {
+async fn a_worker_in_a_loop_is_killed() {
     let how = end_of("while :; do :; done").await;
     assert!(how.contains("hung for") && how.contains("SIGKILL"), "{how}");
 }
 
 #[tokio::test]
-async fn a_dropped_transcoder_leaves_no_process() {
+async fn a_dropped_worker_leaves_no_process() {
     let pool = Pool::new("/bin/sh", &["-c", "sleep 60 & wait"], false);
-    let child = pool.transcode(job()).unwrap();
-    let pid = child.pid().unwrap();
+    let worker = pool.transcode(job()).unwrap();
+    let pid = worker.pid().unwrap();
     assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
-    drop(child);
+    drop(worker);
     for _ in 0..500 {
         if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("the child {pid} is still there");
+    panic!("the worker {pid} is still there");
 }
 
 #[tokio::test]
-async fn a_child_sees_no_secret() {
-    // Cargo puts dozens of variables into a test's environment; of all that a child has only what it needs.
+async fn a_worker_sees_no_secret() {
+    // Cargo puts dozens of variables into a test's environment; a worker has only what it needs.
     assert!(std::env::vars().any(|(k, _)| k.starts_with("CARGO_")));
     let how = end_of("exit $(env | grep -c CARGO_)").await;
     assert!(how.contains("exit status: 0"), "{how}");
 }
 
 #[tokio::test]
-async fn one_child_waits_warm_however_many_are_taken_and_none_after_closing() {
+async fn one_worker_waits_warm_until_the_pool_closes() {
     let dir = std::env::temp_dir().join(format!("pool-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let started = || std::fs::read_dir(&dir).unwrap().count();
@@ -91,7 +92,7 @@ async fn one_child_waits_warm_however_many_are_taken_and_none_after_closing() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_an_error() {
+async fn a_missing_program_is_an_error() {
     let pool = Pool::new("/nonexistent/ingress", &[], false);
     assert!(pool.transcode(job()).is_err());
 }

@@ -257,8 +257,11 @@ impl Pipeline {
 
     /// The source's pictures have this size and rate.
     fn source_picture(&mut self, (width, height): (u32, u32), frame_rate: Option<f64>) {
-        if self.reports.stats.video_format(width, height, frame_rate) {
+        if !self.plan.video_known() {
             info!(width, height, frame_rate, "source picture");
+        }
+        if self.reports.stats.video_format(width, height, frame_rate) {
+            debug!(width, height, frame_rate, "source picture changes");
             self.stats_changed();
         }
     }
