@@ -7,9 +7,9 @@
 //! publish_file ws://127.0.0.1:7880 KEY SECRET ROOM [option]... 320x180=q.h264 640x360=h.h264 1280x720=f.h264
 //!   --audio sound.ogg --fps 30 --seconds 60 --lose 50 --audio-after 2 --video-after 2 --identity file --vp8 --log
 //! ```
-//! H.264 files need access unit delimiters; with `--vp8` layers are IVF files. A wish for a key frame is answered as an
-//! encoder would: by jumping to the file's next one. Prints one line per event: seconds since the start, then the event;
-//! and `frame N at T` for the last layer's pictures, T in Unix seconds. `--log` prints what goes on inside, to stderr.
+//! H.264 files need access unit delimiters; with `--vp8` layers are IVF files. A key frame request is answered as an
+//! encoder would: by jumping to the file's next key frame. Prints one line per event: seconds since the start, then the event;
+//! and `frame N at T` for the last layer's frames, T in Unix seconds. `--log` prints what goes on inside, to stderr.
 
 use bytes::Bytes;
 use livekit_token::{AccessToken, VideoGrants};
@@ -107,13 +107,13 @@ fn token(options: &Options) -> Result<Secret, Box<dyn Error>> {
     Ok(Secret::new(jwt))
 }
 
-/// One layer's pictures, and where we are in them.
-struct Film {
+/// One layer's access units, and the position in them.
+struct Recording {
     frames: Vec<(Bytes, bool)>,
     at: usize,
 }
 
-impl Film {
+impl Recording {
     fn h264(file: &[u8]) -> Self {
         // Each access unit starts with a delimiter (NAL type 9).
         let starts: Vec<_> = (0..file.len().saturating_sub(4)).filter(|&i| file[i..i + 4] == [0, 0, 1, 9]).collect();
@@ -175,13 +175,13 @@ fn opus(file: &[u8]) -> Vec<Bytes> {
     packets
 }
 
-/// Prints events; passes on which layers' pictures are wished for.
-async fn report(start: Instant, mut events: mpsc::Receiver<Event>, wishes: mpsc::Sender<usize>) {
+/// Prints events; passes on of which layers key frames are requested.
+async fn report(start: Instant, mut events: mpsc::Receiver<Event>, requests: mpsc::Sender<usize>) {
     while let Some(event) = events.recv().await {
         println!("{:.3} {event:?}", start.elapsed().as_secs_f64());
-        if let Event::KeyFrameWanted { layer } = event {
-            // Nobody plays any more: then there is nothing to wish for.
-            let _ = wishes.send(layer).await;
+        if let Event::KeyframeRequest { layer } = event {
+            // Once nothing plays any more there is nothing to request.
+            let _ = requests.send(layer).await;
         }
     }
     println!("{:.3} over", start.elapsed().as_secs_f64());
@@ -190,22 +190,26 @@ async fn report(start: Instant, mut events: mpsc::Receiver<Event>, wishes: mpsc:
 async fn play(
     options: &Options,
     publisher: &Publisher,
-    mut wishes: mpsc::Receiver<usize>,
+    mut requests: mpsc::Receiver<usize>,
 ) -> Result<(), Box<dyn Error>> {
-    let mut films = Vec::new();
+    let mut recordings = Vec::new();
     for (_, path) in &options.layers {
         let file = std::fs::read(path)?;
-        films.push(if options.codec == EncodedVideo::H264 { Film::h264(&file) } else { Film::vp8(&file) });
+        recordings.push(if options.codec == EncodedVideo::H264 {
+            Recording::h264(&file)
+        } else {
+            Recording::vp8(&file)
+        });
     }
-    let sound = options.audio.as_ref().map(std::fs::read).transpose()?.map(|f| opus(&f)).unwrap_or_default();
+    let audio = options.audio.as_ref().map(std::fs::read).transpose()?.map(|f| opus(&f)).unwrap_or_default();
     let origin = Instant::now();
-    let picture_time = Duration::from_secs(1) / options.fps.max(1);
-    let (mut pictures, mut packets) = (0u32, 0u32);
+    let frame_time = Duration::from_secs(1) / options.fps.max(1);
+    let (mut frames, mut packets) = (0u32, 0u32);
     let mut later = vec![(options.audio_after, Kind::Audio), (options.video_after, Kind::Video)];
     later.retain(|(after, _)| !after.is_zero());
     while origin.elapsed() < Duration::from_secs(options.seconds) {
-        let (picture_at, packet_at) = (picture_time * pictures, Duration::from_millis(20) * packets);
-        let next = picture_at.min(packet_at);
+        let (frame_at, packet_at) = (frame_time * frames, Duration::from_millis(20) * packets);
+        let next = frame_at.min(packet_at);
         tokio::time::sleep_until((origin + next).into()).await;
         while let Some(at) = later.iter().position(|(after, _)| *after <= next) {
             match later.swap_remove(at).1 {
@@ -213,27 +217,27 @@ async fn play(
                 Kind::Video => publisher.add_video(video_track(options)),
             }
         }
-        while let Ok(layer) = wishes.try_recv() {
-            films[layer].jump_to_key();
+        while let Ok(layer) = requests.try_recv() {
+            recordings[layer].jump_to_key();
         }
         let (pts, at) = (MediaTime::from(next), origin + next);
-        if packet_at <= picture_at {
-            if let Some(packet) = sound.get(packets as usize % sound.len().max(1)) {
+        if packet_at <= frame_at {
+            if let Some(packet) = audio.get(packets as usize % audio.len().max(1)) {
                 let packet = AccessUnit { pts, at, key: true, data: packet.clone(), level: Some(-20) };
                 publisher.send(Output::Audio, Media::AccessUnit(packet));
             }
             packets += 1;
             continue;
         }
-        for (layer, film) in films.iter_mut().enumerate() {
-            let (n, data, key) = film.next();
+        for (layer, recording) in recordings.iter_mut().enumerate() {
+            let (n, data, key) = recording.next();
             let unit = AccessUnit { pts, at, key, data, level: None };
             publisher.send(Output::Video(layer), Media::AccessUnit(unit));
             if layer + 1 == options.layers.len() {
                 println!("frame {n} at {:.4}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64());
             }
         }
-        pictures += 1;
+        frames += 1;
     }
     Ok(())
 }
@@ -272,9 +276,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let audio = (options.audio.is_some() && options.audio_after.is_zero()).then(audio_track);
     let start = Instant::now();
     let (publisher, events) = connect(config, Tracks { video, audio });
-    let (wish, wishes) = mpsc::channel(64);
-    let report = tokio::spawn(report(start, events, wish));
-    play(&options, &publisher, wishes).await?;
+    let (request, requests) = mpsc::channel(64);
+    let report = tokio::spawn(report(start, events, request));
+    play(&options, &publisher, requests).await?;
     publisher.leave().await;
     report.await?;
     Ok(())

@@ -1,13 +1,13 @@
-//! What can go wrong on the way into a room, in words for people: `Display` is what a session shows as its fault.
+//! What can go wrong while joining a room. `Display` is the text of the session's fault, for people.
 
 use model::{Blame, Fault};
 use std::time::Duration;
 
-/// Faults of publishing. Each says where LiveKit was looked for, never the token.
+/// Faults of publishing. Each names the server, never the token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// `ws_url` can't be used.
+    /// `ws_url` is no address of a server.
     #[error("the address of LiveKit, {0:?}, is not a ws:// or wss:// URL")]
     Address(String),
     /// No connection.
@@ -18,7 +18,7 @@ pub enum Error {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A connection, but nothing came over it in time.
+    /// A connection, but no answer in time.
     #[error("cannot reach LiveKit at {at}: no answer within {within:?}")]
     Timeout {
         /// Scheme, host and port.
@@ -36,13 +36,13 @@ pub enum Error {
         at: String,
         /// The HTTP status.
         status: u16,
-        /// What the server says to it.
+        /// The server's text.
         text: String,
     },
 }
 
 impl Error {
-    /// The status in place of a WebSocket, if that is what this is.
+    /// The HTTP status that came in place of a WebSocket, if one did.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } => Some(*status),
@@ -51,7 +51,7 @@ impl Error {
         }
     }
 
-    /// Whose doing it is, and whether to try again.
+    /// Whose fault it is, and whether to try again.
     pub fn fault(&self) -> Fault {
         let retry = match self {
             Self::Address(_) | Self::Token(_) => false,

@@ -2,17 +2,17 @@
 
 use model::{Fault, Kind};
 
-/// Facts and wishes from the room, in order.
+/// What the room, and the connection to it, say; in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// In the room. Comes again after a full reconnect, with another `participant_sid`.
+    /// We are in the room. Comes again after a full reconnect, with another `participant_sid`.
     Joined {
         /// The room's sid.
         room_sid: String,
         /// Our own sid.
         participant_sid: String,
     },
-    /// The SFU knows the track. Comes again, with another sid, after a full reconnect.
+    /// The SFU has published a track. Comes again, with another sid, after a full reconnect.
     Published {
         /// Which.
         kind: Kind,
@@ -21,23 +21,23 @@ pub enum Event {
     },
     /// Media flows: ICE and DTLS are up. Comes again after a full reconnect.
     Connected,
-    /// Somebody needs a picture to start decoding this layer from (an index into the track's layers).
-    KeyFrameWanted {
+    /// A layer needs a key frame: a viewer asks for it, or frames were lost here.
+    KeyframeRequest {
         /// Index into the track's layers.
         layer: usize,
     },
-    /// Whether anybody watches each layer of the track. All are wanted until this comes first.
+    /// Whether each layer of the track goes out: somebody watches it, and the uplink carries it. All do until this comes first.
     LayersWanted(Vec<bool>),
-    /// The room muted or unmuted a track; frames of a muted track go nowhere.
+    /// The room muted or unmuted a track. Media of a muted track goes nowhere.
     Muted {
         /// Which.
         kind: Kind,
         /// Muted, or not any more.
         muted: bool,
     },
-    /// The room is lost for now. Frames may still find their way, or go nowhere until [`Event::Reconnected`].
+    /// The room is lost for now. Media may still find its way, or go nowhere until [`Event::Reconnected`].
     Reconnecting,
-    /// Back, by whichever way.
+    /// Back, whether resumed or joined anew.
     Reconnected,
     /// Over. Always the last event, unless the publisher left by itself.
     Closed(Fault),

@@ -1,5 +1,5 @@
-//! Which frames go out: none while there is no connection, none that nobody wants, and after a pause only from a key frame on.
-//! Pure; the clock is in the frames.
+//! Which video goes out: none while there is no connection, no layer that nobody watches, and behind a gap only from a key frame on.
+//! Pure; the time is in the units.
 
 use crate::AccessUnit;
 use media::{KeyframeGate, Passage};
@@ -7,14 +7,14 @@ use model::Packet;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How much may wait for the connection, per layer: more than half a second of pictures at once would put a viewer's jitter
-/// buffer as far behind.
+/// How much of a layer may wait for the connection: more than half a second of it at once would put a viewer's jitter buffer as far
+/// behind.
 const PREROLL_TIME: Duration = Duration::from_millis(500);
 const PREROLL_UNITS: usize = 512;
 /// Bytes of the same: half a second of 16 Mbit/s, and a large key frame.
 const PREROLL_BYTES: usize = 2 * 1024 * 1024;
 
-/// What a gate lets through: a picture, or a packet of one that is passed on.
+/// What a gate lets through: an access unit, or a packet of one that is passed through.
 #[derive(Debug)]
 pub(crate) enum Unit {
     AccessUnit(AccessUnit),
@@ -43,7 +43,8 @@ impl Unit {
         }
     }
 
-    /// Who produces it: what others produce can't be decoded together with it. All access units of a layer are one encoder's.
+    /// What others produce can't be decoded together with this. All access units of a layer are one encoder's: it begins with a key
+    /// frame when it is restarted.
     fn producer(&self) -> Producer {
         match self {
             Self::AccessUnit(_) => Producer::Encoder,
@@ -60,22 +61,13 @@ enum Producer {
     Passthrough(u64),
 }
 
-/// What to do with a unit.
+/// A unit that goes out.
 #[derive(Debug)]
-pub(crate) enum Verdict {
-    /// It goes out; and whether others were left out before it.
-    Send(Unit, bool),
-    /// It is kept for later, or dropped.
-    Hold,
-}
-
-/// A unit that goes out once there is a connection.
-#[derive(Debug)]
-pub(crate) struct Waited {
+pub(crate) struct Passed {
     pub(crate) layer: usize,
     pub(crate) unit: Unit,
-    /// Others were left out before it.
-    pub(crate) fresh: bool,
+    /// Others of its layer were left out before it.
+    pub(crate) resumes: bool,
 }
 
 #[derive(Debug, Default)]
@@ -91,14 +83,15 @@ struct Layer {
 /// The gate of a video track.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    up: bool,
+    connected: bool,
     muted: bool,
     layers: Vec<Layer>,
 }
 
 impl Gate {
+    /// Of so many layers, without a connection yet.
     pub(crate) fn new(layers: usize) -> Self {
-        Self { up: false, muted: false, layers: (0..layers).map(|_| Layer::default()).collect() }
+        Self { connected: false, muted: false, layers: (0..layers).map(|_| Layer::default()).collect() }
     }
 
     /// Whether there is no layer at all.
@@ -106,61 +99,58 @@ impl Gate {
         self.layers.is_empty()
     }
 
-    /// A unit of a layer comes.
-    pub(crate) fn unit(&mut self, layer: usize, unit: Unit) -> Verdict {
-        let closed = self.muted;
-        let Some(layer) = self.layers.get_mut(layer) else { return Verdict::Hold };
-        if layer.producer.replace(unit.producer()) != Some(unit.producer()) {
-            layer.gate.close();
-        }
-        if closed || layer.unwanted {
+    /// A unit of a layer comes. Gives it back if it goes out; otherwise it is kept for the connection, or dropped.
+    pub(crate) fn pass(&mut self, index: usize, unit: Unit) -> Option<Passed> {
+        let layer = self.layers.get_mut(index)?;
+        let producer = Some(unit.producer());
+        if std::mem::replace(&mut layer.producer, producer) != producer || self.muted || layer.unwanted {
             layer.forget();
-            return Verdict::Hold;
+        }
+        if self.muted || layer.unwanted {
+            return None;
         }
         match layer.gate.pass(unit.key()) {
-            Passage::Dropped => Verdict::Hold,
-            _ if !self.up => {
+            Passage::Dropped => None,
+            _ if !self.connected => {
                 layer.keep(unit);
-                Verdict::Hold
+                None
             }
-            passage => Verdict::Send(unit, passage == Passage::Resumes),
+            passage => Some(Passed { layer: index, unit, resumes: passage == Passage::Resumes }),
         }
     }
 
-    /// The connection is there: returns what has waited for it, in the order it goes out, and the layers for which nothing
-    /// has, so that a key frame is needed.
-    pub(crate) fn open(&mut self) -> (Vec<Waited>, Vec<usize>) {
-        if std::mem::replace(&mut self.up, true) {
+    /// The connection is there: gives what has waited for it, in the order in which it goes out, and the layers of which nothing
+    /// has, so that they need a key frame.
+    pub(crate) fn connect(&mut self) -> (Vec<Passed>, Vec<usize>) {
+        if std::mem::replace(&mut self.connected, true) {
             return Default::default();
         }
-        let mut out = Vec::new();
-        let mut lacking = Vec::new();
+        let (mut out, mut lacking) = (Vec::new(), Vec::new());
         for (i, layer) in self.layers.iter_mut().enumerate().filter(|(_, l)| !l.unwanted) {
             if layer.preroll.is_empty() {
                 lacking.push(i);
-                continue;
             }
             let units = layer.preroll.drain(..).enumerate();
-            out.extend(units.map(|(n, unit)| Waited { layer: i, unit, fresh: n == 0 }));
+            out.extend(units.map(|(n, unit)| Passed { layer: i, unit, resumes: n == 0 }));
         }
         // The sort is stable: what belongs to one moment stays in its order.
-        out.sort_by_key(|w| w.unit.at());
+        out.sort_by_key(|passed| passed.unit.at());
         (out, lacking)
     }
 
     /// The connection is gone.
-    pub(crate) fn shut(&mut self) {
-        if std::mem::replace(&mut self.up, false) {
-            self.layers.iter_mut().for_each(|layer| layer.gate.close());
+    pub(crate) fn disconnect(&mut self) {
+        if std::mem::replace(&mut self.connected, false) {
+            self.layers.iter_mut().for_each(Layer::forget);
         }
     }
 
-    /// Whether anybody wants each layer. Returns those that come back and need a key frame.
+    /// Whether anybody watches each layer. Gives those that come back and need a key frame.
     pub(crate) fn want(&mut self, wanted: &[bool]) -> Vec<usize> {
-        let (mut back, up) = (Vec::new(), self.up);
+        let mut back = Vec::new();
         for (i, (layer, wanted)) in self.layers.iter_mut().zip(wanted).enumerate() {
             if *wanted && layer.unwanted {
-                if up {
+                if self.connected {
                     layer.gate.close();
                 }
                 back.push(i);
@@ -170,29 +160,25 @@ impl Gate {
         back
     }
 
-    /// Whether the room has muted the track. Returns the layers that come back and need a key frame.
+    /// Whether the room has muted the track. Gives the layers that come back and need a key frame.
     pub(crate) fn mute(&mut self, muted: bool) -> Vec<usize> {
-        let back = self.muted && !muted;
-        self.muted = muted;
-        if !back {
-            return Vec::new();
-        }
-        self.layers.iter().enumerate().filter(|(_, l)| !l.unwanted).map(|(i, _)| i).collect()
+        let back = std::mem::replace(&mut self.muted, muted) && !muted;
+        self.layers.iter().enumerate().filter(|(_, l)| back && !l.unwanted).map(|(i, _)| i).collect()
     }
 }
 
 impl Layer {
-    /// Keeps a unit that the gate passes until there is a connection.
+    /// Keeps a unit that the gate passes until there is a connection. Where too much waits, all of it goes.
     fn keep(&mut self, unit: Unit) {
         if unit.key() {
             self.preroll.clear();
         }
-        let first = self.preroll.front().map_or(unit.at(), Unit::at);
         let bytes: usize = self.preroll.iter().map(Unit::len).sum();
-        let long = unit.at().saturating_duration_since(first) > PREROLL_TIME;
-        if !self.preroll.is_empty()
-            && (long || self.preroll.len() >= PREROLL_UNITS || bytes + unit.len() > PREROLL_BYTES)
-        {
+        let full = self.preroll.front().is_some_and(|first| {
+            let time = unit.at().saturating_duration_since(first.at());
+            time > PREROLL_TIME || self.preroll.len() >= PREROLL_UNITS || bytes + unit.len() > PREROLL_BYTES
+        });
+        if full {
             self.forget();
         } else {
             self.preroll.push_back(unit);
@@ -207,129 +193,4 @@ impl Layer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use model::Kind;
-    use std::sync::LazyLock;
-
-    fn picture(ms: u64, key: bool) -> AccessUnit {
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        let pts = Duration::from_millis(ms);
-        AccessUnit { pts: pts.into(), at: *START + pts, key, data: Bytes::from_static(&[1; 10]), level: None }
-    }
-
-    fn frame(ms: u64, key: bool) -> Unit {
-        Unit::AccessUnit(picture(ms, key))
-    }
-
-    fn packet(ms: u64, stream: u64, key: bool) -> Unit {
-        Unit::Packet(Packet {
-            kind: Kind::Video,
-            layer: 0,
-            stream,
-            sequence: 0,
-            timestamp: 0,
-            at: picture(ms, key).at,
-            marker: false,
-            key,
-            level: None,
-            orientation: None,
-            descriptor: None,
-            before: None,
-            payload: [1][..].into(),
-        })
-    }
-
-    fn sent(verdict: &Verdict) -> bool {
-        matches!(verdict, Verdict::Send(..))
-    }
-
-    fn fresh(verdict: &Verdict) -> bool {
-        matches!(verdict, Verdict::Send(_, true))
-    }
-
-    #[test]
-    fn another_sender_begins_with_a_key_packet_and_without_a_gap() {
-        let mut gate = Gate::new(1);
-        gate.unit(0, packet(0, 7, true));
-        let (waited, _) = gate.open();
-        assert!(waited[0].fresh);
-        assert!(sent(&gate.unit(0, packet(1, 7, false))));
-        assert!(!sent(&gate.unit(0, packet(2, 8, false))), "nothing to build on");
-        assert!(fresh(&gate.unit(0, packet(3, 8, true))) && !fresh(&gate.unit(0, packet(4, 8, false))));
-        gate.want(&[false]);
-        assert!(!sent(&gate.unit(0, packet(5, 8, true))));
-        gate.want(&[true]);
-        assert!(!sent(&gate.unit(0, packet(6, 8, false))) && fresh(&gate.unit(0, packet(7, 8, true))));
-    }
-
-    #[test]
-    fn the_newest_key_frame_and_what_follows_wait_for_the_connection() {
-        let mut gate = Gate::new(2);
-        for (ms, key) in [(0, false), (40, true), (80, false), (120, true), (160, false)] {
-            assert!(!sent(&gate.unit(0, frame(ms, key))));
-        }
-        let (out, lacking) = gate.open();
-        let times: Vec<_> = out.iter().map(|w| (w.layer, w.unit.at(), w.unit.key())).collect();
-        assert_eq!(times, [(0, frame(120, true).at(), true), (0, frame(160, false).at(), false)]);
-        assert_eq!(lacking, [1]);
-        assert!(sent(&gate.unit(0, frame(200, false))), "what follows the preroll follows it");
-        assert!(!sent(&gate.unit(1, frame(200, false))) && sent(&gate.unit(1, frame(240, true))));
-    }
-
-    #[test]
-    fn what_waited_too_long_is_let_go() {
-        let mut gate = Gate::new(1);
-        gate.unit(0, frame(0, true));
-        for n in 1..20 {
-            gate.unit(0, frame(n * 40, false));
-        }
-        let (out, lacking) = gate.open();
-        assert!(out.is_empty());
-        assert_eq!(lacking, [0]);
-
-        let mut gate = Gate::new(1);
-        gate.unit(0, frame(0, true));
-        let big = AccessUnit { data: vec![0; PREROLL_BYTES].into(), ..picture(40, false) };
-        gate.unit(0, Unit::AccessUnit(big));
-        assert!(gate.open().0.is_empty());
-    }
-
-    #[test]
-    fn a_layer_that_comes_back_starts_with_a_key_frame() {
-        let mut gate = Gate::new(2);
-        gate.open();
-        for layer in 0..2 {
-            assert!(sent(&gate.unit(layer, frame(0, true))));
-        }
-        assert!(gate.want(&[true, false]).is_empty());
-        assert!(sent(&gate.unit(0, frame(40, false))) && !sent(&gate.unit(1, frame(40, true))));
-        assert_eq!(gate.want(&[true, true]), [1]);
-        assert!(!sent(&gate.unit(1, frame(80, false))) && sent(&gate.unit(1, frame(120, true))));
-    }
-
-    #[test]
-    fn a_muted_track_is_silent_until_its_next_key_frame() {
-        let mut gate = Gate::new(1);
-        gate.open();
-        assert!(sent(&gate.unit(0, frame(0, true))));
-        assert!(gate.mute(true).is_empty());
-        assert!(!sent(&gate.unit(0, frame(40, true))));
-        assert_eq!(gate.mute(false), [0]);
-        assert!(!sent(&gate.unit(0, frame(80, false))) && sent(&gate.unit(0, frame(120, true))));
-    }
-
-    #[test]
-    fn a_lost_connection_starts_over() {
-        let mut gate = Gate::new(1);
-        gate.open();
-        assert!(sent(&gate.unit(0, frame(0, true))));
-        assert!(gate.open().1.is_empty() && sent(&gate.unit(0, frame(20, false))), "it was open");
-        gate.shut();
-        gate.unit(0, frame(40, false));
-        assert_eq!(gate.open().1, [0]);
-        assert!(!sent(&gate.unit(0, frame(80, false))));
-        assert!(!sent(&gate.unit(7, frame(80, true))), "no such layer");
-    }
-}
+mod tests;

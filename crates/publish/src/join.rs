@@ -1,4 +1,4 @@
-//! The first request: which URL to open a WebSocket at, and what is in it.
+//! The first request to the server: which URL to open a WebSocket at, and what it holds.
 
 use crate::{Error, message};
 use base64::Engine as _;
@@ -11,22 +11,22 @@ use url::Url;
 /// what is left is for path, host and the other headers. A longer one goes without tracks and offer, which follow as messages.
 const MAX_JOIN_REQUEST: usize = 6_000;
 
-/// How to talk to the server's front door.
+/// The path and format of the first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// `/rtc/v1`: everything in the URL, one peer connection. One round trip less.
+    /// `/rtc/v1`: the whole join request in the URL, one peer connection. Saves a round trip.
     V1,
-    /// `/rtc`: servers that don't know the other.
+    /// `/rtc`: for servers that don't know the newer one.
     V0,
 }
 
-/// What to say in the first request.
+/// What the first request holds.
 #[derive(Debug, Default)]
 pub(crate) struct Opening {
-    /// Tracks and the offer to go with them.
+    /// The tracks, and the offer that goes with them.
     pub(crate) tracks: Vec<proto::AddTrackRequest>,
     pub(crate) offer: Option<proto::SessionDescription>,
-    /// The participant to take up again.
+    /// The sid of the participant to resume.
     pub(crate) resume: Option<String>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn base(ws_url: &str) -> Result<Url, Error> {
         "wss" | "https" => "wss",
         _ => return Err(bad()),
     };
-    // Each of these fails only for URLs without a host, which the last line refuses.
+    // These fail only for URLs without a host, which the last line refuses.
     url.set_scheme(scheme).map_err(|()| bad())?;
     url.set_username("").map_err(|()| bad())?;
     url.set_password(None).map_err(|()| bad())?;
@@ -112,7 +112,7 @@ pub(crate) fn base(ws_url: &str) -> Result<Url, Error> {
     if url.host().is_none() { Err(bad()) } else { Ok(url) }
 }
 
-/// Scheme, host and port, for words.
+/// Scheme, host and port, for texts.
 pub(crate) fn name(base: &Url) -> String {
     let port = base.port().map(|p| format!(":{p}")).unwrap_or_default();
     format!("{}://{}{port}", base.scheme(), base.host_str().unwrap_or_default())
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_join_carries_its_offer_and_a_resume_its_participant() {
+    fn join_carries_its_offer_and_resume_its_participant() {
         let base = base("ws://h").unwrap();
         let offer = Some(message::offer("v=0".into(), 1));
         let (whole, inside) = url(&base, Dialect::V1, &Opening { offer: offer.clone(), ..Default::default() });
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_proxy_takes_follows_as_messages() {
+    fn long_offer_follows_as_messages() {
         let offer = Some(message::offer("v".repeat(10_000), 1));
         let (url, inside) = url(&base("ws://h").unwrap(), Dialect::V1, &Opening { offer, ..Default::default() });
         assert!(!inside && url.as_str().len() < 1_000);

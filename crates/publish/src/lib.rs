@@ -1,22 +1,29 @@
-//! Publishing into a LiveKit room: signalling, tracks, layer wishes, reconnecting.
+//! Publishing into a LiveKit room: signalling, tracks, what viewers want, reconnecting.
 //!
-//! A session calls [`connect`] and hands frames to the [`Publisher`]; what the room says comes as [`Event`]s. Media goes
-//! through `rtc`; nothing here knows the WebRTC engine, and nothing here knows where frames come from.
+//! A session calls [`connect`] and hands media to the [`Publisher`]; what the room says comes as [`Event`]s. Media goes through `rtc`;
+//! nothing here knows the WebRTC engine, and nothing here knows where media comes from.
 //!
-//! Inside, `room` decides (a state machine without IO), `gate` says which pictures go out, `uplink` which layers have room on the
-//! way, and `steady` when sound goes out, `signal`
-//! owns the WebSocket, and `task` carries out.
+//! ```text
+//! publisher (handle) ─ queue ─▶ task ─┬─ participant: joins, publishes, comes back (a state machine without IO)
+//!                                     ├─ egress: what goes out and when (gate, uplink, audio pacing; pure)
+//!                                     ├─ signalling: the WebSocket (signal), and its first request (join)
+//!                                     └─ rtc::Peer: the media connection
+//! ```
 #![forbid(unsafe_code)]
 
+mod egress;
 mod error;
 mod event;
+mod events;
 mod gate;
 mod join;
 mod message;
 mod output;
+mod participant;
 mod publisher;
-mod room;
+mod queue;
 mod signal;
+mod signalling;
 mod task;
 mod track;
 mod uplink;

@@ -1,4 +1,4 @@
-//! The signalling messages we write, field by field as livekit-server 1.13 reads them.
+//! The signalling messages that we write, field by field as livekit-server 1.13 reads them, and what we read of its own.
 
 use crate::{AudioTrack, VideoTrack};
 use livekit_protocol as proto;
@@ -7,7 +7,7 @@ use proto::signal_request::Message;
 use proto::video_layer::Mode;
 use std::collections::BTreeMap;
 
-/// The newest protocol that livekit-server 1.13 knows. What we rely on: 13 (`LeaveRequest.action`), 10 (`track_subscribed`).
+/// The newest version of the signalling protocol that livekit-server 1.13 knows. What we rely on: 13 (`LeaveRequest.action`), 10 (`track_subscribed`).
 pub(crate) const PROTOCOL: i32 = 17;
 
 /// The video codecs that the server takes from us: all from servers that don't say, as those take what they know.
@@ -121,7 +121,7 @@ pub(crate) fn ping(timestamp: i64, rtt: i64) -> Message {
     Message::PingReq(proto::Ping { timestamp, rtt })
 }
 
-/// Why the server ends a session, in words that follow "room disconnected: ".
+/// Why the server ends a session: the text that follows "room disconnected: ".
 pub(crate) fn reason(reason: i32) -> Option<&'static str> {
     use proto::DisconnectReason as R;
     Some(match R::try_from(reason).ok()? {
@@ -140,13 +140,13 @@ pub(crate) fn reason(reason: i32) -> Option<&'static str> {
     })
 }
 
-/// Whether this track's only stream may hold spatial layers of its own: senders of VP9 tell in each packet, those of AV1 in its
-/// descriptor, and the server takes them for several streams unless it knows.
+/// Whether this track's only stream may hold spatial layers (SVC): VP9 names them in each packet, AV1 in its dependency descriptor, and
+/// the server takes them for several streams unless it is told.
 fn in_one_stream(track: &VideoTrack) -> bool {
     matches!(&track.layers[..], [only] if only.format.codec == VideoCodec::Vp9 || only.format.described)
 }
 
-/// The spatial layers that a stream of this size may hold, each half of the next. What it lacks is not missed.
+/// The spatial layers that a stream of this size may hold, each half of the next. Those that it lacks do no harm.
 fn inner_layers(top: &Layer) -> Vec<proto::VideoLayer> {
     let qualities = [Quality::Low, Quality::Medium, Quality::High];
     let inner = |(index, quality): (usize, Quality)| proto::VideoLayer {

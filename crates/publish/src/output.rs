@@ -18,8 +18,8 @@ pub enum Output {
 pub enum Media {
     /// What an encoder made.
     AccessUnit(AccessUnit),
-    /// RTP packets of a source that are passed through, in the order they came. Their own kind and layer, which are those that they
-    /// had at their source, count for nothing.
+    /// RTP packets of a source that are passed through, in the order in which they came. The kind and layer that they name are their
+    /// source's, and count for nothing here.
     Packets(Vec<Packet>),
 }
 

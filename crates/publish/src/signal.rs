@@ -1,4 +1,4 @@
-//! The WebSocket to the server: a task that owns it, and two bounded queues to it. Media never waits for it.
+//! The WebSocket to the server: a task that owns it, and two bounded queues to and from it. Media never waits for it.
 
 use crate::{Error, join};
 use futures_util::{SinkExt, StreamExt};
@@ -19,28 +19,28 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_c
 use url::Url;
 
 /// Messages that may wait in each direction. There are a dozen in a join, then one every few seconds.
-const QUEUE: usize = 64;
+const MESSAGE_QUEUE: usize = 64;
 /// Bytes of a message at the most: a join response of a room with thousands of participants stays below.
 const MAX_MESSAGE: usize = 8 * 1024 * 1024;
-/// For each address of the server, so that a dead one does not use up the time of the others.
+/// How long each address of the server may take, so that a dead one does not use up the time of the others.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A server that does not take a message for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Letters of a server's refusal to show.
-const MAX_TEXT: usize = 200;
+/// Characters of a server's refusal that are shown.
+const MAX_REFUSAL_TEXT: usize = 200;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// An open WebSocket. Dropping it closes it.
 #[derive(Debug)]
-pub(crate) struct Signal {
+pub(crate) struct SignalSocket {
     out: mpsc::Sender<signal_request::Message>,
     incoming: mpsc::Receiver<signal_response::Message>,
     task: JoinHandle<()>,
 }
 
-impl Signal {
-    /// Queues a message. False if the socket is gone, or takes none any more.
+impl SignalSocket {
+    /// Queues a message. False if the WebSocket is gone, or its queue is full.
     pub(crate) fn send(&self, message: signal_request::Message) -> bool {
         self.out.try_send(message).is_ok()
     }
@@ -51,13 +51,13 @@ impl Signal {
     }
 }
 
-impl Drop for Signal {
+impl Drop for SignalSocket {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// Where the server is.
+/// The addresses of the server.
 pub(crate) async fn resolve(base: &Url) -> Result<Vec<SocketAddr>, Error> {
     let unreachable = |e: io::Error| Error::Unreachable { at: join::name(base), source: e.into() };
     let host = base.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
@@ -67,7 +67,7 @@ pub(crate) async fn resolve(base: &Url) -> Result<Vec<SocketAddr>, Error> {
 }
 
 /// Opens a WebSocket.
-pub(crate) async fn dial(url: Url, token: Secret) -> Result<Signal, Error> {
+pub(crate) async fn dial(url: Url, token: Secret) -> Result<SignalSocket, Error> {
     let at = join::name(&url);
     let stream = connect(&url).await?;
     let mut request = url.as_str().into_client_request().map_err(|_| Error::Address(at.clone()))?;
@@ -80,9 +80,9 @@ pub(crate) async fn dial(url: Url, token: Secret) -> Result<Signal, Error> {
         tungstenite::Error::Http(response) => refusal(at.clone(), &response, &token),
         other => Error::Unreachable { at: at.clone(), source: other.into() },
     })?;
-    let (out, out_rx) = mpsc::channel(QUEUE);
-    let (in_tx, incoming) = mpsc::channel(QUEUE);
-    Ok(Signal { out, incoming, task: tokio::spawn(run(socket, out_rx, in_tx)) })
+    let (out, out_rx) = mpsc::channel(MESSAGE_QUEUE);
+    let (in_tx, incoming) = mpsc::channel(MESSAGE_QUEUE);
+    Ok(SignalSocket { out, incoming, task: tokio::spawn(run(socket, out_rx, in_tx)) })
 }
 
 /// Tries the server's addresses in turn.
@@ -104,11 +104,12 @@ async fn connect(url: &Url) -> Result<TcpStream, Error> {
     Err(Error::Unreachable { at: join::name(url), source: last.into() })
 }
 
-/// What the server says in place of opening a WebSocket. It quotes the token when it does not like it: that is cut out.
+/// What the server answers in place of opening a WebSocket. It quotes a token that it refuses: that is cut out.
 fn refusal(at: String, response: &Response<Option<Vec<u8>>>, token: &Secret) -> Error {
     let body = String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned();
     let body = if token.is_empty() { body } else { body.replace(token.expose(), "…") };
-    let text: String = body.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect();
+    let text: String =
+        body.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REFUSAL_TEXT).collect();
     let status = response.status();
     let text = if text.is_empty() { status.canonical_reason().unwrap_or("no reason given").into() } else { text };
     match status.as_u16() {
@@ -161,21 +162,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_never_quotes_the_token() {
+    fn refusal_never_quotes_the_token() {
         let token = Secret::new("eyJhbGciOi.payload.signature");
         let body =
             format!("invalid token: {}, error: square/go-jose: error in\ncryptographic primitive", token.expose());
         let response = Response::builder().status(401).body(Some(body.into_bytes())).unwrap();
-        let words = refusal("ws://h".into(), &response, &token).to_string();
+        let text = refusal("ws://h".into(), &response, &token).to_string();
         assert_eq!(
-            words,
+            text,
             "LiveKit refused the token: invalid token: …, error: square/go-jose: error in cryptographic primitive; \
              check api_key and api_secret"
         );
     }
 
     #[test]
-    fn a_refusal_without_words_gets_some() {
+    fn refusal_without_text_gets_some() {
         let response = Response::builder().status(503).body(None).unwrap();
         let error = refusal("ws://h".into(), &response, &Secret::default());
         assert_eq!(error.to_string(), "LiveKit at ws://h answered 503: Service Unavailable");

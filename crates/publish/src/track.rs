@@ -1,30 +1,33 @@
 //! What the caller hands in: where to join, and what to publish.
 
-use crate::room::JOIN_PATIENCE;
 use model::{Layer, Secret, TrackSource, VideoCodec, VideoFormat};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Where and as whom to join. Whom is all in the token.
+/// How long after its beginning another attempt at the first join may begin. One that begins last may take
+/// [`Config::connect_timeout`] (5 s): in all that is below the 15 s that a session gives its room.
+pub(crate) const JOIN_RETRY_WINDOW: Duration = Duration::from_secs(8);
+
+/// Where to join, and as whom: that is all in the token.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The SFU: `ws://`, `wss://`, `http://` or `https://`, with or without a path.
+    /// The server: `ws://`, `wss://`, `http://` or `https://`, with or without a path.
     pub ws_url: String,
     /// A LiveKit access token with `roomJoin` and `canPublish`, and `canUpdateOwnMetadata` for attributes.
     pub token: Secret,
     /// Participant attributes to set once joined.
     pub attributes: Vec<(String, String)>,
-    /// How long one attempt to join may take, from the first packet to the SFU's first message.
+    /// How long one attempt to join may take, from the first packet to the server's first message.
     pub connect_timeout: Duration,
-    /// Until when after the beginning another attempt at the first join may begin, where what the one before failed of may pass.
-    pub join_patience: Duration,
-    /// Whether addresses of the loopback interface may be used for media.
+    /// How long after the beginning another attempt at the first join may begin, where what the one before failed of may pass.
+    pub join_retry_window: Duration,
+    /// Whether media may use addresses of the loopback interface.
     pub loopback: bool,
-    /// How a video track will be coded that is added later, where that is known: what was not in the first offer can't be added.
+    /// How a video track that is added later will be coded, where that is known: a codec that the first offer lacks can't be added.
     pub expected: Option<VideoFormat>,
-    /// Where to put which video codecs the server takes, once it has told; each join tells it anew.
-    pub takes: Option<watch::Sender<Option<Vec<VideoCodec>>>>,
-    /// For tests of repair: leaves out one of so many datagrams once media flows; 0 leaves out none.
+    /// Where to put which video codecs the server accepts. Each join sets it anew.
+    pub accepted_codecs: Option<watch::Sender<Option<Vec<VideoCodec>>>>,
+    /// For tests of repair: drops one of so many datagrams once media flows; 0 drops none.
     #[doc(hidden)]
     pub lose_one_in: u32,
 }
@@ -37,10 +40,10 @@ impl Config {
             token,
             attributes: Vec::new(),
             connect_timeout: Duration::from_secs(5),
-            join_patience: JOIN_PATIENCE,
+            join_retry_window: JOIN_RETRY_WINDOW,
             loopback: false,
             expected: None,
-            takes: None,
+            accepted_codecs: None,
             lose_one_in: 0,
         }
     }
@@ -70,7 +73,7 @@ pub struct LayerFormat {
 }
 
 impl VideoTrack {
-    /// Gives its layers other sizes and bitrates; whether that changed any. What can't be changed stays.
+    /// Gives its layers other sizes and bitrates; whether that changed any. Other qualities, or more or fewer layers, change nothing.
     pub(crate) fn resize(&mut self, layers: &[Layer]) -> bool {
         let same = self.sizes().map(|l| l.quality).eq(layers.iter().map(|l| l.quality));
         let changes = same && !self.sizes().eq(layers.iter().copied());
@@ -110,19 +113,19 @@ pub struct AudioTrack {
     pub cid: String,
     /// The track's name in the room; may be empty.
     pub name: String,
-    /// What it sounds.
+    /// What is heard.
     pub source: TrackSource,
     /// Two channels.
     pub stereo: bool,
-    /// Whether the encoder sends next to nothing for silence.
+    /// Whether its sender sends next to nothing for silence (DTX).
     pub dtx: bool,
 }
 
 /// What to publish from the start. A track that isn't known yet is added later.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tracks {
-    /// The picture.
+    /// Video.
     pub video: Option<VideoTrack>,
-    /// The sound.
+    /// Audio.
     pub audio: Option<AudioTrack>,
 }

@@ -1,40 +1,42 @@
-//! A way to the SFU that carries less than the layers are together: which of them go out. Pure: what the other side reports of
-//! losses and the time go in, decisions come out.
+//! The uplink to the SFU, where it carries less than all layers together: which of them go out. Pure: what the SFU reports of losses,
+//! and the time, go in; decisions come out.
 //!
-//! A queue somewhere on the way is full then, and drops packets of all layers, and of sound: the highest layer is most of what comes,
-//! and is hardly mended, and others and sound are broken for seconds (see [`SWAMPED`]). Without the highest layer the others and the
-//! sound arrive whole. What counts is what is lost *after* repair: on a way that merely loses some, losses are mended and nearly
-//! nothing is left of them, and there would be nothing gained by sending less; where repair itself finds no room, much is left.
+//! A queue somewhere on the uplink is full then, and drops packets of all layers, and of audio: the highest layer is most of what comes
+//! and is hardly repaired, and others and audio are broken for seconds (see [`BEYOND_REPAIR`]). Without the highest layer the others
+//! and the audio arrive whole. What counts is what is lost *after* repair: on an uplink that merely loses some packets, losses are
+//! repaired and nearly nothing is left of them, and there would be nothing gained by sending less; where repair itself finds no
+//! capacity, much is left.
 //!
-//! Nothing of this estimates delays: a machine that is busy is read as a narrow way by those who do.
+//! Nothing of this estimates delays: those who do take a busy machine for a narrow uplink.
 
 use std::time::{Duration, Instant};
 
-/// So much lost after repair, in thousandths, means that there is no room. One packet in ten lost at random leaves less than 20.
-const NO_ROOM: u32 = 80;
-/// A layer of which less is sent, in kbit/s, is not what fills a way, and a packet or two of it are much of what it loses.
-const THIN: u32 = 100;
-/// So much at the most may be lost for a layer to come back.
-const ROOM: u32 = 20;
-/// How long it must be so: two reports of the SFU in a row, which come once a second.
-const FOR: Duration = Duration::from_millis(900);
-/// After a decision: what is reported is of the time before it, queues on the way have to empty, and what was lost of the layers that
+/// So much lost after repair, in thousandths, means that the uplink is full. One packet in ten lost at random leaves less than 20.
+const CONGESTED_LOSS: u32 = 80;
+/// A layer of which less is sent, in kbit/s, is not what fills an uplink, and a packet or two of it are much of what it loses.
+const MIN_JUDGED_KBITS: u32 = 100;
+/// So much at the most, in thousandths, may be lost for a layer to come back.
+const HEALTHY_LOSS: u32 = 20;
+/// How long an uplink must be congested: two reports of the SFU in a row, which come once a second.
+const CONGESTED_FOR: Duration = Duration::from_millis(900);
+/// After a decision: what is reported is of the time before it, queues on the uplink have to empty, and what was lost of the layers that
 /// stay is repaired for a while yet (2.5 s were too short where one had been tried, measured).
-const SETTLE: Duration = Duration::from_secs(4);
-/// How long a layer is out at the first; twice as long each time that it proves too much.
-const OUT: Duration = Duration::from_secs(10);
-const OUT_DOUBLINGS: u32 = 5;
-/// A layer that is back has proved that there is room once it was out there for so long without harm.
-const PROVEN: Duration = Duration::from_secs(10);
-/// A layer that loses so much after repair, while the lowest is mended, is beyond it: one report suffices. Of an interruption of
-/// the way all layers suffer alike (measured on a way with half the room: 886 of the highest, 94 and 62 of the others).
-const SWAMPED: u32 = 500;
+const DECISION_TAKES_EFFECT: Duration = Duration::from_secs(4);
+/// How long a layer is paused at first; twice as long each time that it proves too much.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const MAX_PAUSE_DOUBLINGS: u32 = 5;
+/// A layer that is back has proved that the uplink carries it once it went out for so long without harm.
+const TRIAL: Duration = Duration::from_secs(10);
+/// A layer that loses so much after repair, in thousandths, while the lowest is repaired, is beyond it: one report suffices. Of an
+/// interruption of the uplink all layers suffer alike (measured on an uplink with half the capacity: 886 of the highest, 94 and 62 of
+/// the others).
+const BEYOND_REPAIR: u32 = 500;
 /// The reports of one second: those of all layers come together.
-const ROUND: Duration = Duration::from_millis(700);
+const SAME_ROUND: Duration = Duration::from_millis(700);
 /// A report that is older says nothing.
-const STALE: Duration = Duration::from_secs(3);
+const REPORT_LIFETIME: Duration = Duration::from_secs(3);
 
-/// What was reported of one layer.
+/// What the SFU reported of one layer.
 #[derive(Clone, Copy, Debug)]
 struct Report {
     at: Instant,
@@ -55,15 +57,15 @@ pub(crate) enum Decision {
 #[derive(Debug)]
 pub(crate) struct Uplink {
     reports: Vec<Option<Report>>,
-    /// Layers below this index go out.
-    open: usize,
-    bad_since: Option<Instant>,
-    good_since: Option<Instant>,
-    decided: Option<Instant>,
+    /// Layers below this index may go out.
+    allowed: usize,
+    congested_since: Option<Instant>,
+    healthy_since: Option<Instant>,
+    decided_at: Option<Instant>,
     /// How often in a row a layer proved too much.
     failures: u32,
-    /// The last decision was to let one out.
-    trying: bool,
+    /// The last decision was to resume a layer, which has yet to prove that the uplink carries it.
+    on_trial: bool,
 }
 
 impl Uplink {
@@ -71,21 +73,21 @@ impl Uplink {
     pub(crate) fn new(layers: usize) -> Self {
         Self {
             reports: vec![None; layers],
-            open: layers,
-            bad_since: None,
-            good_since: None,
-            decided: None,
+            allowed: layers,
+            congested_since: None,
+            healthy_since: None,
+            decided_at: None,
             failures: 0,
-            trying: false,
+            on_trial: false,
         }
     }
 
     /// Which layers may go out.
     pub(crate) fn allows(&self, layer: usize) -> bool {
-        layer < self.open
+        layer < self.allowed
     }
 
-    /// The other side reports on a layer: so many kbit/s were sent, and so many thousandths of them were lost.
+    /// The SFU reports on a layer: so many kbit/s were sent, and so many thousandths of them were lost after repair.
     pub(crate) fn report(&mut self, layer: usize, kbits: u32, lost: u32, now: Instant) -> Option<Decision> {
         if !self.allows(layer) {
             // Of what was sent before it was paused.
@@ -93,63 +95,67 @@ impl Uplink {
         }
         *self.reports.get_mut(layer)? = Some(Report { at: now, kbits, lost });
         let top = self.top(now)?;
-        let swamped = self.swamped(top, now);
+        let beyond_repair = self.beyond_repair(top, now);
         if layer == top {
-            self.bad_since = (lost >= NO_ROOM && kbits >= THIN).then(|| self.bad_since.unwrap_or(now));
-            self.good_since = (lost <= ROOM).then(|| self.good_since.unwrap_or(now));
-        } else if !swamped {
+            self.congested_since =
+                (lost >= CONGESTED_LOSS && kbits >= MIN_JUDGED_KBITS).then(|| self.congested_since.unwrap_or(now));
+            self.healthy_since = (lost <= HEALTHY_LOSS).then(|| self.healthy_since.unwrap_or(now));
+        } else if !beyond_repair {
             return None;
         }
         let since = |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
-        let settled = self.decided.is_none_or(|at| now >= at + SETTLE);
+        let settled = self.decided_at.is_none_or(|at| now >= at + DECISION_TAKES_EFFECT);
         // A layer that is being tried goes at the first sign.
-        let hopeless = swamped || self.bad_since.is_some() && (since(self.bad_since) >= FOR || self.trying);
-        if hopeless && (self.trying || settled && top > 0) {
-            let layer = if self.trying { self.open - 1 } else { top };
+        let hopeless = beyond_repair
+            || self.congested_since.is_some() && (since(self.congested_since) >= CONGESTED_FOR || self.on_trial);
+        if hopeless && (self.on_trial || settled && top > 0) {
+            let layer = if self.on_trial { self.allowed - 1 } else { top };
             return Some(self.pause(layer, now));
         }
-        if self.trying && since(self.decided) >= PROVEN {
-            (self.trying, self.failures) = (false, 0);
+        if self.on_trial && since(self.decided_at) >= TRIAL {
+            (self.on_trial, self.failures) = (false, 0);
         }
-        let out = OUT * (1 << self.failures.min(OUT_DOUBLINGS));
-        let rested = since(self.decided) >= out && since(self.good_since) >= OUT / 2;
-        if self.open < self.reports.len() && rested {
-            self.open += 1;
-            (self.trying, self.decided) = (true, Some(now));
-            return Some(Decision::Resume { layer: self.open - 1 });
+        let pause = FIRST_PAUSE * (1 << self.failures.min(MAX_PAUSE_DOUBLINGS));
+        let rested = since(self.decided_at) >= pause && since(self.healthy_since) >= FIRST_PAUSE / 2;
+        if self.allowed < self.reports.len() && rested {
+            self.allowed += 1;
+            (self.on_trial, self.decided_at) = (true, Some(now));
+            return Some(Decision::Resume { layer: self.allowed - 1 });
         }
         None
     }
 
     /// The highest layer that is sent. It is most of what is sent, and the first to lose.
     fn top(&self, now: Instant) -> Option<usize> {
-        let sent =
-            |l: &usize| self.reports[*l].is_some_and(|r| r.kbits > 0 && now.saturating_duration_since(r.at) < STALE);
-        (0..self.open).rev().find(sent)
+        let sent = |l: &usize| {
+            self.reports[*l].is_some_and(|r| r.kbits > 0 && now.saturating_duration_since(r.at) < REPORT_LIFETIME)
+        };
+        (0..self.allowed).rev().find(sent)
     }
 
     /// Whether this layer, and not the lowest one as well, is beyond repair in the same second.
-    fn swamped(&self, top: usize, now: Instant) -> bool {
-        let fresh = |layer: usize| self.reports[layer].filter(|r| now.saturating_duration_since(r.at) < ROUND);
-        let beyond =
-            |top: Report, lowest: Report| top.lost >= SWAMPED && lowest.lost < top.lost / 2 && top.kbits >= THIN;
+    fn beyond_repair(&self, top: usize, now: Instant) -> bool {
+        let fresh = |layer: usize| self.reports[layer].filter(|r| now.saturating_duration_since(r.at) < SAME_ROUND);
+        let beyond = |top: Report, lowest: Report| {
+            top.lost >= BEYOND_REPAIR && lowest.lost < top.lost / 2 && top.kbits >= MIN_JUDGED_KBITS
+        };
         fresh(top).zip(fresh(0)).is_some_and(|(top, lowest)| beyond(top, lowest))
     }
 
     fn pause(&mut self, layer: usize, now: Instant) -> Decision {
         let (sent, carried) = self.sums(now);
-        if std::mem::take(&mut self.trying) {
+        if std::mem::take(&mut self.on_trial) {
             self.failures += 1;
         }
-        self.open = layer;
+        self.allowed = layer;
         self.reports[layer..].fill(None);
-        (self.decided, self.bad_since) = (Some(now), None);
+        (self.decided_at, self.congested_since) = (Some(now), None);
         Decision::Pause { layer, carried, sent }
     }
 
     /// Kilobits a second that are sent and that arrive, of all layers.
     fn sums(&self, now: Instant) -> (u32, u32) {
-        let fresh = self.reports.iter().flatten().filter(|r| now.saturating_duration_since(r.at) < STALE);
+        let fresh = self.reports.iter().flatten().filter(|r| now.saturating_duration_since(r.at) < REPORT_LIFETIME);
         fresh.fold((0, 0), |(sent, carried), r| (sent + r.kbits, carried + r.kbits * (1000 - r.lost.min(1000)) / 1000))
     }
 }
@@ -160,20 +166,20 @@ mod tests {
 
     const LAYERS: [u32; 3] = [250, 600, 1_900];
 
-    /// Runs for so many seconds on a way that carries `room` kbit/s and loses `random` thousandths after repair; what was
-    /// decided, with the second.
+    /// Runs for so many seconds on an uplink that carries `capacity` kbit/s and loses `random` thousandths after repair. Gives the
+    /// decisions, each with its second.
     fn run(
         uplink: &mut Uplink,
         start: Instant,
         seconds: std::ops::Range<u64>,
-        room: u32,
+        capacity: u32,
         random: u32,
     ) -> Vec<(u64, Decision)> {
         let mut decisions = Vec::new();
         for second in seconds {
             let open = (0..3).filter(|l| uplink.allows(*l)).collect::<Vec<_>>();
             let sent: u32 = open.iter().map(|l| LAYERS[*l]).sum();
-            let lost = random + sent.saturating_sub(room) * 1000 / sent;
+            let lost = random + sent.saturating_sub(capacity) * 1000 / sent;
             for layer in open {
                 let decision = uplink.report(layer, LAYERS[layer], lost, start + Duration::from_secs(second));
                 decisions.extend(decision.map(|d| (second, d)));
@@ -183,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_go_from_the_top_until_the_rest_arrives() {
+    fn layers_pause_from_the_top_until_the_rest_arrives() {
         let (start, mut uplink) = (Instant::now(), Uplink::new(3));
         let decided = run(&mut uplink, start, 0..9, 700, 0);
         assert_eq!(decided.iter().map(|(s, _)| *s).collect::<Vec<_>>(), [1, 5]);
@@ -195,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_again_is_tried_more_and_more_rarely_and_what_is_not_stays() {
+    fn retries_back_off_and_a_wide_uplink_keeps_all() {
         let (start, mut uplink) = (Instant::now(), Uplink::new(3));
         let narrow = run(&mut uplink, start, 0..200, 1_000, 0);
         let tries: Vec<u64> =
@@ -210,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn a_way_that_merely_loses_some_carries_all() {
+    fn random_loss_pauses_nothing() {
         let (start, mut uplink) = (Instant::now(), Uplink::new(3));
         assert_eq!(run(&mut uplink, start, 0..100, 10_000, 30), []);
     }
 
     #[test]
-    fn a_layer_that_is_swamped_goes_at_once_and_an_interruption_is_none() {
+    fn layer_beyond_repair_pauses_at_once() {
         for order in [[0, 1, 2], [2, 1, 0]] {
             let (start, mut uplink) = (Instant::now(), Uplink::new(3));
             let mut round = |second, losses: [u32; 3]| -> Vec<Decision> {
@@ -232,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_a_layer_that_was_paused_say_nothing_of_the_others() {
+    fn reports_of_a_paused_layer_are_ignored() {
         let (start, mut uplink) = (Instant::now(), Uplink::new(3));
         assert_eq!(run(&mut uplink, start, 0..2, 1_000, 0).len(), 1);
         for second in 2..10 {
@@ -244,19 +250,19 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_of_a_few_packets_is_never_what_fills_a_way() {
+    fn thin_layer_is_never_paused() {
         let (start, mut uplink) = (Instant::now(), Uplink::new(3));
         for second in 0..20 {
             for layer in 0..3 {
                 let at = start + Duration::from_secs(second);
                 let lost = [10, 100, 600][layer];
-                assert_eq!(uplink.report(layer, THIN - 1, lost, at), None, "{second}");
+                assert_eq!(uplink.report(layer, MIN_JUDGED_KBITS - 1, lost, at), None, "{second}");
             }
         }
     }
 
     #[test]
-    fn a_layer_on_trial_goes_although_nothing_of_it_arrives_that_could_be_reported() {
+    fn layer_on_trial_pauses_without_reports_of_it() {
         let (start, mut uplink) = (Instant::now(), Uplink::new(2));
         let at = |second| start + Duration::from_secs(second);
         let both = |uplink: &mut Uplink, second, lost| {
@@ -270,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_second_is_none() {
+    fn one_bad_second_pauses_nothing() {
         let (start, mut uplink) = (Instant::now(), Uplink::new(3));
         assert_eq!(run(&mut uplink, start, 0..5, 10_000, 0), []);
         assert_eq!(run(&mut uplink, start, 5..6, 10_000, 900), []);

@@ -94,7 +94,7 @@ impl LiveKitParticipants {
 
 impl ParticipantFactory for LiveKitParticipants {
     fn join(&self, mut config: Config, tracks: Tracks) -> Joined {
-        config.takes = Some(self.server(&config.ws_url));
+        config.accepted_codecs = Some(self.server(&config.ws_url));
         let (publisher, events) = publish::connect(config, tracks);
         (Box::new(publisher), events)
     }

@@ -289,7 +289,7 @@ async fn a_push_is_seen_and_ends() {
     assert!(room.tracks.audio.is_none());
     assert_eq!(room.got.recv().await, Some(Sent::Video { layer: 0, key: true }));
 
-    room.says.send(Event::KeyFrameWanted { layer: 2 }).await.unwrap();
+    room.says.send(Event::KeyframeRequest { layer: 2 }).await.unwrap();
     worker.expect(|m| *m == ToWorker::KeyFrame { layer: 2 }).await;
     room.says.send(Event::LayersWanted(vec![true, true, false])).await.unwrap();
     worker.expect(|m| *m == ToWorker::Wanted { layer: 2, wanted: false }).await;
@@ -547,7 +547,7 @@ async fn requests_reach_a_worker_whose_queue_was_full() {
     }
     for _ in 0..10 {
         for layer in [0, 2] {
-            room.says.send(Event::KeyFrameWanted { layer }).await.unwrap();
+            room.says.send(Event::KeyframeRequest { layer }).await.unwrap();
         }
         room.says.send(Event::LayersWanted(vec![true, true, false])).await.unwrap();
         room.says.send(Event::LayersWanted(vec![true, false, false])).await.unwrap();

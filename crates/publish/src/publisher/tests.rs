@@ -1,13 +1,11 @@
 //! The handle against a server that is not there, or only half: a WebSocket on loopback, without media.
 
 use super::*;
-use crate::{AccessUnit, LayerFormat};
-use bytes::Bytes;
+use crate::LayerFormat;
 use futures_util::{SinkExt, StreamExt};
 use livekit_protocol as proto;
-use model::{Layer, MediaTime, Quality, Secret, TrackSource};
+use model::{Layer, Quality, Secret, TrackSource};
 use prost::Message as _;
-use std::time::Instant;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -67,9 +65,9 @@ async fn hear(socket: &mut WebSocketStream<TcpStream>) -> proto::signal_request:
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn unreachable_server_ends_it() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let config = Config { join_patience: Duration::ZERO, ..config(port) };
+    let config = Config { join_retry_window: Duration::ZERO, ..config(port) };
     let (_publisher, mut events) = connect(config, tracks());
     let Event::Closed(fault) = event(&mut events).await else { panic!() };
     assert!(fault.text.starts_with(&format!("cannot reach LiveKit at ws://127.0.0.1:{port}: ")), "{}", fault.text);
@@ -78,14 +76,14 @@ async fn nobody_there() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_none() {
+async fn bad_address_ends_it() {
     let (_publisher, mut events) = connect(Config::new("localhost", Secret::new("t")), tracks());
     let Event::Closed(fault) = event(&mut events).await else { panic!() };
     assert_eq!(fault.text, "the address of LiveKit, \"localhost\", is not a ws:// or wss:// URL");
 }
 
 #[tokio::test]
-async fn a_bad_token() {
+async fn bad_token_ends_it() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (_publisher, mut events) = connect(config(listener.local_addr().unwrap().port()), tracks());
     serve(&listener, Some(401)).await;
@@ -98,7 +96,7 @@ async fn a_bad_token() {
 }
 
 #[tokio::test]
-async fn an_older_server_and_a_goodbye() {
+async fn older_server_and_a_goodbye() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (publisher, mut events) = connect(config(listener.local_addr().unwrap().port()), tracks());
     let (path, _) = serve(&listener, Some(404)).await;
@@ -122,11 +120,11 @@ async fn an_older_server_and_a_goodbye() {
     };
     let (goodbye, ()) = tokio::join!(server, publisher.leave());
     assert!(matches!(goodbye, Said::Leave(l) if l.reason == proto::DisconnectReason::ClientInitiated as i32));
-    assert_eq!(tokio::time::timeout(WITHIN, events.recv()).await.unwrap(), None, "no words after a goodbye of ours");
+    assert_eq!(tokio::time::timeout(WITHIN, events.recv()).await.unwrap(), None, "no event after a goodbye of ours");
 }
 
 #[tokio::test]
-async fn a_dropped_handle_leaves_too() {
+async fn dropped_handle_leaves_too() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (publisher, mut events) = connect(config(listener.local_addr().unwrap().port()), tracks());
     let mut socket = serve(&listener, None).await.1.unwrap();
@@ -137,25 +135,8 @@ async fn a_dropped_handle_leaves_too() {
 }
 
 #[tokio::test]
-async fn a_panic_ends_this_session_only() {
+async fn panic_ends_this_session_only() {
     let fault = contain(async { panic!("what the engine takes for impossible") }).await.unwrap();
     assert_eq!((fault.blame, fault.retry), (Blame::Us, true));
     assert_eq!(contain(async {}).await, None);
-}
-
-#[tokio::test(flavor = "current_thread")]
-async fn a_full_queue_drops_to_the_next_key_frame() {
-    let (publisher, _events) = connect(Config::new("ws://127.0.0.1:1", Secret::new("t")), tracks());
-    let unit = |key| {
-        let (pts, data) = (MediaTime::ZERO, Bytes::from_static(b"x"));
-        Media::AccessUnit(AccessUnit { pts, at: Instant::now(), key, data, level: None })
-    };
-    let video = |layer, key| publisher.send(Output::Video(layer), unit(key));
-    // On this runtime the task does not run before the test waits.
-    let taken = (0..2 * QUEUE).filter(|_| video(0, false)).count();
-    assert_eq!(taken, QUEUE);
-    assert!(!publisher.send(Output::Audio, unit(true)));
-    assert!(publisher.overflow.take(0) && !publisher.overflow.take(0) && !publisher.overflow.take(1));
-    assert!(!video(0, true), "still full");
-    assert!(!video(MAX_LAYERS, true), "no such layer");
 }

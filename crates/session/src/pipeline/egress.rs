@@ -222,7 +222,7 @@ impl Egress {
             }
             Some(Event::Published { kind, track_sid }) => info!(kind = kind.as_str(), track_sid, "published"),
             Some(Event::Connected) => self.connected = true,
-            Some(Event::KeyFrameWanted { layer }) => return Some(FromRoom::KeyframeWanted(layer)),
+            Some(Event::KeyframeRequest { layer }) => return Some(FromRoom::KeyframeWanted(layer)),
             Some(Event::LayersWanted(wanted)) => return Some(FromRoom::LayersWanted(wanted)),
             Some(Event::Muted { kind, muted }) => info!(kind = kind.as_str(), muted, "the room mutes"),
             Some(Event::Reconnecting) => warn!("the room is lost, reconnecting"),

@@ -106,10 +106,10 @@ async fn a_mixed_plan_sends_each_layer_from_its_producer() {
 async fn a_mixed_plan_asks_the_producer_of_a_layer() {
     let (mut stage, mut worker, room) = published().await;
     worker.told();
-    let wanted = publish::Event::KeyFrameWanted { layer: 2 };
+    let wanted = publish::Event::KeyframeRequest { layer: 2 };
     room.events.send(wanted).await.unwrap();
     assert_eq!(stage.feed.keyframes.recv().await, KeyframeRequest { layer: 0 });
-    room.events.send(publish::Event::KeyFrameWanted { layer: 1 }).await.unwrap();
+    room.events.send(publish::Event::KeyframeRequest { layer: 1 }).await.unwrap();
     room.events.send(publish::Event::LayersWanted(vec![true, false, false])).await.unwrap();
     settle().await;
     let expected = [ToWorker::KeyFrame { layer: 1 }, ToWorker::Wanted { layer: 1, wanted: false }];

@@ -59,7 +59,7 @@ async fn latency_is_sampled_once_connected_twice_a_second() {
     let mut room = bench.publish_video();
     assert!(!bench.video(), "media does not flow yet");
     room.events.send(Event::Connected).await.unwrap();
-    room.events.send(Event::KeyFrameWanted { layer: 1 }).await.unwrap();
+    room.events.send(Event::KeyframeRequest { layer: 1 }).await.unwrap();
     assert_eq!(bench.egress.recv().await, FromRoom::KeyframeWanted(1));
     for _ in 0..100 {
         assert!(bench.video());

@@ -1,9 +1,16 @@
 //! Whole stays in a room on virtual time: the test plays the server and the peer connection.
 
+use super::attributes::REPEAT_AFTER;
+use super::live::CLOSE_REASON_DEADLINE;
+use super::publication::REPUBLISH_AFTER;
+use super::reconnect::{BACKOFF_UNIT, MAX_BACKOFF};
+use super::tracker_reset::{MIN_INTERVAL, MUTE_CROSSING, SAME_RESTART};
 use super::*;
-use crate::{AudioTrack, Config, VideoTrack};
-use model::{Layer, Quality, TrackSource};
+use crate::track::JOIN_RETRY_WINDOW;
+use crate::{AudioTrack, Config, LayerFormat, VideoTrack, join};
+use model::{EncodedVideo, Layer, Quality, Secret, TrackSource, VideoFormat};
 use proptest::prelude::*;
+use proto::signal_request::Message;
 
 const PA: &str = "PA_1";
 
@@ -29,7 +36,7 @@ fn both() -> Tracks {
 }
 
 struct Stay {
-    room: Room,
+    participant: Participant,
     start: Instant,
     now: Instant,
     /// Dials not answered yet, with the token shown.
@@ -43,8 +50,8 @@ struct Stay {
     restarts: u32,
     /// What the newest peer connection may offer.
     formats: Vec<VideoFormat>,
-    /// What the server said that it takes.
-    takes: Option<Vec<model::VideoCodec>>,
+    /// The codecs that the server accepts.
+    accepted: Option<Vec<model::VideoCodec>>,
 }
 
 impl Stay {
@@ -55,9 +62,9 @@ impl Stay {
     fn expecting(tracks: Tracks, expected: Option<VideoFormat>) -> Self {
         let now = Instant::now();
         let config = Config { expected, ..Config::new("ws://h:7880", Secret::new("first")) };
-        let room = Room::new(join::base(&config.ws_url).unwrap(), &config, tracks, now);
+        let participant = Participant::new(join::base(&config.ws_url).unwrap(), &config, tracks, now);
         let mut stay = Self {
-            room,
+            participant,
             start: now,
             now,
             dials: Vec::new(),
@@ -69,25 +76,25 @@ impl Stay {
             candidates: Vec::new(),
             restarts: 0,
             formats: Vec::new(),
-            takes: None,
+            accepted: None,
         };
         stay.perform();
         stay
     }
 
     fn perform(&mut self) {
-        while let Some(action) = self.room.action() {
+        while let Some(action) = self.participant.action() {
             match action {
                 Action::MakePeer { config, lines } => {
                     self.formats = config.video;
                     self.peers += 1;
                     self.peer_open = true;
                     let any = lines.video.is_some() || lines.audio.is_some();
-                    self.room.peer_made(any.then(|| "offer".into()));
+                    self.participant.peer_made(any.then(|| "offer".into()));
                 }
                 Action::Offer { restart, .. } => {
                     self.restarts += u32::from(restart);
-                    self.room.offered(Some(if restart { "restart" } else { "more" }.into()));
+                    self.participant.offered(Some(if restart { "restart" } else { "more" }.into()));
                 }
                 Action::Answer(_) => self.answers += 1,
                 Action::Candidate(line) => self.candidates.push(line),
@@ -96,22 +103,22 @@ impl Stay {
                 Action::Send(message) => self.sent.push(*message),
                 Action::HangUp => self.dials.clear(),
                 Action::Emit(event) => self.events.push(event),
-                Action::Takes(codecs) => self.takes = Some(codecs),
+                Action::Accepts(codecs) => self.accepted = Some(codecs),
             }
         }
     }
 
     fn hear(&mut self, message: Incoming) {
-        self.room.message(message, self.now);
+        self.participant.message(message, self.now);
         self.perform();
     }
 
     fn wait(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(at) = self.room.deadline().filter(|at| *at <= until) {
-            assert!(at >= self.now || self.room.deadline() <= Some(self.now), "time stands still");
+        while let Some(at) = self.participant.deadline().filter(|at| *at <= until) {
+            assert!(at >= self.now || self.participant.deadline() <= Some(self.now), "time stands still");
             self.now = self.now.max(at);
-            self.room.tick(self.now);
+            self.participant.tick(self.now);
             self.perform();
         }
         self.now = until;
@@ -119,7 +126,7 @@ impl Stay {
 
     fn refuse(&mut self, status: u16) {
         assert_eq!(std::mem::take(&mut self.dials).len(), 1);
-        self.room.refused(&Error::Refused { at: "ws://h:7880".into(), status, text: "no".into() }, self.now);
+        self.participant.refused(&Error::Refused { at: "ws://h:7880".into(), status, text: "no".into() }, self.now);
         self.perform();
     }
 
@@ -153,12 +160,12 @@ impl Stay {
     }
 
     fn up(&mut self) {
-        self.room.peer_up(self.now);
+        self.participant.peer_up(self.now);
         self.perform();
     }
 
     fn signal_lost(&mut self) {
-        self.room.signal_lost(self.now);
+        self.participant.signal_lost(self.now);
         self.perform();
     }
 
@@ -195,7 +202,7 @@ impl Stay {
 }
 
 #[test]
-fn a_stream_of_vp9_may_hold_layers_of_its_own() {
+fn vp9_stream_is_announced_with_spatial_layers() {
     let [low, high] = &video_track().layers[..] else { panic!("two layers") };
     let vp9 = VideoFormat { codec: model::VideoCodec::Vp9, parameters: String::new(), described: false };
     let of_vp9 = |layer: &LayerFormat| LayerFormat { format: vp9.clone(), ..layer.clone() };
@@ -218,46 +225,46 @@ fn a_stream_of_vp9_may_hold_layers_of_its_own() {
 }
 
 #[test]
-fn the_server_is_told_once_that_layers_are_back_and_never_that_a_muted_track_is_not() {
-    let begun = |stay: &mut Stay| {
+fn layers_that_are_back_reset_trackers_once() {
+    let resets = |stay: &mut Stay| {
         let said = std::mem::take(&mut stay.sent).into_iter();
         said.filter_map(|m| if let Message::Mute(m) = m { Some((m.sid, m.muted)) } else { None }).collect::<Vec<_>>()
     };
     let unmuted = vec![("TR_V".to_owned(), false)];
     let back = |stay: &mut Stay, layer| {
-        stay.room.layer_back(layer, stay.now);
+        stay.participant.layer_back(layer, stay.now);
         stay.perform();
     };
     let mut stay = Stay::new(both());
     stay.accept(PA);
-    begun(&mut stay);
+    resets(&mut stay);
     back(&mut stay, 0);
-    stay.wait(SAME_NEWS / 2);
+    stay.wait(SAME_RESTART / 2);
     back(&mut stay, 1);
-    assert_eq!(begun(&mut stay), unmuted, "all layers at once");
-    stay.wait(SAME_NEWS);
+    assert_eq!(resets(&mut stay), unmuted, "all layers at once");
+    stay.wait(SAME_RESTART);
     back(&mut stay, 1);
-    assert_eq!(begun(&mut stay), [], "not too often");
-    stay.wait(NEWS_EVERY);
-    assert_eq!(begun(&mut stay), unmuted);
-    stay.room.restarted(stay.now);
+    assert_eq!(resets(&mut stay), [], "not too often");
+    stay.wait(MIN_INTERVAL);
+    assert_eq!(resets(&mut stay), unmuted);
+    stay.participant.restarted(stay.now);
     stay.perform();
-    assert_eq!(begun(&mut stay), unmuted, "a new encoder is rare, and waits for nothing");
+    assert_eq!(resets(&mut stay), unmuted, "a new encoder is rare, and waits for nothing");
 
     let mute = proto::MuteTrackRequest { sid: "TR_V".into(), muted: true };
     stay.hear(Incoming::Mute(mute.clone()));
-    assert_eq!(begun(&mut stay), [("TR_V".to_owned(), true)], "it may have crossed ours");
-    stay.wait(CROSSED);
+    assert_eq!(resets(&mut stay), [("TR_V".to_owned(), true)], "it may have crossed ours");
+    stay.wait(MUTE_CROSSING);
     back(&mut stay, 1);
-    stay.room.restarted(stay.now);
-    stay.wait(NEWS_EVERY);
+    stay.participant.restarted(stay.now);
+    stay.wait(MIN_INTERVAL);
     stay.hear(Incoming::Mute(mute));
-    assert_eq!(begun(&mut stay), []);
+    assert_eq!(resets(&mut stay), []);
 }
 
 #[test]
-fn the_server_is_told_once_that_the_picture_has_another_size() {
-    let told = |stay: &mut Stay| {
+fn another_size_is_announced_once() {
+    let sizes = |stay: &mut Stay| {
         let said = std::mem::take(&mut stay.sent).into_iter();
         said.filter_map(|m| {
             if let Message::UpdateVideoTrack(m) = m { Some((m.track_sid, m.width, m.height)) } else { None }
@@ -269,42 +276,42 @@ fn the_server_is_told_once_that_the_picture_has_another_size() {
         for LayerFormat { layer, .. } in &mut tracks.video.as_mut().unwrap().layers {
             (layer.width, layer.height) = (layer.width / by, layer.height / by);
         }
-        stay.room.want(&tracks, &BTreeMap::new(), stay.now);
+        stay.participant.want(&tracks, &BTreeMap::new(), stay.now);
         stay.perform();
     };
     let half = [("TR_V".to_owned(), 640, 360)];
     let mut stay = Stay::new(both());
     resized(&mut stay, 2);
-    assert_eq!(told(&mut stay), [], "the track is not there yet");
+    assert_eq!(sizes(&mut stay), [], "the track is not there yet");
     stay.accept(PA);
-    assert_eq!(told(&mut stay), half);
+    assert_eq!(sizes(&mut stay), half);
     resized(&mut stay, 2);
-    assert_eq!(told(&mut stay), []);
-    // Said while nobody hears it.
+    assert_eq!(sizes(&mut stay), []);
+    // Changed while nobody hears of it.
     stay.signal_lost();
     resized(&mut stay, 1);
-    assert_eq!(told(&mut stay), []);
+    assert_eq!(sizes(&mut stay), []);
     stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
-    assert_eq!(told(&mut stay), [("TR_V".to_owned(), 1280, 720)]);
+    assert_eq!(sizes(&mut stay), [("TR_V".to_owned(), 1280, 720)]);
     // A track that is published anew has the size of the time.
     resized(&mut stay, 2);
-    assert_eq!(told(&mut stay), half);
+    assert_eq!(sizes(&mut stay), half);
     stay.leave_message(proto::DisconnectReason::StateMismatch, proto::leave_request::Action::Reconnect);
     while stay.dials.is_empty() {
         stay.wait(Duration::from_millis(100));
     }
     stay.accept("PA_2");
-    assert_eq!(told(&mut stay), []);
+    assert_eq!(sizes(&mut stay), []);
     // What a track can't change it keeps.
     let mut fewer = both();
     fewer.video.as_mut().unwrap().layers.pop();
-    stay.room.want(&fewer, &BTreeMap::new(), stay.now);
+    stay.participant.want(&fewer, &BTreeMap::new(), stay.now);
     stay.perform();
-    assert_eq!(told(&mut stay), []);
+    assert_eq!(sizes(&mut stay), []);
 }
 
 #[test]
-fn what_is_expected_is_what_may_be_added_later() {
+fn expected_format_is_in_the_first_offer() {
     let h265 = VideoFormat { codec: model::VideoCodec::H265, parameters: String::new(), described: false };
     let sound = || Tracks { audio: Some(audio_track()), ..Tracks::default() };
     assert_eq!(Stay::expecting(sound(), Some(h265.clone())).formats, std::slice::from_ref(&h265));
@@ -313,30 +320,30 @@ fn what_is_expected_is_what_may_be_added_later() {
 }
 
 #[test]
-fn a_codec_that_the_room_does_not_take_ends_it_in_words() {
+fn refused_codec_ends_the_stay() {
     let mut stay = Stay::new(both());
     stay.hear(Stay::join_message(PA));
-    stay.room.codec_refused(Kind::Video, stay.now);
+    stay.participant.codec_refused(Kind::Video, stay.now);
     stay.perform();
     assert!(matches!(stay.sent.last(), Some(Message::Leave(_))) && !stay.peer_open);
-    stay.wait(LEAVE);
-    assert!(stay.room.is_over());
+    stay.wait(LEAVE_DEADLINE);
+    assert!(stay.participant.is_over());
     let Some(Event::Closed(fault)) = stay.events.last() else { panic!("{:?}", stay.events) };
     assert!(fault.text.contains("takes no H264 video") && !fault.retry, "{fault}");
 }
 
 #[test]
-fn what_the_server_takes_is_told_with_each_join() {
+fn accepted_codecs_come_with_each_join() {
     let mut silent = Stay::new(both());
     silent.hear(Stay::join_message(PA));
-    assert_eq!(silent.takes, Some(model::VideoCodec::OVER_RTP.into()), "it takes what it knows");
+    assert_eq!(silent.accepted, Some(model::VideoCodec::OVER_RTP.into()), "it takes what it knows");
     let mut stay = Stay::new(Tracks::default());
     let Incoming::Join(mut join) = Stay::join_message(PA) else { unreachable!() };
     let codec = |mime: &str| proto::Codec { mime: mime.into(), ..Default::default() };
     join.enabled_publish_codecs =
         vec![codec("audio/opus"), codec("video/VP8"), codec("video/h265"), codec("video/rtx")];
     stay.hear(Incoming::Join(join));
-    assert_eq!(stay.takes, Some(vec![model::VideoCodec::H265, model::VideoCodec::Vp8]));
+    assert_eq!(stay.accepted, Some(vec![model::VideoCodec::H265, model::VideoCodec::Vp8]));
 }
 
 #[test]
@@ -361,7 +368,7 @@ fn joining_takes_one_request() {
 }
 
 #[test]
-fn an_older_server_gets_the_same_by_messages() {
+fn older_server_gets_the_same_by_messages() {
     let mut stay = Stay::new(both());
     stay.refuse(404);
     assert_eq!(stay.dials[0].0.path(), "/rtc");
@@ -381,14 +388,14 @@ fn an_older_server_gets_the_same_by_messages() {
 }
 
 #[test]
-fn the_first_join_is_tried_again_if_that_can_help() {
+fn first_join_is_retried_if_that_can_help() {
     let mut stay = Stay::new(both());
-    while !stay.room.is_over() {
+    while !stay.participant.is_over() {
         stay.refuse_after_waiting();
     }
-    let words = "LiveKit at ws://h:7880 answered 503: no (tried 6 times)";
-    assert_eq!(stay.closed(), &Fault::transient(Blame::Room, words));
-    assert!(stay.now < stay.start + JOIN_PATIENCE && !stay.peer_open && stay.dials.is_empty());
+    let text = "LiveKit at ws://h:7880 answered 503: no (tried 6 times)";
+    assert_eq!(stay.closed(), &Fault::transient(Blame::Room, text));
+    assert!(stay.now < stay.start + JOIN_RETRY_WINDOW && !stay.peer_open && stay.dials.is_empty());
 
     for status in [401, 403, 410] {
         let mut stay = Stay::new(both());
@@ -427,7 +434,7 @@ fn the_first_join_is_tried_again_if_that_can_help() {
 }
 
 #[test]
-fn a_lost_signal_is_resumed_with_the_newest_token() {
+fn lost_signal_is_resumed_with_the_newest_token() {
     let mut stay = Stay::live();
     stay.hear(Incoming::RefreshToken("second".into()));
     stay.signal_lost();
@@ -443,23 +450,23 @@ fn a_lost_signal_is_resumed_with_the_newest_token() {
     assert_eq!(stay.events, [Event::Reconnecting, Event::Reconnected]);
     assert_eq!((stay.peers, stay.restarts), (1, 1));
     // And again: one resume is allowed for each loss.
-    stay.room.peer_down(stay.now);
+    stay.participant.peer_down(stay.now);
     stay.perform();
     assert_eq!(stay.dials.len(), 1);
 }
 
 #[test]
-fn a_resume_that_fails_becomes_a_rejoin() {
-    for how in ["refused", "told", "silent", "lost"] {
+fn failed_resume_becomes_a_rejoin() {
+    for how in ["refused", "asked", "silent", "lost"] {
         let mut stay = Stay::live();
         stay.hear(Incoming::Mute(proto::MuteTrackRequest { sid: "TR_A".into(), muted: true }));
         stay.signal_lost();
         if how == "silent" || how == "lost" {
-            stay.room.peer_down(stay.now);
+            stay.participant.peer_down(stay.now);
         }
         match how {
             "refused" => stay.refuse(404),
-            "told" => {
+            "asked" => {
                 stay.leave_message(proto::DisconnectReason::StateMismatch, proto::leave_request::Action::Reconnect)
             }
             "silent" => stay.wait(Duration::from_secs(5)),
@@ -476,13 +483,13 @@ fn a_resume_that_fails_becomes_a_rejoin() {
 }
 
 #[test]
-fn as_long_as_media_flows_it_is_the_resume_that_is_tried_again() {
+fn resume_is_retried_while_media_flows() {
     let mut stay = Stay::live();
     stay.signal_lost();
     for n in 0..20 {
         stay.refuse(503);
         assert!(stay.peer_open && stay.dials.is_empty());
-        stay.wait((ATTEMPT_DELAY * (n + 1) * (n + 1)).min(MOST_DELAY));
+        stay.wait((BACKOFF_UNIT * (n + 1) * (n + 1)).min(MAX_BACKOFF));
         assert!(stay.query().starts_with("join_request="), "{}", stay.query());
     }
     assert_eq!(stay.peers, 1);
@@ -496,9 +503,9 @@ fn as_long_as_media_flows_it_is_the_resume_that_is_tried_again() {
     stay.signal_lost();
     stay.refuse(503);
     stay.refuse_after_waiting();
-    stay.room.peer_down(stay.now);
+    stay.participant.peer_down(stay.now);
     let down = stay.now;
-    while !stay.room.is_over() {
+    while !stay.participant.is_over() {
         if stay.dials.is_empty() {
             stay.wait(Duration::from_millis(100));
         } else {
@@ -510,13 +517,13 @@ fn as_long_as_media_flows_it_is_the_resume_that_is_tried_again() {
 }
 
 #[test]
-fn rejoining_waits_a_little_longer_each_time_and_gives_up_after_a_minute() {
+fn rejoin_backs_off_and_gives_up_after_a_minute() {
     let mut stay = Stay::live();
     let lost = stay.now;
     stay.signal_lost();
-    stay.room.peer_down(stay.now);
+    stay.participant.peer_down(stay.now);
     let mut dialled = Vec::new();
-    while !stay.room.is_over() {
+    while !stay.participant.is_over() {
         if stay.dials.is_empty() {
             stay.wait(Duration::from_millis(100));
         } else {
@@ -532,12 +539,12 @@ fn rejoining_waits_a_little_longer_each_time_and_gives_up_after_a_minute() {
 }
 
 #[test]
-fn a_rejoin_that_never_settles_counts_as_an_attempt() {
+fn rejoin_that_never_settles_is_an_attempt() {
     let mut stay = Stay::live();
     stay.signal_lost();
     stay.refuse(404);
     let mut joins = 0;
-    while !stay.room.is_over() {
+    while !stay.participant.is_over() {
         if stay.dials.is_empty() {
             stay.wait(Duration::from_millis(100));
         } else {
@@ -552,7 +559,7 @@ fn a_rejoin_that_never_settles_counts_as_an_attempt() {
 }
 
 #[test]
-fn a_server_that_knows_us_no_more_is_joined_at_once() {
+fn server_that_forgot_us_is_joined_at_once() {
     let mut stay = Stay::live();
     stay.signal_lost();
     for _ in 0..3 {
@@ -567,10 +574,10 @@ fn a_server_that_knows_us_no_more_is_joined_at_once() {
     // From here on there is a minute, however long the resumes took.
     stay.refuse(503);
     stay.wait(Duration::from_secs(50));
-    assert!(!stay.room.is_over());
+    assert!(!stay.participant.is_over());
 }
 
-/// What the room is told of us.
+/// The server's message to the room about us.
 fn own(tracks: &[(&str, bool)], can_publish: bool, sources: &[proto::TrackSource]) -> Incoming {
     let tracks =
         tracks.iter().map(|(sid, muted)| proto::TrackInfo { sid: (*sid).into(), muted: *muted, ..Default::default() });
@@ -590,7 +597,7 @@ fn own(tracks: &[(&str, bool)], can_publish: bool, sources: &[proto::TrackSource
 }
 
 #[test]
-fn what_was_said_while_we_were_away_is_made_good() {
+fn resume_catches_up_on_mutes_and_removals() {
     let mut stay = Stay::live();
     let mute = |sid: &str, muted| Incoming::Mute(proto::MuteTrackRequest { sid: sid.into(), muted });
     let muted = |kind, muted| Event::Muted { kind, muted };
@@ -616,19 +623,19 @@ fn what_was_said_while_we_were_away_is_made_good() {
     stay.answer();
     stay.up();
     assert_eq!(stay.events.iter().filter(|e| **e == muted(Kind::Audio, true)).count(), 1);
-    stay.wait(PUT_BACK);
+    stay.wait(REPUBLISH_AFTER);
     assert_eq!((stay.peers, stay.dials.len()), (2, 1));
 }
 
 #[test]
-fn a_track_that_the_server_took_out_is_published_anew_as_soon_as_it_may_be() {
+fn removed_track_is_published_anew_when_permitted() {
     let unpublished = || Incoming::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid: "TR_V".into() });
     let mut stay = Stay::live();
     stay.hear(Incoming::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid: "TR_other".into() }));
-    stay.wait(PUT_BACK);
+    stay.wait(REPUBLISH_AFTER);
     assert!(stay.events.is_empty());
     stay.hear(unpublished());
-    stay.wait(PUT_BACK - Duration::from_millis(1));
+    stay.wait(REPUBLISH_AFTER - Duration::from_millis(1));
     assert_eq!(stay.events, [Event::Muted { kind: Kind::Video, muted: true }]);
     stay.wait(Duration::from_millis(1));
     assert_eq!((stay.peers, stay.dials.len()), (2, 1));
@@ -636,7 +643,7 @@ fn a_track_that_the_server_took_out_is_published_anew_as_soon_as_it_may_be() {
     assert_eq!(stay.events.last(), Some(&Event::Reconnected));
     // A server that does it again is waited for longer.
     stay.hear(unpublished());
-    stay.wait(PUT_BACK * 2 - Duration::from_millis(1));
+    stay.wait(REPUBLISH_AFTER * 2 - Duration::from_millis(1));
     assert!(stay.dials.is_empty());
 
     for (withdrawn, given) in [
@@ -655,13 +662,13 @@ fn a_track_that_the_server_took_out_is_published_anew_as_soon_as_it_may_be() {
         }
         assert_eq!(stay.peers, 1, "not as long as it may not");
         stay.hear(given);
-        stay.wait(PUT_BACK);
+        stay.wait(REPUBLISH_AFTER);
         assert_eq!((stay.peers, stay.dials.len()), (2, 1));
     }
 }
 
 #[test]
-fn leave_requests_end_the_stay_at_once_in_words() {
+fn final_leave_request_ends_the_stay() {
     use proto::DisconnectReason as R;
     for (reason, text, retry) in [
         (R::RoomDeleted, "room disconnected: the room was deleted", false),
@@ -673,12 +680,12 @@ fn leave_requests_end_the_stay_at_once_in_words() {
         let mut stay = Stay::live();
         stay.leave_message(reason, proto::leave_request::Action::Disconnect);
         assert_eq!(stay.closed(), &Fault { blame: Blame::Room, retry, text: text.into() });
-        assert!(stay.room.is_over() && !stay.peer_open);
+        assert!(stay.participant.is_over() && !stay.peer_open);
     }
 }
 
 #[test]
-fn leave_requests_can_ask_to_come_back() {
+fn leave_request_can_ask_to_come_back() {
     use proto::leave_request::Action as A;
     let mut stay = Stay::live();
     stay.leave_message(proto::DisconnectReason::ConnectionTimeout, A::Resume);
@@ -689,21 +696,21 @@ fn leave_requests_can_ask_to_come_back() {
 }
 
 #[test]
-fn a_closed_media_connection_waits_for_the_words() {
+fn closed_media_waits_for_the_reason() {
     let mut stay = Stay::live();
-    stay.room.peer_closed(stay.now);
+    stay.participant.peer_closed(stay.now);
     stay.wait(Duration::from_millis(100));
     stay.leave_message(proto::DisconnectReason::RoomDeleted, proto::leave_request::Action::Disconnect);
     assert_eq!(stay.closed().text, "room disconnected: the room was deleted");
 
     let mut stay = Stay::live();
-    stay.room.peer_closed(stay.now);
-    stay.wait(LAST_WORDS);
+    stay.participant.peer_closed(stay.now);
+    stay.wait(CLOSE_REASON_DEADLINE);
     assert_eq!((stay.peers, stay.dials.len()), (2, 1), "no resume onto a closed connection");
 }
 
 #[test]
-fn a_silent_server_is_a_lost_one() {
+fn silent_server_is_lost() {
     let mut stay = Stay::live();
     stay.wait(Duration::from_secs(10));
     stay.hear(Incoming::PongResp(proto::Pong::default()));
@@ -730,7 +737,7 @@ fn layers_are_wanted_by_their_declared_quality() {
     for (server, ours) in [([true, true, false], [true, false]), ([false; 3], [false; 2]), ([true; 3], [true; 2])] {
         stay.hear(update(server));
         stay.hear(update(server));
-        assert_eq!(stay.events, [Event::LayersWanted(ours.to_vec())], "told once");
+        assert_eq!(stay.events, [Event::LayersWanted(ours.to_vec())], "once");
         stay.events.clear();
     }
     stay.hear(update([false; 3]));
@@ -752,34 +759,34 @@ fn layers_are_wanted_by_their_declared_quality() {
 }
 
 #[test]
-fn a_first_viewer_brings_a_burst_of_key_frame_wishes() {
-    let wishes = |stay: &mut Stay| {
+fn first_viewer_brings_a_burst_of_requests() {
+    let requests = |stay: &mut Stay| {
         stay.wait(Duration::from_secs(1));
-        std::mem::take(&mut stay.events).into_iter().filter(|e| matches!(e, Event::KeyFrameWanted { .. })).count()
+        std::mem::take(&mut stay.events).into_iter().filter(|e| matches!(e, Event::KeyframeRequest { .. })).count()
     };
     let mut stay = Stay::live();
     let subscribed = |sid: &str| Incoming::TrackSubscribed(proto::TrackSubscribed { track_sid: sid.into() });
     stay.hear(subscribed("TR_A"));
-    assert_eq!(wishes(&mut stay), 0, "sound needs none");
+    assert_eq!(requests(&mut stay), 0, "audio needs none");
     stay.hear(subscribed("TR_V"));
-    assert_eq!(wishes(&mut stay), 3 * 2);
+    assert_eq!(requests(&mut stay), 3 * 2);
 
     // A viewer who was there before media flowed.
     let mut stay = Stay::new(both());
     stay.hear(Stay::join_message(PA));
     stay.publish("IN_v", "TR_V");
     stay.hear(subscribed("TR_V"));
-    assert_eq!(wishes(&mut stay), 0);
+    assert_eq!(requests(&mut stay), 0);
     stay.up();
-    assert_eq!(wishes(&mut stay), 3 * 2);
+    assert_eq!(requests(&mut stay), 3 * 2);
 }
 
 #[test]
-fn a_track_can_follow_later_one_offer_at_a_time() {
+fn later_track_waits_for_the_open_offer() {
     let mut stay = Stay::new(Tracks { audio: Some(audio_track()), video: None });
     stay.dials.clear();
     stay.hear(Stay::join_message(PA));
-    stay.room.want(&both(), &BTreeMap::new(), stay.now);
+    stay.participant.want(&both(), &BTreeMap::new(), stay.now);
     stay.perform();
     assert!(stay.sent.is_empty(), "not while an offer is open");
     stay.answer();
@@ -794,9 +801,9 @@ fn a_track_can_follow_later_one_offer_at_a_time() {
     stay.answer();
     stay.wait(Duration::from_secs(4));
     assert_eq!(stay.answers, 2);
-    assert!(!stay.room.is_over());
+    assert!(!stay.participant.is_over());
     // It is not offered again, and a rejoin has both from the start.
-    stay.room.want(&both(), &BTreeMap::new(), stay.now);
+    stay.participant.want(&both(), &BTreeMap::new(), stay.now);
     stay.perform();
     stay.signal_lost();
     stay.refuse(404);
@@ -807,21 +814,21 @@ fn a_track_can_follow_later_one_offer_at_a_time() {
 }
 
 #[test]
-fn a_loss_in_the_middle_of_an_offer_is_not_resumed() {
+fn loss_during_an_offer_is_not_resumed() {
     let mut stay = Stay::new(Tracks { audio: Some(audio_track()), video: None });
     stay.dials.clear();
     stay.hear(Stay::join_message(PA));
     stay.publish("TR_a", "TR_A");
     stay.answer();
     stay.up();
-    stay.room.want(&both(), &BTreeMap::new(), stay.now);
+    stay.participant.want(&both(), &BTreeMap::new(), stay.now);
     stay.perform();
     stay.signal_lost();
     assert_eq!(stay.peers, 2, "a new peer connection");
 }
 
 #[test]
-fn attributes_are_told_once_all_has_settled_and_again_after_a_loss() {
+fn attributes_follow_settling_and_each_loss() {
     let attributes = |stay: &mut Stay| -> Vec<_> {
         std::mem::take(&mut stay.sent)
             .into_iter()
@@ -834,13 +841,13 @@ fn attributes_are_told_once_all_has_settled_and_again_after_a_loss() {
     let mut stay = Stay::live();
     let wanted = BTreeMap::from([("ingress.resourceID".to_owned(), "RT_1".to_owned())]);
     for _ in 0..2 {
-        stay.room.want(&both(), &wanted, stay.now);
+        stay.participant.want(&both(), &wanted, stay.now);
         stay.perform();
     }
     assert_eq!(attributes(&mut stay), std::slice::from_ref(&wanted));
-    stay.wait(CONFIRM - Duration::from_millis(1));
+    stay.wait(REPEAT_AFTER - Duration::from_millis(1));
     assert!(attributes(&mut stay).is_empty());
-    stay.wait(CONFIRM * 4);
+    stay.wait(REPEAT_AFTER * 4);
     assert_eq!(attributes(&mut stay), std::slice::from_ref(&wanted), "and once more");
     stay.signal_lost();
     stay.dials.clear();
@@ -870,7 +877,7 @@ fn refused_tracks_and_other_refusals() {
     let mut stay = Stay::live();
     stay.hear(response(Reason::NotAllowed, Request::UpdateMetadata(proto::UpdateParticipantMetadata::default())));
     stay.hear(response(Reason::Queued, add()));
-    assert!(!stay.room.is_over());
+    assert!(!stay.participant.is_over());
     stay.hear(response(Reason::NotAllowed, add()));
     assert_eq!(
         stay.closed(),
@@ -879,24 +886,24 @@ fn refused_tracks_and_other_refusals() {
 }
 
 #[test]
-fn leaving_says_goodbye_and_is_quiet() {
+fn leaving_says_goodbye_and_emits_nothing() {
     let mut stay = Stay::live();
-    stay.room.leave(stay.now);
+    stay.participant.leave(stay.now);
     stay.perform();
     assert!(matches!(&stay.sent[..], [Message::Leave(l)] if l.reason == 1 && l.action == 0));
-    assert!(!stay.peer_open && !stay.room.is_over());
+    assert!(!stay.peer_open && !stay.participant.is_over());
     stay.leave_message(proto::DisconnectReason::ClientInitiated, proto::leave_request::Action::Disconnect);
-    assert!(stay.room.is_over() && stay.events.is_empty());
+    assert!(stay.participant.is_over() && stay.events.is_empty());
 
     let mut stay = Stay::live();
-    stay.room.leave(stay.now);
-    stay.wait(LEAVE);
-    assert!(stay.room.is_over() && stay.events.is_empty());
+    stay.participant.leave(stay.now);
+    stay.wait(LEAVE_DEADLINE);
+    assert!(stay.participant.is_over() && stay.events.is_empty());
 
     let mut stay = Stay::new(both());
-    stay.room.leave(stay.now);
+    stay.participant.leave(stay.now);
     stay.perform();
-    assert!(stay.room.is_over() && stay.dials.is_empty());
+    assert!(stay.participant.is_over() && stay.dials.is_empty());
 }
 
 #[test]
@@ -912,7 +919,7 @@ fn candidates_go_both_ways() {
         stay.hear(trickle(init, target));
     }
     assert_eq!(stay.candidates, ["candidate:1 1 udp 5 127.0.0.1 7 typ host"]);
-    stay.room.local_candidate("a=candidate:2 1 udp 5 10.0.0.1 7 typ host\r\n");
+    stay.participant.local_candidate("a=candidate:2 1 udp 5 10.0.0.1 7 typ host\r\n");
     stay.perform();
     let [Message::Trickle(sent)] = &stay.sent[..] else { panic!("{:?}", stay.sent) };
     assert_eq!(message::trickled(sent).unwrap(), "candidate:2 1 udp 5 10.0.0.1 7 typ host");
@@ -963,7 +970,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn whatever_comes_it_ends_once_and_never_hangs(steps in proptest::collection::vec(step(), 0..60), tracks in 0u8..4) {
+    fn any_input_ends_once_and_never_hangs(steps in proptest::collection::vec(step(), 0..60), tracks in 0u8..4) {
         let tracks = Tracks {
             video: (tracks & 1 != 0).then(video_track),
             audio: (tracks & 2 != 0).then(audio_track),
@@ -979,13 +986,13 @@ proptest! {
                 Step::Published(false) => stay.publish("TR_a", "TR_A"),
                 Step::Answer => stay.answer(),
                 Step::Up => stay.up(),
-                Step::Down => stay.room.peer_down(stay.now),
-                Step::PeerClosed => stay.room.peer_closed(stay.now),
-                Step::PeerFailed => stay.room.peer_failed("broken".into(), stay.now),
+                Step::Down => stay.participant.peer_down(stay.now),
+                Step::PeerClosed => stay.participant.peer_closed(stay.now),
+                Step::PeerFailed => stay.participant.peer_failed("broken".into(), stay.now),
                 Step::SignalLost => stay.signal_lost(),
                 Step::Refused(status) => {
                     let error = Error::Refused { at: "ws://h".into(), status, text: "no".into() };
-                    stay.room.refused(&error, stay.now);
+                    stay.participant.refused(&error, stay.now);
                 }
                 Step::Leave(reason, action) => {
                     stay.hear(Incoming::Leave(proto::LeaveRequest { reason, action, ..Default::default() }));
@@ -999,18 +1006,18 @@ proptest! {
                     stay.hear(Incoming::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid }));
                 }
                 Step::Own(may, muted) => stay.hear(own(&[("TR_V", muted)], may, &[])),
-                Step::Want => stay.room.want(&both(), &BTreeMap::new(), stay.now),
+                Step::Want => stay.participant.want(&both(), &BTreeMap::new(), stay.now),
                 Step::GoAway => {
-                    stay.room.leave(stay.now);
+                    stay.participant.leave(stay.now);
                     left = true;
                 }
             }
             stay.perform();
             // It either has something to wait for, or is over.
-            prop_assert_eq!(stay.room.deadline().is_none(), stay.room.is_over());
+            prop_assert_eq!(stay.participant.deadline().is_none(), stay.participant.is_over());
             let closed = stay.events.iter().filter(|e| matches!(e, Event::Closed(_))).count();
             prop_assert!(closed <= 1);
-            if stay.room.is_over() {
+            if stay.participant.is_over() {
                 prop_assert!(!stay.peer_open && stay.dials.is_empty());
                 prop_assert!(closed == 1 || left);
             }
@@ -1019,9 +1026,9 @@ proptest! {
             }
         }
         // Left to itself with a dead server, it gives up.
-        stay.room.peer_down(stay.now);
+        stay.participant.peer_down(stay.now);
         stay.perform();
         stay.wait(Duration::from_secs(400));
-        prop_assert!(stay.room.is_over());
+        prop_assert!(stay.participant.is_over());
     }
 }

@@ -1,0 +1,60 @@
+//! Where the server is, and how it is asked to let us in.
+
+use super::action::Action;
+use crate::join::{self, Dialect, Opening};
+use crate::{Config, Error};
+use model::Secret;
+use std::time::{Duration, Instant};
+use url::Url;
+
+/// A server's front door.
+#[derive(Debug)]
+pub(super) struct Server {
+    url: Url,
+    token: Secret,
+    /// How long one attempt may take.
+    timeout: Duration,
+    dialect: Dialect,
+}
+
+impl Server {
+    pub(super) fn new(url: Url, config: &Config) -> Self {
+        Self { url, token: config.token.clone(), timeout: config.connect_timeout, dialect: Dialect::V1 }
+    }
+
+    /// Scheme, host and port, for texts.
+    pub(super) fn name(&self) -> String {
+        join::name(&self.url)
+    }
+
+    /// The server has given us another token to come back with.
+    pub(super) fn refresh(&mut self, token: String) {
+        self.token = Secret::new(token);
+    }
+
+    /// Until when an attempt that begins now may take.
+    pub(super) fn deadline(&self, now: Instant) -> Instant {
+        now + self.timeout
+    }
+
+    /// The attempt took longer than that.
+    pub(super) fn timed_out(&self) -> Error {
+        Error::Timeout { at: self.name(), within: self.timeout }
+    }
+
+    /// Whether this refusal means that the server does not know the newer dialect. From then on the older one is spoken.
+    pub(super) fn falls_back(&mut self, error: &Error) -> bool {
+        let unknown = self.dialect == Dialect::V1 && error.status() == Some(404);
+        if unknown {
+            tracing::debug!("the server does not know /rtc/v1, trying /rtc");
+            self.dialect = Dialect::V0;
+        }
+        unknown
+    }
+
+    /// How to open the WebSocket, and whether tracks and offer are in its URL.
+    pub(super) fn dial(&self, opening: &Opening) -> (Action, bool) {
+        let (url, inside) = join::url(&self.url, self.dialect, opening);
+        (Action::Dial { url: Box::new(url), token: self.token.clone() }, inside)
+    }
+}
