@@ -1,8 +1,8 @@
 //! The stream of a worker that turns a container into access units: fetched from a URL, or fed by the parent.
 
 use crate::codec::Message;
-use crate::handshake::{Assignment, End, Event as AnyEvent, Role};
 use crate::headers;
+use crate::role::{End, Event as AnyEvent, Role};
 use bytes::Bytes;
 use model::{AudioConfig, Fault, Frame, MediaTime, PullGuard, PullLimits, SourceTracks, VideoConfig};
 use serde::{Deserialize, Serialize};
@@ -60,12 +60,6 @@ pub const MAX_PIECE: usize = 64 << 10;
 pub enum Container {
     /// ISO 13818-1, packets of 188 bytes.
     MpegTs,
-}
-
-impl From<Job> for Assignment {
-    fn from(job: Job) -> Self {
-        Self::Demux(job)
-    }
 }
 
 /// From the session, to a worker whose source is [`Source::Bytes`]; others get none.

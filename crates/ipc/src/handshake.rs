@@ -1,4 +1,4 @@
-//! The messages before a worker has a role, and what the streams of all roles have in common.
+//! The messages before a worker has a role.
 
 use crate::codec::Message;
 use crate::{demux, transcode};
@@ -35,33 +35,16 @@ pub enum Assignment {
     Demux(demux::Job),
 }
 
-/// A role, with the types of its stream.
-pub trait Role: Send + Sync + 'static {
-    /// What it is assigned to do.
-    type Job: Into<Assignment> + Send + 'static;
-    /// From the parent.
-    type Command: Message;
-    /// To the parent.
-    type Event: Event;
-    /// Its name in logs.
-    const NAME: &'static str;
+impl From<demux::Job> for Assignment {
+    fn from(job: demux::Job) -> Self {
+        Self::Demux(job)
+    }
 }
 
-/// An event of any role.
-pub trait Event: Message + From<Fault> {
-    /// How the worker ends, if this is its last event.
-    fn end(&self) -> Option<End>;
-    /// The fault that it carries, if any.
-    fn fault_mut(&mut self) -> Option<&mut Fault>;
-}
-
-/// How a worker ends that says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// All work is done.
-    Finished,
-    /// Nothing more can be done.
-    Failed,
+impl From<transcode::Job> for Assignment {
+    fn from(job: transcode::Job) -> Self {
+        Self::Transcode(job)
+    }
 }
 
 macro_rules! without_payload {

@@ -19,9 +19,11 @@ mod codec;
 pub mod demux;
 mod handshake;
 mod headers;
+mod role;
 pub mod transcode;
 
 pub use codec::{Batch, Decoder, Error, MAX_HEADER, MAX_PAYLOAD, Message};
 pub use demux::Demux;
-pub use handshake::{Assignment, End, Event, Hello, Ready, Role, VERSION};
+pub use handshake::{Assignment, Hello, Ready, VERSION};
+pub use role::{End, Event, Role};
 pub use transcode::Transcode;

@@ -1,8 +1,8 @@
 //! The stream of a worker that decodes, scales and encodes: access units of the source go down, what the room takes comes up.
 
 use crate::codec::Message;
-use crate::handshake::{Assignment, End, Event as AnyEvent, Role};
 use crate::headers;
+use crate::role::{End, Event as AnyEvent, Role};
 use bytes::Bytes;
 use model::{AudioConfig, AudioEncoding, EncodedVideo, Fault, Frame, Kind, Layer, MediaTime, VideoConfig};
 use serde::{Deserialize, Serialize};
@@ -27,12 +27,6 @@ pub struct Job {
     pub max_frame_rate: f64,
     /// How to encode audio.
     pub audio: AudioEncoding,
-}
-
-impl From<Job> for Assignment {
-    fn from(job: Job) -> Self {
-        Self::Transcode(job)
-    }
 }
 
 /// From the session. Times are on the session's timeline; a `layer` is an index into [`Command::Layers`].

@@ -9,7 +9,8 @@ use crate::uplink::{Decision, Uplink};
 use crate::{AccessUnit, Media, Output};
 use model::{Kind, Packet};
 use std::time::Instant;
-use timing::audio_pacer::{Beside, Steady};
+use timing::audio_pacer::AudioPacer;
+use timing::av_aligner::AvAligner;
 
 /// What is to be sent.
 #[derive(Debug)]
@@ -36,8 +37,8 @@ pub(crate) struct Egress {
     audio_muted: bool,
     /// Packets of audio were left out since the last one that went out.
     audio_gap: bool,
-    audio: Steady<AccessUnit>,
-    video: Beside<(usize, Media)>,
+    audio: AudioPacer<AccessUnit>,
+    video: AvAligner<(usize, Media)>,
 }
 
 impl Egress {
@@ -49,8 +50,8 @@ impl Egress {
             wanted: vec![true; layers],
             audio_muted: false,
             audio_gap: false,
-            audio: Steady::new(),
-            video: Beside::new(),
+            audio: AudioPacer::new(),
+            video: AvAligner::new(),
         }
     }
 

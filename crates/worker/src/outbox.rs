@@ -12,6 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::{IoSlice, Write};
 use std::marker::PhantomData;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,13 @@ impl Outbox {
     pub fn assigned(&self) {
         self.lock().idle = false;
         self.0.filled.notify_one();
+    }
+
+    /// Does the work of a thread. A panic ends the worker as if it had crashed: nothing else would say that this thread is gone.
+    pub(crate) fn guard(&self, thread: &str, work: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            self.crash(format!("the worker panicked ({thread})"));
+        }
     }
 
     /// Ends the worker as if it had crashed, without a last message: the fault is ours, and another worker may do better.
@@ -251,7 +259,7 @@ impl<E: Event> Events<E> {
 
     /// Does the work of a thread. A panic ends the worker as if it had crashed: nothing else would say that this thread is gone.
     pub fn guard(&self, thread: &str, work: impl FnOnce()) {
-        crate::watchdog::guarded(&self.outbox, thread, work);
+        self.outbox.guard(thread, work);
     }
 }
 

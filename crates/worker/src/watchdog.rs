@@ -8,7 +8,6 @@
 mod tasks;
 
 use crate::outbox::Outbox;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -107,7 +106,7 @@ impl Watchdog {
                 noticed: None,
                 stillness: Default::default(),
             });
-            guarded(&watch.outbox, &name, || work(busy));
+            watch.outbox.guard(&name, || work(busy));
         })
     }
 
@@ -177,13 +176,6 @@ impl Watched {
                 busy >= MAX_DURATION
             }
         }
-    }
-}
-
-/// Does the work of a thread. A panic ends the child as if it had crashed: nothing else would say that this thread is gone.
-pub(crate) fn guarded(outbox: &Outbox, name: &str, work: impl FnOnce()) {
-    if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
-        outbox.crash(format!("the worker panicked ({name})"));
     }
 }
 

@@ -35,8 +35,8 @@ impl Config {
         }
         out.plain("on_duplicate", OnDuplicate::as_str(self.on_duplicate));
         out.duration("drain_timeout", self.drain_timeout);
-        out.plain("enable_stream_latency_reduction", self.enable_stream_latency_reduction);
-        out.plain("development", self.development);
+        out.plain("enable_stream_latency_reduction", self.without_effect.enable_stream_latency_reduction);
+        out.plain("development", self.without_effect.development);
         out.section("logging", |out| {
             out.plain("level", self.logging.level.as_str());
             out.plain("json", self.logging.json);
@@ -84,10 +84,10 @@ impl Config {
         }
         out.plain("whip_max_connections", self.whip.max_connections);
         out.plain("whip_max_connections_per_address", self.whip.max_connections_per_address);
-        out.plain("whip_proxy_enabled", self.whip_proxy_enabled);
+        out.plain("whip_proxy_enabled", self.without_effect.whip_proxy_enabled);
         out.plain("health_port", self.health_port.unwrap_or(0));
         out.plain("prometheus_port", self.prometheus_port.unwrap_or(0));
-        out.plain("debug_handler_port", self.debug_handler_port.unwrap_or(0));
+        out.plain("debug_handler_port", self.without_effect.debug_handler_port.unwrap_or(0));
     }
 }
 

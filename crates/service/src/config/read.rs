@@ -175,8 +175,8 @@ fn ports(section: &mut Section<'_, '_>, config: &mut Config, known: &mut Vec<Kno
     };
     config.health_port = health.port;
     config.prometheus_port = prometheus.port;
-    config.debug_handler_port = debug.port;
-    config.http_relay_port = relay.port.unwrap_or(DEFAULT_HTTP_RELAY_PORT);
+    config.without_effect.debug_handler_port = debug.port;
+    config.without_effect.http_relay_port = relay.port.unwrap_or(DEFAULT_HTTP_RELAY_PORT);
     let address = section.parsed("bind_address", |text| {
         text.parse::<IpAddr>()
             .map_err(|_| format!("{:?} is not an address, such as 0.0.0.0, :: or 10.0.0.5", shortened(text)))
@@ -231,13 +231,13 @@ fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
     });
     config.on_duplicate = on_duplicate.map_or(config.on_duplicate, |o| o.value);
     config.drain_timeout = section.duration("drain_timeout").map_or(DEFAULT_DRAIN_TIMEOUT, |d| d.value);
-    config.whip_proxy_enabled = proxy(section);
-    config.enable_stream_latency_reduction = section.flag("enable_stream_latency_reduction");
+    config.without_effect.whip_proxy_enabled = proxy(section);
+    config.without_effect.enable_stream_latency_reduction = section.flag("enable_stream_latency_reduction");
     if let Some(at) = section.at_set("enable_stream_latency_reduction") {
         let why = "has no effect and is not needed: latency is always kept low";
         section.warn(at, "enable_stream_latency_reduction", why);
     }
-    config.development = section.flag("development");
+    config.without_effect.development = section.flag("development");
     if let Some(at) = section.at_set("development") {
         section.warn(at, "development", "has no effect: rtc_config is the same everywhere");
     }

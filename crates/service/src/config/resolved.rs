@@ -36,6 +36,21 @@ pub const DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS: u32 = 100;
 /// itself waits without end).
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(3 * 60 * 60);
 
+/// Keys of the Go ingress that are read and checked, and have no effect here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WithoutEffect {
+    /// Whether WHIP without transcoding is handed on to the SFU's own WHIP endpoint.
+    pub whip_proxy_enabled: bool,
+    /// The Go ingress's relay port.
+    pub http_relay_port: u16,
+    /// The port for debugging; `None` switches it off.
+    pub debug_handler_port: Option<u16>,
+    /// Skip what an encoder has queued up before a stream, so that it does not stay as latency (RTMP and SRT).
+    pub enable_stream_latency_reduction: bool,
+    /// Development defaults for `rtc_config`.
+    pub development: bool,
+}
+
 /// The resolved configuration of the service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -53,26 +68,16 @@ pub struct Config {
     pub rtmp: RtmpConfig,
     /// WHIP's HTTP side.
     pub whip: WhipConfig,
-    /// Whether WHIP without transcoding is handed on to the SFU's own WHIP endpoint; without effect.
-    pub whip_proxy_enabled: bool,
-    /// The Go ingress's relay port; without effect.
-    pub http_relay_port: u16,
     /// The port of `/availability` and the health check; `None` switches it off.
     pub health_port: Option<u16>,
     /// The port of the metrics; `None` switches it off.
     pub prometheus_port: Option<u16>,
-    /// The port for debugging; `None` switches it off; without effect.
-    pub debug_handler_port: Option<u16>,
     /// The limits and rules of URL inputs.
     pub url: UrlConfig,
     /// What happens when a second publisher uses the stream key of a running session.
     pub on_duplicate: OnDuplicate,
     /// How long running sessions may go on after SIGTERM, before they are ended. Zero ends them at once.
     pub drain_timeout: Duration,
-    /// Skip what an encoder has queued up before a stream, so that it does not stay as latency (RTMP and SRT); without effect.
-    pub enable_stream_latency_reduction: bool,
-    /// Development defaults for `rtc_config`; without effect.
-    pub development: bool,
     /// Logging.
     pub logging: LoggingConfig,
     /// The estimated CPU cost of sessions.
@@ -81,6 +86,8 @@ pub struct Config {
     pub rtc: RtcConfig,
     /// The name of this program in its logs.
     pub service_name: String,
+    /// What has no effect.
+    pub without_effect: WithoutEffect,
 }
 
 /// RTMP and RTMPS.
@@ -253,20 +260,22 @@ impl Config {
             bind_address: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             rtmp: RtmpConfig::default(),
             whip: WhipConfig::default(),
-            whip_proxy_enabled: false,
-            http_relay_port: DEFAULT_HTTP_RELAY_PORT,
             health_port: None,
             prometheus_port: None,
-            debug_handler_port: None,
             url: UrlConfig::default(),
             on_duplicate: OnDuplicate::Takeover,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
-            enable_stream_latency_reduction: false,
-            development: false,
             logging: LoggingConfig::default(),
             cpu_cost: CpuCost::default(),
             rtc: RtcConfig::default(),
             service_name: "ingress".to_owned(),
+            without_effect: WithoutEffect {
+                whip_proxy_enabled: false,
+                http_relay_port: DEFAULT_HTTP_RELAY_PORT,
+                debug_handler_port: None,
+                enable_stream_latency_reduction: false,
+                development: false,
+            },
         }
     }
 }

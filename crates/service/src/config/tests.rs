@@ -207,8 +207,8 @@ fn every_key_is_read() {
 fn keys_without_effect_warn() {
     let lines = "enable_stream_latency_reduction: true\ndevelopment: on\ndebug_handler_port: 6060";
     let (config, warnings) = with(lines).unwrap();
-    assert!(config.enable_stream_latency_reduction && config.development);
-    assert_eq!(config.debug_handler_port, Some(6060));
+    assert!(config.without_effect.enable_stream_latency_reduction && config.without_effect.development);
+    assert_eq!(config.without_effect.debug_handler_port, Some(6060));
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(warnings.iter().all(|w| w.to_string().contains("has no effect")), "{warnings:?}");
     good("enable_stream_latency_reduction: false\ndevelopment: false\ndebug_handler_port: 0");

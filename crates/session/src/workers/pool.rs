@@ -2,7 +2,7 @@
 
 use super::process::Process;
 use super::{Worker, Workers};
-use ipc::{Demux, Role, Transcode, demux, transcode};
+use ipc::{Assignment, Demux, Role, Transcode, demux, transcode};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,7 +78,7 @@ impl Pool {
         });
     }
 
-    fn take<R: Role>(&self, job: R::Job) -> io::Result<Worker<R>> {
+    fn take<R: Role<Job: Into<Assignment>>>(&self, job: R::Job) -> io::Result<Worker<R>> {
         let warm = self.inner.slot().warm.take();
         let process = match warm.and_then(|mut process| (!process.is_gone()).then_some(process)) {
             Some(process) => process,

@@ -5,7 +5,7 @@
 
 use super::process::Process;
 use bytes::Buf;
-use ipc::{Batch, Event, Hello, Ready, Role, VERSION};
+use ipc::{Assignment, Batch, Event, Hello, Ready, Role, VERSION};
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ impl<R: Role> Worker<R> {
     }
 
     /// Gives a process its role.
-    pub(super) fn assign(process: Process, job: R::Job) -> Self {
+    pub(super) fn assign(process: Process, job: impl Into<Assignment>) -> Self {
         let mut outgoing = Batch::default();
         for pushed in [outgoing.push(&Hello::OURS), outgoing.push(&job.into())] {
             // Nothing but lists of hosts beyond a megabyte; the worker is then found to say nothing.
