@@ -40,6 +40,12 @@ pub struct AudioPacer<T> {
     newest: Option<Instant>,
 }
 
+impl<T> Default for AudioPacer<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> AudioPacer<T> {
     /// Nothing waits.
     pub fn new() -> Self {

@@ -17,6 +17,12 @@ pub struct AvAligner<T> {
     waiting: VecDeque<(Instant, T)>,
 }
 
+impl<T> Default for AvAligner<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> AvAligner<T> {
     /// Nothing waits.
     pub fn new() -> Self {
