@@ -179,7 +179,15 @@ impl Decoder {
     /// If the bytes are no message of this kind.
     pub fn next_message<M: Message>(&mut self) -> Result<Option<M>, Error> {
         loop {
-            let Some((lengths, rest)) = self.head[self.read..].split_first_chunk::<LENGTHS>() else { return Ok(None) };
+            let unread = &self.head[self.read..];
+            // The first length alone may show that this is no message, and more may never come.
+            if let Some((header, _)) = unread.split_first_chunk() {
+                let header = u32::from_le_bytes(*header) as usize;
+                if header > MAX_HEADER {
+                    return Err(Error::TooLong(header));
+                }
+            }
+            let Some((lengths, rest)) = unread.split_first_chunk::<LENGTHS>() else { return Ok(None) };
             let [a, b, c, d, e, f, g, h] = *lengths;
             let (header, payload) =
                 (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes([e, f, g, h]) as usize);

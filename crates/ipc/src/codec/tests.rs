@@ -127,6 +127,7 @@ fn too_long_is_refused_on_both_sides() {
     for lengths in [[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0], [1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]] {
         assert!(matches!(decoded::<transcode::Event>(&lengths, 8), Err(Error::TooLong(_))));
     }
+    assert!(matches!(decoded::<transcode::Event>(&[0xff; 4], 4), Err(Error::TooLong(_))), "before more comes");
     let mut batch = Batch::default();
     assert!(matches!(batch.push(&frame(vec![0; MAX_PAYLOAD + 1])), Err(Error::TooLong(_))));
     let fault = Fault::new(Blame::Us, "x".repeat(MAX_HEADER));
