@@ -2,7 +2,7 @@
 //!
 //! Each folder has the same plan: `open` (from the configuration), `server` (what listens), `request` (a publisher that waits
 //! for its answer), and its side of the session. To add an input, add its folder, its section of the configuration, and its
-//! line in [`open`].
+//! line in `open`.
 
 pub(crate) mod connection_limits;
 pub(crate) mod context;

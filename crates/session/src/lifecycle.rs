@@ -164,7 +164,7 @@ impl Session {
         (session, vec![Action::Report(Status::Buffering, String::new())])
     }
 
-    /// The same with another start deadline than [`START_DEADLINE`]: a pulled source may wait for its server, and knows for how
+    /// The same with another start deadline than `START_DEADLINE`: a pulled source may wait for its server, and knows for how
     /// long.
     #[must_use]
     pub fn with_start_deadline(self, start_deadline: Duration) -> Self {

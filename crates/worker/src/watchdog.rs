@@ -2,7 +2,7 @@
 //! parent more than that media has stopped.
 //!
 //! A thread hangs if one piece of its work has taken a lot of its *own* time, no end of anybody's, or none at all while all that
-//! it could wait for sleeps as well (see [`tasks`]). On a machine that has too much to do, threads wait for seconds without any fault
+//! it could wait for sleeps as well (see `watchdog/tasks.rs`). On a machine that has too much to do, threads wait for seconds without any fault
 //! of theirs; ending them would only add to what there is to do.
 
 mod tasks;

@@ -36,7 +36,7 @@ pub struct EndpointConfig {
     pub loopback: bool,
 }
 
-/// The UDP ports of an [`Endpoint`]; ends of ranges are included.
+/// The UDP ports of an [`Endpoint`](crate::Endpoint); ends of ranges are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpPorts {
     /// One port for all sessions, or several side by side: as many as there are processors are used.

@@ -35,7 +35,7 @@ pub struct Parts {
     pub loopback: bool,
 }
 
-/// See the [module](self).
+/// All running sessions of this process.
 pub struct Sessions {
     parts: Parts,
     registry: Registry,

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// See the [module](self). Dropping it refuses the publisher.
+/// An encoder that asks to publish. Dropping it refuses the publisher.
 #[derive(Debug)]
 pub struct Request {
     /// The stream key.

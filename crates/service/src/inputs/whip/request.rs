@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 
-/// See the [module](self). If it is dropped, the client is answered with a transient fault.
+/// A client that offers media. If it is dropped, the client is answered with a transient fault.
 pub struct Request {
     /// The keys that were shown; the first that exists counts.
     pub keys: Vec<Secret>,
