@@ -51,7 +51,8 @@ async def test_containers_and_codecs(stack, web, names):
     """Whatever they are called: each with another one's ending or none, half of them without ranges."""
     for name in names:
         coding, video, _ = FILES[name]
-        make(stack, name, *coding, video=video is not None, seconds=3, size="160x90")
+        # Long enough for a viewer that needs seconds to subscribe while eight sessions start at once on two busy cores.
+        make(stack, name, *coding, video=video is not None, seconds=8, size="160x90")
 
     async def one(i, name):
         _, video, audio = FILES[name]
