@@ -114,7 +114,7 @@ async def test_a_narrow_uplink_costs_the_top_layer_only(own_stack):
     async with behind(own_stack, size=(1280, 720)) as (uplink, viewer, _):
         await viewer.wait_size(1280, 720)
         uplink.kbits = 1400
-        await asyncio.to_thread(own_stack.ingress.wait_log, "this layer is paused", 40)
+        await asyncio.to_thread(own_stack.ingress.wait_log, "of video: layer paused", 40)
         await viewer.wait("a lower layer", lambda v: v.frames[-1].width < 1280)
         # What the others lost until then is mended for a while yet, and a picture that can't be costs until the next key frame (once up to
         # 1.7 s, in four of ten runs). Not later, as the highest layer is tried again ten seconds after it was paused.

@@ -43,7 +43,9 @@ pub(crate) fn open(job: &Job, client: Client, mut response: Response, head: Vec<
             let choice = choose(&master, &base, job.largest).map_err(of_fetch)?;
             let mut streams = vec![Stream::open(client.clone(), &choice.main, reconnect).map_err(of_fetch)?];
             if let Some(sound) = choice.sound.filter(|s| *s != choice.main) {
-                streams.push(Stream::open(client, &sound, reconnect).map_err(of_fetch)?);
+                let mut audio = Stream::open(client, &sound, reconnect).map_err(of_fetch)?;
+                audio.join(&streams[0]);
+                streams.push(audio);
             }
             streams
         }
@@ -144,7 +146,7 @@ impl Feeder {
             if !self.begun {
                 lock(&self.rendition).skip_to(nanos(at));
             } else if fresh && number == self.number {
-                self.queues.rejoined();
+                self.tracks.rejoined();
             }
             (self.begun, self.number) = (true, number);
         }

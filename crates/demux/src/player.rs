@@ -67,7 +67,7 @@ fn run(source: &Source, job: &Job, events: &Events<Event>) -> Result<(), Fault> 
         }
         match queues.next(due) {
             Next::Item(_, Item::Config(config), _) => events.send_when_ready(&config),
-            Next::Item(kind, Item::Unit { dts, unit }, late) => {
+            Next::Item(kind, Item::Unit { dts, unit, .. }, late) => {
                 // Radio servers begin with some seconds at once, which nobody could hear in time. Video has to be decoded from them.
                 let first = source.live && begun.elapsed() < BEGINNING;
                 if first && kind == Kind::Audio && late > TOO_OLD {

@@ -63,8 +63,6 @@ struct State {
     splices: Vec<(i64, Option<u32>)>,
     /// A jump is under way: nothing that comes counts.
     jumping: bool,
-    /// `newest` when the source was joined anew, until something later is there: the gap between is not waited for.
-    rejoined: Option<i64>,
     /// Nothing more is wanted.
     closed: bool,
     /// Why nothing more comes.
@@ -121,7 +119,6 @@ impl TrackQueues {
             newest: 0,
             splices: Vec::new(),
             jumping: false,
-            rejoined: None,
             closed: false,
             fault: None,
         };
@@ -242,12 +239,11 @@ impl TrackQueues {
         self.changed();
     }
 
-    /// What comes next may be far after what came: the gap is not to be waited for.
-    pub(crate) fn rejoined(&self) {
-        let mut state = self.lock();
-        // Renditions are joined anew one after the other, and the first may be past the gap by then.
-        let newest = state.newest;
-        state.rejoined.get_or_insert(newest);
+    /// This track's source was joined anew: what comes next may be far after what came, and the gap is not to be waited for.
+    pub(crate) fn rejoined(&self, track: usize) {
+        if let Some(t) = self.lock().choice.tracks.get_mut(track) {
+            t.rejoined();
+        }
     }
 
     /// This track has come to its end.
@@ -309,13 +305,23 @@ impl TrackQueues {
         self.lock().earliest().map(|(_, at)| at)
     }
 
-    /// How long there is nothing in any track from `due` on, where the source was joined anew; given once.
+    /// How long there is nothing in any track from `due` on, where the source was joined anew.
+    ///
+    /// Renditions are joined anew one after the other, in different places. What the first has before the last begins is dropped: it
+    /// would be played alone, and the last, held up meanwhile, would miss segments of a live playlist and begin later still.
     pub(crate) fn gap(&self, due: i64) -> Option<i64> {
         let mut state = self.lock();
-        let before = state.rejoined.filter(|_| state.choice.played().all(|t| t.ended || t.first().is_some()))?;
-        let (track, at) = state.earliest()?;
-        state.choice.tracks[track].first().filter(|first| *first > before)?;
-        state.rejoined = None;
+        let is_after = |at: i64| at.saturating_sub(due) > MAX_GAP;
+        if !state.is_complete() || !is_after(state.earliest()?.1) {
+            return None;
+        }
+        let begins = state.choice.chosen().filter_map(|(_, t)| t.first_after_gap()).max()?;
+        for track in state.choice.chosen_mut() {
+            track.skip_to(begins);
+        }
+        self.changed();
+        // A track that has nothing left is waited for.
+        let (_, at) = state.earliest().filter(|_| state.is_complete())?;
         Some(at.saturating_sub(due)).filter(|gap| *gap > MAX_GAP)
     }
 
@@ -376,12 +382,18 @@ impl State {
         self.choice.played().map(Track::bytes).sum()
     }
 
+    /// Whether every track that has not ended has something to play.
+    fn is_complete(&self) -> bool {
+        self.choice.played().all(|t| t.ended || t.first().is_some())
+    }
+
     fn is_ahead(&self, track: usize) -> bool {
         if self.bytes() >= MAX_BYTES {
             return true;
         }
-        let others = self.choice.played().all(|t| t.ended || t.first().is_some());
-        others && self.choice.is_made() && self.choice.tracks.get(track).is_some_and(|t| t.span() > MAX_AHEAD)
+        self.is_complete()
+            && self.choice.is_made()
+            && self.choice.tracks.get(track).is_some_and(|t| t.span() > MAX_AHEAD)
     }
 
     /// The track whose next access unit is due first, and at which source time.

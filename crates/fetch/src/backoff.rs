@@ -1,5 +1,6 @@
-//! Backoff for live sources: growing waits between attempts, and the time after which reconnecting is given up. Pure.
+//! Backoff for live sources: growing waits between attempts, and the time after which reconnecting is given up.
 
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The first wait. A server that restarts is often back at once.
@@ -63,11 +64,51 @@ impl Reconnect {
     }
 }
 
+/// Ends the waits of all renditions of a presentation as soon as one of them is served again, so that they are joined anew in one place.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Served(Arc<(Mutex<u64>, Condvar)>);
+
+impl Served {
+    /// A rendition is served again.
+    pub(crate) fn announce(&self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.1.notify_all();
+    }
+
+    /// Waits for `wait`, or until a rendition is served again.
+    pub(crate) fn wait(&self, wait: Duration) {
+        let count = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *count;
+        drop(self.0.1.wait_timeout_while(count, wait, |now| *now == before));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_wait_ends_when_another_rendition_is_served() {
+        let served = Served::default();
+        served.announce();
+        let begin = Instant::now();
+        served.wait(Duration::from_millis(20));
+        assert!(begin.elapsed() >= Duration::from_millis(20), "what was before does not count");
+        let other = served.clone();
+        let (tell, told) = std::sync::mpsc::channel();
+        let waits = std::thread::spawn(move || {
+            tell.send(()).unwrap();
+            other.wait(SECOND * 1000);
+        });
+        told.recv().unwrap();
+        while !waits.is_finished() {
+            served.announce();
+            std::thread::yield_now();
+        }
+        waits.join().unwrap();
+    }
 
     #[test]
     fn waits_grow_up_to_the_limit() {

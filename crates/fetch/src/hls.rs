@@ -1,7 +1,7 @@
 //! Plays one HLS media playlist: its segments as a stream of bytes, with a mark where each segment begins. A live playlist is
 //! reloaded as it grows.
 
-use crate::backoff::Reconnect;
+use crate::backoff::{Reconnect, Served};
 use crate::crypt::decrypt;
 use crate::playlist::{self, Key, Map, Master, MediaList, Playlist, Segment, Variant};
 use crate::{Address, Client, Error, Response};
@@ -82,6 +82,8 @@ pub struct Stream {
     reconnect: Duration,
     /// Of a live stream: faults since bytes of a segment last came.
     faults: Reconnect,
+    /// Of all renditions of the presentation.
+    served: Served,
     /// Since when a live playlist has not grown.
     stalled_since: Option<Instant>,
     next: Option<u64>,
@@ -121,6 +123,7 @@ impl Stream {
             read_at: Instant::now(),
             reconnect,
             faults: Reconnect::new(reconnect),
+            served: Served::default(),
             stalled_since: None,
             next: None,
             at: Duration::ZERO,
@@ -139,6 +142,11 @@ impl Stream {
     pub fn open(client: Client, address: &Address, reconnect: Duration) -> Result<Self, Error> {
         let (address, text) = client.get_small(address, None, playlist::MAX_TEXT)?;
         Self::new(client, address, &text, reconnect)
+    }
+
+    /// Joins the presentation of `other`: when one of them is served again after a fault, the others do not wait for their own attempt.
+    pub fn join(&mut self, other: &Self) {
+        self.served = other.served.clone();
     }
 
     /// Whether it is live: segments will be added.
@@ -214,6 +222,9 @@ impl Stream {
         match fetched {
             Ok(Some(bytes)) => {
                 current.tries = 0;
+                if self.faults.is_failing() {
+                    self.served.announce();
+                }
                 self.faults.succeeded();
                 self.current = Some(current);
                 Ok(Some(Piece::Bytes(bytes)))
@@ -239,7 +250,7 @@ impl Stream {
             return Err(fault);
         }
         let Some(wait) = self.faults.failed(Instant::now()) else { return Err(fault) };
-        std::thread::sleep(wait);
+        self.served.wait(wait);
         let Some(mut current) = hit else { return Ok(()) };
         current.response = None;
         current.tries += 1;

@@ -49,6 +49,13 @@ impl Tracks {
         self.complete();
     }
 
+    /// The source was joined anew: what comes next may be far after what came.
+    pub(crate) fn rejoined(&self) {
+        for (_, track) in lock(&self.all).iter() {
+            self.queues.rejoined(*track);
+        }
+    }
+
     /// A stream is there that can't be played; `what` it is.
     pub(crate) fn unknown(&self, what: String) {
         self.queues.add_unknown(what);

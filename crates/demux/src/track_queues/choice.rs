@@ -75,6 +75,12 @@ impl Choice {
         self.chosen.iter().flatten().map(|t| (*t, &self.tracks[*t]))
     }
 
+    /// The chosen tracks; none while that is open.
+    pub(super) fn chosen_mut(&mut self) -> impl Iterator<Item = &mut Track> {
+        let chosen = self.chosen.as_deref().unwrap_or_default();
+        self.tracks.iter_mut().enumerate().filter(|(i, _)| chosen.contains(i)).map(|(_, track)| track)
+    }
+
     /// Chooses, if everything is known by which to, or has been waited for long enough.
     pub(super) fn settle(&mut self) {
         if self.chosen.is_some() {

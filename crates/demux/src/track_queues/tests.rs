@@ -105,40 +105,92 @@ fn a_fault_is_given_after_what_is_complete() {
     assert!(!queues.push(0, unit(200, 1)));
 }
 
-#[test]
-fn a_gap_is_given_once_all_tracks_are_past_it() {
+/// Plays all that is due by `until` (milliseconds); gives kinds and times.
+fn played(queues: &TrackQueues, until: i64) -> Vec<(Kind, i64)> {
+    let mut units = Vec::new();
+    while let Next::Item(kind, item, _) = queues.next(until * 1_000_000 + VIDEO_AFTER_AUDIO) {
+        if let Item::Unit { unit, .. } = item {
+            units.push((kind, unit.pts / 1_000_000));
+        }
+    }
+    units
+}
+
+/// Queues of video (track 0) and audio (track 1), of which the start has been played.
+fn playing() -> TrackQueues {
     let queues = queues_with(&[(Kind::Video, 1), (Kind::Audio, 1)]);
-    let both = |at| (0..2).for_each(|track| assert!(queues.push(track, unit(at, 1))));
-    let played = |until: i64| while let Next::Item(..) = queues.next(until * 1_000_000 + VIDEO_AFTER_AUDIO) {};
-    both(0);
+    (0..2).for_each(|track| assert!(queues.push(track, unit(0, 1))));
     queues.chosen(soon()).unwrap();
-    played(0);
+    played(&queues, 0);
+    queues
+}
+
+#[test]
+fn a_gap_is_skipped_once_all_tracks_are_past_it() {
+    let queues = playing();
+    let both = |at| (0..2).for_each(|track| assert!(queues.push(track, unit(at, 1))));
     both(3_000);
     assert_eq!(queues.gap(20_000_000), None, "a pause in the source is one");
-    played(3_000);
-    queues.rejoined();
+    played(&queues, 3_000);
+    queues.rejoined(0);
     queues.push(0, unit(12_000, 1));
-    assert_eq!(queues.gap(3_020_000_000), None, "sound may follow");
-    queues.rejoined();
-    queues.push(1, unit(11_000, 1));
-    assert_eq!((queues.gap(3_020_000_000), queues.gap(3_020_000_000)), (Some(7_980_000_000), None));
-    // What came before it is played before it.
-    played(12_000);
+    assert_eq!(queues.gap(3_020_000_000), None, "audio may follow");
+    queues.rejoined(1);
+    queues.push(1, unit(11_990, 1));
+    assert_eq!(queues.gap(3_020_000_000), Some(8_970_000_000));
+    assert_eq!(queues.gap(11_990_000_000), None, "it has been skipped");
+    // What came before a gap is played before it.
+    played(&queues, 12_000);
     both(12_040);
-    queues.rejoined();
-    while queues.lock().choice.tracks[1].pop().is_some() {}
+    (0..2).for_each(|track| queues.rejoined(track));
     both(20_000);
     assert_eq!(queues.gap(12_020_000_000), None);
-    played(12_040);
+    played(&queues, 12_040);
     assert_eq!(queues.gap(12_060_000_000), Some(7_940_000_000));
     // Nothing was missed: a pause that comes later is one again.
-    played(20_000);
-    queues.rejoined();
+    played(&queues, 20_000);
+    (0..2).for_each(|track| queues.rejoined(track));
     both(20_040);
     assert_eq!(queues.gap(20_020_000_000), None);
-    played(20_040);
+    played(&queues, 20_040);
     both(30_000);
     assert_eq!(queues.gap(20_060_000_000), None);
+}
+
+#[test]
+fn what_comes_out_of_the_old_connection_last_does_not_use_up_the_gap() {
+    let queues = playing();
+    // One rendition is past the gap before the other has given what it still held.
+    queues.rejoined(1);
+    queues.push(1, unit(9_000, 1));
+    queues.push(0, unit(40, 1));
+    assert_eq!(queues.gap(20_000_000), None);
+    assert_eq!(played(&queues, 40), [(Kind::Video, 40)]);
+    queues.rejoined(0);
+    queues.push(0, unit(9_000, 1));
+    assert_eq!(queues.gap(60_000_000), Some(8_940_000_000));
+}
+
+#[test]
+fn renditions_that_are_joined_apart_go_on_together() {
+    let queues = playing();
+    (0..2).for_each(|track| queues.rejoined(track));
+    // A key frame each second; the audio comes from 13.5 s on.
+    let video = |ms: i64| AccessUnit { key: ms % 1_000 == 0, ..unit(ms, 1) };
+    (90..160).for_each(|n| assert!(queues.push(0, video(n * 100))));
+    queues.push(1, unit(13_500, 1));
+    assert_eq!(queues.gap(500_000_000), Some(12_500_000_000 + VIDEO_AFTER_AUDIO), "from the key frame before it");
+    assert_eq!(queues.lock().bytes(), 31);
+    assert_eq!(played(&queues, 13_100), [(Kind::Video, 13_000), (Kind::Video, 13_100)]);
+    // If the video has not come so far, what follows is waited for.
+    let queues = playing();
+    (0..2).for_each(|track| queues.rejoined(track));
+    (90..100).for_each(|n| assert!(queues.push(0, AccessUnit { key: false, ..unit(n * 100, 1) })));
+    queues.push(1, unit(13_500, 1));
+    assert_eq!(queues.gap(500_000_000), None);
+    assert_eq!(queues.lock().bytes(), 1);
+    queues.push(0, unit(13_000, 1));
+    assert_eq!(queues.gap(500_000_000), Some(12_500_000_000 + VIDEO_AFTER_AUDIO));
 }
 
 #[test]

@@ -11,8 +11,8 @@ use timing::decode_order::DecodeOrder;
 pub(crate) enum Item {
     /// The configuration of what follows: an [`Event`] of that kind.
     Config(Event),
-    /// An access unit; `dts` in nanoseconds.
-    Unit { dts: i64, unit: AccessUnit },
+    /// An access unit; `dts` in nanoseconds. `after_gap`: the first since the source was joined anew.
+    Unit { dts: i64, unit: AccessUnit, after_gap: bool },
 }
 
 /// What is known of a track when it is added.
@@ -38,12 +38,15 @@ pub(super) struct Track {
     order: DecodeOrder<AccessUnit>,
     /// Bytes of all access units in `items`.
     bytes: usize,
+    /// The source was joined anew, and nothing came since.
+    after_gap: bool,
 }
 
 impl Track {
     pub(super) fn new(info: TrackInfo) -> Self {
         let order = DecodeOrder::new(info.reordered, info.live);
-        Self { info, rank: 0, configured: false, ended: false, items: VecDeque::new(), order, bytes: 0 }
+        let items = VecDeque::new();
+        Self { info, rank: 0, configured: false, ended: false, items, order, bytes: 0, after_gap: false }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -100,6 +103,36 @@ impl Track {
         self.ended = false;
     }
 
+    /// The source was joined anew: what comes next may be far after what came.
+    pub(super) fn rejoined(&mut self) {
+        self.flush();
+        self.after_gap = true;
+    }
+
+    /// The DTS of the first access unit, if that comes after a gap.
+    pub(super) fn first_after_gap(&self) -> Option<i64> {
+        let first = self.items.iter().find(|item| item.dts().is_some())?;
+        if let Item::Unit { dts, after_gap: true, .. } = first { Some(*dts) } else { None }
+    }
+
+    /// Drops what comes before the last key frame that is not after `at`, a DTS; if there is none, all that comes before `at`.
+    pub(super) fn skip_to(&mut self, at: i64) {
+        let is_key = |item: &Item| matches!(item, Item::Unit { dts, unit, .. } if unit.key && *dts <= at);
+        let from = self.items.iter().rposition(is_key);
+        let until = from.unwrap_or_else(|| {
+            self.items.iter().position(|item| item.dts().is_some_and(|dts| dts > at)).unwrap_or(self.items.len())
+        });
+        let dropped = self.items.drain(..until).collect::<Vec<_>>();
+        self.bytes -= dropped.iter().map(Item::bytes).sum::<usize>();
+        let configs = dropped.into_iter().filter(|item| matches!(item, Item::Config(_)));
+        configs.rev().for_each(|config| self.items.push_front(config));
+        // The gap is still before what is left.
+        match self.items.iter_mut().find(|item| item.dts().is_some()) {
+            Some(Item::Unit { after_gap, .. }) => *after_gap = true,
+            _ => self.after_gap = true,
+        }
+    }
+
     /// The DTS of the first access unit.
     pub(super) fn first(&self) -> Option<i64> {
         self.items.iter().find_map(Item::dts)
@@ -119,7 +152,8 @@ impl Track {
     fn append(&mut self, units: Vec<(i64, AccessUnit)>) {
         for (dts, unit) in units {
             self.bytes += unit.data.len();
-            self.items.push_back(Item::Unit { dts, unit });
+            let after_gap = std::mem::take(&mut self.after_gap);
+            self.items.push_back(Item::Unit { dts, unit, after_gap });
         }
     }
 }
@@ -130,5 +164,9 @@ impl Item {
             Self::Unit { dts, .. } => Some(*dts),
             Self::Config(_) => None,
         }
+    }
+
+    fn bytes(&self) -> usize {
+        if let Self::Unit { unit, .. } = self { unit.data.len() } else { 0 }
     }
 }
