@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// Addresses of ours at the most. Each address of the SFU can bring one more.
+/// Addresses of ours at most. Each address of the SFU can bring one more.
 const MAX_SOCKETS: usize = 8;
 /// How often one socket is read in one go, so that no socket and no timer starves.
 const MAX_READS: usize = 16;

@@ -212,12 +212,14 @@ impl Driver<Receiver> {
 
 impl Receiver {
     fn new(offer: Offer, accept: &Accept, now: Instant) -> Self {
+        let tracks = Tracks::new(&offer);
+        let streams = tracks.video.as_ref().map_or(0, |video| video.streams.len());
         Self {
-            tracks: Tracks::new(&offer),
+            tracks,
             clock: SenderClock::new(now),
             layers: Layers::new(offer.video.as_ref().map_or(&[][..], |v| &v.rids)),
             frames: (accept.delivery == Delivery::Frames).then(|| Frames::new(&offer, now)),
-            rate: offer.video.as_ref().filter(|v| v.needs_remb()).map(|_| RateEstimate::new()),
+            rate: offer.video.as_ref().filter(|v| v.needs_remb()).map(|_| RateEstimate::new(streams)),
             packets: Vec::new(),
             events: VecDeque::new(),
             over: false,
@@ -270,15 +272,10 @@ impl Receiver {
     /// Tells the client how much it may send, after each of the engine's looks at what comes.
     fn send_remb(&mut self, rtc: &mut Rtc, stats: &MediaIngressStats) {
         let (Some(rate), Some(video)) = (&mut self.rate, &mut self.tracks.video) else { return };
-        // Of several layers the path carries all together; the engine looks at one after the other.
         let index = video.streams.iter().position(|s| s.rid == stats.rid).filter(|_| stats.mid == video.mid);
         let Some(index) = index else { return };
-        video.streams[index].bytes = stats.bytes;
-        if index + 1 < video.streams.len() {
-            return;
-        }
-        let bytes = video.streams.iter().map(|s| s.bytes).sum();
-        let bits = rate.update(bytes, stats.loss.unwrap_or(0.0), stats.timestamp);
+        let loss = stats.loss.unwrap_or(0.0);
+        let Some(bits) = rate.statistics(index, stats.bytes, loss, stats.timestamp) else { return };
         let active = video.streams.iter().find_map(|s| s.ssrc.map(|_| s.rid));
         let mut direct = rtc.direct_api();
         if let Some(rx) = active.and_then(|rid| direct.stream_rx_by_mid(video.mid, rid)) {

@@ -6,7 +6,7 @@ use crate::offer::Offer;
 use bytes::Bytes;
 use media::codec_config::{avc, hevc};
 use media::nal::{annex_b, h264, h265, push_length_prefixed};
-use media::{KeyframeGate, Passage, RaslFilter, picture};
+use media::{GateDecision, KeyframeGate, RaslFilter, picture};
 use model::{AudioCodec, AudioConfig, Frame, Kind, Media, MediaTime, OpusFormat, Rotation, VideoCodec, VideoConfig};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use str0m::rtp::VideoOrientation;
 
 /// A layer without a frame for so long is paused: the next best one takes its place.
 const LAYER_PAUSE: Duration = Duration::from_millis(700);
-/// Bytes of a parameter set at the most; real ones are below 200.
+/// Bytes of a parameter set at most; real ones are below 200.
 const MAX_PARAMETER_SET: usize = 4096;
 
 /// See the [module](self).
@@ -91,12 +91,12 @@ impl Frames {
             self.gate.close();
         }
         match self.gate.pass(key) {
-            Passage::Dropped => {
+            GateDecision::Dropped => {
                 outcome.key_wanted = true;
                 return outcome;
             }
-            Passage::Resumes => self.leading.missed(),
-            Passage::Continues => {}
+            GateDecision::Resumes => self.leading.missed(),
+            GateDecision::Continues => {}
         }
         let at = self.time(at);
         if !self.leading.admits(key, at) {

@@ -110,7 +110,7 @@ impl Receiver {
         }
     }
 
-    /// Which stream an SSRC is; a new one starts its stream's numbering anew.
+    /// Which stream an SSRC is; a new one starts its stream's numbering again.
     fn find_stream(&mut self, rtc: &mut Rtc, ssrc: Ssrc) -> Option<(Kind, usize)> {
         if let Some(found) = self.tracks.by_ssrc(ssrc) {
             return Some(found);

@@ -7,7 +7,7 @@ use media::rtp_inspector::aggregated;
 use model::VideoCodec;
 use std::sync::Arc;
 
-/// Bytes of all sets that are kept at the most, so that they fit into one packet. Real ones have a hundred or two.
+/// Bytes of all sets that are kept at most, so that they fit into one packet. Real ones have a hundred or two.
 const MAX_SETS: usize = MAX_PAYLOAD - 64;
 /// How many of them: a stream has one of each kind, few have some more.
 const MAX_COUNT: usize = 16;

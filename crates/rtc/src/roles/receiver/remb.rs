@@ -18,16 +18,19 @@ const HIGH_LOSS: f32 = 0.1;
 /// probed.
 const GROWTH: f64 = 1.08;
 const HEADROOM: f64 = 1.5;
-/// When the least delay of a second is this much over the least of all, a queue has built up; it drains below the received rate.
+/// A least delay of one second that is this much above the base delay means a queue. It drains below the received rate.
 const QUEUE_DELAY: Duration = Duration::from_millis(150);
 const DRAIN_SHARE: f64 = 0.85;
-/// By so much a second the least delay of all grows: clocks differ by 100 ppm, paths change by more.
+/// How much the base delay grows per second by itself: clocks differ by 100 ppm, paths change by more.
 const BASE_DELAY_DRIFT: Duration = Duration::from_millis(1);
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct RateEstimate {
     estimate: f64,
+    /// What the statistics said last, of each stream.
+    streams: Vec<Statistics>,
+    /// Bytes of all streams at the last update.
     bytes: u64,
     /// Packets that came, and gaps before them, since the last update.
     packets: u64,
@@ -38,9 +41,29 @@ pub(super) struct RateEstimate {
     base_delay: Option<Duration>,
 }
 
+/// Statistics of one stream.
+#[derive(Clone, Debug, Default)]
+struct Statistics {
+    /// Bytes since the start.
+    bytes: u64,
+    /// The share of the last packets that was lost for good (0 to 1).
+    loss: f32,
+}
+
 impl RateEstimate {
-    pub(super) fn new() -> Self {
-        Self { estimate: INITIAL_RATE, bytes: 0, packets: 0, missed: 0, at: None, delay: None, base_delay: None }
+    /// An estimate for `streams` streams that share the path.
+    pub(super) fn new(streams: usize) -> Self {
+        let streams = vec![Statistics::default(); streams];
+        Self {
+            estimate: INITIAL_RATE,
+            streams,
+            bytes: 0,
+            packets: 0,
+            missed: 0,
+            at: None,
+            delay: None,
+            base_delay: None,
+        }
     }
 
     /// Media came so long after its capture.
@@ -54,9 +77,21 @@ impl RateEstimate {
         self.missed += missed;
     }
 
-    /// What to tell the client (bits a second), about once a second: so many bytes came since the start, of the last packets so
-    /// much was lost for good (0 to 1).
-    pub(super) fn update(&mut self, bytes: u64, loss: f32, now: Instant) -> f64 {
+    /// Takes the statistics of the stream `index`: `bytes` since the start, and the share of the last packets that was lost for good.
+    /// Gives what to tell the client (bits per second), once for each time `now`.
+    ///
+    /// Statistics of several streams come at the same time in any order, and without those to which nothing has come.
+    pub(super) fn statistics(&mut self, index: usize, bytes: u64, loss: f32, now: Instant) -> Option<f64> {
+        *self.streams.get_mut(index)? = Statistics { bytes, loss };
+        if self.at == Some(now) {
+            return None;
+        }
+        let bytes = self.streams.iter().map(|s| s.bytes).sum();
+        let loss = self.streams.iter().map(|s| s.loss).fold(0.0, f32::max);
+        Some(self.update(bytes, loss, now))
+    }
+
+    fn update(&mut self, bytes: u64, loss: f32, now: Instant) -> f64 {
         let since = self.at.replace(now).map(|at| now.saturating_duration_since(at).as_secs_f64());
         let came = bytes.saturating_sub(std::mem::replace(&mut self.bytes, bytes));
         let Some(since) = since.filter(|s| *s > 0.0) else { return self.estimate };
@@ -93,7 +128,7 @@ mod tests {
 
     /// The rates of a client that follows the estimate over a path of `width` bits a second, whose router queues up to `queue`.
     fn simulate(width: f64, queue: Duration, random_loss: f32, seconds: u32) -> (Vec<f64>, Duration) {
-        let (mut estimate, t0) = (RateEstimate::new(), Instant::now());
+        let (mut estimate, t0) = (RateEstimate::new(1), Instant::now());
         let (mut rate, mut bytes, mut waiting) = (INITIAL_RATE, 0.0, 0.0f64);
         let mut rates = Vec::new();
         for second in 0..=seconds {
@@ -111,6 +146,24 @@ mod tests {
             rates.push(rate);
         }
         (rates, Duration::from_secs_f64(waiting / width))
+    }
+
+    #[test]
+    fn streams_share_one_estimate_in_any_order_and_with_any_missing() {
+        let t0 = Instant::now();
+        let mut estimate = RateEstimate::new(3);
+        for second in 0..60 {
+            let now = t0 + Duration::from_secs(second);
+            // The last layer is silent; the others swap places.
+            let told: Vec<_> = [second % 2, 1 - second % 2]
+                .map(|index| estimate.statistics(index as usize, second * 250_000, 0.0, now))
+                .into();
+            assert!(matches!(told[..], [Some(_), None]), "{told:?}");
+        }
+        assert!((5.5e6..6.5e6).contains(&estimate.estimate), "half above the two of 2 Mbit/s: {}", estimate.estimate);
+        let told = estimate.statistics(1, 60 * 250_000, 0.5, t0 + Duration::from_secs(60));
+        assert!(told.is_some_and(|rate| rate < 5e6), "{told:?}");
+        assert_eq!(estimate.statistics(3, 1, 0.0, t0), None);
     }
 
     #[test]
@@ -137,7 +190,7 @@ mod tests {
 
     #[test]
     fn retransmissions_count_as_loss() {
-        let (mut estimate, t0) = (RateEstimate::new(), Instant::now());
+        let (mut estimate, t0) = (RateEstimate::new(1), Instant::now());
         let told = (0..10u64).map(|s| {
             (0..80).for_each(|n| estimate.packet(u64::from(n % 4 == 0)));
             estimate.update(s * 300_000, 0.0, t0 + Duration::from_secs(s))
@@ -147,7 +200,7 @@ mod tests {
 
     #[test]
     fn unused_rate_does_not_grow() {
-        let (mut estimate, t0) = (RateEstimate::new(), Instant::now());
+        let (mut estimate, t0) = (RateEstimate::new(1), Instant::now());
         let told = (0..60u64).map(|s| estimate.update(s * 100_000, 0.0, t0 + Duration::from_secs(s))).last();
         assert_eq!(told, Some(INITIAL_RATE), "0.8 Mbit/s came");
     }
@@ -155,7 +208,7 @@ mod tests {
     proptest! {
         #[test]
         fn estimate_stays_within_bounds(steps in proptest::collection::vec((any::<u32>(), 0f32..1.0, 0u64..5000, 0u64..3000), 1..100)) {
-            let (mut estimate, mut now, mut bytes) = (RateEstimate::new(), Instant::now(), 0u64);
+            let (mut estimate, mut now, mut bytes) = (RateEstimate::new(1), Instant::now(), 0u64);
             for (more, loss, pause, late) in steps {
                 now += Duration::from_millis(pause);
                 bytes += u64::from(more);

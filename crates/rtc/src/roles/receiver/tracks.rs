@@ -24,8 +24,7 @@ pub(super) struct Stream {
     pub(super) key_wanted: bool,
     /// When a key frame was last requested.
     pub(super) requested: Option<Instant>,
-    /// Bytes received in all, and the newest sequence number, where the client is told a rate.
-    pub(super) bytes: u64,
+    /// The newest sequence number, where the client is told a rate.
     pub(super) newest: Option<u64>,
     /// Of redundant audio (RED).
     pub(super) history: ReceiveHistory,
@@ -73,7 +72,6 @@ impl Tracks {
                     // A stream may begin anywhere.
                     key_wanted: inspector.is_some(),
                     requested: None,
-                    bytes: 0,
                     newest: None,
                     history: ReceiveHistory::default(),
                 })
@@ -125,7 +123,7 @@ impl Tracks {
         of(&self.video, Kind::Video).or_else(|| of(&self.audio, Kind::Audio))
     }
 
-    /// A stream's first packet with this SSRC comes: its numbering begins anew.
+    /// A stream's first packet with this SSRC comes: its numbering begins again.
     pub(super) fn begin_stream(&mut self, ssrc: Ssrc, mid: Mid, rid: Option<Rid>) -> Option<(Kind, usize)> {
         let kind = if self.video.as_ref().is_some_and(|t| t.mid == mid) { Kind::Video } else { Kind::Audio };
         let stream = self.stream(mid, rid)?;
