@@ -10,11 +10,11 @@ use worker::max_luminance::max_luminance;
 
 /// How one elementary stream is brought to access units.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct ParserChain {
     pub(crate) kind: Kind,
     /// Elements, first to last.
     pub(crate) elements: &'static [&'static str],
-    /// What comes out behind them.
+    /// Caps of what comes out of them.
     pub(crate) accepts: &'static str,
     /// Whether frames may come in another order than they are shown.
     pub(crate) reordered: bool,
@@ -26,7 +26,7 @@ pub(crate) enum Stream {
     /// A container: this element opens it.
     Container(&'static str),
     /// Media.
-    Media(Plan),
+    Media(ParserChain),
     /// Something nobody looks for: subtitles, images, data.
     Ignored,
     /// Media that can't be played; its name.
@@ -34,7 +34,7 @@ pub(crate) enum Stream {
 }
 
 /// What people call it; GStreamer's name for it where they hardly speak of it.
-fn called(name: &str) -> &str {
+fn display_name(name: &str) -> &str {
     match name {
         "video/x-prores" => "Apple ProRes video",
         "image/jpeg" => "Motion JPEG video",
@@ -60,11 +60,11 @@ fn called(name: &str) -> &str {
 }
 
 const fn video(elements: &'static [&'static str], accepts: &'static str, reordered: bool) -> Stream {
-    Stream::Media(Plan { kind: Kind::Video, elements, accepts, reordered })
+    Stream::Media(ParserChain { kind: Kind::Video, elements, accepts, reordered })
 }
 
 const fn audio(elements: &'static [&'static str], accepts: &'static str) -> Stream {
-    Stream::Media(Plan { kind: Kind::Audio, elements, accepts, reordered: false })
+    Stream::Media(ParserChain { kind: Kind::Audio, elements, accepts, reordered: false })
 }
 
 /// What stands behind these caps.
@@ -114,7 +114,7 @@ pub(crate) fn stream(caps: &gst::CapsRef) -> Stream {
         "audio/x-alaw" => audio(&[], "audio/x-alaw"),
         "audio/x-mulaw" => audio(&[], "audio/x-mulaw"),
         name if ["video/", "audio/", "image/"].iter().any(|kind| name.starts_with(kind)) => {
-            Stream::Unknown(called(name).to_owned())
+            Stream::Unknown(display_name(name).to_owned())
         }
         _ => Stream::Ignored,
     }
@@ -138,7 +138,7 @@ pub(crate) fn config(caps: &gst::CapsRef, rotation: Rotation, crop: Option<u8>) 
         "video/x-vp6-alpha" => VideoCodec::Vp6Alpha,
         "video/mpeg" if int("mpegversion") == Some(4) => VideoCodec::Mpeg4,
         "video/mpeg" => VideoCodec::Mpeg2,
-        _ => return sound(name, s, int("rate"), int("channels"), record),
+        _ => return audio_config(name, s, int("rate"), int("channels"), record),
     };
     let size = int("width").zip(int("height"));
     let rank = size.map_or(0, |(w, h)| u64::from(w) * u64::from(h));
@@ -187,7 +187,7 @@ pub(crate) fn rotation(tags: &gst::TagListRef) -> Option<Rotation> {
     })
 }
 
-fn sound(
+fn audio_config(
     name: &str,
     s: &gst::StructureRef,
     rate: Option<u32>,

@@ -113,7 +113,7 @@ impl Demultiplexer {
     }
 
     /// Takes a pad of another element, whose caps may come later.
-    pub(crate) fn behind(tracks: &Tracks, shift: TimeShift, pad: &gst::Pad) -> Self {
+    pub(crate) fn attach(tracks: &Tracks, shift: TimeShift, pad: &gst::Pad) -> Self {
         let context = Context::new(tracks, shift, false, None);
         // Other pads may be there already, and be known before this one.
         tracks.queues.open();
@@ -139,7 +139,7 @@ impl Demultiplexer {
         bytes.is_empty() || self.head.push(gst::Buffer::from_mut_slice(bytes)).is_ok()
     }
 
-    /// The same, where the stream is complete: what still waits for a clock reference is demultiplexed without.
+    /// Ends a stream that is complete: what still waits for a clock reference is demultiplexed without one.
     pub(crate) fn finish(&self) {
         if let Some(filter) = &self.mpegts {
             let filtered = lock(filter).finish();
@@ -148,9 +148,9 @@ impl Demultiplexer {
         self.end();
     }
 
-    /// Goes on from the key frame before `to`; false if the container can't be jumped in.
-    pub(crate) fn jump(&self, to: MediaTime) -> bool {
-        let Some(demux) = lock(&self.context.elements).first().cloned() else { return false };
+    /// Goes on from the key frame before `to`; false if it can't seek.
+    pub(crate) fn seek(&self, to: MediaTime) -> bool {
+        let Some(demux) = lock(&self.context.containers).first().cloned() else { return false };
         let to = gst::ClockTime::from_nseconds(u64::try_from(to.as_nanos()).unwrap_or(0));
         let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE;
         let none = gst::ClockTime::NONE;
@@ -165,14 +165,7 @@ impl Demultiplexer {
 
 impl Drop for Demultiplexer {
     fn drop(&mut self) {
-        let elements = std::mem::take(&mut *lock(&self.context.elements));
-        // From the source on, so that nothing is pushed into what has stopped.
-        for element in &elements {
-            let _ = element.set_state(gst::State::Null);
-        }
-        for tail in lock(&self.context.tails).drain(..) {
-            let _ = tail.set_active(false);
-        }
+        self.context.stop();
         let _ = self.head.set_active(false);
         self.context.bus.unset_sync_handler();
     }

@@ -87,8 +87,8 @@ struct Feeder {
     number: u64,
     /// A segment has come.
     begun: bool,
-    /// Every segment begins anew: audio without a container.
-    bare: bool,
+    /// Every segment begins again: audio without a container.
+    raw_audio: bool,
 }
 
 impl Feeder {
@@ -103,7 +103,7 @@ impl Feeder {
             at: Duration::ZERO,
             number: 0,
             begun: false,
-            bare: false,
+            raw_audio: false,
         }
     }
 
@@ -139,7 +139,7 @@ impl Feeder {
         if !fresh && !self.head.is_empty() && self.demux.is_none() {
             return Err(unplayable("a segment is not media that can be played"));
         }
-        if fresh || self.bare {
+        if fresh || self.raw_audio {
             self.finish(number != self.number);
             self.head.clear();
             self.at = at;
@@ -164,7 +164,7 @@ impl Feeder {
             return if enough { Err(unplayable("a segment is not media that can be played")) } else { Ok(true) };
         };
         let name = kind.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
-        self.bare = name.starts_with("audio/") || name == "application/x-id3";
+        self.raw_audio = name.starts_with("audio/") || name == "application/x-id3";
         let gate = container::is_mpegts(&kind).then(PcrGate::default);
         let head = std::mem::take(&mut self.head);
         let shift = self.shift(&head, gate.as_ref().map(PcrGate::first_pcr));
@@ -179,17 +179,17 @@ impl Feeder {
 
     /// Where what begins like this is on the timeline; an MPEG-TS counts from its first clock reference.
     fn shift(&self, head: &[u8], first_pcr: Option<Arc<OnceLock<i64>>>) -> TimeShift {
-        let bare = self.bare;
-        let zero = if bare { id3::mpegts_timestamp(head) } else { Some(0) };
+        let raw_audio = self.raw_audio;
+        let zero = if raw_audio { id3::mpegts_timestamp(head) } else { Some(0) };
         // Only the playlist says where this belongs.
         let Some(zero) = zero else { return time_shift::rebased(nanos(self.at)) };
         let (clock, rendition) = (self.clock.clone(), Arc::clone(&self.rendition));
         lock(&rendition).begin(self.number);
         Arc::new(move |stamp| {
             let pcr = first_pcr.as_ref().map(|first| first.get().map_or(0, |first| *first));
-            let zero = stamp.less.saturating_add(pcr.unwrap_or(zero));
-            let wraps = bare || pcr.is_some();
-            let at = FrameTime { kind: stamp.kind, at: stamp.at.saturating_add(zero), lasts: stamp.lasts, wraps };
+            let zero = stamp.container_offset.saturating_add(pcr.unwrap_or(zero));
+            let wraps = raw_audio || pcr.is_some();
+            let at = FrameTime { kind: stamp.kind, at: stamp.at.saturating_add(zero), duration: stamp.duration, wraps };
             clock.map(&mut lock(&rendition), at).saturating_sub(stamp.at)
         })
     }

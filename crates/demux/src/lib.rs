@@ -71,6 +71,6 @@ fn demultiplex(job: &Job, bytes: Receiver<Bytes>, events: &Events<Event>) {
         Ok(()) => Event::Finished,
         Err(fault) => Event::Failed(fault),
     });
-    // Not before that is told: what reads from a server that stalls is let go by when that server or its deadline is.
+    // Only after reporting: this blocks until what reads from a stalled server is let go by it or by a deadline.
     drop(source);
 }

@@ -32,11 +32,11 @@ pub(crate) fn play(source: &Source, job: &Job, events: &Events<Event>) -> Result
     };
     let tracks = SourceTracks { video: kinds.contains(&Kind::Video), audio: kinds.contains(&Kind::Audio) };
     events.send_when_ready(&Event::Announced(tracks));
-    // A worker that replaces a crashed one goes on where that was, if the file can be jumped in.
+    // A worker that replaces a crashed one goes on where that was, if the file can seek.
     if let (Some(from), Some(file)) = (job.from, &source.file)
-        && !file.jump(from)
+        && !file.seek(from)
     {
-        eprintln!("the file can't be jumped in: it begins anew");
+        eprintln!("the file can't seek: it is played from its beginning");
     }
     let played = run(source, job, events);
     source.queues.close();

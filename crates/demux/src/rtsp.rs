@@ -181,7 +181,7 @@ impl Streams {
 
     fn link(&self, bin: &gst::Pipeline, pad: &gst::Pad, factory: &str) -> Result<(), Fault> {
         let depay = element(factory).map_err(of_worker)?;
-        // A damaged picture would be shown: better none until the next key frame.
+        // The decoder gates key frames itself. Some cameras mark none, and the depayloader would wait for ever.
         set_known(&depay, &[("wait-for-keyframe", "false"), ("request-keyframe", "false")]);
         let whole = element("capsfilter").map_err(of_worker)?;
         whole.set_property("caps", access_unit_caps(factory));
@@ -193,7 +193,7 @@ impl Streams {
             gst::PadProbeReturn::Ok
         });
         let src = whole.static_pad("src").ok_or_else(|| internal("a filter has no pad"))?;
-        lock(&self.demuxes).push(Demultiplexer::behind(&self.tracks, Arc::clone(&self.shift), &src));
+        lock(&self.demuxes).push(Demultiplexer::attach(&self.tracks, Arc::clone(&self.shift), &src));
         for element in [&whole, &depay] {
             element.sync_state_with_parent().map_err(internal)?;
         }

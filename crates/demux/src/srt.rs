@@ -140,48 +140,49 @@ fn connect(
     // It asks its pipeline for a clock.
     let end = match pipeline.set_state(gst::State::Playing) {
         Ok(_) => wait(&ended, connection, begun, limits, options.listens),
-        Err(_) => ended.try_recv().unwrap_or_else(|_| Outcome::Lost(lost("SRT: the connection failed"))),
+        Err(_) => Some(ended.try_recv().unwrap_or_else(|_| Outcome::Lost(lost("SRT: the connection failed")))),
     };
-    if options.listens && connection.arrivals.last().is_none() {
-        // GStreamer 1.22 frees memory twice when it stops waiting for a caller. Nothing comes after this but the end.
+    let Some(end) = end else {
+        // GStreamer 1.22 frees memory twice when it stops waiting for a caller. No attempt follows that could need the port.
         std::mem::forget(pipeline);
-        return end;
-    }
+        return Outcome::Failed(lost("SRT: nobody connected"));
+    };
     let _ = pipeline.set_state(gst::State::Null);
     let _ = tail.set_active(false);
     end
 }
 
+/// How the connection ended; `None` if a listener waits for a caller in vain.
 fn wait(
     ended: &Receiver<Outcome>,
     connection: &Connection,
     begun: Instant,
     limits: &PullLimits,
     listens: bool,
-) -> Outcome {
+) -> Option<Outcome> {
     let before = connection.arrivals.last();
     loop {
         match ended.recv_timeout(CHECK_EVERY) {
             Ok(Outcome::Lost(why)) => {
                 let last = connection.arrivals.last().filter(|last| Some(*last) != before);
-                return match last {
+                return Some(match last {
                     Some(last) if last.elapsed() < CLOSED_WITHIN => Outcome::Finished,
                     _ => Outcome::Lost(why),
-                };
+                });
             }
-            Ok(end) => return end,
-            Err(RecvTimeoutError::Disconnected) => return Outcome::Lost(lost("SRT: the connection ended")),
+            Ok(end) => return Some(end),
+            Err(RecvTimeoutError::Disconnected) => return Some(Outcome::Lost(lost("SRT: the connection ended"))),
             Err(RecvTimeoutError::Timeout) => {}
         }
         let last = connection.arrivals.last().filter(|last| Some(*last) != before);
         // A caller waits for an answer; a listener waits for as long as a source may be lost.
         let fault = match last {
             Some(last) if last.elapsed() > limits.timeout => format!("SRT: nothing came for {:?}", limits.timeout),
-            None if listens && begun.elapsed() > limits.timeout + limits.reconnect => "SRT: nobody connected".into(),
+            None if listens && begun.elapsed() > limits.timeout + limits.reconnect => return None,
             None if !listens && begun.elapsed() > limits.timeout => "SRT: the other side does not answer".into(),
             _ => continue,
         };
-        return Outcome::Lost(lost(fault));
+        return Some(Outcome::Lost(lost(fault)));
     }
 }
 

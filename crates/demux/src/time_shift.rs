@@ -7,16 +7,16 @@ use timing::rebase::Rebase;
 /// What is to be added to a frame's times to move them to the source's timeline, in nanoseconds.
 pub(crate) type TimeShift = Arc<dyn Fn(FrameStamp) -> i64 + Send + Sync>;
 
-/// When a frame is by its demultiplexer, in nanoseconds.
+/// The times of a frame as demultiplexed, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameStamp {
     pub(crate) kind: Kind,
     /// Its DTS, or its PTS where only that is known.
     pub(crate) at: i64,
     /// How long after `at` it has been shown, as far as that is known.
-    pub(crate) lasts: i64,
+    pub(crate) duration: i64,
     /// By how much `at` is less than the container's own time, which counts from elsewhere.
-    pub(crate) less: i64,
+    pub(crate) container_offset: i64,
 }
 
 /// Times as they are.

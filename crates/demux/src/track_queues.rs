@@ -27,7 +27,7 @@ const MAX_AHEAD: i64 = 1_500_000_000;
 /// Bytes that may wait in all tracks together: as far as audio and video of a badly interleaved file are apart (as in
 /// `fetch::RangeFile`), at 50 Mbit/s.
 const MAX_BYTES: usize = 16 << 20;
-/// A gap in all tracks of up to this much (nanoseconds) is waited for, where a source was joined anew in another place.
+/// A gap in all tracks of up to this much (nanoseconds) is waited for, where a source was joined again in another place.
 const MAX_GAP: i64 = 1_000_000_000;
 /// Splice points that may wait: a stream that never plays must not make us grow.
 const MAX_SPLICES: usize = 64;
@@ -55,14 +55,14 @@ struct State {
     choice: Choice,
     /// Of a live source.
     live: Option<LiveClock>,
-    /// Video is due so much after audio of the same time, in nanoseconds.
+    /// How long after audio of the same time video is due, in nanoseconds.
     video_after_audio: i64,
     /// The highest PTS that came, in nanoseconds.
     newest: i64,
     /// Splice points, and at which DTS each is due.
     splices: Vec<(i64, Option<u32>)>,
-    /// A jump is under way: nothing that comes counts.
-    jumping: bool,
+    /// A seek is under way: nothing that comes counts.
+    seeking: bool,
     /// Nothing more is wanted.
     closed: bool,
     /// Why nothing more comes.
@@ -118,7 +118,7 @@ impl TrackQueues {
             video_after_audio,
             newest: 0,
             splices: Vec::new(),
-            jumping: false,
+            seeking: false,
             closed: false,
             fault: None,
         };
@@ -182,8 +182,9 @@ impl TrackQueues {
     /// How what follows on this track is coded, and how good the track is among its kind.
     pub(crate) fn config(&self, track: usize, config: Event, rank: u64) {
         let mut state = self.lock();
+        let spare = state.choice.leaves_out(track);
         if let Some(t) = state.choice.tracks.get_mut(track) {
-            t.configure(config, rank);
+            if spare { t.configure_spare(config, rank) } else { t.configure(config, rank) }
         }
         state.choice.join(track);
         self.changed();
@@ -192,13 +193,16 @@ impl TrackQueues {
     /// Hands over an access unit; waits while enough is there. False if nobody wants more.
     pub(crate) fn push(&self, track: usize, unit: AccessUnit) -> bool {
         let mut state = self.lock();
-        state.choice.came();
+        state.choice.frame_arrived();
         state.newest = state.newest.max(unit.pts);
         loop {
-            if state.fault.is_some() || state.closed || state.jumping {
+            if state.fault.is_some() || state.closed || state.seeking {
                 return false;
             }
             if state.choice.leaves_out(track) {
+                if let Some(t) = state.choice.tracks.get_mut(track).filter(|t| t.late) {
+                    t.push_spare(unit);
+                }
                 return true;
             }
             if state.live.is_some() || !state.is_ahead(track) {
@@ -211,8 +215,11 @@ impl TrackQueues {
             }
             state = self.shared.1.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.live.is_some() && state.bytes() >= MAX_BYTES {
-            return true;
+        if state.live.is_some() {
+            let full = state.bytes() >= MAX_BYTES;
+            if !state.choice.tracks.get_mut(track).is_some_and(|t| t.admits(unit.key, full)) {
+                return true;
+            }
         }
         let last = state.choice.tracks.get_mut(track).and_then(|t| t.push(unit));
         if let (Some(dts), Some(live)) = (last, &mut state.live) {
@@ -223,27 +230,38 @@ impl TrackQueues {
         true
     }
 
-    /// A jump begins: whoever waits to hand something over is let go.
-    pub(crate) fn jump_begins(&self) {
-        self.lock().jumping = true;
+    /// A seek begins: whoever waits to hand something over is let go.
+    pub(crate) fn seek_begins(&self) {
+        self.lock().seeking = true;
         self.changed();
     }
 
-    /// A jump has been made: what this track held is from before it.
-    pub(crate) fn jump_ends(&self, track: usize) {
+    /// A seek has been made: what this track held is from before it.
+    pub(crate) fn seek_ends(&self, track: usize) {
         let mut state = self.lock();
-        state.jumping = false;
+        state.seeking = false;
         if let Some(t) = state.choice.tracks.get_mut(track) {
             t.restart();
         }
         self.changed();
     }
 
-    /// This track's source was joined anew: what comes next may be far after what came, and the gap is not to be waited for.
+    /// This track's source was joined again: what comes next may be far after what came, and the gap is not to be waited for.
     pub(crate) fn rejoined(&self, track: usize) {
         if let Some(t) = self.lock().choice.tracks.get_mut(track) {
             t.rejoined();
         }
+    }
+
+    /// The stream of this track has ended. The source may go on with another in its place.
+    pub(crate) fn release(&self, track: usize) {
+        self.lock().choice.release(track);
+        self.changed();
+    }
+
+    /// Another stream goes on in this track.
+    pub(crate) fn adopt(&self, track: usize) {
+        self.lock().choice.adopt(track);
     }
 
     /// This track has come to its end.
@@ -305,9 +323,9 @@ impl TrackQueues {
         self.lock().earliest().map(|(_, at)| at)
     }
 
-    /// How long there is nothing in any track from `due` on, where the source was joined anew.
+    /// How long there is nothing in any track from `due` on, where the source was joined again.
     ///
-    /// Renditions are joined anew one after the other, in different places. What the first has before the last begins is dropped: it
+    /// Renditions are joined again one after the other, in different places. What the first has before the last begins is dropped: it
     /// would be played alone, and the last, held up meanwhile, would miss segments of a live playlist and begin later still.
     pub(crate) fn gap(&self, due: i64) -> Option<i64> {
         let mut state = self.lock();
@@ -382,9 +400,9 @@ impl State {
         self.choice.played().map(Track::bytes).sum()
     }
 
-    /// Whether every track that has not ended has something to play.
+    /// Whether every track whose stream goes on has something to play.
     fn is_complete(&self) -> bool {
-        self.choice.played().all(|t| t.ended || t.first().is_some())
+        self.choice.played().all(|t| t.ended || t.released || t.first().is_some())
     }
 
     fn is_ahead(&self, track: usize) -> bool {

@@ -7,12 +7,12 @@
 /// - Call [`pass`](Self::pass) or [`admits`](Self::admits) once for each frame, and obey.
 /// - Call [`close`](Self::close) whenever a frame that was admitted is lost behind the gate, and whenever what comes next does not
 ///   build on what came before. Closing a closed gate changes nothing.
-/// - A closed gate drops every frame up to the next key frame, which it passes as [`Passage::Resumes`]. An open gate passes all.
+/// - A closed gate drops every frame up to the next key frame, which it passes as [`GateDecision::Resumes`]. An open gate passes all.
 /// - With a [limit](Self::with_limit) it gives up waiting after so many dropped frames: for decoders of streams that never send a
 ///   key frame (intra refresh). Others must not set one.
 ///
 /// Audio needs no gate: every packet of it can be decoded alone. Frames that lead the key frame behind a gap (open GOPs) pass the
-/// gate; in front of a decoder a [`RaslFilter`](crate::RaslFilter) drops those: tell it of each [`Passage::Resumes`].
+/// gate; in front of a decoder a [`RaslFilter`](crate::RaslFilter) drops those: tell it of each [`GateDecision::Resumes`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyframeGate {
     open: bool,
@@ -24,7 +24,7 @@ pub struct KeyframeGate {
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Passage {
+pub enum GateDecision {
     /// It is of no use and goes nowhere.
     Dropped,
     /// The first frame that passes since the gate was closed: what came before it is missing.
@@ -33,7 +33,7 @@ pub enum Passage {
     Continues,
 }
 
-impl Passage {
+impl GateDecision {
     /// Whether the frame goes on.
     pub fn passes(self) -> bool {
         self != Self::Dropped
@@ -62,6 +62,12 @@ impl KeyframeGate {
         Self { open: false, dropped: 0, limit: Some(limit) }
     }
 
+    /// The same gate, but open at the start.
+    #[must_use]
+    pub const fn opened(self) -> Self {
+        Self { open: true, ..self }
+    }
+
     /// A frame was lost, or what follows does not build on what came before.
     pub fn close(&mut self) {
         if std::mem::replace(&mut self.open, false) {
@@ -70,16 +76,16 @@ impl KeyframeGate {
     }
 
     /// The next frame comes.
-    pub fn pass(&mut self, key: bool) -> Passage {
+    pub fn pass(&mut self, key: bool) -> GateDecision {
         if self.open {
-            return Passage::Continues;
+            return GateDecision::Continues;
         }
         if !key && self.limit.is_none_or(|limit| self.dropped < limit) {
             self.dropped = self.dropped.saturating_add(1);
-            return Passage::Dropped;
+            return GateDecision::Dropped;
         }
         self.open = true;
-        Passage::Resumes
+        GateDecision::Resumes
     }
 
     /// The next frame comes; whether it passes.
@@ -103,20 +109,27 @@ mod tests {
         let mut gate = KeyframeGate::closed();
         assert_eq!(
             [false, true, false].map(|key| gate.pass(key)),
-            [Passage::Dropped, Passage::Resumes, Passage::Continues]
+            [GateDecision::Dropped, GateDecision::Resumes, GateDecision::Continues]
         );
         gate.close();
         assert!(gate.is_closed() && !gate.admits(false) && gate.admits(true) && !gate.is_closed());
-        assert_eq!(KeyframeGate::open().pass(false), Passage::Continues);
+        assert_eq!(KeyframeGate::open().pass(false), GateDecision::Continues);
     }
 
     #[test]
     fn limit_opens_without_key_frame() {
         let mut gate = KeyframeGate::with_limit(2);
         let passages = [false; 4].map(|key| gate.pass(key));
-        assert_eq!(passages, [Passage::Dropped, Passage::Dropped, Passage::Resumes, Passage::Continues]);
+        assert_eq!(
+            passages,
+            [GateDecision::Dropped, GateDecision::Dropped, GateDecision::Resumes, GateDecision::Continues]
+        );
         gate.close();
-        assert_eq!(gate.pass(false), Passage::Dropped, "it counts anew");
+        assert_eq!(gate.pass(false), GateDecision::Dropped, "it counts from zero again");
+        let mut open = KeyframeGate::with_limit(1).opened();
+        assert_eq!(open.pass(false), GateDecision::Continues);
+        open.close();
+        assert_eq!([false; 2].map(|key| open.pass(key)), [GateDecision::Dropped, GateDecision::Resumes]);
     }
 
     /// A frame (`Some(key)`) or a loss behind the gate.
@@ -142,9 +155,9 @@ mod tests {
                 };
                 // And nothing that could be decoded is dropped.
                 let expected = match (whole, key) {
-                    (true, _) => Passage::Continues,
-                    (false, true) => Passage::Resumes,
-                    (false, false) => Passage::Dropped,
+                    (true, _) => GateDecision::Continues,
+                    (false, true) => GateDecision::Resumes,
+                    (false, false) => GateDecision::Dropped,
                 };
                 prop_assert_eq!(gate.pass(key), expected);
                 whole |= key;

@@ -21,7 +21,7 @@ const MAX_STEP: i64 = 60_000_000_000;
 const MAX_STEP_BACK: i64 = 1_000_000_000;
 /// When the 33 bits that count 90 000 a second wrap around (ISO 13818-1 §2.4.3.7): 2³³ ticks.
 pub const WRAP: i64 = 95_443_717_688_889;
-/// Runs that are remembered: renditions are read a few segments apart at the most.
+/// Runs that are remembered: renditions are read a few segments apart at most.
 const MAX_RUNS: usize = 16;
 /// How long a rendition waits for the others at the start of a run: less than it is ahead of playback (a second and a half).
 pub const OFFER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ struct Track {
     /// Its newest timestamp in that run.
     last: Option<i64>,
     /// What comes next need not continue where the last ended.
-    anew: bool,
+    discontinuous: bool,
 }
 
 /// When a frame is, by its container.
@@ -79,7 +79,7 @@ pub struct FrameTime {
     /// Its timestamp, in nanoseconds.
     pub at: i64,
     /// For how long after it there is something to show.
-    pub lasts: i64,
+    pub duration: i64,
     /// Whether timestamps wrap around at [`WRAP`].
     pub wraps: bool,
 }
@@ -96,7 +96,7 @@ impl Rendition {
             if self.number != number {
                 *track = Track::default();
             }
-            track.anew = true;
+            track.discontinuous = true;
         }
         self.number = number;
     }
@@ -129,7 +129,7 @@ impl HlsClock {
         let track = &rendition.tracks[usize::from(at.kind == Kind::Video)];
         let step = track.last.map(|last| if at.wraps { near(at.at, last) } else { at.at }.saturating_sub(last));
         let back = step.is_some_and(|step| step < -MAX_STEP_BACK);
-        let found = if step.is_some_and(|step| !back && step <= MAX_STEP) && !track.anew {
+        let found = if step.is_some_and(|step| !back && step <= MAX_STEP) && !track.discontinuous {
             self.runs.iter().position(|run| Some(run.serial) == track.run)
         } else {
             let least = track.run.map_or(0, |run| run + u64::from(back));
@@ -151,8 +151,8 @@ impl HlsClock {
         (run.least, run.most) = (run.least.min(meant), run.most.max(meant));
         let mapped = meant.saturating_add(run.offset);
         rendition.tracks[usize::from(at.kind == Kind::Video)] =
-            Track { run: Some(run.serial), last: Some(meant), anew: false };
-        rendition.end = rendition.end.max(mapped.saturating_add(at.lasts));
+            Track { run: Some(run.serial), last: Some(meant), discontinuous: false };
+        rendition.end = rendition.end.max(mapped.saturating_add(at.duration));
         Some(mapped)
     }
 
@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn at(kind: Kind, ms: i64) -> FrameTime {
-        FrameTime { kind, at: ms * MS, lasts: 20 * MS, wraps: false }
+        FrameTime { kind, at: ms * MS, duration: 20 * MS, wraps: false }
     }
 
     /// Plays frames of 20 ms with the timestamps `from..until`; gives where the first and the last are, all in ms.
@@ -294,11 +294,11 @@ mod tests {
     fn a_33_bit_wrap_is_the_same_clock() {
         let (mut clock, mut video, mut audio) = two();
         let mut map = |rendition: &mut Rendition, kind, at| {
-            clock.map(rendition, FrameTime { kind, at, lasts: 0, wraps: true }, false).map(|t| t / MS)
+            clock.map(rendition, FrameTime { kind, at, duration: 0, wraps: true }, false).map(|t| t / MS)
         };
         assert_eq!(map(&mut video, Kind::Video, WRAP - 500 * MS), Some(0));
         assert_eq!(map(&mut audio, Kind::Audio, 200 * MS), Some(700));
-        // One demultiplexer unwraps, the next begins anew.
+        // One demultiplexer unwraps, the next begins again.
         assert_eq!(map(&mut video, Kind::Video, WRAP + 100 * MS), Some(600));
         video.begin(0);
         assert_eq!(map(&mut video, Kind::Video, 300 * MS), Some(800));
@@ -314,7 +314,7 @@ mod tests {
                 if begins {
                     rendition.begin(number);
                 }
-                let at = FrameTime { kind: Kind::Audio, at: at / 4, lasts: 0, wraps };
+                let at = FrameTime { kind: Kind::Audio, at: at / 4, duration: 0, wraps };
                 prop_assert!(clock.map(rendition, at, false).or_else(|| clock.map(rendition, at, true)).is_some());
                 prop_assert!(clock.runs.len() <= MAX_RUNS && clock.offers.len() <= 2);
             }

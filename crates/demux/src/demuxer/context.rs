@@ -19,12 +19,32 @@ pub(super) struct Context {
     pub(super) pulls: bool,
     /// What a file says of the cropping of VP6.
     pub(super) crop: Option<u8>,
-    pub(super) elements: Mutex<Vec<gst::Element>>,
-    /// Pads of ours at the end of each chain.
-    pub(super) tails: Mutex<Vec<gst::Pad>>,
+    /// Demultiplexers and what opens containers, from the source on.
+    pub(super) containers: Mutex<Vec<gst::Element>>,
+    /// What stands behind the pads of those.
+    chains: Mutex<Vec<Chain>>,
     pub(super) tracks: Tracks,
     /// Those of `tracks` that another demultiplexer or pad began, and that a new pad may continue.
     pub(super) adopt: Mutex<Vec<(Kind, usize)>>,
+}
+
+/// What stands behind one pad of a container: parsers, and a pad of ours behind the last.
+pub(super) struct Chain {
+    pub(super) parsers: Vec<gst::Element>,
+    pub(super) tail: gst::Pad,
+}
+
+impl Chain {
+    fn is_over(&self) -> bool {
+        self.tail.pad_flags().contains(gst::PadFlags::EOS) || (self.parsers.is_empty() && !self.tail.is_linked())
+    }
+
+    fn stop(&self) {
+        for parser in &self.parsers {
+            let _ = parser.set_state(gst::State::Null);
+        }
+        let _ = self.tail.set_active(false);
+    }
 }
 
 /// The tracks of one stream, which one demultiplexer after the other may fill: their kinds, and their numbers in the queues.
@@ -49,7 +69,7 @@ impl Tracks {
         self.complete();
     }
 
-    /// The source was joined anew: what comes next may be far after what came.
+    /// The source was joined again: what comes next may be far after what came.
     pub(crate) fn rejoined(&self) {
         for (_, track) in lock(&self.all).iter() {
             self.queues.rejoined(*track);
@@ -87,15 +107,41 @@ impl Context {
             shift,
             pulls,
             crop,
-            elements: Mutex::default(),
-            tails: Mutex::default(),
+            containers: Mutex::default(),
+            chains: Mutex::default(),
             adopt: Mutex::new(lock(&tracks.all).clone()),
             tracks: tracks.clone(),
         })
     }
 
-    pub(super) fn add(&self, element: &gst::Element) {
+    pub(super) fn add_container(&self, element: &gst::Element) {
         element.set_bus(Some(&self.bus));
-        lock(&self.elements).push(element.clone());
+        lock(&self.containers).push(element.clone());
+    }
+
+    pub(super) fn add_chain(&self, chain: Chain) {
+        for parser in &chain.parsers {
+            parser.set_bus(Some(&self.bus));
+        }
+        lock(&self.chains).push(chain);
+    }
+
+    /// Stops chains whose stream has ended, and gives how many are left. A source may begin new streams for as long as it lasts: radio
+    /// in Ogg does with each title.
+    pub(super) fn prune(&self) -> usize {
+        // Stopped outside the lock: an element that stops waits for its streaming thread.
+        let (over, left): (Vec<_>, Vec<_>) = lock(&self.chains).drain(..).partition(Chain::is_over);
+        let count = left.len();
+        lock(&self.chains).extend(left);
+        over.iter().for_each(Chain::stop);
+        count
+    }
+
+    /// Stops everything, from the source on, so that nothing is pushed into what has stopped.
+    pub(super) fn stop(&self) {
+        for container in std::mem::take(&mut *lock(&self.containers)) {
+            let _ = container.set_state(gst::State::Null);
+        }
+        std::mem::take(&mut *lock(&self.chains)).iter().for_each(Chain::stop);
     }
 }

@@ -25,7 +25,7 @@ impl Flow {
     /// What a buffer holds, unless it references frames that did not come.
     fn unit(&mut self, kind: Kind, buffer: &gst::Buffer, shift: &TimeShift) -> Option<AccessUnit> {
         let unit = unit(kind, buffer, self.segment.as_ref()?, shift)?;
-        // Fields, and further frames of a packet, have a DTS only, which does not tell.
+        // Fields, and further frames of a packet, have a DTS only, which does not reveal the display order.
         let known = kind == Kind::Video && (unit.key || buffer.pts().is_some());
         (!known || self.rasl.admits(unit.key, MediaTime::from_nanos(unit.pts))).then_some(unit)
     }
@@ -72,14 +72,15 @@ pub(super) fn pad(context: &Arc<Context>, kind: Kind, track: usize, accepts: &st
                     }
                 }
                 gst::EventView::Segment(s) => lock(&events).segment = s.segment().downcast_ref().cloned(),
-                gst::EventView::FlushStart(_) => told.jump_begins(),
+                gst::EventView::FlushStart(_) => told.seek_begins(),
                 gst::EventView::FlushStop(_) => {
                     lock(&events).rasl.missed();
-                    told.jump_ends(track);
+                    told.seek_ends(track);
                 }
                 gst::EventView::Eos(_) if last => told.end(track),
-                // Radio in Ogg begins anew with each title, with pads of its own.
+                // Radio in Ogg begins again with each title, and an MPEG-TS with each change of its programme, with pads of their own.
                 gst::EventView::Eos(_) => {
+                    told.release(track);
                     if let Some(context) = ended.upgrade() {
                         lock(&context.adopt).push((kind, track));
                     }
@@ -114,10 +115,10 @@ fn unit(
         return None;
     }
     let at = dts.unwrap_or(pts);
-    let lasts = pts.saturating_sub(at).saturating_add(buffer.duration().map_or(0, ns));
+    let duration = pts.saturating_sub(at).saturating_add(buffer.duration().map_or(0, ns));
     let own = buffer.dts().or(buffer.pts()).and_then(|time| segment.to_stream_time_full(time)).map(signed);
-    let less = own.map_or(0, |own| own.saturating_sub(at));
-    let by = shift(FrameStamp { kind, at, lasts, less });
+    let container_offset = own.map_or(0, |own| own.saturating_sub(at));
+    let by = shift(FrameStamp { kind, at, duration, container_offset });
     let (dts, pts) = (dts.map(|d| d.saturating_add(by)), pts.saturating_add(by));
     Some(AccessUnit { pts, dts: dts.map(|d| d.min(pts)), key, data })
 }

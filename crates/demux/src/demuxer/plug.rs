@@ -1,8 +1,8 @@
 //! Plugs GStreamer's elements together: containers, parsers, and pads of ours behind them.
 
-use super::context::Context;
+use super::context::{Chain, Context};
 use super::output;
-use crate::caps::{self, Plan, Stream};
+use crate::caps::{self, ParserChain, Stream};
 use crate::fault::{internal, of_worker, unplayable};
 use crate::sync::lock;
 use gstreamer::{self as gst, prelude::*};
@@ -11,8 +11,10 @@ use model::Fault;
 use std::sync::{Arc, Mutex};
 use worker::pad_chain::element;
 
-/// The most elements in one chain. A container in a container (ID3 before MP3) needs a few; more is an attack.
-const MAX_ELEMENTS: usize = 24;
+/// The most containers in each other. Tags before audio (ID3, APE) need two or three; more is an attack.
+const MAX_DEPTH: usize = 8;
+/// The most streams at a time. A transponder's whole MPEG-TS has up to a hundred; more is an attack.
+const MAX_STREAMS: usize = 256;
 
 /// Answers what a demultiplexer asks of a file.
 pub(super) fn answer_query(query: &mut gst::QueryRef, length: u64) -> bool {
@@ -35,10 +37,13 @@ pub(super) fn answer_query(query: &mut gst::QueryRef, length: u64) -> bool {
     }
 }
 
-/// Links what understands `kind` behind `pad`, which is so many elements from the source.
+/// Links what understands `kind` behind `pad`, which is `depth` containers from the source.
 pub(super) fn plug(context: &Arc<Context>, pad: &gst::Pad, kind: &gst::CapsRef, depth: usize) -> Result<(), Fault> {
-    if lock(&context.elements).len() >= MAX_ELEMENTS {
+    if depth > MAX_DEPTH {
         return Err(unplayable("too many containers are nested in it"));
+    }
+    if context.prune() >= MAX_STREAMS {
+        return Err(unplayable(format!("it has more than {MAX_STREAMS} streams")));
     }
     match caps::stream(kind) {
         Stream::Container(factory) => open_container(context, pad, factory, depth),
@@ -66,13 +71,13 @@ fn discard(context: &Arc<Context>, pad: &gst::Pad) -> Result<(), Fault> {
     let sink = gst::Pad::builder(gst::PadDirection::Sink).chain_function(|_, _, _| Ok(gst::FlowSuccess::Ok)).build();
     sink.set_active(true).map_err(internal)?;
     link(pad, &sink)?;
-    lock(&context.tails).push(sink);
+    context.add_chain(Chain { parsers: Vec::new(), tail: sink });
     Ok(())
 }
 
 fn open_container(context: &Arc<Context>, pad: &gst::Pad, factory: &str, depth: usize) -> Result<(), Fault> {
     let demux = element(factory).map_err(of_worker)?;
-    context.add(&demux);
+    context.add_container(&demux);
     let added = Arc::downgrade(context);
     demux.connect_pad_added(move |_, pad| {
         let Some(context) = added.upgrade() else { return };
@@ -149,11 +154,14 @@ fn link(from: &gst::Pad, to: &gst::Pad) -> Result<(), Fault> {
 }
 
 /// Parsers, and a pad of ours behind them.
-fn parse(context: &Arc<Context>, pad: &gst::Pad, plan: &Plan) -> Result<(), Fault> {
+fn parse(context: &Arc<Context>, pad: &gst::Pad, plan: &ParserChain) -> Result<(), Fault> {
     let adopted = {
         let mut adopt = lock(&context.adopt);
         adopt.iter().position(|(kind, _)| *kind == plan.kind).map(|i| adopt.remove(i).1)
     };
+    if let Some(track) = adopted {
+        context.queues.adopt(track);
+    }
     let track = adopted.unwrap_or_else(|| {
         let track = context.queues.add(plan.kind, plan.reordered);
         lock(&context.tracks.all).push((plan.kind, track));
@@ -163,9 +171,9 @@ fn parse(context: &Arc<Context>, pad: &gst::Pad, plan: &Plan) -> Result<(), Faul
     tail.set_active(true).map_err(internal)?;
     let parsers: Vec<gst::Element> =
         plan.elements.iter().map(|f| element(f)).collect::<Result<_, _>>().map_err(of_worker)?;
-    let mut end = tail.clone();
+    context.add_chain(Chain { parsers: parsers.clone(), tail: tail.clone() });
+    let mut end = tail;
     for parser in parsers.iter().rev() {
-        context.add(parser);
         // Parameter sets again before key frames: a decoder may begin at any of them.
         if parser.find_property("config-interval").is_some() {
             parser.set_property_from_str("config-interval", "-1");
@@ -174,7 +182,6 @@ fn parse(context: &Arc<Context>, pad: &gst::Pad, plan: &Plan) -> Result<(), Faul
         play(parser)?;
         end = static_pad(parser, "sink")?;
     }
-    lock(&context.tails).push(tail);
     link(pad, &end)?;
     if context.queues.is_live() {
         tell_alignment(pad);

@@ -23,7 +23,7 @@ impl SharedClock {
     }
 
     /// Where a frame of a rendition is on the timeline, in nanoseconds. Waits for other renditions at the start of a run, for
-    /// [`OFFER_TIMEOUT`] at the most.
+    /// [`OFFER_TIMEOUT`] at most.
     pub(super) fn map(&self, rendition: &mut Rendition, at: FrameTime) -> i64 {
         let until = Instant::now() + OFFER_TIMEOUT;
         let mut clock = lock(&self.0.0);

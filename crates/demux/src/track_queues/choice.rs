@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// How long after the first frame the choice waits for tracks that were announced and bring nothing.
 pub(super) const CHOICE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Names of unplayable tracks that are kept for the error: more would not be read.
+const MAX_UNKNOWN: usize = 16;
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Choice {
@@ -31,17 +34,20 @@ impl Choice {
         self.open = self.open.saturating_sub(1);
     }
 
-    pub(super) fn add(&mut self, track: Track) -> usize {
+    pub(super) fn add(&mut self, mut track: Track) -> usize {
+        track.late = self.is_made();
         self.tracks.push(track);
         self.tracks.len() - 1
     }
 
     pub(super) fn add_unknown(&mut self, what: String) {
-        self.unknown.push(what);
+        if self.unknown.len() < MAX_UNKNOWN && !self.unknown.contains(&what) {
+            self.unknown.push(what);
+        }
     }
 
     /// A frame came.
-    pub(super) fn came(&mut self) {
+    pub(super) fn frame_arrived(&mut self) {
         self.first.get_or_insert_with(Instant::now);
     }
 
@@ -86,10 +92,10 @@ impl Choice {
         if self.chosen.is_some() {
             return;
         }
-        let ready = |t: &Track| t.ended || (t.configured && t.first().is_some());
-        let all = self.open == 0 && self.tracks.iter().all(ready) && self.tracks.iter().any(|t| t.configured);
+        let ready = |t: &Track| t.ended || (t.is_configured() && t.first().is_some());
+        let all = self.open == 0 && self.tracks.iter().all(ready) && self.tracks.iter().any(Track::is_configured);
         let waited = self.first.is_some_and(|first| first.elapsed() >= CHOICE_TIMEOUT);
-        if all || (waited && self.tracks.iter().any(|t| t.configured && t.first().is_some())) {
+        if all || (waited && self.tracks.iter().any(|t| t.is_configured() && t.first().is_some())) {
             self.choose(false);
         }
     }
@@ -97,7 +103,7 @@ impl Choice {
     /// Takes the best track of each kind. `unconfigured`: also one whose configuration is not known.
     pub(super) fn choose(&mut self, unconfigured: bool) {
         let best = |kind: Kind| {
-            let of_kind = |(_, t): &(usize, &Track)| t.kind() == kind && (t.configured || unconfigured);
+            let of_kind = |(_, t): &(usize, &Track)| t.kind() == kind && (t.is_configured() || unconfigured);
             // The first of equals: `max_by_key` gives the last.
             let tracks = self.tracks.iter().enumerate().filter(of_kind);
             tracks.rev().max_by_key(|(_, t)| (t.first().is_some(), t.rank())).map(|(i, _)| i)
@@ -109,11 +115,46 @@ impl Choice {
         self.chosen = Some(chosen);
     }
 
-    /// A track that is configured only after the choice is played if there is none of its kind.
+    /// A track that is configured only after the choice is played if there is none of its kind, or none whose stream goes on.
     pub(super) fn join(&mut self, track: usize) {
-        let kind = |t: usize| self.tracks.get(t).map(Track::kind);
-        let missing = self.chosen.as_ref().is_some_and(|c| c.iter().all(|t| kind(*t) != kind(track)));
-        if let Some(chosen) = self.chosen.as_mut().filter(|_| missing) {
+        let kind = self.tracks.get(track).map(Track::kind);
+        let goes_on = |t: &Track| Some(t.kind()) == kind && !t.released;
+        let missing = self.is_made() && !self.chosen().any(|(_, t)| goes_on(t));
+        if missing && self.leaves_out(track) {
+            self.play(track);
+        }
+    }
+
+    /// The stream of a track has ended. Another of its kind that has begun already is played in its place.
+    pub(super) fn release(&mut self, track: usize) {
+        let Some(t) = self.tracks.get_mut(track) else { return };
+        t.released = true;
+        let kind = t.kind();
+        if !self.is_made() || self.leaves_out(track) {
+            return;
+        }
+        let follows = |(i, t): &(usize, &Track)| {
+            t.kind() == kind && t.is_configured() && !t.released && !t.ended && self.leaves_out(*i)
+        };
+        // The newest: a stream that was left out before is another programme or language.
+        if let Some((next, _)) = self.tracks.iter().enumerate().rfind(follows) {
+            self.play(next);
+        }
+    }
+
+    /// Another stream goes on in a track whose stream has ended.
+    pub(super) fn adopt(&mut self, track: usize) {
+        if let Some(t) = self.tracks.get_mut(track) {
+            (t.released, t.late) = (false, true);
+        }
+    }
+
+    fn play(&mut self, track: usize) {
+        let Self { tracks, chosen, .. } = self;
+        let kind = tracks[track].kind();
+        tracks[track].play();
+        if let Some(chosen) = chosen {
+            chosen.retain(|t| !(tracks[*t].kind() == kind && tracks[*t].released && tracks[*t].is_empty()));
             chosen.push(track);
         }
     }

@@ -212,6 +212,77 @@ fn the_filler_waits_when_it_is_ahead() {
 }
 
 #[test]
+fn a_full_live_queue_drops_up_to_the_next_key_frame() {
+    let queues = TrackQueues::live();
+    let track = queues.add(Kind::Video, false);
+    queues.config(track, config(), 1);
+    queues.complete();
+    let half = MAX_BYTES / 2;
+    let delta = |ms, size| AccessUnit { key: false, ..unit(ms, size) };
+    queues.push(track, unit(0, half));
+    queues.chosen(soon()).unwrap();
+    queues.push(track, delta(40, half));
+    queues.push(track, delta(80, 1));
+    assert_eq!(played(&queues, 1_000).len(), 2);
+    queues.push(track, delta(120, 1));
+    assert!(played(&queues, 1_000).is_empty(), "it builds on what was dropped");
+    queues.push(track, unit(160, 1));
+    queues.push(track, delta(200, 1));
+    assert_eq!(played(&queues, 1_000), [(Kind::Video, 160), (Kind::Video, 200)]);
+}
+
+#[test]
+fn a_track_that_is_left_out_does_not_grow() {
+    let queues = queues_with(&[(Kind::Video, 1), (Kind::Video, 9)]);
+    (0..2).for_each(|track| assert!(queues.push(track, unit(0, 1))));
+    queues.chosen(soon()).unwrap();
+    (0..100).for_each(|_| queues.config(0, config(), 1));
+    let mut state = queues.lock();
+    assert!(matches!(state.choice.tracks[0].pop(), Some(Item::Config(_))), "for when it takes another's place");
+    assert!(state.choice.tracks[0].pop().is_none());
+}
+
+#[test]
+fn a_stream_that_begins_before_the_one_before_ends_is_played_whole() {
+    let queues = playing();
+    let next = queues.add(Kind::Audio, false);
+    queues.config(next, config(), 1);
+    (1..4).for_each(|n| assert!(queues.push(next, unit(n * 20, 1))));
+    queues.push(0, unit(20, 1));
+    assert_eq!(played(&queues, 20), [(Kind::Video, 20)], "the audio before goes on");
+    queues.release(1);
+    let next_items: Vec<_> = std::iter::from_fn(|| match queues.next(60_000_000) {
+        Next::Item(kind, Item::Config(_), _) => Some((kind, -1)),
+        Next::Item(kind, Item::Unit { unit, .. }, _) => Some((kind, unit.pts / 1_000_000)),
+        _ => None,
+    })
+    .collect();
+    assert_eq!(next_items, [-1, 20, 40, 60].map(|at| (Kind::Audio, at)));
+    // The stream after that goes on in the first track, which is free again.
+    queues.adopt(1);
+    queues.config(1, config(), 1);
+    queues.push(1, unit(80, 1));
+    queues.release(next);
+    assert_eq!(played(&queues, 80), [(Kind::Audio, 80)]);
+    assert_eq!(queues.lock().choice.chosen().count(), 2);
+}
+
+#[test]
+fn of_a_stream_that_is_not_played_yet_the_newest_is_kept() {
+    let queues = playing();
+    let next = queues.add(Kind::Video, false);
+    queues.config(next, config(), 1);
+    // A key frame each second.
+    (0..100).for_each(|n| {
+        queues.push(next, AccessUnit { key: n % 10 == 0, ..unit(n * 100, 1000) });
+    });
+    queues.release(0);
+    let units = played(&queues, 10_000);
+    assert_eq!((units[0], units.len()), ((Kind::Video, 8_000), 20));
+    assert_eq!(queues.lock().bytes(), 0);
+}
+
+#[test]
 fn a_panic_of_a_filler_is_our_fault() {
     let queues = queues_with(&[(Kind::Audio, 1)]);
     queues.push(0, unit(0, 1));

@@ -2,16 +2,26 @@
 
 use crate::access_unit::AccessUnit;
 use ipc::demux::Event;
+use media::KeyframeGate;
 use model::Kind;
 use std::collections::VecDeque;
 use timing::decode_order::DecodeOrder;
+
+/// How much is kept of a track that is not played yet (nanoseconds, bytes): as much as a demultiplexer gives of a new stream before it
+/// ends the one before (some packets, measured with Ogg and MPEG-TS), and a GOP.
+const MAX_SPARE: i64 = 2_000_000_000;
+const MAX_SPARE_BYTES: usize = 1 << 20;
+
+/// Access units of video that are dropped in a row, waiting for a key frame, before one is taken that is none: five seconds at 60 fps.
+/// Streams of intra refresh never have one.
+const MAX_SKIPPED: u32 = 300;
 
 /// What waits in a track.
 #[derive(Debug)]
 pub(crate) enum Item {
     /// The configuration of what follows: an [`Event`] of that kind.
     Config(Event),
-    /// An access unit; `dts` in nanoseconds. `after_gap`: the first since the source was joined anew.
+    /// An access unit; `dts` in nanoseconds. `after_gap`: the first since the source was joined again.
     Unit { dts: i64, unit: AccessUnit, after_gap: bool },
 }
 
@@ -30,23 +40,42 @@ pub(super) struct Track {
     info: TrackInfo,
     /// What makes it better than another of its kind: pixels, or channels times rate.
     rank: u64,
-    /// Its configuration is known.
-    pub(super) configured: bool,
+    /// Its newest configuration.
+    config: Option<Event>,
     /// It has come to its end.
     pub(super) ended: bool,
+    /// Its stream has ended. Another of its kind may follow, in this track or in another one.
+    pub(super) released: bool,
+    /// It was added after the choice was made.
+    pub(super) late: bool,
     items: VecDeque<Item>,
     order: DecodeOrder<AccessUnit>,
     /// Bytes of all access units in `items`.
     bytes: usize,
-    /// The source was joined anew, and nothing came since.
+    /// The source was joined again, and nothing came since.
     after_gap: bool,
+    /// Of live video: closed after an access unit was dropped.
+    gate: KeyframeGate,
 }
 
 impl Track {
     pub(super) fn new(info: TrackInfo) -> Self {
         let order = DecodeOrder::new(info.reordered, info.live);
         let items = VecDeque::new();
-        Self { info, rank: 0, configured: false, ended: false, items, order, bytes: 0, after_gap: false }
+        let gate = KeyframeGate::with_limit(MAX_SKIPPED).opened();
+        Self {
+            info,
+            rank: 0,
+            config: None,
+            ended: false,
+            released: false,
+            late: false,
+            items,
+            order,
+            bytes: 0,
+            after_gap: false,
+            gate,
+        }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -61,11 +90,59 @@ impl Track {
         self.bytes
     }
 
+    /// Whether its configuration is known.
+    pub(super) fn is_configured(&self) -> bool {
+        self.config.is_some()
+    }
+
     pub(super) fn configure(&mut self, config: Event, rank: u64) {
-        self.configured = true;
+        self.config = Some(config.clone());
         self.rank = self.rank.max(rank);
         self.flush();
         self.items.push_back(Item::Config(config));
+    }
+
+    /// The same for a track that is not played: what came before is of no use any more.
+    pub(super) fn configure_spare(&mut self, config: Event, rank: u64) {
+        self.clear();
+        self.configure(config, rank);
+    }
+
+    /// Takes an access unit of a track that is not played yet, and keeps the newest of them: another stream may give way to this one, and
+    /// what has come by then is played.
+    pub(super) fn push_spare(&mut self, unit: AccessUnit) {
+        self.push(unit);
+        while self.bytes > MAX_SPARE_BYTES || self.span() > MAX_SPARE {
+            self.drop_first();
+            while self.items.iter().find_map(Item::key) == Some(false) {
+                self.drop_first();
+            }
+        }
+    }
+
+    fn drop_first(&mut self) {
+        let first = self.items.iter().position(|item| item.dts().is_some());
+        if let Some(item) = first.and_then(|at| self.items.remove(at)) {
+            self.bytes -= item.bytes();
+        }
+    }
+
+    /// It is played from now on: its configuration comes first.
+    pub(super) fn play(&mut self) {
+        if !matches!(self.items.front(), Some(Item::Config(_)))
+            && let Some(config) = self.config.clone()
+        {
+            self.items.push_front(Item::Config(config));
+        }
+    }
+
+    /// Whether the next access unit of a live source is to be taken; `full`: there is no room for it. Once one of video is dropped,
+    /// all up to the next key frame are.
+    pub(super) fn admits(&mut self, key: bool, full: bool) -> bool {
+        if full {
+            self.gate.close();
+        }
+        !full && (self.info.kind == Kind::Audio || self.gate.admits(key))
     }
 
     /// Takes an access unit; gives the DTS of the last that is ready.
@@ -91,6 +168,7 @@ impl Track {
 
     /// Drops everything.
     pub(super) fn clear(&mut self) {
+        drop(self.order.flush());
         self.items.clear();
         self.bytes = 0;
     }
@@ -103,7 +181,7 @@ impl Track {
         self.ended = false;
     }
 
-    /// The source was joined anew: what comes next may be far after what came.
+    /// The source was joined again: what comes next may be far after what came.
     pub(super) fn rejoined(&mut self) {
         self.flush();
         self.after_gap = true;
@@ -131,6 +209,10 @@ impl Track {
             Some(Item::Unit { after_gap, .. }) => *after_gap = true,
             _ => self.after_gap = true,
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
     }
 
     /// The DTS of the first access unit.
@@ -164,6 +246,10 @@ impl Item {
             Self::Unit { dts, .. } => Some(*dts),
             Self::Config(_) => None,
         }
+    }
+
+    fn key(&self) -> Option<bool> {
+        if let Self::Unit { unit, .. } = self { Some(unit.key) } else { None }
     }
 
     fn bytes(&self) -> usize {
