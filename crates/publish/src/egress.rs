@@ -14,7 +14,7 @@ use timing::av_aligner::AvAligner;
 
 /// What is to be sent.
 #[derive(Debug)]
-pub(crate) enum Departure {
+pub(crate) enum Outgoing {
     AccessUnit(Output, AccessUnit),
     /// A packet, which names its output, and whether others of its stream were left out before it.
     Packet(Packet, bool),
@@ -42,7 +42,7 @@ pub(crate) struct Egress {
 }
 
 impl Egress {
-    /// For a video track of so many layers; 0 while there is none.
+    /// `layers`: layers of the video track; 0 while there is none.
     pub(crate) fn new(layers: usize) -> Self {
         Self {
             gate: Gate::new(layers),
@@ -69,7 +69,7 @@ impl Egress {
         media: Media,
         audio_ready: bool,
         now: Instant,
-        out: &mut Vec<Departure>,
+        out: &mut Vec<Outgoing>,
     ) {
         match (output, media) {
             (Output::Audio, Media::AccessUnit(unit)) => self.audio.push(unit.at, now, unit),
@@ -87,10 +87,10 @@ impl Egress {
     }
 
     /// Gives what is due.
-    pub(crate) fn due(&mut self, now: Instant, out: &mut Vec<Departure>) {
+    pub(crate) fn due(&mut self, now: Instant, out: &mut Vec<Outgoing>) {
         while let Some(unit) = self.audio.pop(now) {
             if !self.audio_muted {
-                out.push(Departure::AccessUnit(Output::Audio, unit));
+                out.push(Outgoing::AccessUnit(Output::Audio, unit));
             }
         }
         while let Some((layer, media)) = self.video.pop(now) {
@@ -110,7 +110,7 @@ impl Egress {
     }
 
     /// The connection takes video now. Gives what has waited for it, and the layers that need a key frame.
-    pub(crate) fn connect(&mut self) -> (Vec<Departure>, Vec<usize>) {
+    pub(crate) fn connect(&mut self) -> (Vec<Outgoing>, Vec<usize>) {
         let (waited, lacking) = self.gate.connect();
         (waited.into_iter().map(departure).collect(), lacking)
     }
@@ -157,11 +157,11 @@ impl Egress {
         LayerChange { wanted, keyframes }
     }
 
-    fn audio_packets(&mut self, packets: Vec<Packet>, ready: bool, out: &mut Vec<Departure>) {
+    fn audio_packets(&mut self, packets: Vec<Packet>, ready: bool, out: &mut Vec<Outgoing>) {
         for packet in packets {
             if ready && !self.audio_muted {
                 let packet = Packet { kind: Kind::Audio, layer: 0, ..packet };
-                out.push(Departure::Packet(packet, std::mem::take(&mut self.audio_gap)));
+                out.push(Outgoing::Packet(packet, std::mem::take(&mut self.audio_gap)));
             } else {
                 self.audio_gap = true;
             }
@@ -170,11 +170,11 @@ impl Egress {
 }
 
 /// What a gate lets through, to its output.
-fn departure(passed: Passed) -> Departure {
+fn departure(passed: Passed) -> Outgoing {
     let Passed { layer, unit, resumes } = passed;
     match unit {
-        Unit::AccessUnit(unit) => Departure::AccessUnit(Output::Video(layer), unit),
-        Unit::Packet(packet) => Departure::Packet(Packet { kind: Kind::Video, layer, ..packet }, resumes),
+        Unit::AccessUnit(unit) => Outgoing::AccessUnit(Output::Video(layer), unit),
+        Unit::Packet(packet) => Outgoing::Packet(Packet { kind: Kind::Video, layer, ..packet }, resumes),
     }
 }
 

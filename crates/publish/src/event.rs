@@ -1,6 +1,6 @@
 //! What a publisher tells its session.
 
-use model::{Fault, Kind};
+use model::{Fault, Kind, Secret};
 
 /// What the room, and the connection to it, say; in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +37,10 @@ pub enum Event {
     },
     /// The room is lost for now. Media may still find its way, or go nowhere until [`Event::Reconnected`].
     Reconnecting,
-    /// Back, whether resumed or joined anew.
+    /// Back, whether resumed or joined again.
     Reconnected,
+    /// The server has given us another token, which outlives the one we joined with: whoever joins again for us has to use it.
+    TokenRefreshed(Secret),
     /// Over. Always the last event, unless the publisher left by itself.
     Closed(Fault),
 }

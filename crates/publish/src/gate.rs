@@ -2,7 +2,7 @@
 //! Pure; the time is in the units.
 
 use crate::AccessUnit;
-use media::{KeyframeGate, Passage};
+use media::{GateDecision, KeyframeGate};
 use model::Packet;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -89,7 +89,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Of so many layers, without a connection yet.
+    /// `layers`: how many. There is no connection yet.
     pub(crate) fn new(layers: usize) -> Self {
         Self { connected: false, muted: false, layers: (0..layers).map(|_| Layer::default()).collect() }
     }
@@ -110,12 +110,12 @@ impl Gate {
             return None;
         }
         match layer.gate.pass(unit.key()) {
-            Passage::Dropped => None,
+            GateDecision::Dropped => None,
             _ if !self.connected => {
                 layer.keep(unit);
                 None
             }
-            passage => Some(Passed { layer: index, unit, resumes: passage == Passage::Resumes }),
+            passage => Some(Passed { layer: index, unit, resumes: passage == GateDecision::Resumes }),
         }
     }
 

@@ -7,7 +7,7 @@ use livekit_protocol as proto;
 use prost::Message as _;
 use url::Url;
 
-/// Bytes of a join request in the URL at the most. Proxies refuse request lines beyond 8 kB (nginx and Apache by default);
+/// Bytes of a join request in the URL at most. Proxies refuse request lines beyond 8 kB (nginx and Apache by default);
 /// what is left is for path, host and the other headers. A longer one goes without tracks and offer, which follow as messages.
 const MAX_JOIN_REQUEST: usize = 6_000;
 
@@ -22,7 +22,7 @@ pub(crate) enum Dialect {
 
 /// What the first request holds.
 #[derive(Debug, Default)]
-pub(crate) struct Opening {
+pub(crate) struct JoinRequest {
     /// The tracks, and the offer that goes with them.
     pub(crate) tracks: Vec<proto::AddTrackRequest>,
     pub(crate) offer: Option<proto::SessionDescription>,
@@ -31,7 +31,7 @@ pub(crate) struct Opening {
 }
 
 /// The URL, and whether tracks and offer are in it.
-pub(crate) fn url(base: &Url, dialect: Dialect, opening: &Opening) -> (Url, bool) {
+pub(crate) fn url(base: &Url, dialect: Dialect, opening: &JoinRequest) -> (Url, bool) {
     match dialect {
         Dialect::V0 => (v0(base, opening.resume.as_deref()), false),
         Dialect::V1 => {
@@ -39,13 +39,13 @@ pub(crate) fn url(base: &Url, dialect: Dialect, opening: &Opening) -> (Url, bool
             if whole.len() <= MAX_JOIN_REQUEST {
                 return (v1(base, &whole), opening.offer.is_some());
             }
-            let bare = Opening { resume: opening.resume.clone(), ..Default::default() };
+            let bare = JoinRequest { resume: opening.resume.clone(), ..Default::default() };
             (v1(base, &encode(&bare)), false)
         }
     }
 }
 
-fn encode(opening: &Opening) -> String {
+fn encode(opening: &JoinRequest) -> String {
     let request = proto::JoinRequest {
         client_info: Some(proto::ClientInfo {
             sdk: proto::client_info::Sdk::Rust as i32,
@@ -146,7 +146,7 @@ mod tests {
             ("wss://user:pass@h/a?x=1#y", "wss://h/a/rtc"),
             ("ws://[::1]:7880", "ws://[::1]:7880/rtc"),
         ] {
-            let (url, _) = url(&base(given).unwrap(), Dialect::V0, &Opening::default());
+            let (url, _) = url(&base(given).unwrap(), Dialect::V0, &JoinRequest::default());
             assert_eq!(url.as_str().split('?').next(), Some(wanted));
         }
         for bad in ["", "localhost:7880", "ftp://h", "ws://"] {
@@ -160,25 +160,26 @@ mod tests {
     fn join_carries_its_offer_and_resume_its_participant() {
         let base = base("ws://h").unwrap();
         let offer = Some(message::offer("v=0".into(), 1));
-        let (whole, inside) = url(&base, Dialect::V1, &Opening { offer: offer.clone(), ..Default::default() });
+        let (whole, inside) = url(&base, Dialect::V1, &JoinRequest { offer: offer.clone(), ..Default::default() });
         assert!(inside);
         assert_eq!(decoded(&whole).publisher_offer, offer);
         assert!(!decoded(&whole).connection_settings.unwrap().auto_subscribe);
 
-        let (resume, inside) = url(&base, Dialect::V1, &Opening { resume: Some("PA_1".into()), ..Default::default() });
+        let (resume, inside) =
+            url(&base, Dialect::V1, &JoinRequest { resume: Some("PA_1".into()), ..Default::default() });
         assert!(!inside);
         let request = decoded(&resume);
         assert!(request.reconnect);
         assert_eq!(request.participant_sid, "PA_1");
 
-        let (old, _) = url(&base, Dialect::V0, &Opening { resume: Some("PA_1".into()), ..Default::default() });
+        let (old, _) = url(&base, Dialect::V0, &JoinRequest { resume: Some("PA_1".into()), ..Default::default() });
         assert!(old.query().unwrap().contains("reconnect=1&sid=PA_1"), "{old}");
     }
 
     #[test]
     fn long_offer_follows_as_messages() {
         let offer = Some(message::offer("v".repeat(10_000), 1));
-        let (url, inside) = url(&base("ws://h").unwrap(), Dialect::V1, &Opening { offer, ..Default::default() });
+        let (url, inside) = url(&base("ws://h").unwrap(), Dialect::V1, &JoinRequest { offer, ..Default::default() });
         assert!(!inside && url.as_str().len() < 1_000);
     }
 }

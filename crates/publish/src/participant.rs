@@ -7,7 +7,7 @@
 //!  ▲  ▲                      │ signal or media lost
 //!  │  └─── resume ───────────┤
 //!  │                         │ that failed
-//!  └── rejoin ── Waiting ◀───┘          n² · 300 ms, and 2 s at the most, before the n-th attempt
+//!  └── rejoin ── Waiting ◀───┘          n² · 300 ms, and 2 s at most, before the n-th attempt
 //! ```
 //! A resume that the server refuses, or without media, becomes a rejoin; while only the signalling can't be reached and media still
 //! flows, it is the resume that is tried again, so that no viewer notices. The first join is tried again for some seconds, if what it
@@ -28,11 +28,11 @@ mod viewers;
 
 pub(crate) use action::Action;
 
-use crate::join::Opening;
+use crate::join::JoinRequest;
 use crate::{Error, Event, Tracks, message};
 use action::Actions;
 use attributes::Attributes;
-use live::{Live, Setback, disconnected, is_final};
+use live::{Interruption, Live, disconnected, is_final};
 use livekit_protocol as proto;
 use model::{Blame, Fault, Kind, VideoCodec};
 use proto::signal_response::Message as Incoming;
@@ -181,7 +181,7 @@ impl Participant {
 
     /// A message from the server.
     pub(crate) fn message(&mut self, message: Incoming, now: Instant) {
-        self.live.keepalive().heard(now);
+        self.live.keepalive().last_received(now);
         match self.phase {
             Phase::Opening { purpose, .. } => match message {
                 Incoming::Join(join) if purpose != Purpose::Resume => {
@@ -193,13 +193,13 @@ impl Participant {
                     self.phase = Phase::Live { since: purpose };
                     self.live.resumed(now, &mut self.actions);
                 }
-                Incoming::Leave(leave) => self.turned_away(&leave, purpose, now),
+                Incoming::Leave(leave) => self.join_rejected(&leave, purpose, now),
                 _ => {}
             },
             Phase::Live { .. } => match message {
-                Incoming::RefreshToken(token) => self.server.refresh(token),
+                Incoming::RefreshToken(token) => self.actions.emit(self.server.refresh(token)),
                 Incoming::RoomMoved(moved) => {
-                    self.server.refresh(moved.token);
+                    self.actions.emit(self.server.refresh(moved.token));
                     self.live.in_room(moved.room, moved.participant, &mut self.actions);
                 }
                 message => {
@@ -250,11 +250,11 @@ impl Participant {
     /// The server's answer leaves a track of ours out: it would answer the same again.
     pub(crate) fn codec_refused(&mut self, kind: Kind, now: Instant) {
         let codec = match kind {
-            Kind::Video => self.live.publication().video_codec().map_or("such", VideoCodec::rtp_name),
+            Kind::Video => self.live.publication().video_codec().map_or("this", VideoCodec::rtp_name),
             Kind::Audio => "Opus",
         };
         let text = format!(
-            "the room takes no {codec} {}; enable the codec in livekit-server (room.enabled_codecs), or send another one or \
+            "livekit-server does not accept {codec} {}; enable the codec in livekit-server (room.enabled_codecs), or send another one or \
              have it transcoded",
             kind.as_str()
         );
@@ -333,7 +333,7 @@ impl Participant {
         }
     }
 
-    /// Begins anew: another peer connection, another WebSocket.
+    /// Begins again: another peer connection, another WebSocket.
     fn open(&mut self, purpose: Purpose, now: Instant) {
         self.live.reset(&mut self.actions);
         self.actions.push(Action::HangUp);
@@ -354,13 +354,13 @@ impl Participant {
     fn dial(&mut self, resume: Option<String>) {
         let offer = if resume.is_none() { self.live.negotiation().first() } else { None };
         let tracks = if offer.is_some() { self.live.publication().announcements(true, true) } else { Vec::new() };
-        let (dial, inside) = self.server.dial(&Opening { tracks, offer, resume });
+        let (dial, inside) = self.server.dial(&JoinRequest { tracks, offer, resume });
         self.live.negotiation().set_in_url(inside);
         self.actions.push(dial);
     }
 
     /// The first join came to nothing. What may pass is tried again: a server that was killed may be handed the room by others for some
-    /// seconds yet, and one that is started anew is not there at once.
+    /// seconds yet, and one that is started again is not there at once.
     fn join_failed(&mut self, fault: Fault, now: Instant) {
         if let Some(until) = self.reconnect.join_failed(fault.retry, now) {
             tracing::warn!(reason = fault.text, "cannot join the room, trying again");
@@ -373,7 +373,7 @@ impl Participant {
         self.end(Fault { text: format!("{}{tried}", fault.text), ..fault });
     }
 
-    fn turned_away(&mut self, leave: &proto::LeaveRequest, purpose: Purpose, now: Instant) {
+    fn join_rejected(&mut self, leave: &proto::LeaveRequest, purpose: Purpose, now: Instant) {
         let reason = message::reason(leave.reason).unwrap_or("no reason given");
         if purpose == Purpose::Join {
             let text = format!("LiveKit at {} refused the participant: {reason}", self.server.name());
@@ -385,15 +385,15 @@ impl Participant {
         }
     }
 
-    fn set_back(&mut self, setback: Option<Setback>, now: Instant) {
+    fn set_back(&mut self, setback: Option<Interruption>, now: Instant) {
         match setback {
             None => {}
-            Some(Setback::Over(fault)) => self.end(fault),
-            Some(Setback::Lost { reason, may_resume }) => self.lost(reason, may_resume, now),
+            Some(Interruption::Over(fault)) => self.end(fault),
+            Some(Interruption::Lost { reason, may_resume }) => self.lost(reason, may_resume, now),
         }
     }
 
-    /// The connection is of no use any more. Resumes, joins anew, or ends.
+    /// The connection is of no use any more. Resumes, joins again, or ends.
     fn lost(&mut self, reason: String, may_resume: bool, now: Instant) {
         let Phase::Live { since } = self.phase else { return };
         tracing::debug!(reason, "lost the room");

@@ -84,7 +84,7 @@ impl Publisher {
         self.control.send_modify(|c| c.attributes.extend(attributes));
     }
 
-    /// Leaves the room and closes; takes a second at the most.
+    /// Leaves the room and closes; takes a second at most.
     pub async fn leave(self) {
         self.control.send_modify(|c| c.leave = true);
         if tokio::time::timeout(LEAVE_DEADLINE, self.control.closed()).await.is_err() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 
-/// Layers of a track at the most: there are three qualities.
+/// Layers of a track at most: there are three qualities.
 pub(crate) const MAX_LAYERS: usize = 3;
 /// Media that may wait for the task: a second of three layers at 30 a second and of audio, rounded. The task takes it at once unless
 /// the machine stalls.

@@ -20,7 +20,7 @@ use url::Url;
 
 /// Messages that may wait in each direction. There are a dozen in a join, then one every few seconds.
 const MESSAGE_QUEUE: usize = 64;
-/// Bytes of a message at the most: a join response of a room with thousands of participants stays below.
+/// Bytes of a message at most: a join response of a room with thousands of participants stays below.
 const MAX_MESSAGE: usize = 8 * 1024 * 1024;
 /// How long each address of the server may take, so that a dead one does not use up the time of the others.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -71,8 +71,8 @@ pub(crate) async fn dial(url: Url, token: Secret) -> Result<SignalSocket, Error>
     let at = join::name(&url);
     let stream = connect(&url).await?;
     let mut request = url.as_str().into_client_request().map_err(|_| Error::Address(at.clone()))?;
-    let mut bearer =
-        HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| Error::Token("it is no JWT".into()))?;
+    let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+        .map_err(|_| Error::Token("it has characters that an HTTP header can't have".into()))?;
     bearer.set_sensitive(true);
     request.headers_mut().insert(header::AUTHORIZATION, bearer);
     let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));

@@ -1,7 +1,7 @@
 //! The task behind a publisher: carries out what the [`Participant`] decides, drives the peer connection, and sends what the
 //! [`Egress`] lets out.
 
-use crate::egress::{Departure, Egress, LayerChange};
+use crate::egress::{Egress, LayerChange, Outgoing};
 use crate::events::EventQueue;
 use crate::participant::{Action, Participant};
 use crate::queue::{Control, TaskEnds};
@@ -160,7 +160,7 @@ impl Task {
     fn emit(&mut self, event: Event) {
         match event {
             Event::LayersWanted(wanted) => {
-                // Only what nobody wants is none of the server's business.
+                // The server knows of pauses for lack of viewers. Those for lack of bandwidth it has to notice itself.
                 self.expect_pause((0..wanted.len()).filter(|l| !wanted[*l]));
                 let change = self.egress.want(wanted);
                 self.change_layers(change);
@@ -199,7 +199,7 @@ impl Task {
         self.change_layers(change);
     }
 
-    /// No pause of these layers is news to the server.
+    /// The server expects that these layers pause.
     fn expect_pause(&mut self, layers: impl Iterator<Item = usize>) {
         if let Some(peer) = &mut self.peer {
             layers.for_each(|layer| peer.pause_layer(layer));
@@ -301,12 +301,12 @@ impl Task {
     }
 
     /// Hands media to the peer connection; all packets that are passed through in one burst.
-    fn send(&mut self, departures: Vec<Departure>) {
+    fn send(&mut self, departures: Vec<Outgoing>) {
         let mut packets = Vec::new();
         for departure in departures {
             match departure {
-                Departure::AccessUnit(output, unit) => self.write(output, &unit),
-                Departure::Packet(packet, resumes) => packets.push((packet, resumes)),
+                Outgoing::AccessUnit(output, unit) => self.write(output, &unit),
+                Outgoing::Packet(packet, resumes) => packets.push((packet, resumes)),
             }
         }
         if !packets.is_empty() {
@@ -325,7 +325,7 @@ impl Task {
 
     fn on_overflow(&mut self, layers: impl Iterator<Item = usize>) {
         for layer in layers {
-            tracing::warn!(layer, "video comes faster than it can be sent: frames dropped to the next key frame");
+            tracing::warn!(layer, "video comes faster than it can be sent: dropped up to the next key frame");
             self.events.request_keyframes([layer]);
         }
     }

@@ -25,7 +25,7 @@ pub struct Config {
     pub loopback: bool,
     /// How a video track that is added later will be coded, where that is known: a codec that the first offer lacks can't be added.
     pub expected: Option<VideoFormat>,
-    /// Where to put which video codecs the server accepts. Each join sets it anew.
+    /// Where to put which video codecs the server accepts. Each join sets it again.
     pub accepted_codecs: Option<watch::Sender<Option<Vec<VideoCodec>>>>,
     /// For tests of repair: drops one of so many datagrams once media flows; 0 drops none.
     #[doc(hidden)]
@@ -33,7 +33,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Five seconds to join (as the Go ingress gives it), and some more attempts; no attributes, no loopback.
+    /// Five seconds to join (like the Go ingress gives it), and some more attempts; no attributes, no loopback.
     pub fn new(ws_url: impl Into<String>, token: Secret) -> Self {
         Self {
             ws_url: ws_url.into(),

@@ -11,23 +11,23 @@
 
 use std::time::{Duration, Instant};
 
-/// So much lost after repair, in thousandths, means that the uplink is full. One packet in ten lost at random leaves less than 20.
+/// Loss after repair, in thousandths, from which the uplink counts as full. One packet in ten lost at random leaves less than 20.
 const CONGESTED_LOSS: u32 = 80;
 /// A layer of which less is sent, in kbit/s, is not what fills an uplink, and a packet or two of it are much of what it loses.
 const MIN_JUDGED_KBITS: u32 = 100;
-/// So much at the most, in thousandths, may be lost for a layer to come back.
+/// The highest loss after repair, in thousandths, at which a layer may come back.
 const HEALTHY_LOSS: u32 = 20;
 /// How long an uplink must be congested: two reports of the SFU in a row, which come once a second.
 const CONGESTED_FOR: Duration = Duration::from_millis(900);
-/// After a decision: what is reported is of the time before it, queues on the uplink have to empty, and what was lost of the layers that
-/// stay is repaired for a while yet (2.5 s were too short where one had been tried, measured).
+/// Reports this long after a decision do not judge it: they are about the time before, queues on the uplink have to empty, and what
+/// was lost of the layers that stay is still being repaired (2.5 s were too short where one had been tried, measured).
 const DECISION_TAKES_EFFECT: Duration = Duration::from_secs(4);
 /// How long a layer is paused at first; twice as long each time that it proves too much.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const MAX_PAUSE_DOUBLINGS: u32 = 5;
-/// A layer that is back has proved that the uplink carries it once it went out for so long without harm.
+/// How long a layer that was resumed has to go out without harm before the uplink counts as carrying it.
 const TRIAL: Duration = Duration::from_secs(10);
-/// A layer that loses so much after repair, in thousandths, while the lowest is repaired, is beyond it: one report suffices. Of an
+/// Loss after repair, in thousandths, at which one report suffices to pause a layer, while the lowest is repaired. In an
 /// interruption of the uplink all layers suffer alike (measured on an uplink with half the capacity: 886 of the highest, 94 and 62 of
 /// the others).
 const BEYOND_REPAIR: u32 = 500;

@@ -4,7 +4,7 @@
 
 use crate::config::OnDuplicate;
 use crate::control::{Resolved, store_refusal};
-use crate::inputs::request::{PublishRequest, Publisher, Wanted};
+use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::metrics::{PublishCounts, PublishStatus};
 use crate::sessions::admitted::{Admitted, NewSession, Outcome};
 use crate::sessions::running::Sessions;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
-/// How long a new publisher waits for the session before it to end. Ending takes 2.5 s at the most.
+/// How long a new publisher waits for the session before it to end. Ending takes 2.5 s at most.
 const ENDING_SESSION_WAIT: Duration = Duration::from_secs(3);
 /// How often to look whether that session has ended: short beside what ending takes.
 const ENDING_SESSION_POLL: Duration = Duration::from_millis(20);
@@ -82,7 +82,7 @@ impl Admission {
     async fn decide(
         &self,
         input: InputKind,
-        wanted: &Wanted,
+        wanted: &PublishTarget,
         (key, resolved): (Secret, Resolved),
         checked: Result<(), Fault>,
     ) -> Result<Admitted, Refused> {
@@ -96,17 +96,17 @@ impl Admission {
     }
 
     /// The ingress that a publisher asks for.
-    async fn find(&self, wanted: &Wanted) -> Result<(Secret, Resolved), Refused> {
+    async fn find(&self, wanted: &PublishTarget) -> Result<(Secret, Resolved), Refused> {
         if self.sessions.draining() {
             let text = match wanted {
-                Wanted::Keys(_) => "server shutting down: connect again to reach another one",
-                Wanted::Ingress(_) => "server shutting down",
+                PublishTarget::Keys(_) => "server shutting down: connect again to reach another one",
+                PublishTarget::Ingress(_) => "server shutting down",
             };
             return Err(Refused { key: Secret::default(), fault: Fault::transient(Blame::Draining, text) });
         }
         let keys = match wanted {
-            Wanted::Ingress(resolved) => return Ok((Secret::default(), (**resolved).clone())),
-            Wanted::Keys(keys) => keys,
+            PublishTarget::Ingress(resolved) => return Ok((Secret::default(), (**resolved).clone())),
+            PublishTarget::Keys(keys) => keys,
         };
         let mut refused =
             Refused { key: Secret::default(), fault: Fault::new(Blame::Unknown, "no stream key was given") };
@@ -126,7 +126,7 @@ impl Admission {
     async fn reserve(
         &self,
         input: InputKind,
-        wanted: &Wanted,
+        wanted: &PublishTarget,
         resolved: Resolved,
         checked: Result<(), Fault>,
     ) -> Result<Outcome, Fault> {
@@ -136,13 +136,13 @@ impl Admission {
             return Err(fault);
         }
         let entered = match wanted {
-            Wanted::Keys(_) => self.enter(&resolved.spec, &resource_id, input).await?,
-            Wanted::Ingress(_) => self.enter_pull(&resolved.spec, &resource_id, input)?,
+            PublishTarget::Keys(_) => self.enter(&resolved.spec, &resource_id, input).await?,
+            PublishTarget::Ingress(_) => self.enter_pull(&resolved.spec, &resource_id, input)?,
         };
         let slot = match (entered, wanted) {
             (Ok(slot), _) => slot,
-            (Err(running), Wanted::Ingress(_)) => return Ok(Outcome::Runs(running)),
-            (Err(running), Wanted::Keys(_)) => {
+            (Err(running), PublishTarget::Ingress(_)) => return Ok(Outcome::Runs(running)),
+            (Err(running), PublishTarget::Keys(_)) => {
                 return Ok(Outcome::TakesOver { running, resource_id, ws_url: resolved.ws_url });
             }
         };
@@ -210,7 +210,7 @@ impl Admission {
     }
 
     /// Gives up what was reserved, because the publisher could not begin.
-    async fn withdraw(&self, admitted: Admitted, wanted: &Wanted, fault: &Fault) {
+    async fn withdraw(&self, admitted: Admitted, wanted: &PublishTarget, fault: &Fault) {
         if let Outcome::New(new) = admitted.outcome {
             let NewSession { slot, resolved, commands, prejoined, permit: _permit } = *new;
             drop((commands, prejoined));
@@ -219,9 +219,19 @@ impl Admission {
     }
 
     /// Stores a refusal with the ingress, unless a session of it runs. Who asked for a pull stores the answer itself.
-    async fn store_refusal(&self, wanted: &Wanted, resolved: &Resolved, resource_id: &ResourceId, fault: &Fault) {
-        if let Wanted::Keys(_) = wanted {
+    async fn store_refusal(
+        &self,
+        wanted: &PublishTarget,
+        resolved: &Resolved,
+        resource_id: &ResourceId,
+        fault: &Fault,
+    ) {
+        if let PublishTarget::Keys(_) = wanted {
             let (ingress_id, stored) = (&resolved.spec.ingress_id, resolved.stored);
+            // What is stored may not yet be what a session here has reported: it would refuse reports that are older than this one.
+            if self.sessions.registry().get(ingress_id).is_some_and(|running| running.resource_id != *resource_id) {
+                return;
+            }
             store_refusal(&*self.sessions.parts().control, ingress_id, stored, resource_id.clone(), fault).await;
         }
     }
@@ -242,11 +252,18 @@ fn log_acceptance(input: InputKind, publisher: &Publisher, admitted: &Admitted) 
     );
 }
 
-fn log_refusal(input: InputKind, wanted: &Wanted, publisher: &Publisher, key: &Secret, fault: &Fault, unlogged: u64) {
+fn log_refusal(
+    input: InputKind,
+    wanted: &PublishTarget,
+    publisher: &Publisher,
+    key: &Secret,
+    fault: &Fault,
+    unlogged: u64,
+) {
     let Publisher { peer, encoder, app } = publisher;
     let ingress_id = match wanted {
-        Wanted::Keys(_) => None,
-        Wanted::Ingress(resolved) => Some(tracing::field::display(&resolved.spec.ingress_id)),
+        PublishTarget::Keys(_) => None,
+        PublishTarget::Ingress(resolved) => Some(tracing::field::display(&resolved.spec.ingress_id)),
     };
     warn!(
         input = input.as_str(),

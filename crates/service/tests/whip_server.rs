@@ -356,7 +356,9 @@ async fn ice_servers_are_for_those_with_a_key() {
     assert!(!created.head.contains("north"));
     let asked = async |headers: &str| links(&setup.ask("OPTIONS", "/w", headers, "").await);
     assert_eq!(asked("").await, 1);
-    assert_eq!(asked("Authorization: Bearer nobody\r\n").await, 1);
+    let refused = setup.ask("OPTIONS", "/w", "Authorization: Bearer nobody\r\n", "").await;
+    assert_eq!(links(&refused), 1);
+    assert!(refused.head.to_lowercase().contains("connection: close"), "a wrong key costs the connection: {refused:?}");
     assert_eq!(asked("Authorization: Bearer good\r\n").await, 2);
     assert_eq!(links(&setup.ask("POST", "/w/nobody", SDP, "offer").await), 0);
 }

@@ -15,6 +15,7 @@ use ipc::demux::{self, Command, Container, Event, Job, MAX_PIECE};
 use model::{Blame, Fault, Media, MediaTime, PullGuard, PullLimits};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{Instrument, warn};
 
@@ -102,7 +103,7 @@ impl Demuxed {
         }
     }
 
-    /// Moves one thing on, in whichever direction. False if that was the end.
+    /// Moves one piece to the worker or one event to the session. False if that was the end.
     async fn next(&mut self, events: &mpsc::Sender<SourceEvent>) -> bool {
         let ready = self.worker.ready();
         let input = async {
@@ -167,7 +168,7 @@ impl Demuxed {
         }
         loop {
             if let Some(how) = failed {
-                let wait = self.starts.failed().ok_or_else(|| not_started("what pulls the source", &how))?;
+                let wait = self.starts.failed().ok_or_else(|| not_started("the demultiplexer", &how))?;
                 tokio::time::sleep(wait).await;
             }
             match self.workers.demux(self.job.clone()) {
@@ -188,11 +189,14 @@ impl Demuxed {
         self.starts.succeeded();
         if self.crashes.too_many(now()) {
             let text = format!(
-                "what pulls the source crashed {MAX_CRASHES} times within a minute on it ({how}); please report this"
+                "the demultiplexer crashed {MAX_CRASHES} times within a minute on this source ({how}); please report this"
             );
             return Err(Fault::new(Blame::Us, text));
         }
-        self.job.from = Some(self.job.from.unwrap_or_default() + std::mem::take(&mut self.at));
+        let played = std::mem::take(&mut self.at);
+        self.job.from = Some(self.job.from.unwrap_or_default() + played);
+        let left = |limit: Duration| limit.saturating_sub(played.to_duration());
+        self.job.limits.play_time = self.job.limits.play_time.map(left);
         Ok(())
     }
 }

@@ -75,7 +75,7 @@ pub enum Input {
     RoomLeft,
     /// Somebody stops the session.
     Stop(Stop),
-    /// Time passed; see [`Session::deadline`].
+    /// Time passed; see [`Lifecycle::deadline`].
     Tick,
 }
 
@@ -130,7 +130,7 @@ struct Track {
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
-pub struct Session {
+pub struct Lifecycle {
     phase: Phase,
     reusable: bool,
     start_deadline: Duration,
@@ -145,7 +145,7 @@ pub struct Session {
     retry_start: Option<Instant>,
 }
 
-impl Session {
+impl Lifecycle {
     /// A session that was admitted at `now`, and the first things to do. `reusable`: it ends INACTIVE rather than COMPLETE.
     pub fn new(reusable: bool, now: Instant) -> (Self, Vec<Action>) {
         let session = Self {
@@ -302,7 +302,9 @@ impl Session {
         let what = match (&self.first_media, self.audio.published || self.video.published) {
             (None, _) if !self.reusable => "nothing came from the URL",
             (None, _) => "the encoder connected but sent no media; start its stream again",
-            (Some(_), false) => "media came but nothing in it could be decoded; use H.264 with AAC",
+            (Some(_), false) => {
+                "media came but nothing in it could be decoded; send H.264 video with AAC or Opus audio"
+            }
             (Some(_), true) => "the room took no media; is its UDP or TCP media port reachable from here?",
         };
         format!("source encoder not ready: after {} s {what}", self.start_within().as_secs())

@@ -2,7 +2,7 @@
 //! [`lifecycle`](crate::lifecycle) decides.
 //!
 //! [`ingest`], [`encode`] and [`egress`] own what they deal with and know nothing of each other. Here is the loop that waits for
-//! all of them, and what goes from one to the other; [`routes`] is the way of media.
+//! all of them, and what goes from one to the other; [`routes`] is the media path.
 
 mod egress;
 mod encode;
@@ -14,7 +14,7 @@ mod routes;
 mod tests;
 
 use crate::layers::plan::{Plan, Producers};
-use crate::lifecycle::{Action, Input, Session, Stop};
+use crate::lifecycle::{Action, Input, Lifecycle, Stop};
 use crate::participant::ParticipantFactory;
 use crate::registry::{Command, Commands, Slot};
 use crate::session_stats::SessionStats;
@@ -71,8 +71,8 @@ fn run_with(start: Start, producers: Producers) -> (impl Future<Output = ()> + S
 }
 
 struct Pipeline {
-    session: Session,
-    /// What [`Session`] has decided and is to be done yet.
+    session: Lifecycle,
+    /// What [`Lifecycle`] has decided and is to be done yet.
     actions: Vec<Action>,
     plan: Plan,
     ingest: Ingest,
@@ -99,7 +99,7 @@ enum Event {
 impl Pipeline {
     fn new(start: Start, producers: Producers, reports: mpsc::Sender<Report>) -> Self {
         let Start { mut slot, spec, ws_url, token, loopback, source, participants, workers, observer } = start;
-        let (session, actions) = Session::new(spec.input.reusable(), now());
+        let (session, actions) = Lifecycle::new(spec.input.reusable(), now());
         let entry = &slot.entry;
         let ids = SessionIds {
             ingress_id: entry.ingress_id.clone(),
@@ -286,7 +286,7 @@ impl Pipeline {
                 let fault = Fault::new(Blame::Access, "another encoder has connected with the same stream key");
                 self.ingest.take_over(source, fault, now());
             }
-            Some(Command::TakeOver(source)) => source.too_late(),
+            Some(Command::TakeOver(source)) => source.refuse_ended(),
             None => self.step(Input::Stop(Stop::Shutdown)),
         }
     }

@@ -92,7 +92,7 @@ impl Drop for Commands {
         self.0.close();
         while let Ok(command) = self.0.try_recv() {
             if let Command::TakeOver(source) = command {
-                source.too_late();
+                source.refuse_ended();
             }
         }
     }

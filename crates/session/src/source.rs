@@ -100,7 +100,7 @@ impl KeyframeRequestFeed {
 
 impl Source {
     /// Sends away a publisher that came to take over a session that is ending.
-    pub fn too_late(self) {
+    pub fn refuse_ended(self) {
         let text = "the session with this stream key has just ended; connect again";
         // A publisher that has gone by itself needs no text.
         let _ = self.stop.send(Some(Fault::transient(Blame::Us, text)));

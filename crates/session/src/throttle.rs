@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Lets the first change through at once, and after that one each period at the most. The newest is never lost.
+/// Lets the first change through at once, and after that one each period at most. The newest is never lost.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     period: Duration,

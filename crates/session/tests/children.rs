@@ -28,7 +28,7 @@ async fn how_a_worker_ended_is_reported() {
     let how = end_of("kill -9 $$").await;
     assert!(how.contains("SIGKILL"), "{how}");
     let how = end_of("printf '\\377\\377\\377\\377' >&0; sleep 60").await;
-    assert!(how.contains("nonsense"), "{how}");
+    assert!(how.contains("invalid message"), "{how}");
 }
 
 #[tokio::test]

@@ -485,7 +485,7 @@ async fn an_encoder_that_comes_back_takes_over() {
     let old = std::mem::replace(&mut stage.feed, feed);
     let fault = old.stopped.await.unwrap().expect("the first encoder is told");
     assert!(fault.text.contains("another encoder"), "{fault}");
-    // Its clock starts anew; pictures before its key frame are of no use.
+    // Its clock starts again; pictures before its key frame are of no use.
     stage.media(Media::VideoConfig(video_config())).await;
     stage.frame(0, false).await;
     stage.frame(40, true).await;

@@ -83,12 +83,12 @@ impl Harness {
         self.now = until;
     }
 
-    fn sent(&mut self, departures: Vec<Departure>) {
+    fn sent(&mut self, departures: Vec<Outgoing>) {
         let (start, at) = (self.start, (self.now - self.start).as_millis() as u64);
         let ms = |at: Instant| (at - start).as_millis() as u64;
         self.out.extend(departures.into_iter().map(|departure| match departure {
-            Departure::AccessUnit(output, unit) => (at, Sent::Unit(output, ms(unit.at))),
-            Departure::Packet(packet, resumes) => {
+            Outgoing::AccessUnit(output, unit) => (at, Sent::Unit(output, ms(unit.at))),
+            Outgoing::Packet(packet, resumes) => {
                 let output = match packet.kind {
                     Kind::Audio => Output::Audio,
                     Kind::Video => Output::Video(packet.layer),

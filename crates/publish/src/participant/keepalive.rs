@@ -18,7 +18,7 @@ pub(super) struct Keepalive {
     timeout: Duration,
     next: Instant,
     /// When the server last sent anything.
-    heard: Instant,
+    last_received: Instant,
     sent: Instant,
     round_trip: Duration,
 }
@@ -30,7 +30,7 @@ impl Keepalive {
             interval: PING_INTERVAL,
             timeout: PING_TIMEOUT,
             next: now + PING_INTERVAL,
-            heard: now,
+            last_received: now,
             sent: now,
             round_trip: Duration::ZERO,
         }
@@ -50,8 +50,8 @@ impl Keepalive {
     }
 
     /// The server sent something.
-    pub(super) fn heard(&mut self, now: Instant) {
-        self.heard = now;
+    pub(super) fn last_received(&mut self, now: Instant) {
+        self.last_received = now;
     }
 
     /// The server answers a ping.
@@ -61,7 +61,7 @@ impl Keepalive {
 
     /// Whether the server has been silent for too long.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        now >= self.heard + self.timeout
+        now >= self.last_received + self.timeout
     }
 
     /// Sends a ping if it is due.
@@ -75,7 +75,7 @@ impl Keepalive {
 
     /// When a ping, or the end of silence, is due.
     pub(super) fn deadline(&self) -> Instant {
-        self.next.min(self.heard + self.timeout)
+        self.next.min(self.last_received + self.timeout)
     }
 }
 

@@ -1,5 +1,5 @@
 //! What there is while the WebSocket talks: our tracks, what viewers want, keepalive. Messages of the server and the time go in;
-//! actions come out, or a [`Setback`], which the [participant](super::Participant) answers.
+//! actions come out, or an [`Interruption`], which the [participant](super::Participant) answers.
 
 use super::action::{Action, Actions};
 use super::attributes::Attributes;
@@ -23,7 +23,7 @@ pub(super) const CLOSE_REASON_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Something that ends this stay in the room.
 #[derive(Debug)]
-pub(super) enum Setback {
+pub(super) enum Interruption {
     /// The connection is of no use any more. With `may_resume` the participant may be taken up again.
     Lost { reason: String, may_resume: bool },
     /// There is no way back.
@@ -168,7 +168,7 @@ impl Live {
     }
 
     /// A message of the server.
-    pub(super) fn message(&mut self, message: Incoming, now: Instant, actions: &mut Actions) -> Option<Setback> {
+    pub(super) fn message(&mut self, message: Incoming, now: Instant, actions: &mut Actions) -> Option<Interruption> {
         match message {
             Incoming::Answer(answer) if self.negotiation.answered() => {
                 actions.push(Action::Answer(answer.sdp));
@@ -195,7 +195,7 @@ impl Live {
                     self.publication.own_info(own, now, actions);
                 }
             }
-            Incoming::RequestResponse(response) => return refusal(&response).map(Setback::Over),
+            Incoming::RequestResponse(response) => return refusal(&response).map(Interruption::Over),
             Incoming::PongResp(_) => self.keepalive.pong(now),
             Incoming::Leave(leave) => return Some(self.leave_requested(&leave)),
             _ => {}
@@ -204,15 +204,15 @@ impl Live {
     }
 
     /// Lets time pass.
-    pub(super) fn tick(&mut self, now: Instant, actions: &mut Actions) -> Option<Setback> {
-        let lost = |reason: &str, may_resume| Some(Setback::Lost { reason: reason.into(), may_resume });
+    pub(super) fn tick(&mut self, now: Instant, actions: &mut Actions) -> Option<Interruption> {
+        let lost = |reason: &str, may_resume| Some(Interruption::Lost { reason: reason.into(), may_resume });
         if self.media.closed_by.take_if(|by| *by <= now).is_some() {
             return lost("the server closed the media connection", false);
         }
         if self.settle_by.is_some_and(|by| by <= now) {
             return lost(&self.what_is_missing(), false);
         }
-        if self.publication.takes_back(now) {
+        if self.publication.republish_due(now) {
             return lost("the server removed a track from the room", false);
         }
         if self.keepalive.is_silent(now) {
@@ -334,13 +334,13 @@ impl Live {
         }
     }
 
-    fn leave_requested(&self, leave: &proto::LeaveRequest) -> Setback {
+    fn leave_requested(&self, leave: &proto::LeaveRequest) -> Interruption {
         if is_final(leave) {
-            return Setback::Over(disconnected(leave));
+            return Interruption::Over(disconnected(leave));
         }
         let reason = message::reason(leave.reason).unwrap_or("the server asked us to leave").into();
         let resume = leave.action == proto::leave_request::Action::Resume as i32;
-        Setback::Lost { reason, may_resume: resume && self.media.closed_by.is_none() }
+        Interruption::Lost { reason, may_resume: resume && self.media.closed_by.is_none() }
     }
 
     fn what_is_missing(&self) -> String {

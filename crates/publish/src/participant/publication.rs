@@ -6,7 +6,7 @@ use livekit_protocol as proto;
 use model::{EncodedVideo, Kind, VideoCodec, VideoFormat};
 use std::time::{Duration, Instant};
 
-/// How long after the server removed a track it is published anew (the reason, a permission that was withdrawn, comes within that
+/// How long after the server removed a track it is published again (the reason, a permission that was withdrawn, comes within that
 /// time); twice as long each time, up to so many times twice.
 pub(super) const REPUBLISH_AFTER: Duration = Duration::from_secs(1);
 const MAX_REPUBLISH_DOUBLINGS: u32 = 6;
@@ -26,7 +26,7 @@ struct Known {
 struct Removal {
     /// A track is removed now.
     removed: bool,
-    /// When to publish anew, if we may then.
+    /// When to publish again, if we may then.
     republish_at: Option<Instant>,
     /// How often that has happened.
     count: u32,
@@ -211,7 +211,7 @@ impl Publication {
         }
     }
 
-    /// The server has removed a track from the room. Nothing of it goes out until it is published anew.
+    /// The server has removed a track from the room. Nothing of it goes out until it is published again.
     pub(super) fn removed(&mut self, sid: &str, now: Instant, actions: &mut Actions) {
         if self.kind_of(sid).is_none() {
             return;
@@ -225,8 +225,8 @@ impl Publication {
         }
     }
 
-    /// Whether a track that was removed is to be published anew; asked once. Not as long as we may not.
-    pub(super) fn takes_back(&mut self, now: Instant) -> bool {
+    /// Whether a track that was removed is to be published again; asked once. Not as long as we may not.
+    pub(super) fn republish_due(&mut self, now: Instant) -> bool {
         self.removal.republish_at.take_if(|at| *at <= now).is_some() && self.permitted
     }
 

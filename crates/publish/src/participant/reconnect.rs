@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// How long to try to come back while no media flows (as long as the Go SDK does).
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
-/// Before the n-th attempt, n² times this, but never longer than the other: a server that was started anew is found soon.
+/// Before the n-th attempt, n² times this, but never longer than the other: a server that was started again is found soon.
 pub(super) const BACKOFF_UNIT: Duration = Duration::from_millis(300);
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(2);
 

@@ -1,13 +1,13 @@
 //! Where the server is, and how it is asked to let us in.
 
 use super::action::Action;
-use crate::join::{self, Dialect, Opening};
-use crate::{Config, Error};
+use crate::join::{self, Dialect, JoinRequest};
+use crate::{Config, Error, Event};
 use model::Secret;
 use std::time::{Duration, Instant};
 use url::Url;
 
-/// A server's front door.
+/// The address of a server, our token for it, and the version of the protocol it speaks.
 #[derive(Debug)]
 pub(super) struct Server {
     url: Url,
@@ -28,8 +28,9 @@ impl Server {
     }
 
     /// The server has given us another token to come back with.
-    pub(super) fn refresh(&mut self, token: String) {
+    pub(super) fn refresh(&mut self, token: String) -> Event {
         self.token = Secret::new(token);
+        Event::TokenRefreshed(self.token.clone())
     }
 
     /// Until when an attempt that begins now may take.
@@ -53,7 +54,7 @@ impl Server {
     }
 
     /// How to open the WebSocket, and whether tracks and offer are in its URL.
-    pub(super) fn dial(&self, opening: &Opening) -> (Action, bool) {
+    pub(super) fn dial(&self, opening: &JoinRequest) -> (Action, bool) {
         let (url, inside) = join::url(&self.url, self.dialect, opening);
         (Action::Dial { url: Box::new(url), token: self.token.clone() }, inside)
     }

@@ -293,7 +293,7 @@ fn another_size_is_announced_once() {
     assert_eq!(sizes(&mut stay), []);
     stay.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
     assert_eq!(sizes(&mut stay), [("TR_V".to_owned(), 1280, 720)]);
-    // A track that is published anew has the size of the time.
+    // A track that is published again has the size of the time.
     resized(&mut stay, 2);
     assert_eq!(sizes(&mut stay), half);
     stay.leave_message(proto::DisconnectReason::StateMismatch, proto::leave_request::Action::Reconnect);
@@ -329,7 +329,7 @@ fn refused_codec_ends_the_stay() {
     stay.wait(LEAVE_DEADLINE);
     assert!(stay.participant.is_over());
     let Some(Event::Closed(fault)) = stay.events.last() else { panic!("{:?}", stay.events) };
-    assert!(fault.text.contains("takes no H264 video") && !fault.retry, "{fault}");
+    assert!(fault.text.contains("does not accept H264 video") && !fault.retry, "{fault}");
 }
 
 #[test]
@@ -437,6 +437,7 @@ fn first_join_is_retried_if_that_can_help() {
 fn lost_signal_is_resumed_with_the_newest_token() {
     let mut stay = Stay::live();
     stay.hear(Incoming::RefreshToken("second".into()));
+    assert_eq!(std::mem::take(&mut stay.events), [Event::TokenRefreshed(Secret::new("second"))]);
     stay.signal_lost();
     assert_eq!(stay.events, [Event::Reconnecting]);
     assert!(stay.peer_open, "media goes on");
@@ -628,7 +629,7 @@ fn resume_catches_up_on_mutes_and_removals() {
 }
 
 #[test]
-fn removed_track_is_published_anew_when_permitted() {
+fn removed_track_is_published_again_when_permitted() {
     let unpublished = || Incoming::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid: "TR_V".into() });
     let mut stay = Stay::live();
     stay.hear(Incoming::TrackUnpublished(proto::TrackUnpublishedResponse { track_sid: "TR_other".into() }));

@@ -1,7 +1,7 @@
-//! Lets layers of the video that are back after a pause count at once.
+//! Makes the SFU forward layers that are back after a pause at once.
 //!
 //! livekit-server keeps viewers off a layer that stopped for the ten seconds that follow. A publisher's message that the track is not
-//! muted makes the layer count anew, from its next packet on, and tells viewers nothing when it was not muted before (read in
+//! muted makes the layer count again, from its next packet on, and tells viewers nothing when it was not muted before (read in
 //! livekit-server 1.13.5, whose `MediaTrackReceiver::SetMuted` resets its stream trackers; seen there and in no documentation).
 
 use std::time::{Duration, Instant};

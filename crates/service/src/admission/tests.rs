@@ -76,6 +76,12 @@ async fn a_refusal_leaves_the_state_of_a_running_session() {
     stage.publish(Whip, &["k"], None).await.refused();
     stage.settle().await;
     assert_eq!(stage.control.tried(), [Status::Buffering]);
+    // It runs here, and nothing of it is stored yet.
+    stage.control.embedded.put(ingress(Rtmp, "new"));
+    let _running = stage.push("new").await.accepted();
+    stage.publish(Whip, &["new"], None).await.refused();
+    stage.settle().await;
+    assert_eq!(stage.control.embedded.newest(&id("new")).unwrap().status, Status::Buffering);
 }
 
 #[tokio::test(start_paused = true)]

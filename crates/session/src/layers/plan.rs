@@ -237,7 +237,7 @@ impl Plan {
         Change { encoders: true, ..self.update() }
     }
 
-    /// Puts the outputs together anew, once all producers have told their sizes.
+    /// Puts the outputs together again, once all producers have told their sizes.
     fn update(&mut self) -> Change {
         if (self.sizing.is_some() && self.encoder_layers.is_empty())
             || (self.passthrough && self.source_layers.is_empty())

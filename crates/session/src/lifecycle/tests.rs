@@ -7,13 +7,13 @@ const VIDEO: SourceTracks = SourceTracks { audio: false, video: true };
 
 struct Life {
     t0: Instant,
-    session: Session,
+    session: Lifecycle,
 }
 
 impl Life {
     fn new() -> Self {
         let t0 = Instant::now();
-        let (session, actions) = Session::new(true, t0);
+        let (session, actions) = Lifecycle::new(true, t0);
         assert_eq!(actions, [Action::Report(Status::Buffering, String::new())]);
         Self { t0, session }
     }
@@ -59,7 +59,7 @@ fn a_push_begins_and_ends() {
 #[test]
 fn a_pull_ends_complete() {
     let t0 = Instant::now();
-    let (mut session, _) = Session::new(false, t0);
+    let (mut session, _) = Lifecycle::new(false, t0);
     session.step(Input::SourceFrame(Kind::Audio), t0);
     session.step(Input::Decodable(Kind::Audio), t0);
     session.step(Input::SourceEnded(SourceEnd::Finished), t0);
@@ -70,7 +70,7 @@ fn a_pull_ends_complete() {
 #[test]
 fn a_pull_that_never_decoded_is_an_error() {
     let t0 = Instant::now();
-    let (mut session, _) = Session::new(false, t0);
+    let (mut session, _) = Lifecycle::new(false, t0);
     session.step(Input::SourceFrame(Kind::Video), t0);
     session.step(Input::SourceEnded(SourceEnd::Finished), t0);
     let last = session.step(Input::RoomLeft, t0);
@@ -118,7 +118,7 @@ fn a_publisher_without_media_ends_in_ten_seconds() {
     assert_eq!(life.at(14_999, Input::Tick), []);
     assert_ne!(life.at(15_000, Input::Tick), []);
     // A pulled source has the start deadline that it was given.
-    let (session, _) = Session::new(false, life.t0);
+    let (session, _) = Lifecycle::new(false, life.t0);
     let session = session.with_start_deadline(Duration::from_secs(40));
     assert_eq!(session.deadline(), Some(life.t0 + Duration::from_secs(40)));
 }

@@ -155,14 +155,15 @@ impl Egress {
         }
     }
 
-    /// The encoders begin anew.
+    /// The encoders begin again.
     pub(super) fn restarted(&self) {
         if let Some(participant) = &self.participant {
             participant.restarted();
         }
     }
 
-    /// Shows the room a splice point, as the Go ingress does: whether what it sees is out of the network.
+    /// Publishes a splice point (SCTE-35) as an attribute, like the Go ingress does: the event id while the programme is out of the
+    /// network.
     pub(super) fn show_splice(&self, event: Option<u32>) {
         info!(event, "splice point");
         if let Some(participant) = &self.participant {
@@ -222,9 +223,10 @@ impl Egress {
             }
             Some(Event::Published { kind, track_sid }) => info!(kind = kind.as_str(), track_sid, "published"),
             Some(Event::Connected) => self.connected = true,
+            Some(Event::TokenRefreshed(token)) => self.access.token = token,
             Some(Event::KeyframeRequest { layer }) => return Some(FromRoom::KeyframeWanted(layer)),
             Some(Event::LayersWanted(wanted)) => return Some(FromRoom::LayersWanted(wanted)),
-            Some(Event::Muted { kind, muted }) => info!(kind = kind.as_str(), muted, "the room mutes"),
+            Some(Event::Muted { kind, muted }) => info!(kind = kind.as_str(), muted, "mute state of a track changed"),
             Some(Event::Reconnecting) => warn!("the room is lost, reconnecting"),
             Some(Event::Reconnected) => info!("back in the room"),
             Some(Event::Closed(fault)) => return Some(self.closed(fault)),

@@ -60,13 +60,13 @@ pub(super) enum Encoded {
 
 /// What a worker knows, to be told to the one that takes its place.
 #[derive(Debug, Default)]
-struct Told {
+struct Replay {
     video: Option<VideoConfig>,
     audio: Option<AudioConfig>,
     layers: Vec<Layer>,
     wanted: Vec<bool>,
     /// The newest [`Command::ShowFrom`], by kind. Only of the worker that runs.
-    show_from: [Option<MediaTime>; 2],
+    encode_from: [Option<MediaTime>; 2],
 }
 
 /// See the [module](self).
@@ -75,7 +75,7 @@ pub(super) struct Encode {
     job: Job,
     worker: Option<Worker<Transcode>>,
     pending: PendingCommands,
-    told: Told,
+    told: Replay,
     /// A new worker's first access units, until they are out.
     barrier: Option<RestartBarrier<EncodedFrame>>,
     /// Since when the worker's queue has been full without a break.
@@ -90,7 +90,7 @@ impl Encode {
             job,
             worker: None,
             pending: PendingCommands::default(),
-            told: Told::default(),
+            told: Replay::default(),
             barrier: None,
             full_since: None,
         }
@@ -134,7 +134,7 @@ impl Encode {
     pub(super) fn stop(&mut self) {
         self.worker = None;
         self.pending.clear();
-        self.told.show_from = [None; 2];
+        self.told.encode_from = [None; 2];
     }
 
     /// The video to come is coded like this.
@@ -169,10 +169,9 @@ impl Encode {
         self.send(Command::KeyFrame { layer: encoder as u8 });
     }
 
-    /// Bounds what is encoded of one kind: what lies before is decoded only. The bound never goes back: what lies before an
-    /// older one is behind a stall.
-    pub(super) fn show_from(&mut self, kind: Kind, from: MediaTime) {
-        let bound = &mut self.told.show_from[kind as usize];
+    /// What comes before `from` is decoded and not encoded. `from` only moves forward: what is before an older one came after a stall.
+    pub(super) fn encode_from(&mut self, kind: Kind, from: MediaTime) {
+        let bound = &mut self.told.encode_from[kind as usize];
         if bound.is_none_or(|before| from > before) {
             *bound = Some(from);
             self.send(Command::ShowFrom(kind, from));
@@ -183,8 +182,8 @@ impl Encode {
     /// but not shown. So a stall costs viewers its own length, and no delay afterwards.
     pub(super) fn catch_up(&mut self, kind: Kind, due: MediaTime) {
         let from = due - MediaTime::from(MAX_LATENESS);
-        if self.told.show_from[kind as usize].is_none_or(|before| from > before + CATCH_UP_STEP) {
-            self.show_from(kind, from);
+        if self.told.encode_from[kind as usize].is_none_or(|before| from > before + CATCH_UP_STEP) {
+            self.encode_from(kind, from);
         }
     }
 
@@ -218,7 +217,7 @@ impl Encode {
     fn send(&mut self, command: Command) -> bool {
         let Some(worker) = &mut self.worker else { return true };
         // What waits goes first: access units stand behind their configuration.
-        let sent = self.pending.pay(|pending| worker.send(pending));
+        let sent = self.pending.flush(|pending| worker.send(pending));
         let Some(command) = (if sent { worker.send(command) } else { Some(command) }) else { return true };
         self.pending.keep(command);
         false
@@ -227,7 +226,7 @@ impl Encode {
     /// Sends what waits.
     pub(super) fn send_pending(&mut self) {
         if let Some(worker) = &mut self.worker {
-            self.pending.pay(|pending| worker.send(pending));
+            self.pending.flush(|pending| worker.send(pending));
         }
     }
 
@@ -262,7 +261,7 @@ impl Encode {
         self.full_since = None;
     }
 
-    /// The next event of the worker, for [`Encode::on_event`]. Never without a worker. Cancel safe.
+    /// The next event of the worker, for [`Encode::on_event`]. Pending while there is none. Cancel safe.
     pub(super) async fn recv(&mut self) -> FromWorker<Event> {
         match &mut self.worker {
             Some(worker) => worker.recv().await,

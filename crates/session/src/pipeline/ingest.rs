@@ -38,7 +38,7 @@ pub(super) struct Ingest {
     gop: GopCache,
     /// The key frame from which access units were last given to a new worker.
     replayed: Option<MediaTime>,
-    /// Closed behind what the decoder missed.
+    /// Closed after the decoder missed an access unit, up to the next key frame.
     gate: KeyframeGate,
     idle: IdleDecodeGate,
     repeater: FrameRepeater,
@@ -63,7 +63,7 @@ impl Ingest {
         }
     }
 
-    /// The source's next event; `None` if it went away without an end. Never without a source. Cancel safe.
+    /// The source's next event; `None` if it went away without an end. Pending while there is none. Cancel safe.
     pub(super) async fn recv(&mut self) -> Option<SourceEvent> {
         match &mut self.source {
             Some(source) => source.events.recv().await,
@@ -84,7 +84,7 @@ impl Ingest {
         }
     }
 
-    /// Goes on with another source, and tells the old one why. Its clock starts anew, and what comes before its first key frame
+    /// Goes on with another source, and tells the old one why. Its clock starts again, and what comes before its first key frame
     /// is of no use.
     pub(super) fn take_over(&mut self, source: Source, fault: Fault, now: Instant) {
         self.stop(Some(fault));

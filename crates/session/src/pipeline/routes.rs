@@ -1,4 +1,4 @@
-//! The way of media through a session: from the source to the producers of the [plan](crate::layers::plan), from these to the
+//! The media path of a session: from the source to the producers of the [plan](crate::layers::plan), from these to the
 //! room, and requests back.
 
 use super::Pipeline;
@@ -130,7 +130,7 @@ impl Pipeline {
     /// Brings the decoder of a new worker up to date.
     pub(super) fn replay(&mut self) {
         if let Some(from) = self.ingest.replay(now()) {
-            self.encode.show_from(Kind::Video, from);
+            self.encode.encode_from(Kind::Video, from);
             self.feed_decoder();
         }
     }
@@ -306,7 +306,7 @@ impl Pipeline {
             }
         }
         if let Some(latest) = self.ingest.watched(self.plan.encoders_watched(), now()) {
-            self.encode.show_from(Kind::Video, latest);
+            self.encode.encode_from(Kind::Video, latest);
         }
         self.feed_decoder();
     }

@@ -172,10 +172,13 @@ async fn passthrough_alone_needs_no_worker() {
     settle().await;
     assert_eq!(room.given(), [Given::Packets(publish::Output::Video(0), 1)], "no output passes layer 1 through");
     assert!(stage.workers.try_recv().is_err());
-    // Another codec needs other tracks.
+    // Another codec needs other tracks. The token that the session began with may have expired by then.
+    room.events.send(publish::Event::TokenRefreshed(Secret::new("second"))).await.unwrap();
+    settle().await;
     let vp8 = VideoFormat { codec: VideoCodec::Vp8, ..h264() };
     stage.source(SourceEvent::Passthrough(PassthroughMedia::Video(vp8.clone(), top()))).await;
     let second = stage.room().await;
+    assert_eq!(second.config.token.expose(), "second");
     assert_eq!(second.tracks.video.map(|t| t.layers[0].format.clone()), Some(vp8));
     assert_eq!(room.given(), [Given::Left]);
 }

@@ -5,7 +5,7 @@ use ipc::transcode::Command;
 use model::Kind;
 use std::collections::VecDeque;
 
-/// See the [module](self). Holds one command of each subject at the most.
+/// See the [module](self). Holds one command of each subject at most.
 #[derive(Debug, Default)]
 pub(crate) struct PendingCommands(VecDeque<Command>);
 
@@ -56,7 +56,7 @@ impl PendingCommands {
     }
 
     /// Sends all, in order, by what gives back a command for which there is no capacity. Whether none is left.
-    pub(crate) fn pay(&mut self, mut send: impl FnMut(Command) -> Option<Command>) -> bool {
+    pub(crate) fn flush(&mut self, mut send: impl FnMut(Command) -> Option<Command>) -> bool {
         while let Some(message) = self.0.pop_front() {
             if let Some(message) = send(message) {
                 self.0.push_front(message);
@@ -86,7 +86,7 @@ mod tests {
         for message in [layers(320), wanted.clone(), layers(640)] {
             assert!(pending.keep(message));
         }
-        pending.pay(|message| {
+        pending.flush(|message| {
             got.push(message);
             None
         });
@@ -108,7 +108,7 @@ mod tests {
         assert!(!pending.keep(Command::Repeat(at(3))));
         assert!(pending.keep(Command::Finish));
         let (mut got, mut capacity) = (Vec::new(), 2);
-        let sent = pending.pay(|message| {
+        let sent = pending.flush(|message| {
             if capacity == 0 {
                 return Some(message);
             }
@@ -117,7 +117,7 @@ mod tests {
             None
         });
         assert!(!sent && !pending.is_empty());
-        pending.pay(|message| {
+        pending.flush(|message| {
             got.push(message);
             None
         });

@@ -5,14 +5,14 @@ use model::{Blame, Fault};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// So many crashes within [`CRASH_WINDOW`] are too many: viewers hardly notice one, but a source that kills each child is better
+/// Crashes within [`CRASH_WINDOW`] that are too many: viewers hardly notice one, but a source that kills each worker is better
 /// told so.
 pub(crate) const MAX_CRASHES: usize = 3;
 /// See [`MAX_CRASHES`].
 const CRASH_WINDOW: Duration = Duration::from_secs(60);
 
-/// Waits before another attempt where no child could be started: a machine that is out of processes, memory or descriptors, or
-/// whose program is just being replaced, is mostly back within seconds. Eight in all, which an encoder's patience bears.
+/// Waits before another attempt where no worker could be started: a machine that is out of processes, memory or descriptors, or
+/// whose program is just being replaced, is mostly back within seconds. Eight seconds in all: encoders wait longer before they give up.
 const START_BACKOFF: [Duration; 5] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
@@ -21,7 +21,7 @@ const START_BACKOFF: [Duration; 5] = [
     Duration::from_secs(4),
 ];
 
-/// Attempts to start a child that failed, in a row.
+/// Attempts to start a worker that failed, in a row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Starts(usize);
 

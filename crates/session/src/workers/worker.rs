@@ -76,7 +76,7 @@ impl<R: Role> Worker<R> {
             capacity: Arc::new(Semaphore::new(COMMAND_QUEUE)),
             queued: 0,
             stage: Stage::Hello,
-            heard: Instant::now(),
+            last_received: Instant::now(),
             checks: 0,
             gone: None,
         };
@@ -171,7 +171,7 @@ struct Connection {
     queued: usize,
     stage: Stage,
     /// When the last bytes came, and how often it was looked at since.
-    heard: Instant,
+    last_received: Instant,
     checks: u32,
     /// How it ended.
     gone: Option<String>,
@@ -216,18 +216,18 @@ impl Connection {
 
     /// The next event that has come whole; or how the worker breaks the protocol.
     fn next_event<R: Role>(&mut self) -> Result<Option<R::Event>, String> {
-        let nonsense = |e: ipc::Error| format!("it sent nonsense ({e})");
+        let invalid = |e: ipc::Error| format!("it sent an invalid message ({e})");
         let decoder = &mut self.process.decoder;
         loop {
             match self.stage {
-                Stage::Hello => match decoder.next_message().map_err(nonsense)? {
+                Stage::Hello => match decoder.next_message().map_err(invalid)? {
                     Some(Hello { version: VERSION }) => self.stage = Stage::Ready,
                     Some(Hello { version }) => {
                         return Err(format!("it speaks version {version} of our messages, not {VERSION}"));
                     }
                     None => return Ok(None),
                 },
-                Stage::Ready => match decoder.next_message().map_err(nonsense)? {
+                Stage::Ready => match decoder.next_message().map_err(invalid)? {
                     Some(Ready(ready)) => {
                         self.stage = Stage::Events;
                         if let Err(fault) = ready {
@@ -236,7 +236,7 @@ impl Connection {
                     }
                     None => return Ok(None),
                 },
-                Stage::Events => return decoder.next_message().map(|event| event.map(brief)).map_err(nonsense),
+                Stage::Events => return decoder.next_message().map(|event| event.map(brief)).map_err(invalid),
             }
         }
     }
@@ -265,7 +265,7 @@ impl Connection {
         if self.outgoing.has_remaining() {
             interest = interest.add(Interest::WRITABLE);
         }
-        let check_at = self.heard + SILENCE_CHECK_INTERVAL * (self.checks + 1);
+        let check_at = self.last_received + SILENCE_CHECK_INTERVAL * (self.checks + 1);
         match tokio::time::timeout_at(check_at.into(), self.process.socket.ready(interest)).await {
             Err(_) => self.check_silence(),
             Ok(Err(e)) => self.end(e.to_string()),
@@ -277,7 +277,7 @@ impl Connection {
     fn read(&mut self) {
         match self.process.socket.try_read_buf(self.process.decoder.spare()) {
             Ok(0) => self.end("it exited".into()),
-            Ok(_) => (self.heard, self.checks) = (Instant::now(), 0),
+            Ok(_) => (self.last_received, self.checks) = (Instant::now(), 0),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(e) => self.end(e.to_string()),
         }

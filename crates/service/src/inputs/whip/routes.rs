@@ -41,7 +41,9 @@ fn page(shared: &Shared, path: &str, method: &Method) -> Response {
     match *method {
         Method::OPTIONS => answers::options(PathKind::Page, Vec::new()),
         Method::GET | Method::HEAD if path == "/health" => answers::text(StatusCode::OK, "Healthy"),
-        Method::GET | Method::HEAD if shared.capacity.can_accept_any() => answers::text(StatusCode::OK, "Available"),
+        Method::GET | Method::HEAD if shared.capacity.can_accept_every_kind() => {
+            answers::text(StatusCode::OK, "Available")
+        }
         Method::GET | Method::HEAD => answers::text(StatusCode::SERVICE_UNAVAILABLE, "No availability"),
         _ => answers::wrong_method(PathKind::Page, method),
     }
@@ -50,23 +52,27 @@ fn page(shared: &Shared, path: &str, method: &Method) -> Response {
 async fn endpoint(shared: &Shared, parts: &Parts, target: Target, body: Body) -> Response {
     match parts.method {
         Method::POST => publish(shared, parts, target, body).await,
-        Method::OPTIONS => answers::options(PathKind::Endpoint, links(shared, parts, &target).await),
+        Method::OPTIONS => preflight(shared, parts, &target).await,
         _ => answers::wrong_method(PathKind::Endpoint, &parts.method),
     }
 }
 
-/// The STUN and TURN servers that a client learns before it offers. Credentials are for those who show a key in a header: a
-/// browser's preflight never has one.
-async fn links(shared: &Shared, parts: &Parts, target: &Target) -> Vec<HeaderValue> {
-    if shared.handles.ice_servers.has_turn() && parts.headers.contains_key(AUTHORIZATION) {
-        for key in headers::keys(&parts.headers, target) {
-            if let Ok(found) = shared.handles.control.lookup(&key).await {
-                return shared.handles.ice_servers.all(&found.spec.ingress_id.0, SystemTime::now());
-            }
-        }
-        charge(parts);
+/// OPTIONS: the STUN and TURN servers that a client learns before it offers. Credentials are for those who show a key in a header: a
+/// browser's preflight never has one. A wrong key costs as much as with an offer, so that nobody tries keys faster here.
+async fn preflight(shared: &Shared, parts: &Parts, target: &Target) -> Response {
+    let servers = &shared.handles.ice_servers;
+    let public = answers::options(PathKind::Endpoint, servers.public());
+    if !servers.has_turn() || !parts.headers.contains_key(AUTHORIZATION) {
+        return public;
     }
-    shared.handles.ice_servers.public()
+    for key in headers::keys(&parts.headers, target) {
+        if let Ok(found) = shared.handles.control.lookup(&key).await {
+            let all = servers.all(&found.spec.ingress_id.0, SystemTime::now());
+            return answers::options(PathKind::Endpoint, all);
+        }
+    }
+    charge(parts);
+    answers::last(public)
 }
 
 /// POST: an offer (RFC 9725 §4.2).
@@ -119,7 +125,7 @@ async fn session(shared: &Shared, parts: &Parts, target: Target, body: Body) -> 
     }
 }
 
-/// PATCH: candidates, or new credentials for ICE. The body may be a bare fragment or a whole SDP, as the Go ingress wants it.
+/// PATCH: candidates, or new credentials for ICE. The body may be a bare fragment or a whole SDP, like the Go ingress wants it.
 async fn patch(shared: &Shared, parts: &Parts, resource: &ResourceId, keys: &[Secret], body: Body) -> Response {
     if !headers::has_type(&parts.headers, FRAGMENT) {
         return answers::last(answers::wrong_type(&parts.method, FRAGMENT));

@@ -51,7 +51,7 @@ async fn a_replacement_is_told_all_that_is_so_now() {
     bench.encode.video_config(config());
     bench.encode.layers(&layers());
     bench.encode.want(1, false);
-    bench.encode.show_from(Kind::Video, MediaTime::from_millis(5));
+    bench.encode.encode_from(Kind::Video, MediaTime::from_millis(5));
     bench.encode.request_keyframe(2);
     assert_eq!(first.told().len(), 5);
     bench.encode.restart().unwrap();
@@ -99,8 +99,8 @@ async fn bounds_only_rise_and_not_with_every_frame() {
     bench.encode.catch_up(Kind::Video, at(2_000));
     bench.encode.catch_up(Kind::Video, at(2_100));
     bench.encode.catch_up(Kind::Video, at(2_101));
-    bench.encode.show_from(Kind::Video, at(1_000));
-    bench.encode.show_from(Kind::Audio, at(1_000));
+    bench.encode.encode_from(Kind::Video, at(1_000));
+    bench.encode.encode_from(Kind::Audio, at(1_000));
     let bound = |kind, ms| Command::ShowFrom(kind, at(ms));
     assert_eq!(worker.told(), [bound(Kind::Video, 1_600), bound(Kind::Video, 1_701), bound(Kind::Audio, 1_000)]);
 }
