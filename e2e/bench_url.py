@@ -55,7 +55,7 @@ class Clock:
     """When each number of the RTSP server's was made."""
 
     def get(self, number):
-        whole = (1 << BITS) // FPS  # seconds until they begin anew
+        whole = (1 << BITS) // FPS  # seconds until they begin again
         made = float(number / FPS)
         return made + (time.monotonic() - made) // whole * whole
 

@@ -45,7 +45,7 @@ async def test_a_takeover_keeps_the_participant(stack, reports):
 
 @pytest.fixture(scope="module")
 def strict_stack():
-    """A stack that refuses second pushes, and drains for two seconds at the most."""
+    """A stack that refuses second pushes, and drains for two seconds at most."""
     for s in run(Stack("on_duplicate: refuse\ndrain_timeout: 2s")):
         yield s.start()
 

@@ -1,4 +1,4 @@
-"""Lips of HLS whose sound lies apart from its pictures: it begins elsewhere, timestamps begin anew, and a live line is lost and found."""
+"""Lips of HLS whose sound lies apart from its pictures: it begins elsewhere, timestamps begin again, and a live line is lost and found."""
 
 import asyncio
 import statistics
@@ -56,7 +56,7 @@ def listed(stack, name, parts):
 
 
 def presentation(stack, kind):
-    """Writes a presentation of two runs, each with timestamps that begin anew; gives its playlist's name."""
+    """Writes a presentation of two runs, each with timestamps that begin again; gives its playlist's name."""
     made = [segments(stack, f"{kind}-{i}", i * 10 * PERIOD, kind) for i in range(2)]
     return master(stack, kind, *(listed(stack, f"{kind}-{i}.m3u8", parts) for i, parts in enumerate(zip(*made))))
 

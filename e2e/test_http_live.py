@@ -124,7 +124,7 @@ async def test_live_hls_follows_its_server(stack, ended):
 
 
 async def restarted(stack, ended):
-    """A server and its encoder that are gone for some seconds and begin anew, with other numbers, names and times."""
+    """A server and its encoder that are gone for some seconds and begin again, with other numbers, names and times."""
     [port] = free_ports(1)
     serve = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(stack.dir / "restarted")]
     encoder = await live_hls(stack.dir / "restarted", ended)

@@ -27,7 +27,7 @@ def facts(participant):
 
 
 async def back(stack, before, seconds=30):
-    """The participant once it has joined anew, and has its tracks and attributes."""
+    """The participant once it has joined again, and has its tracks and attributes."""
     end = time.monotonic() + seconds
     while True:
         found = await stack.participant("room", "room-pub")

@@ -31,7 +31,7 @@ async def test_a_file_plays_from_first_to_last_frame(stack, web, reports):
 
 
 async def test_a_repeated_request_starts_no_second_session(stack, web, reports):
-    """livekit-server asks anew, with another request id, where an answer was too late for it."""
+    """livekit-server asks again, with another request id, where an answer was too late for it."""
     make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
     info = await pull(stack, "again", f"{web.url}/file/fast.mp4")
     state = await stack.wait_state(info.ingress_id, "PUBLISHING")

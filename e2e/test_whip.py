@@ -503,7 +503,7 @@ async def test_codecs_the_room_refuses_are_refused():
             info = await create(stack, codec)
             headers = {**SDP, "Authorization": f"Bearer {info.stream_key}"}
             answer = await ask("POST", stack.whip_url, offer.replace("H264", codec), headers)
-            assert answer.status == 406 and f"the room takes no {codec} video" in answer.body and "send VP8" in answer.body, answer
+            assert answer.status == 406 and f"livekit-server does not accept {codec} video" in answer.body and "send VP8" in answer.body, answer
             assert (await stack.wait_state(info.ingress_id, "ERROR")).error == answer.body
             await stack.wait_participant(codec, f"{codec}-pub", here=False)
         several = offer.replace("H264/90000", "H265/90000\r\na=rtpmap:97 VP8/90000").replace("SAVPF 96", "SAVPF 96 97")
@@ -513,7 +513,7 @@ async def test_codecs_the_room_refuses_are_refused():
         async with Whip(stack.whip_url, decoded.stream_key, codec="video/H264") as client:
             assert client.answer.status == 201
             state = await stack.wait_state(decoded.ingress_id, "ERROR", 20)
-            assert "takes no H264 video" in state.error and "room.enabled_codecs" in state.error, state.error
+            assert "does not accept H264 video" in state.error and "room.enabled_codecs" in state.error, state.error
 
 
 class OverIpv6(Stack):

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for so many seconds: tools/fuzz.sh SECONDS [TARGET…]. Called by `./x fuzz`. A crash ends it, with the
+# Runs each fuzz target for SECONDS: tools/fuzz.sh SECONDS [TARGET…]. Called by `./x fuzz`. A crash ends it, with the
 # input's file; what was found worth keeping stays in fuzz/cargo-fuzz/corpus. libFuzzer needs a nightly compiler.
 set -euo pipefail
 seconds="$1"
 shift
-[[ "$seconds" =~ ^[0-9]+$ ]] || { echo "fuzz: how many seconds? '$seconds' is no number" >&2; exit 64; }
+[[ "$seconds" =~ ^[0-9]+$ ]] || { echo "fuzz: how many seconds? '$seconds' is not a number" >&2; exit 64; }
 tool="$INGRESS_CACHE/cargo-fuzz-0.13.2"
 if ! cargo +nightly --version >/dev/null 2>&1; then
   command -v rustup >/dev/null || { echo "fuzz: please install a nightly Rust compiler (https://rustup.rs)" >&2; exit 1; }

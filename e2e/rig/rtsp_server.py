@@ -34,7 +34,7 @@ LAUNCH = (
 # 640x360, of which the strip's rows are made as in picture.py, without numpy, which the system's Python may lack.
 WIDTH, HEIGHT, TIMED_FPS, RATE = 640, 360, 30, 48000
 BITS = 20
-# They begin anew at a whole second, or flash and beep would part: as bench_url reckons too.
+# They begin again at a whole second, or flash and beep would part: as bench_url reckons too.
 NUMBERS = (1 << BITS) // TIMED_FPS * TIMED_FPS
 TIMED, REORDERED = (
     f"( appsrc name=pictures is-live=true format=time caps=video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={TIMED_FPS}/1 "

@@ -115,9 +115,9 @@ fn secured_sound() {
     write("dtls_handshake", "changed", &[turns(0, 4), turns(5, 2), turns(7, 2), turns(0, 12)].concat());
     let packet = |further: u8, later: u8, payload: &[u8]| [&[further, later, payload.len() as u8], payload].concat();
     let ours: Vec<u8> = (0..12).flat_map(|n| packet(1 + n % 3, 1 + n % 3, &[n; 129])).collect();
-    write("redundant_sound", "ours", &ours);
+    write("redundant_audio", "ours", &ours);
     let theirs = packet(2, 2, &[0x80 | 111, 0x0f, 0x00, 2, 111, 7, 8, 9]);
-    write("redundant_sound", "theirs", &[packet(1, 1, &[111, 1]), theirs.clone(), theirs].concat());
+    write("redundant_audio", "theirs", &[packet(1, 1, &[111, 1]), theirs.clone(), theirs].concat());
 }
 
 /// Requests of WHIP clients: a path, `Authorization`, `If-Match`, `Content-Type`.
@@ -173,15 +173,15 @@ fn machines() {
     write("session_life", "deleted", &life(&[0x60, 20, 1, 4, 13, 5, 11]));
     let frame = |flags: u8, wait: u8, time: i32| [&[flags, wait][..], &time.to_be_bytes()].concat();
     let steady: Vec<u8> = (0..40).flat_map(|i| [frame(0, 20, i * 40), frame(1, 20, i * 40 + 10)].concat()).collect();
-    write("timeline", "steady", &steady);
+    write("ingest_clock", "steady", &steady);
     write(
-        "timeline",
+        "ingest_clock",
         "jumps",
         &[&steady[..120], &frame(0x18, 5, 9), &steady, &frame(0x1a, 5, -9), &steady[..60]].concat(),
     );
     let burst: Vec<u8> = (0..60).flat_map(|i| frame(0, u8::from(i == 20) * 250, i * 40)).collect();
     write(
-        "timeline",
+        "ingest_clock",
         "stall",
         &burst.iter().enumerate().map(|(i, b)| if i == 120 { b | 4 } else { *b }).collect::<Vec<_>>(),
     );
@@ -236,11 +236,11 @@ fn configurations() {
     write("hevc_config", "hvcc", &body(0, 9, 5));
     write("av1_config", "svt", &body(1, 9, 5));
     write("av1_config", "libaom", &body(2, 9, 5));
-    write("sound_configs", "opus", &body(0, 8, 5));
-    write("sound_configs", "flac", &body(3, 8, 5));
-    write("sound_configs", "mp3", &body(4, 8, 1)[..40]);
-    write("sound_configs", "aac", &[0x12, 0x10, 0x56, 0xe5, 0]);
-    write("sound_configs", "ac3", &[0x0b, 0x77, 0xb7, 0x92, 0x08, 0x40, 0xeb, 0xf8]);
+    write("audio_configs", "opus", &body(0, 8, 5));
+    write("audio_configs", "flac", &body(3, 8, 5));
+    write("audio_configs", "mp3", &body(4, 8, 1)[..40]);
+    write("audio_configs", "aac", &[0x12, 0x10, 0x56, 0xe5, 0]);
+    write("audio_configs", "ac3", &[0x0b, 0x77, 0xb7, 0x92, 0x08, 0x40, 0xeb, 0xf8]);
     let sps = [
         0x67, 0x64, 0, 0x28, 0xac, 0xd9, 0x40, 0x78, 0x04, 0x4f, 0xde, 0x02, 0x20, 0, 0, 3, 0, 0x20, 0, 0, 6, 0x43,
         0xe2, 0xc5, 0xb2, 0xc0,

@@ -1,7 +1,7 @@
 //! The RTMP engine: sequences of operations on a connection, and chunks cut in any way.
 
 use model::{Kind, Media};
-use rtmp::{Allowance, ChunkReader, Connection, Event, Limits, Message};
+use rtmp::{ChunkReader, Connection, Event, Limits, Message, MessageLimits};
 use std::time::{Duration, Instant};
 
 /// One operation on a connection is a byte for what and a byte for how much, and for [`op::RECEIVE`] the bytes.
@@ -122,7 +122,7 @@ pub fn rtmp_chunks(data: &[u8]) {
 fn read(data: &[u8], cut: usize) -> (Vec<Message>, Option<rtmp::Error>) {
     const SET_CHUNK_SIZE: u8 = 1;
     const ABORT: u8 = 2;
-    let allowance = Allowance { media: 1 << 20, other: 1 << 16, buffered: 1 << 21, in_flight: 16, streams: 64 };
+    let allowance = MessageLimits { media: 1 << 20, other: 1 << 16, buffered: 1 << 21, in_flight: 16, streams: 64 };
     let mut reader = ChunkReader::new(allowance);
     let mut messages = Vec::new();
     for mut piece in data.chunks(cut) {

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! An input that made a target panic becomes a seed once the fault is mended. `cargo run -p fuzz --example seeds` writes the
-//! seeds anew after an input's layout has changed.
+//! seeds again after an input's layout has changed.
 #![forbid(unsafe_code)]
 
 mod engine;
@@ -22,10 +22,10 @@ mod secured;
 mod whip;
 
 pub use engine::{op, rtmp_chunks, rtmp_connection};
-pub use machines::{psrpc_envelope, session_life, timeline};
-pub use parsers::{amf, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, ipc_messages, sound_configs};
+pub use machines::{ingest_clock, psrpc_envelope, session_life};
+pub use parsers::{amf, audio_configs, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, ipc_messages};
 pub use pulled::{playlists, pulled_bytes, rtsp_answers};
-pub use received::{redundant_sound, rtp_payloads, sdp_fragments, whip_offers};
+pub use received::{redundant_audio, rtp_payloads, sdp_fragments, whip_offers};
 pub use secured::dtls_handshake;
 pub use whip::whip_headers;
 
@@ -42,18 +42,18 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("avc_config", avc_config),
     ("hevc_config", hevc_config),
     ("av1_config", av1_config),
-    ("sound_configs", sound_configs),
+    ("audio_configs", audio_configs),
     ("ipc_messages", ipc_messages),
     ("psrpc_envelope", psrpc_envelope),
     ("session_life", session_life),
-    ("timeline", timeline),
+    ("ingest_clock", ingest_clock),
     ("playlists", playlists),
     ("pulled_bytes", pulled_bytes),
     ("rtsp_answers", rtsp_answers),
     ("whip_offers", whip_offers),
     ("sdp_fragments", sdp_fragments),
     ("rtp_payloads", rtp_payloads),
-    ("redundant_sound", redundant_sound),
+    ("redundant_audio", redundant_audio),
     ("dtls_handshake", dtls_handshake),
     ("whip_headers", whip_headers),
 ];

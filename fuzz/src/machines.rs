@@ -4,19 +4,19 @@
 use bytes::Bytes;
 use model::{Blame, Fault, Kind, MediaTime, SourceTracks};
 use psrpc::envelope::Envelope;
-use session::lifecycle::{Action, Input, Session, Stop};
+use session::lifecycle::{Action, Input, Lifecycle, Stop};
 use session::{SourceEnd, Status};
 use std::time::{Duration, Instant};
 use timing::ingest_clock::IngestClock;
 
 /// Inputs of a session's lifecycle: one byte for what, one for the time since the last, in units of 100 ms.
 ///
-/// Promises: PUBLISHING at the most once; one last report unless the ingress was deleted; one release, and nothing after it;
+/// Promises: PUBLISHING at most once; one last report unless the ingress was deleted; one release, and nothing after it;
 /// the source is stopped and the room left once; a running session has a deadline; and deadlines alone end it.
 pub fn session_life(data: &[u8]) {
     let Some((&kind, data)) = data.split_first() else { return };
     let mut now = Instant::now();
-    let (mut session, mut all) = Session::new(kind & 1 == 0, now);
+    let (mut session, mut all) = Lifecycle::new(kind & 1 == 0, now);
     let mut deleted = false;
     for &[what, wait] in data.as_chunks::<2>().0 {
         now += Duration::from_millis(100) * u32::from(wait);
@@ -74,7 +74,7 @@ fn input(what: u8) -> Input {
 ///
 /// Promises: no panic; decode times of a track strictly rise, lie at zero or later, and are never more than a stall ahead of the
 /// time that really passed.
-pub fn timeline(data: &[u8]) {
+pub fn ingest_clock(data: &[u8]) {
     let start = Instant::now() + Duration::from_secs(100_000);
     let (mut clock, mut now) = (IngestClock::new(), start);
     let mut last = [None::<MediaTime>; 2];

@@ -81,17 +81,17 @@ fn believable(size: Option<(u32, u32)>) {
     }
 }
 
-/// Configurations and headers of sound.
-pub fn sound_configs(data: &[u8]) {
-    let sounds = [
+/// Configurations and headers of audio.
+pub fn audio_configs(data: &[u8]) {
+    let configs = [
         mpeg_audio::parse_aac(data).ok(),
         opus::parse(data).ok(),
-        flac::parse(&Bytes::copy_from_slice(data)).ok().map(|(_, sound)| sound),
+        flac::parse(&Bytes::copy_from_slice(data)).ok().map(|(_, config)| config),
         mpeg_audio::mp3_format(data),
         ac3::format(data),
     ];
-    for sound in sounds.into_iter().flatten() {
-        assert!(sound.sample_rate != Some(0) && sound.channels != Some(0));
+    for config in configs.into_iter().flatten() {
+        assert!(config.sample_rate != Some(0) && config.channels != Some(0));
     }
 }
 

@@ -44,7 +44,7 @@ const MAX_PACKET: usize = 1000;
 /// RED packets (RFC 2198), each behind a head of three bytes: how far the sequence number goes on, how far the timestamp, how long. Odd
 /// lengths are wrapped by us, even ones are taken as they are. Promises: blocks are parts of their packet; what we wrap can be
 /// read; each sequence number is taken once, and what is recovered lies in a gap.
-pub fn redundant_sound(data: &[u8]) {
+pub fn redundant_audio(data: &[u8]) {
     let (mut red, mut history) = (RedEncoder::default(), ReceiveHistory::default());
     let mut at = RtpPosition { sequence: 1 << 16, timestamp: u32::MAX - 5_000 };
     let mut taken = std::collections::HashSet::new();

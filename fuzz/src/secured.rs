@@ -4,9 +4,9 @@ use rtc::Handshake;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Datagrams that wait on the wire at the most; more are lost, as on a busy network.
+/// Datagrams that wait on the wire at most; more are lost, as on a busy network.
 const ON_THE_WIRE: usize = 64;
-/// What an end may say at the most because of one datagram: a flight, in the small pieces of an MTU of 300.
+/// What an end may say at most because of one datagram: a flight, in the small pieces of an MTU of 300.
 const FLIGHT: usize = 24;
 const MTU: usize = 300;
 

@@ -9,7 +9,7 @@ proptest! {
     }
 
     #[test]
-    fn a_timeline_keeps_its_promises_whatever_comes(frames in proptest::collection::vec(any::<u8>(), 0..600)) {
-        fuzz::timeline(&frames);
+    fn the_ingest_clock_keeps_its_promises_whatever_comes(frames in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fuzz::ingest_clock(&frames);
     }
 }

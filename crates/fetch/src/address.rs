@@ -34,7 +34,7 @@ impl Address {
         let listener = text.strip_prefix("srt://:").map(|rest| format!("srt://0.0.0.0:{rest}"));
         // The parser's own error is not shown: it may repeat the text.
         let url =
-            Url::parse(listener.as_deref().unwrap_or(text)).map_err(|_| Error::Address("it is no absolute URL"))?;
+            Url::parse(listener.as_deref().unwrap_or(text)).map_err(|_| Error::Address("it is not an absolute URL"))?;
         Self::from_url(url)
     }
 

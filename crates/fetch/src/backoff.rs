@@ -64,7 +64,7 @@ impl Reconnect {
     }
 }
 
-/// Ends the waits of all renditions of a presentation as soon as one of them is served again, so that they are joined anew in one place.
+/// Ends the waits of all renditions of a presentation as soon as one of them is served again, so that they are joined again in one place.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Served(Arc<(Mutex<u64>, Condvar)>);
 

@@ -106,7 +106,7 @@ impl RangeFile {
         loop {
             match self.fetch(number) {
                 Ok(Some(block)) => return Ok(block),
-                // There was progress: the attempts are counted anew.
+                // There was progress: the attempts are counted again.
                 Ok(None) => tries = RETRY_WAITS.iter(),
                 Err(e) if e.retry() => match tries.next() {
                     Some(wait) => std::thread::sleep(*wait),

@@ -99,7 +99,7 @@ fn by_kind(ip: IpAddr, refuse_private: bool) -> Verdict {
     } else if link_local {
         Verdict::Refused("it is a link-local address")
     } else if multicast {
-        Verdict::Refused("it is no address of one host")
+        Verdict::Refused("it is not the address of a single host")
     } else if private && refuse_private {
         Verdict::Refused(PRIVATE)
     } else {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// three, for players that must not stall. Here a source that stalls is shown later from then on; and with two, the next segment
 /// is there before the last is used up, as the playlist is reloaded twice per segment.
 const JOIN_FROM_END: usize = 2;
-/// A live stream that is more segments behind has stalled, and is joined anew.
+/// A live stream that is more segments behind has stalled, and is joined again.
 const MAX_BEHIND: usize = 6;
 /// The longest encrypted segment in bytes; it is decrypted as a whole, in memory.
 const MAX_ENCRYPTED: usize = 64 << 20;
@@ -329,7 +329,7 @@ impl Stream {
         Ok(Some(bytes))
     }
 
-    /// Joins a live stream anew if it is far ahead of what was fetched.
+    /// Joins a live stream again if it is far ahead of what was fetched.
     fn catch_up(&mut self) {
         if self.list.ended || self.read_at.elapsed() < self.list.target {
             return;
@@ -387,15 +387,15 @@ impl Stream {
         if earlier {
             return;
         }
-        let anew = first < old_first || last < old_last;
+        let restarted = first < old_first || last < old_last;
         // The discontinuity sequence number of the first segment, before and now.
         let same = |s: &Segment| self.list.segments.iter().find(|old| old.sequence == s.sequence);
-        let known = list.segments.first().and_then(|new| Some((same(new)?.run, new.run))).filter(|_| !anew);
+        let known = list.segments.first().and_then(|new| Some((same(new)?.run, new.run))).filter(|_| !restarted);
         if let Some((old, new)) = known {
             self.runs = self.runs.saturating_add(old).saturating_sub(new);
         }
         self.list = list;
-        if self.next.is_some_and(|next| anew || next > last.saturating_add(1) || next < first) {
+        if self.next.is_some_and(|next| restarted || next > last.saturating_add(1) || next < first) {
             self.next = None;
             self.fresh = true;
         }

@@ -482,7 +482,7 @@ impl Head {
     fn take(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
         match name {
             "content-length" => {
-                let length = value.parse().map_err(|_| "its length is no number")?;
+                let length = value.parse().map_err(|_| "its length is not a number")?;
                 if self.length.is_some_and(|before| before != length) {
                     return Err("it names two lengths");
                 }

@@ -22,7 +22,7 @@ struct ConfigArgs {
     /// The configuration file (or INGRESS_CONFIG_FILE)
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The configuration itself, as YAML; goes before a file (or INGRESS_CONFIG_BODY)
+    /// The configuration itself, as YAML; takes precedence over a file (or INGRESS_CONFIG_BODY)
     #[arg(long, global = true, value_name = "YAML")]
     config_body: Option<String>,
     /// Take a key that does not exist for an error, not for a warning

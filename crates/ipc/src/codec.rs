@@ -135,7 +135,7 @@ impl Buf for Batch {
     }
 }
 
-/// Bytes from a socket to messages. Holds one message at the most, and `HEAD` bytes.
+/// Bytes from a socket to messages. Holds one message at most, and `HEAD` bytes.
 ///
 /// Bytes are read into [`Decoder::spare`]; then [`Decoder::next_message`] is called until it gives none.
 #[derive(Debug, Default)]

@@ -23,7 +23,7 @@ impl Role for Transcode {
 pub struct Job {
     /// The codec of all video layers.
     pub video_codec: EncodedVideo,
-    /// Pictures a second at the most; no limit if it is not above zero.
+    /// Pictures a second at most; no limit if it is not above zero.
     pub max_frame_rate: f64,
     /// How to encode audio.
     pub audio: AudioEncoding,

@@ -16,5 +16,5 @@ pub mod vp6;
 
 pub use error::ConfigError;
 pub use gop_cache::{GopCache, MAX_BYTES as GOP_MAX_BYTES, MAX_FRAMES as GOP_MAX_FRAMES};
-pub use keyframe_gate::{KeyframeGate, Passage};
+pub use keyframe_gate::{GateDecision, KeyframeGate};
 pub use rasl_filter::RaslFilter;

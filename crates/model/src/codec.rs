@@ -62,7 +62,7 @@ impl VideoCodec {
         }
     }
 
-    /// The `mime_type` of `livekit.InputVideoState`, as the Go ingress reports it (measured: "video/H264", else GStreamer's name).
+    /// The `mime_type` of `livekit.InputVideoState`, like the Go ingress reports it (measured: "video/H264", else GStreamer's name).
     pub fn mime(self) -> &'static str {
         match self {
             Self::H264 => "video/H264",
@@ -107,7 +107,7 @@ pub enum AudioCodec {
 }
 
 impl AudioCodec {
-    /// The `mime_type` of `livekit.InputAudioState`, as the Go ingress reports it.
+    /// The `mime_type` of `livekit.InputAudioState`, like the Go ingress reports it.
     pub fn mime(self) -> &'static str {
         match self {
             Self::Aac | Self::AacLatm => "audio/aac",

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The hosts and addresses that may be pulled from. `allow` goes before `deny`, and both go before `refuse_private`.
+/// The hosts and addresses that may be pulled from. `allow` takes precedence over `deny`, and both over `refuse_private`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullGuard {
     /// Always allowed.

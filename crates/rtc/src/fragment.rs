@@ -6,7 +6,7 @@ use crate::Refusal;
 use crate::offer::{Offer, candidates, credentials};
 use std::fmt::Write as _;
 
-/// Bytes of a fragment at the most: a hundred candidates, thrice what anybody has.
+/// Bytes of a fragment at most: a hundred candidates, thrice what anybody has.
 pub const MAX_FRAGMENT: usize = 16 << 10;
 
 /// A fragment, as far as it matters here: all media share one transport (BUNDLE).

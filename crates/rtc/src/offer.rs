@@ -1,4 +1,4 @@
-//! An offer of a client that wants to send to us (WHIP, RFC 9725): read, judged, and written anew with only what we take, so that
+//! An offer of a client that wants to send to us (WHIP, RFC 9725): read, judged, and written again with only what we take, so that
 //! no line reaches the engine as it came. Pure.
 
 mod accept;

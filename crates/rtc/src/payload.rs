@@ -9,7 +9,7 @@ pub use h264::H264;
 pub use split::MAX_PAYLOAD;
 pub use vp8::Vp8;
 
-/// Bytes of an Opus packet at the most: one packet is one payload (RFC 7587 §4.2), and IP fragments get lost. 1275 is the
+/// Bytes of an Opus packet at most: one packet is one payload (RFC 7587 §4.2), and IP fragments get lost. 1275 is the
 /// longest single frame (RFC 6716 §3.2.1).
 pub const MAX_OPUS: usize = 1275 + 4;
 

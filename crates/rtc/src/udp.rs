@@ -15,7 +15,7 @@ const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// Bytes of a message that the kernel hands out: it puts datagrams of one sender that are equally long together (UDP_GRO), as many
 /// as make the longest IP packet.
 const MAX_MESSAGE: usize = 64 << 10;
-/// Bytes that are handed to the kernel at once at the most, all headers included (RFC 791 §3.1: 65,535).
+/// Bytes that are handed to the kernel at once at most, all headers included (RFC 791 §3.1: 65,535).
 const MAX_BATCH: usize = 65_000;
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl std::fmt::Debug for ReceiveBatch {
 }
 
 impl ReceiveBatch {
-    /// For so many messages of the kernel's, each of one or more datagrams.
+    /// A buffer for that many messages of the kernel, each of one or more datagrams.
     pub(crate) fn new(messages: usize) -> Self {
         Self { memory: vec![0; messages * MAX_MESSAGE], meta: vec![RecvMeta::default(); messages], filled: 0 }
     }

@@ -34,7 +34,7 @@ const FIRST_BUFFER: usize = 1024;
 
 /// What a peer may send at its stage of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
+pub struct MessageLimits {
     /// The longest audio, video or aggregate message in bytes; 0 before a publish.
     pub media: usize,
     /// The longest other message in bytes.
@@ -47,7 +47,7 @@ pub struct Allowance {
     pub streams: usize,
 }
 
-impl Allowance {
+impl MessageLimits {
     pub(crate) fn unpublished(limits: &Limits) -> Self {
         Self { media: 0, buffered: limits.buffered_unpublished, ..Self::published(limits) }
     }
@@ -88,7 +88,7 @@ pub struct Message {
 /// Assembles messages from chunks. Payload bytes are copied once, into a buffer that grows as they come.
 #[derive(Debug)]
 pub struct Reader {
-    allowance: Allowance,
+    allowance: MessageLimits,
     chunk_size: usize,
     streams: Vec<Stream>,
     /// Index into `streams` and payload bytes still to come of the chunk being read.
@@ -137,7 +137,7 @@ struct Header {
 
 impl Reader {
     /// A reader at the start of a chunk stream.
-    pub fn new(allowance: Allowance) -> Self {
+    pub fn new(allowance: MessageLimits) -> Self {
         Self {
             allowance,
             chunk_size: DEFAULT_CHUNK_SIZE,
@@ -150,7 +150,7 @@ impl Reader {
     }
 
     /// Changes what may come, for messages that begin from now on.
-    pub fn allow(&mut self, allowance: Allowance) {
+    pub fn allow(&mut self, allowance: MessageLimits) {
         self.allowance = allowance;
     }
 
@@ -177,7 +177,7 @@ impl Reader {
     /// Takes bytes from the front of `input` until a message is complete or all are taken.
     ///
     /// # Errors
-    /// A violation of the protocol or the [`Allowance`]. The reader can't be used afterwards.
+    /// A violation of the protocol or the [`MessageLimits`]. The reader can't be used afterwards.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Error> {
         loop {
             if let Some((index, left)) = self.chunk {

@@ -15,7 +15,7 @@ const CHUNK_SIZE: u32 = 60_000;
 /// After how many of our bytes encoders acknowledge them: never, in effect, as we send next to none. As the Go ingress.
 const ACK_WINDOW: u32 = i32::MAX as u32;
 
-/// How many unacknowledged bytes encoders may send, as the Go ingress. They answer it with the window for our acknowledgements.
+/// How many unacknowledged bytes encoders may send, like the Go ingress. They answer it with the window for our acknowledgements.
 const PEER_BANDWIDTH: u32 = 786_432;
 
 /// The codecs that we take in tags with a FourCC.

@@ -1,6 +1,6 @@
 //! The connection: handshake, commands, publish, media, end.
 
-use crate::chunk::{Allowance, Message, Reader, kind};
+use crate::chunk::{Message, MessageLimits, Reader, kind};
 use crate::command::{Command, Level, Writer};
 use crate::handshake::Handshake;
 use crate::tracks::Tracks;
@@ -72,7 +72,7 @@ pub struct Connection {
     /// Message streams created.
     streams: u32,
     /// Whether FCUnpublish came: a connection that breaks after it has ended in order.
-    parting: bool,
+    unpublish_announced: bool,
     received: u64,
     acknowledged: u64,
     ack_window: u32,
@@ -89,7 +89,7 @@ impl Connection {
     pub fn new(limits: Limits, now: Instant) -> Self {
         Self {
             stage: Stage::Handshake(Box::new(Handshake::new())),
-            reader: Reader::new(Allowance::unpublished(&limits)),
+            reader: Reader::new(MessageLimits::unpublished(&limits)),
             writer: Writer::new(),
             tracks: Tracks::default(),
             events: VecDeque::new(),
@@ -99,7 +99,7 @@ impl Connection {
             app: None,
             stream: 0,
             streams: 0,
-            parting: false,
+            unpublish_announced: false,
             received: 0,
             acknowledged: 0,
             ack_window: DEFAULT_ACK_WINDOW,
@@ -116,7 +116,7 @@ impl Connection {
         self.received += input.len() as u64;
         let result = self.process(&mut input, now);
         if matches!(self.stage, Stage::Publishing) {
-            self.heard(now);
+            self.reset_idle_timer(now);
         }
         self.fail_on(result)
     }
@@ -169,7 +169,7 @@ impl Connection {
             self.stage = Stage::Publishing;
             self.writer.stream_begin(self.stream);
             self.writer.status(self.stream, Level::Status, "NetStream.Publish.Start", "Publish succeeded.");
-            self.heard(now);
+            self.reset_idle_timer(now);
         }
     }
 
@@ -200,7 +200,7 @@ impl Connection {
 
     /// Whether the connection ends in order even if it breaks now: the peer has announced the end of its stream.
     pub fn is_parting(&self) -> bool {
-        self.parting || matches!(self.stage, Stage::Closed)
+        self.unpublish_announced || matches!(self.stage, Stage::Closed)
     }
 
     fn fail_on(&mut self, result: Result<(), Error>) -> Result<(), Error> {
@@ -220,7 +220,7 @@ impl Connection {
     }
 
     /// Restarts the idle time.
-    fn heard(&mut self, now: Instant) {
+    fn reset_idle_timer(&mut self, now: Instant) {
         self.pinged = false;
         self.deadline = Some(now + self.limits.idle / 2);
     }
@@ -307,7 +307,7 @@ impl Connection {
             }
             "FCUnpublish" => {
                 // Some encoders send it before they publish, to clean up. Only while publishing it announces the end.
-                self.parting |= matches!(self.stage, Stage::Publishing);
+                self.unpublish_announced |= matches!(self.stage, Stage::Publishing);
                 self.acknowledge_command(&command);
                 self.writer.fc_status("onFCUnpublish", "NetStream.Unpublish.Success");
             }
@@ -349,7 +349,7 @@ impl Connection {
         let event = Event::Publish { app: shown(path), key: Secret::new(key), encoder: app.encoder.clone() };
         self.stage = Stage::Requested;
         self.deadline = None;
-        self.reader.allow(Allowance::published(&self.limits));
+        self.reader.allow(MessageLimits::published(&self.limits));
         self.events.push_back(event);
         Ok(())
     }

@@ -23,7 +23,7 @@ mod limits;
 mod testing;
 mod tracks;
 
-pub use chunk::{Allowance, Message, Reader as ChunkReader};
+pub use chunk::{Message, MessageLimits, Reader as ChunkReader};
 pub use connection::{Connection, Event};
 pub use error::Error;
 pub use limits::Limits;

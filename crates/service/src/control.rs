@@ -10,7 +10,7 @@ mod whip;
 
 pub(crate) use plane::store_refusal;
 pub use plane::{
-    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, ReportError, Resolved, START_QUEUE, Serving, SessionCommand,
-    SessionCommands, SessionList, StartRequest, StartRequests, StateReply,
+    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, ReportError, Resolved, START_QUEUE, ServeGuard,
+    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply,
 };
-pub use whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRequest, WhipWhy};
+pub use whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRefusalKind, WhipRequest};

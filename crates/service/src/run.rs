@@ -12,7 +12,7 @@ use crate::control::livekit::LiveKit;
 use crate::load::{Cpu, Roots};
 use crate::telemetry;
 use model::{Blame, Fault};
-use service::{Service, World};
+use service::{Dependencies, Service};
 use session::participant::LiveKitParticipants;
 use session::workers::pool::Pool;
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ async fn serve(config: Config, node_id: String, cpu: Cpu, worker: WorkerProgram)
         signals::listen().map_err(|e| Fault::new(Blame::Us, format!("signals can't be listened for: {e}")))?;
     let arguments: Vec<&str> = worker.arguments.iter().map(String::as_str).collect();
     let pool = Pool::new(worker.program, &arguments, true);
-    let world = World {
+    let world = Dependencies {
         node_id,
         cpu,
         control: Arc::new(LiveKit::start(&config)?),

@@ -6,11 +6,11 @@ use crate::boxed::BoxFuture;
 use crate::config::{CpuCost, OnDuplicate, RedisConfig};
 use crate::control::embedded::Embedded;
 use crate::control::{
-    Affinity, ControlPlane, ReportError, Resolved, Serving, SessionCommands, SessionList, StartRequests, WhipAnswer,
+    Affinity, ControlPlane, ReportError, Resolved, ServeGuard, SessionCommands, SessionList, StartRequests, WhipAnswer,
     WhipHandler, WhipRefusal, WhipRequest,
 };
 use crate::inputs::log_budget::LogBudget;
-use crate::inputs::request::{PublishRequest, Publisher, Wanted};
+use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::load::Capacity;
 use crate::metrics::{PublishCounts, Registry, SessionMetrics};
 use crate::sessions::admitted::Admitted;
@@ -86,7 +86,7 @@ impl ControlPlane for ScriptedControl {
         &'a self,
         resource: &'a ResourceId,
         handler: WhipHandler,
-    ) -> BoxFuture<'a, Result<Serving, Fault>> {
+    ) -> BoxFuture<'a, Result<ServeGuard, Fault>> {
         self.embedded.serve_whip(resource, handler)
     }
 
@@ -103,7 +103,7 @@ impl ControlPlane for ScriptedControl {
         self.embedded.start_requests(affinity)
     }
 
-    fn serve_list(&self, list: SessionList) -> Serving {
+    fn serve_list(&self, list: SessionList) -> ServeGuard {
         self.embedded.serve_list(list)
     }
 
@@ -224,8 +224,8 @@ impl PublishRequest for ScriptedRequest {
         self.input
     }
 
-    fn wanted(&self) -> Wanted {
-        Wanted::Keys(self.keys.clone())
+    fn wanted(&self) -> PublishTarget {
+        PublishTarget::Keys(self.keys.clone())
     }
 
     fn publisher(&self) -> Publisher {

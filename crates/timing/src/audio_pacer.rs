@@ -1,6 +1,6 @@
 //! Paces audio: evens out when its packets leave.
 //!
-//! Encoders hand audio over in clumps (with each picture, or whenever two frames are full), and its packets are cut anew on the way. A
+//! Encoders hand audio over in clumps (with each picture, or whenever two frames are full), and its packets are cut again on the way. A
 //! viewer's jitter buffer answers 40 ms of that with 100 ms and more of delay (measured with libwebrtc's), and video waits as long to
 //! stay aligned. So each packet is held until nearly all would have come, which takes no longer than the clumps are long, and leaves
 //! when it is due.

@@ -281,8 +281,8 @@ impl IngestClock {
             return None;
         }
         let late = i64::try_from(late.as_nanos()).unwrap_or(i64::MAX);
-        let anew = Behind { since: now, at_first: late, least: late, best: (late, now), improved: true, last: late };
-        let behind = track.behind.get_or_insert(anew);
+        let fresh = Behind { since: now, at_first: late, least: late, best: (late, now), improved: true, last: late };
+        let behind = track.behind.get_or_insert(fresh);
         behind.least = behind.least.min(late);
         if std::mem::replace(&mut behind.last, late) < late - LATENESS_STEP {
             let (best, at) = behind.best;
@@ -299,7 +299,7 @@ impl IngestClock {
             return None;
         }
         let (caught_up, least) = (behind.at_first - behind.least, behind.least);
-        *behind = Behind { best: behind.best, improved: behind.improved, ..anew };
+        *behind = Behind { best: behind.best, improved: behind.improved, ..fresh };
         // Less than a third faster than real time: the rest would take longer than anyone waits.
         (caught_up < watched.as_nanos() as i64 / 3).then(|| MediaTime::from_nanos(least))
     }

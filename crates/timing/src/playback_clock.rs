@@ -1,7 +1,7 @@
 //! The playback clock of a pull: when what was demultiplexed leaves the worker, and with which times.
 //!
 //! A file is played at the pace of the wall clock. If its next frame is not there when it is due, the clock stands still until it comes:
-//! the timeline stretches, and nothing is skipped. What a live source pauses, and what was missed while it was joined anew, moves the
+//! the timeline stretches, and nothing is skipped. What a live source pauses, and what was missed while it was joined again, moves the
 //! clock as well.
 //!
 //! **May assume** of [`crate::decode_order`] and [`crate::hls_clock`]: DTS of all tracks are on one timeline that begins anywhere.

@@ -27,7 +27,7 @@ const AVERAGED_OVER: f64 = 4e9;
 const AVERAGED_OVER_AT_FIRST: f64 = 0.5e9;
 /// The largest share by which audio is stretched: three times what the longest distance needs, a sixth of a semitone.
 const MAX_STRETCH: f64 = 0.01;
-/// The same until [`AVERAGED_OVER`] has passed: a third of a semitone, for two seconds at the most.
+/// The same until [`AVERAGED_OVER`] has passed: a third of a semitone, for two seconds at most.
 const MAX_STRETCH_AT_FIRST: f64 = 0.02;
 
 /// How a piece of audio joins what came before.

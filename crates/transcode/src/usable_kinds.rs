@@ -34,8 +34,8 @@ impl UsableKinds {
         }
     }
 
-    /// This kind works (again), or has a new chance: a later failure is reported anew. Whether it had been reported to fail: then
-    /// the parent has to hear of its format anew.
+    /// This kind works (again), or has a new chance: a later failure is reported again. Whether it had been reported to fail: then
+    /// the parent has to hear of its format again.
     pub(crate) fn works(&self, kind: Kind) -> bool {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let before = failed.len();

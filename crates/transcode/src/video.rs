@@ -274,8 +274,8 @@ impl Video {
         let layer = usize::from(layer);
         let Some(slot) = self.slots.get_mut(layer) else { return };
         if slot.wanted && !wanted {
-            slot.encoder.rest();
-            self.cascade.rest(layer);
+            slot.encoder.release();
+            self.cascade.release(layer);
         }
         slot.wanted = wanted;
     }

@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_p
 /// (proc(5), oom_score_adj): the parent holds every encoder's connection.
 const OOM_SCORE: i32 = 500;
 
-/// Bytes of memory at the most, mapped files not counted. A session of 4K pictures takes 0.3 GiB, one of 8K 0.8 GiB (measured);
+/// Bytes of memory at most, mapped files not counted. A session of 4K pictures takes 0.3 GiB, one of 8K 0.8 GiB (measured);
 /// what wants more than this is a stream made to want it.
 const MEMORY: u64 = 2 << 30;
 

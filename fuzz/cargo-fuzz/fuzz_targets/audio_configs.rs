@@ -1,4 +1,4 @@
-//! See `fuzz::sound_configs`.
+//! See `fuzz::audio_configs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::sound_configs(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::audio_configs(data));

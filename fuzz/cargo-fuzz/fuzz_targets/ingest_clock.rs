@@ -1,4 +1,4 @@
-//! See `fuzz::timeline`.
+//! See `fuzz::ingest_clock`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::timeline(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::ingest_clock(data));

@@ -1,4 +1,4 @@
-//! See `fuzz::redundant_sound`.
+//! See `fuzz::redundant_audio`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::redundant_sound(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::redundant_audio(data));

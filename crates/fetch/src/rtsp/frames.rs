@@ -53,7 +53,7 @@ impl Frames {
                 _ if byte == b'\n' && ends(&self.head) => {
                     let head = std::mem::take(&mut self.head);
                     if let Some(length) = value(&head, "content-length") {
-                        self.body = length.parse::<u32>().map_err(|_| "its length is no number")? as usize;
+                        self.body = length.parse::<u32>().map_err(|_| "its length is not a number")? as usize;
                     }
                     return Ok(Some(Piece::Head(head)));
                 }

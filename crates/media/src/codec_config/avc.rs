@@ -23,7 +23,7 @@ pub fn parse(record: &[u8]) -> Result<NalConfig, ConfigError> {
         let sps = take_field(&mut rest).ok_or(fail("a parameter set is cut off"))?;
         match sps.first() {
             Some(&header) if kind(header) == SPS => size = size.or_else(|| picture::h264_size(sps)),
-            _ => return Err(fail("a unit is no sequence parameter set")),
+            _ => return Err(fail("a NAL unit is not a sequence parameter set")),
         }
     }
     let (&count, mut rest) = rest.split_first().ok_or(fail("picture parameter sets are missing"))?;

@@ -222,7 +222,7 @@ async fn cluster_node(
     Err(last)
 }
 
-/// Nodes that are learnt at the most.
+/// Nodes that are learnt at most.
 const MAX_LEARNT_NODES: usize = 32;
 
 /// The nodes in a reply to CLUSTER SLOTS: rows of first slot, last slot, then nodes of host, port and more.

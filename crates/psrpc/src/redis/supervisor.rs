@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-/// How often both connections are tried. A peer that vanished without a word is noticed after this and `reply_timeout` at the most.
+/// How often both connections are tried. A peer that vanished without a word is noticed after this and `reply_timeout` at most.
 const PING_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How often sentinels are asked whether the master is still the one we are connected to. A master that is cut off from its

@@ -6,7 +6,7 @@ use super::taken::{Audio, Common, Offer, Section, Video};
 use crate::{Refusal, descriptor};
 use model::{VideoCodec, VideoFormat};
 
-/// Simulcast layers at the most: LiveKit has three qualities.
+/// Simulcast layers at most: LiveKit has three qualities.
 const MAX_LAYERS: usize = 3;
 
 /// The header extensions that are of use here (RFC 8285): the rest is not agreed to.
@@ -264,7 +264,7 @@ fn layers(attributes: &Attributes<'_>) -> Result<Vec<String>, Refusal> {
 }
 
 fn common(media: &Media<'_>, mid: String, pt: &str, rtx: Option<u8>) -> Result<Common, Refusal> {
-    let damaged = || Refusal::Unreadable("a payload type is no number below 128".into());
+    let damaged = || Refusal::Unreadable("a payload type is not a number below 128".into());
     let attributes = &media.attributes;
     let ssrc = attributes.all("ssrc").find_map(number);
     let fid = ssrc.filter(|_| rtx.is_some()).and_then(|main| {
@@ -328,7 +328,7 @@ fn payload_type(pt: &str) -> Option<u8> {
 fn refused_by_room(codec: VideoCodec, usable: &str) -> Refusal {
     let send = if usable.is_empty() { String::new() } else { format!(", send {usable}") };
     Refusal::Unacceptable(format!(
-        "the room takes no {} video: enable the codec in livekit-server (room.enabled_codecs){send}, or have it transcoded",
+        "livekit-server does not accept {} video: enable the codec in livekit-server (room.enabled_codecs){send}, or have it transcoded",
         codec.rtp_name()
     ))
 }

@@ -3,9 +3,9 @@
 use crate::Refusal;
 use std::net::IpAddr;
 
-/// Bytes of an offer at the most. Browsers with all their codecs write 10 kB.
+/// Bytes of an offer at most. Browsers with all their codecs write 10 kB.
 pub const MAX_OFFER: usize = 64 << 10;
-/// Media lines at the most; two can be used.
+/// Media lines at most; two can be used.
 const MAX_SECTIONS: usize = 32;
 /// Candidates that are kept; a client with ten addresses, both protocols and both families has fewer.
 pub(super) const MAX_CANDIDATES: usize = 64;

@@ -4,7 +4,7 @@ use super::split::split;
 use media::nal::annex_b;
 use media::nal::h264::{AUD, FILLER, FU_A, IDR, PPS, SEI, SPS, STAP_A};
 
-/// Bytes of parameter sets kept at the most; real ones have some dozens. A stranger's stream reaches this.
+/// Bytes of parameter sets kept at most; real ones have some dozens. A stranger's stream reaches this.
 const MAX_PARAMETER_SETS: usize = 4096;
 
 /// Cuts H.264 access units.

@@ -1,6 +1,6 @@
 //! How many bytes go into a payload, and how a frame is cut.
 
-/// Bytes of RTP payload in one packet at the most. 1200 is what fits every path on the internet (and what the Go ingress
+/// Bytes of RTP payload in one packet at most. 1200 is what fits every path on the internet (and what the Go ingress
 /// keeps to); from it go 12 for the RTP header, 24 for the extensions we send (abs-send-time, transport-cc, MID, RID,
 /// audio level, rounded up to words, and their header), 16 for the SRTP tag, 2 for the sequence number that a
 /// retransmission repeats (RFC 4588 §4), and 2 to spare.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Blocks in a packet at the most. Browsers repeat one packet, or two; nine is what they can be told to.
+/// Blocks in a packet at most. Browsers repeat one packet, or two; nine is what they can be told to.
 const MAX_BLOCKS: usize = 10;
 /// Packets remembered, to know what is missing: more than any packet repeats, and some that come late.
 const HISTORY: usize = 32;

@@ -4,7 +4,7 @@ use super::position::RtpPosition;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Packets that a packet repeats at the most. With one of ten lost, one of a thousand is lost three times in a row.
+/// Packets that a packet repeats at most. With one of ten lost, one of a thousand is lost three times in a row.
 const MAX_REDUNDANCY: usize = 2;
 /// Limits of the fields of a block's header (RFC 2198 §3): 14 bits of timestamp offset, 10 of length.
 const MAX_OFFSET: u32 = 1 << 14;

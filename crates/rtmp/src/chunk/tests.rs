@@ -5,7 +5,7 @@ use crate::testing::{Chunker, Sent};
 use proptest::prelude::*;
 
 fn reader() -> Reader {
-    Reader::new(Allowance::published(&Limits::default()))
+    Reader::new(MessageLimits::published(&Limits::default()))
 }
 
 fn read_all(reader: &mut Reader, mut bytes: &[u8]) -> Result<Vec<Message>, Error> {
@@ -160,7 +160,7 @@ fn lengths_and_numbers_are_bounded() {
     for kind in [1, 15, 18, 20, 99] {
         assert_eq!(declared(kind, 65_537), too_long(65_537, 65_536));
     }
-    let mut unpublished = Reader::new(Allowance::unpublished(&Limits::default()));
+    let mut unpublished = Reader::new(MessageLimits::unpublished(&Limits::default()));
     assert_eq!(read_all(&mut unpublished, &[4, 0, 0, 0, 0, 0, 0, 8, 1, 0, 0, 0]), Err(Error::MediaBeforePublish));
     let mut reader = reader();
     let mut chunker = Chunker::new(128);
@@ -172,7 +172,7 @@ fn lengths_and_numbers_are_bounded() {
 
 #[test]
 fn unfinished_messages_share_one_bound() {
-    let mut reader = Reader::new(Allowance { buffered: 10_000, ..Allowance::published(&Limits::default()) });
+    let mut reader = Reader::new(MessageLimits { buffered: 10_000, ..MessageLimits::published(&Limits::default()) });
     let mut refused = None;
     for id in 3..8 {
         let chunks = Chunker::new(4_000).chunks(&Sent { id, kind: 9, timestamp: 0, stream: 1, body: vec![1; 9_000] });

@@ -72,7 +72,7 @@ impl Rig {
     }
 
     fn messages(&self) -> Vec<Message> {
-        let mut reader = Reader::new(Allowance::published(&Limits::default()));
+        let mut reader = Reader::new(MessageLimits::published(&Limits::default()));
         let mut said = self.said.get(1 + 2 * 1536..).unwrap_or_default();
         let mut messages = Vec::new();
         while let Some(message) = reader.next(&mut said).unwrap() {

@@ -38,7 +38,7 @@ pub(super) fn read(text: &str, strict: bool, env: Env<'_>) -> (Option<Config>, V
                     // Probably another file, so its text is not shown.
                     report.broken(
                         node.at,
-                        "this is no configuration: a line such as \"key: value\" is expected".to_owned(),
+                        "this is not a configuration: a line such as \"key: value\" is expected".to_owned(),
                     );
                     None
                 }
@@ -259,7 +259,7 @@ fn proxy(section: &mut Section<'_, '_>) -> bool {
     on
 }
 
-/// Reads `log_level`, which the Go program's README names, and the `logging` section, which goes before it.
+/// Reads `log_level`, which the Go program's README names, and the `logging` section, which takes precedence over it.
 fn logging(root: &mut Section<'_, '_>, known: &mut Vec<Known>) -> LoggingConfig {
     let short = root.parsed("log_level", level);
     let mut section = root.section("logging");

@@ -120,7 +120,7 @@ pub(super) fn read(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> Opti
     Some(RedisConfig { topology, username, password, db, tls, dial_timeout, read_timeout, write_timeout })
 }
 
-/// Reads which kind it is. Of several, sentinels go before a cluster and a cluster goes before a single address, as in LiveKit.
+/// Reads which kind it is. Of several, sentinels take precedence over a cluster, and a cluster over a single address, as in LiveKit.
 fn topology(section: &mut Section<'_, '_>) -> Option<RedisTopology> {
     let sentinels = section.list("sentinel_addresses", |text| address(text, SENTINEL_PORT));
     let master = section.text("sentinel_master_name");

@@ -14,7 +14,7 @@ use super::rtc::RtcConfig;
 
 /// The default port of RTMP: the one that every encoder tries first.
 pub const DEFAULT_RTMP_PORT: u16 = 1935;
-/// The default port of WHIP (as the Go ingress).
+/// The default port of WHIP (like the Go ingress).
 pub const DEFAULT_WHIP_PORT: u16 = 8080;
 /// The Go ingress's relay port. It is read, but nothing listens on it: media does not pass over HTTP inside this program.
 pub const DEFAULT_HTTP_RELAY_PORT: u16 = 9090;

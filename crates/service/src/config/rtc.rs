@@ -8,7 +8,7 @@ use super::fault::shortened;
 use super::section::{Known, Port, Section};
 use super::turn::{self, TurnServer};
 
-/// The default UDP port of WHIP (as the Go ingress).
+/// The default UDP port of WHIP (like the Go ingress).
 pub const DEFAULT_UDP_PORT: u16 = 7885;
 
 /// WebRTC of WHIP.
@@ -247,7 +247,7 @@ fn without_effect(section: &Section<'_, '_>) {
     }
 }
 
-/// Reads the UDP ports. A port range for sessions goes before shared ports, as in LiveKit.
+/// Reads the UDP ports. A port range for sessions takes precedence over shared ports, as in LiveKit.
 fn udp(section: &mut Section<'_, '_>) -> UdpPorts {
     let shared = section.parsed("udp_port", port_range);
     let start = section.port("port_range_start", None);

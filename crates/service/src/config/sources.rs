@@ -28,7 +28,7 @@ pub fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Loads the configuration. A body goes before a file, wherever each comes from, and the command line before the environment (as
+/// Loads the configuration. A body takes precedence over a file, wherever each comes from, and the command line over the environment (as
 /// in the Go ingress).
 ///
 /// # Errors

@@ -517,7 +517,10 @@ warning: line 12, column 24: logging.password: this key is not known; it belongs
 fn another_file_is_not_repeated() {
     for text in ["root:x:0:0:root", "- a\n- b", "-----BEGIN PRIVATE KEY-----"] {
         let printed = load_body(text, false).unwrap_err().to_string();
-        assert!(printed.ends_with("this is no configuration: a line such as \"key: value\" is expected"), "{printed}");
+        assert!(
+            printed.ends_with("this is not a configuration: a line such as \"key: value\" is expected"),
+            "{printed}"
+        );
     }
 }
 

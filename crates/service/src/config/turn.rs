@@ -107,7 +107,7 @@ fn server(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> Option<TurnSe
     Some(TurnServer { host: name?.value, port: port.port?, protocol: protocol?.value, access: shown? })
 }
 
-/// Reads the credentials. A secret goes before username and credential, as in LiveKit.
+/// Reads the credentials. A secret takes precedence over username and credential, as in LiveKit.
 fn access(section: &mut Section<'_, '_>) -> Option<TurnAccess> {
     let secret = section.text("secret");
     // A day at most: after that a client can open a new session.

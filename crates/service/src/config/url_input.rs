@@ -55,7 +55,7 @@ fn timeout(section: &mut Section<'_, '_>, key: &'static str, default: Duration) 
 fn alias(name: &str, url: &str) -> Result<Secret, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(good) {
-        return Err("is no name for an alias: letters, digits, '-', '_' and '.' are allowed".to_owned());
+        return Err("is not a name for an alias: letters, digits, '-', '_' and '.' are allowed".to_owned());
     }
     let url = url.trim();
     let parsed = Url::parse(url).map_err(|_| "is not the address of a source, such as rtsp://host/path".to_owned())?;
@@ -73,7 +73,7 @@ fn host_rule(text: &str) -> Result<HostRule, String> {
         let fits = |(ip, bits): &(std::net::IpAddr, u8)| *bits <= if ip.is_ipv4() { 32 } else { 128 };
         return match range.filter(fits) {
             Some((ip, bits)) => Ok(HostRule::Range(ip, bits)),
-            None => Err(format!("{text:?} is no range of addresses, such as 10.0.0.0/8 or fd00::/8")),
+            None => Err(format!("{text:?} is not a range of addresses, such as 10.0.0.0/8 or fd00::/8")),
         };
     }
     if let Ok(ip) = text.parse::<std::net::IpAddr>() {
@@ -82,7 +82,7 @@ fn host_rule(text: &str) -> Result<HostRule, String> {
     let (name, below) = text.strip_prefix("*.").map_or((text.as_str(), false), |name| (name, true));
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if name.is_empty() || !name.chars().all(good) {
-        return Err(format!("{text:?} is no host: a name, *. and a name, an address or a range is allowed"));
+        return Err(format!("{text:?} is not a host: a name, *. and a name, an address or a range is allowed"));
     }
     let name = name.trim_end_matches('.').to_owned();
     Ok(if below { HostRule::Below(name) } else { HostRule::Host(name) })

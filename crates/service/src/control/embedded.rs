@@ -4,7 +4,7 @@
 //! operator: they make, change and delete ingresses, and have URLs pulled.
 
 use super::plane::{
-    Affinity, COMMAND_QUEUE, ControlPlane, ReportError, Resolved, START_QUEUE, Serving, SessionCommand,
+    Affinity, COMMAND_QUEUE, ControlPlane, ReportError, Resolved, START_QUEUE, ServeGuard, SessionCommand,
     SessionCommands, SessionList, StartRequest, StartRequests, StateReply,
 };
 use super::whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRequest};
@@ -183,7 +183,7 @@ impl ControlPlane for Embedded {
         Box::pin(async move {
             let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
             self.state().sessions.push((ingress.clone(), resource.clone(), commands));
-            Ok(SessionCommands::new(queue, Serving::new(ServingSession(self.clone(), resource.clone()))))
+            Ok(SessionCommands::new(queue, ServeGuard::new(ServingSession(self.clone(), resource.clone()))))
         })
     }
 
@@ -191,10 +191,10 @@ impl ControlPlane for Embedded {
         &'a self,
         resource: &'a ResourceId,
         handler: WhipHandler,
-    ) -> BoxFuture<'a, Result<Serving, Fault>> {
+    ) -> BoxFuture<'a, Result<ServeGuard, Fault>> {
         Box::pin(async move {
             self.state().whip.insert(resource.clone(), handler);
-            Ok(Serving::new(ServingWhip(self.clone(), resource.clone())))
+            Ok(ServeGuard::new(ServingWhip(self.clone(), resource.clone())))
         })
     }
 
@@ -216,12 +216,12 @@ impl ControlPlane for Embedded {
     fn start_requests(&self, affinity: Affinity) -> StartRequests {
         let (requests, queue) = mpsc::channel(START_QUEUE);
         self.state().starts = Some((affinity, requests));
-        StartRequests::new(queue, Serving::new(()))
+        StartRequests::new(queue, ServeGuard::new(()))
     }
 
-    fn serve_list(&self, list: SessionList) -> Serving {
+    fn serve_list(&self, list: SessionList) -> ServeGuard {
         self.state().list = Some(list);
-        Serving::new(())
+        ServeGuard::new(())
     }
 
     fn reachable(&self) -> Result<(), Fault> {

@@ -11,9 +11,9 @@ mod whip;
 use crate::boxed::BoxFuture;
 use crate::config::Config;
 use crate::control::{
-    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, ReportError, Resolved, START_QUEUE, Serving, SessionCommand,
-    SessionCommands, SessionList, StartRequest, StartRequests, StateReply, WhipAnswer, WhipHandler, WhipRefusal,
-    WhipRequest, store_refusal,
+    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, ReportError, Resolved, START_QUEUE, ServeGuard,
+    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, WhipAnswer, WhipHandler,
+    WhipRefusal, WhipRequest, store_refusal,
 };
 use livekit_protocol as lk;
 use model::{Blame, Fault, IngressId, InputKind, ResourceId, Secret};
@@ -231,7 +231,7 @@ impl ControlPlane for LiveKit {
                 }),
             ];
             self.confirmed(&registrations).await?;
-            Ok(SessionCommands::new(queue, Serving::new(registrations)))
+            Ok(SessionCommands::new(queue, ServeGuard::new(registrations)))
         })
     }
 
@@ -239,12 +239,12 @@ impl ControlPlane for LiveKit {
         &'a self,
         resource: &'a ResourceId,
         handler: WhipHandler,
-    ) -> BoxFuture<'a, Result<Serving, Fault>> {
+    ) -> BoxFuture<'a, Result<ServeGuard, Fault>> {
         Box::pin(async move {
             let server = Server::new(self.bus.clone(), "IngressHandler");
             let registrations = whip::register(&server, resource, handler);
             self.confirmed(&registrations).await?;
-            Ok(Serving::new(registrations))
+            Ok(ServeGuard::new(registrations))
         })
     }
 
@@ -266,14 +266,19 @@ impl ControlPlane for LiveKit {
             move |request: &StartIngressRequest| affinity(input_of(request)?, &ingress_of(request)?),
             move |request: StartIngressRequest| start(request, access.clone(), io.clone(), requests.clone()),
         );
-        StartRequests::new(queue, Serving::new(registration))
+        StartRequests::new(queue, ServeGuard::new(registration))
     }
 
-    fn serve_list(&self, list: SessionList) -> Serving {
-        Serving::new(self.internal.register(LIST_ACTIVE_INGRESS, "", first_come, move |ListActiveIngressRequest {}| {
-            let sessions = list();
-            async move { Ok(listed(sessions)) }
-        }))
+    fn serve_list(&self, list: SessionList) -> ServeGuard {
+        ServeGuard::new(self.internal.register(
+            LIST_ACTIVE_INGRESS,
+            "",
+            first_come,
+            move |ListActiveIngressRequest {}| {
+                let sessions = list();
+                async move { Ok(listed(sessions)) }
+            },
+        ))
     }
 
     fn reachable(&self) -> Result<(), Fault> {

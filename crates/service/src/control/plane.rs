@@ -65,7 +65,7 @@ pub trait ControlPlane: Send + Sync + 'static {
         &'a self,
         resource: &'a ResourceId,
         handler: WhipHandler,
-    ) -> BoxFuture<'a, Result<Serving, Fault>>;
+    ) -> BoxFuture<'a, Result<ServeGuard, Fault>>;
 
     /// Asks the machine where a WHIP session runs. Ends within 5 s.
     fn ask_whip<'a>(
@@ -80,7 +80,7 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn start_requests(&self, affinity: Affinity) -> StartRequests;
 
     /// Answers those who ask which sessions run here, as soon as the control plane is reachable, until the guard is dropped.
-    fn serve_list(&self, list: SessionList) -> Serving;
+    fn serve_list(&self, list: SessionList) -> ServeGuard;
 
     /// Whether the control plane can be reached right now; the fault's text has since when it can't.
     fn reachable(&self) -> Result<(), Fault>;
@@ -112,20 +112,20 @@ pub type Affinity = Arc<dyn Fn(InputKind, &IngressId) -> Option<f32> + Send + Sy
 pub type SessionList = Arc<dyn Fn() -> Vec<(IngressId, ResourceId)> + Send + Sync>;
 
 /// Keeps something served; dropping it ends that.
-pub struct Serving {
+pub struct ServeGuard {
     _guard: Box<dyn Any + Send + Sync>,
 }
 
-impl Serving {
+impl ServeGuard {
     /// Serves for as long as `guard` lives.
     pub fn new(guard: impl Any + Send + Sync) -> Self {
         Self { _guard: Box::new(guard) }
     }
 }
 
-impl fmt::Debug for Serving {
+impl fmt::Debug for ServeGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Serving")
+        f.write_str("ServeGuard")
     }
 }
 
@@ -136,12 +136,12 @@ pub const COMMAND_QUEUE: usize = 8;
 #[derive(Debug)]
 pub struct SessionCommands {
     commands: mpsc::Receiver<SessionCommand>,
-    _serving: Serving,
+    _serving: ServeGuard,
 }
 
 impl SessionCommands {
     /// Commands from this queue, served as long as `serving` lives.
-    pub fn new(commands: mpsc::Receiver<SessionCommand>, serving: Serving) -> Self {
+    pub fn new(commands: mpsc::Receiver<SessionCommand>, serving: ServeGuard) -> Self {
         Self { commands, _serving: serving }
     }
 
@@ -192,12 +192,12 @@ pub const START_QUEUE: usize = 16;
 #[derive(Debug)]
 pub struct StartRequests {
     requests: mpsc::Receiver<StartRequest>,
-    _serving: Serving,
+    _serving: ServeGuard,
 }
 
 impl StartRequests {
     /// Requests from this queue, served as long as `serving` lives.
-    pub fn new(requests: mpsc::Receiver<StartRequest>, serving: Serving) -> Self {
+    pub fn new(requests: mpsc::Receiver<StartRequest>, serving: ServeGuard) -> Self {
         Self { requests, _serving: serving }
     }
 

@@ -33,14 +33,14 @@ pub struct WhipAnswer {
 #[error("{text}")]
 pub struct WhipRefusal {
     /// The kind.
-    pub why: WhipWhy,
+    pub why: WhipRefusalKind,
     /// The text for people; it holds no secret.
     pub text: String,
 }
 
 /// Kinds of refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WhipWhy {
+pub enum WhipRefusalKind {
     /// The key is not that of the session.
     WrongKey,
     /// No such session runs, here or anywhere.
@@ -59,13 +59,13 @@ pub enum WhipWhy {
 
 impl WhipRefusal {
     /// A refusal with this text.
-    pub fn new(why: WhipWhy, text: impl Into<String>) -> Self {
+    pub fn new(why: WhipRefusalKind, text: impl Into<String>) -> Self {
         Self { why, text: text.into() }
     }
 
     /// No such session.
     pub fn gone() -> Self {
-        Self::new(WhipWhy::Gone, "this WHIP session has ended, or there never was one")
+        Self::new(WhipRefusalKind::Gone, "this WHIP session has ended, or there never was one")
     }
 }
 

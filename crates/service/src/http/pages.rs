@@ -10,7 +10,7 @@ use crate::metrics::{CONTENT_TYPE, Registry};
 
 /// For `health_port`: `/availability` says whether a session would fit (200 or 503), any other path that this process is alive.
 pub fn health(capacity: Capacity) -> Router {
-    let availability = async move || match capacity.can_accept_any() {
+    let availability = async move || match capacity.can_accept_every_kind() {
         true => (StatusCode::OK, "Available"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "No availability"),
     };

@@ -101,7 +101,9 @@ pub async fn listen(address: IpAddr, port: u16, key: &str) -> Result<TcpListener
             io::ErrorKind::PermissionDenied => format!(
                 "{key}: port {port} may not be opened by this user; take one above 1023, or grant CAP_NET_BIND_SERVICE"
             ),
-            io::ErrorKind::AddrNotAvailable => format!("bind_address: {address} is no address of this machine ({key})"),
+            io::ErrorKind::AddrNotAvailable => {
+                format!("bind_address: {address} is not an address of this machine ({key})")
+            }
             _ => format!("{key}: port {port} on {address} cannot be opened: {error}"),
         };
         Fault::new(Blame::Us, text)

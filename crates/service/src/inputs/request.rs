@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// What a publisher asks for.
 #[derive(Clone, Debug)]
-pub enum Wanted {
+pub enum PublishTarget {
     /// The ingress of the first of these stream keys that exists.
     Keys(Vec<Secret>),
     /// This ingress: the control plane has found it and chosen this machine.
@@ -38,7 +38,7 @@ pub trait PublishRequest: Send {
     fn input(&self) -> InputKind;
 
     /// What it asks for.
-    fn wanted(&self) -> Wanted;
+    fn wanted(&self) -> PublishTarget;
 
     /// Who it is.
     fn publisher(&self) -> Publisher;

@@ -88,7 +88,7 @@ impl Capacity {
     }
 
     /// Whether a session of any kind would fit: what `/availability` answers.
-    pub fn can_accept_any(&self) -> bool {
+    pub fn can_accept_every_kind(&self) -> bool {
         let mut state = self.state();
         let most =
             KINDS.iter().map(|(input, transcoding, _)| state.cost(slot(*input, *transcoding))).fold(0.0, f64::max);

@@ -17,7 +17,7 @@ pub fn register(registry: &Registry, node_id: &str, version: &str, capacity: &Ca
 
     let (available, node) = (capacity.clone(), node_id.to_owned());
     registry.read_gauges("livekit_ingress_available", "Whether a session of any kind would fit", move || {
-        let value = f64::from(u8::from(available.can_accept_any()));
+        let value = f64::from(u8::from(available.can_accept_every_kind()));
         vec![Sample { labels: vec![("node_id", node.clone())], value }]
     });
 

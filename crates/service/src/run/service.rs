@@ -3,7 +3,7 @@
 use super::signals::{self, Shutdown, Signals};
 use crate::admission::Admission;
 use crate::config::Config;
-use crate::control::{ControlPlane, Serving};
+use crate::control::{ControlPlane, ServeGuard};
 use crate::http;
 use crate::inputs;
 use crate::inputs::context::Context;
@@ -25,7 +25,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const SECOND_SIGNAL_STOP_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What the service is started with beside its configuration: the world around it.
-pub(crate) struct World {
+pub(crate) struct Dependencies {
     /// This process's name in logs and metrics.
     pub(crate) node_id: String,
     /// The CPUs there are.
@@ -49,7 +49,7 @@ pub(crate) struct Service {
     end_waiting_workers: Box<dyn Fn() + Send>,
     _sampler: Sampler,
     _pages: Vec<http::Server>,
-    _listing: Serving,
+    _listing: ServeGuard,
 }
 
 impl Service {
@@ -57,8 +57,8 @@ impl Service {
     ///
     /// # Errors
     /// What keeps the service from starting, by its configuration key.
-    pub(crate) async fn start(config: &Config, world: World) -> Result<Self, Fault> {
-        let World { node_id, cpu, control, participants, workers, end_waiting_workers } = world;
+    pub(crate) async fn start(config: &Config, world: Dependencies) -> Result<Self, Fault> {
+        let Dependencies { node_id, cpu, control, participants, workers, end_waiting_workers } = world;
         let capacity = Capacity::new(cpu.capacity(), config.cpu_cost);
         if let Some(advice) = capacity.advice() {
             warn!("{advice}");

@@ -103,7 +103,7 @@ impl Sessions {
             Outcome::New(new) => self.begin_session(*new, source),
             Outcome::TakesOver { running, .. } => {
                 if let Err(Command::TakeOver(source)) = running.tell(Command::TakeOver(source)) {
-                    source.too_late();
+                    source.refuse_ended();
                 }
             }
             // What asked for it got no media to bring.

@@ -7,7 +7,7 @@ use super::Picture;
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{VideoInfo, VideoInterlaceMode};
 use media::codec_config::avc;
-use media::{KeyframeGate, Passage, RaslFilter, picture};
+use media::{GateDecision, KeyframeGate, RaslFilter, picture};
 use model::{Colours, Frame, Rotation, VideoCodec, VideoConfig};
 use worker::Error;
 use worker::max_luminance::{self, max_luminance};
@@ -92,9 +92,9 @@ impl Decoder {
     /// If the decoder gives up; a new one is needed then.
     pub(crate) fn push(&mut self, frame: Frame) -> Result<(), Error> {
         match self.gate.pass(frame.key) {
-            Passage::Dropped => return Ok(()),
-            Passage::Resumes => self.leading.missed(),
-            Passage::Continues => {}
+            GateDecision::Dropped => return Ok(()),
+            GateDecision::Resumes => self.leading.missed(),
+            GateDecision::Continues => {}
         }
         if !self.leading.admits(frame.key, frame.pts) {
             return Ok(());

@@ -102,7 +102,7 @@ impl LayerEncoder {
     }
 
     /// Lets go of the encoder until the next picture, which will be a key frame.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn release(&self) {
         if let Some(commands) = &self.commands {
             let _ = commands.send(Command::Rest);
         }
@@ -242,7 +242,7 @@ impl Encoder {
     }
 
     /// x264 counts pictures, not time, when it shares out bits (counting time costs it a picture of delay), so a source
-    /// that sends fewer than it said would get fewer bits than the layer has. The bitrate and its buffer are set anew
+    /// that sends fewer than it said would get fewer bits than the layer has. The bitrate and its buffer are set again
     /// instead, which x264 takes without a key frame.
     fn follow_rate(&mut self, rate: f64, config: &Config) {
         // Slower than a third: a still picture should not be allowed a second's bits in one burst.

@@ -25,7 +25,7 @@ impl Limit {
     /// Whether the picture to be shown at `pts` is within the rate.
     pub(crate) fn admits(&mut self, pts: MediaTime) -> bool {
         let pts = pts.as_nanos();
-        // A time far before its turn is a jump back of the timeline, from which counting starts anew.
+        // A time far before its turn is a jump back of the timeline, from which counting starts again.
         let due = self.due.filter(|due| pts > due.saturating_sub(self.interval.saturating_mul(4))).unwrap_or(pts);
         if pts < due.saturating_sub(self.interval / EARLY) {
             return false;

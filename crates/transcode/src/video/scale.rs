@@ -5,7 +5,7 @@
 
 use super::Picture;
 use super::shape::{Rect, Size};
-use super::tone::{self, Mapper, Plane};
+use super::tone::{self, Plane, ToneMapper};
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::{self as gst_video, VideoFormat, VideoInfo, prelude::*};
 use model::Layer;
@@ -23,7 +23,7 @@ pub(crate) struct Cascade {
     layers: Vec<Size>,
     scalers: Vec<Option<Scaler>>,
     /// For wide-gamut and high-dynamic-range pictures, once there was one.
-    mapper: Option<Arc<Mapper>>,
+    mapper: Option<Arc<ToneMapper>>,
 }
 
 impl Cascade {
@@ -60,7 +60,7 @@ impl Cascade {
         let mut current = picture;
         for (i, &size) in self.layers.iter().enumerate().rev().filter(|(i, _)| wanted(*i)) {
             if !is_final(&current.info, size) {
-                let mapper = mapper(&mut self.mapper, tone::light(&current.info, current.peak));
+                let mapper = mapper(&mut self.mapper, tone::transfer_function(&current.info, current.peak));
                 let scaler = match &mut self.scalers[i] {
                     Some(s) if s.takes(&current.info, mapper.as_ref()) => s,
                     slot => slot.insert(Scaler::new(&current.info, size, mapper)?),
@@ -75,7 +75,7 @@ impl Cascade {
     }
 
     /// Lets go of what only this layer needed.
-    pub(crate) fn rest(&mut self, layer: usize) {
+    pub(crate) fn release(&mut self, layer: usize) {
         if let Some(scaler) = self.scalers.get_mut(layer) {
             *scaler = None;
         }
@@ -93,14 +93,14 @@ fn is_final(info: &VideoInfo, size: Size) -> bool {
 /// Whether browsers could not show such colours as they are meant.
 fn needs_new_colours(info: &VideoInfo) -> bool {
     use gst_video::VideoColorMatrix::{Bt601, Bt709, Unknown};
-    tone::light(info, None).is_some() || !matches!(info.colorimetry().matrix(), Bt601 | Bt709 | Unknown)
+    tone::transfer_function(info, None).is_some() || !matches!(info.colorimetry().matrix(), Bt601 | Bt709 | Unknown)
 }
 
 /// What maps the colours of pictures whose light is coded so, if anything has to; kept in `known`, as it takes time to make.
-fn mapper(known: &mut Option<Arc<Mapper>>, light: Option<tone::Light>) -> Option<Arc<Mapper>> {
+fn mapper(known: &mut Option<Arc<ToneMapper>>, light: Option<tone::TransferFunction>) -> Option<Arc<ToneMapper>> {
     let light = light?;
     if known.as_ref().is_none_or(|m| m.light != light) {
-        *known = Some(Arc::new(Mapper::new(light)));
+        *known = Some(Arc::new(ToneMapper::new(light)));
     }
     known.clone()
 }
@@ -143,13 +143,13 @@ struct Scaler {
 
 #[derive(Debug)]
 struct Mapped {
-    mapper: Arc<Mapper>,
+    mapper: Arc<ToneMapper>,
     info: VideoInfo,
     buffer: gst::Buffer,
 }
 
 impl Scaler {
-    fn new(input: &VideoInfo, size: Size, mapper: Option<Arc<Mapper>>) -> Result<Self, Error> {
+    fn new(input: &VideoInfo, size: Size, mapper: Option<Arc<ToneMapper>>) -> Result<Self, Error> {
         let output = VideoInfo::builder(VideoFormat::I420, size.width, size.height)
             .colorimetry(&colours(input))
             .chroma_site(input.chroma_site())
@@ -175,7 +175,7 @@ impl Scaler {
     }
 
     /// Whether it was made for such pictures.
-    fn takes(&self, input: &VideoInfo, mapper: Option<&Arc<Mapper>>) -> bool {
+    fn takes(&self, input: &VideoInfo, mapper: Option<&Arc<ToneMapper>>) -> bool {
         self.input == *input && self.mapped.as_ref().map(|m| m.mapper.light) == mapper.map(|m| m.light)
     }
 
@@ -207,7 +207,7 @@ impl Scaler {
 
 /// Maps the colours of a whole picture.
 fn map(
-    mapper: &Mapper,
+    mapper: &ToneMapper,
     from: &gst_video::VideoFrameRef<&mut gst::BufferRef>,
     to: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
 ) -> Result<(), gst::glib::BoolError> {

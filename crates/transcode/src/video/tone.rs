@@ -7,38 +7,39 @@
 
 use gstreamer_video::{self as gst_video, VideoInfo};
 
-/// How light is coded in pictures that are mapped here.
+/// The transfer function of pictures that are mapped here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Light {
-    /// Perceptual quantizer (SMPTE ST 2084), with so many nits at the most.
+pub(crate) enum TransferFunction {
+    /// Perceptual quantizer (SMPTE ST 2084), and the peak luminance in nits.
     Pq(u16),
     /// Hybrid log-gamma (ARIB STD-B67).
     Hlg,
-    /// As in BT.709, of a wider gamut only.
-    Plain,
+    /// That of BT.709: only the gamut is wider.
+    Sdr,
 }
 
-/// How light is coded in such pictures, of which `peak` (nits) is the brightest; `None` if they need no mapping.
-pub(crate) fn light(info: &VideoInfo, peak: Option<u16>) -> Option<Light> {
+/// The transfer function of such pictures, whose peak luminance is `peak` (nits); `None` if they need no mapping.
+pub(crate) fn transfer_function(info: &VideoInfo, peak: Option<u16>) -> Option<TransferFunction> {
     use gst_video::{VideoColorMatrix as Matrix, VideoColorPrimaries as Primaries, VideoTransferFunction as Transfer};
     let colours = info.colorimetry();
     match (colours.transfer(), colours.primaries(), colours.matrix()) {
-        (Transfer::Smpte2084, ..) => Some(Light::Pq(peak.unwrap_or(PEAK as u16).clamp(LEAST, MOST))),
-        (Transfer::AribStdB67, ..) => Some(Light::Hlg),
-        (_, Primaries::Bt2020, _) | (_, Primaries::Unknown, Matrix::Bt2020) => Some(Light::Plain),
+        (Transfer::Smpte2084, ..) => {
+            Some(TransferFunction::Pq(peak.unwrap_or(NOMINAL_PEAK as u16).clamp(MIN_PEAK, MAX_PEAK)))
+        }
+        (Transfer::AribStdB67, ..) => Some(TransferFunction::Hlg),
+        (_, Primaries::Bt2020, _) | (_, Primaries::Unknown, Matrix::Bt2020) => Some(TransferFunction::Sdr),
         _ => None,
     }
 }
 
-/// Nits of a white sheet of paper in HDR (BT.2408 §2.1), which is the white of SDR.
-const WHITE: f64 = 203.0;
-/// Nits of the brightest highlight that is told from those below, unless the stream says it: what nearly all HDR is mastered for,
-/// and HLG's nominal peak.
-const PEAK: f64 = 1000.0;
-/// What a stream may say of it: no less than leaves room above white, and no more than the brightest displays that are used for
-/// mastering have, as each doubling costs everything else some brightness.
-const LEAST: u16 = 300;
-const MOST: u16 = 4000;
+/// Reference white of HDR in nits (BT.2408 §2.1): it becomes about the white of SDR.
+const REFERENCE_WHITE: f64 = 203.0;
+/// Peak luminance in nits where the stream does not say it: what nearly all HDR is mastered for, and HLG's nominal peak.
+const NOMINAL_PEAK: f64 = 1000.0;
+/// The range of peak luminance that is taken from a stream, in nits: enough to leave room above white, and no more than the brightest
+/// mastering displays have, as each doubling costs everything else some brightness.
+const MIN_PEAK: u16 = 300;
+const MAX_PEAK: u16 = 4000;
 /// The display's gamma that SDR is made for (BT.1886).
 const GAMMA: f64 = 2.4;
 
@@ -47,8 +48,8 @@ const POINTS: usize = 33;
 const CELLS: usize = POINTS - 1;
 const STEP: u32 = 1024 / CELLS as u32;
 
-/// Parts of a code that the table tells apart.
-const PART: i32 = 64;
+/// Table values are code values times this.
+const SCALE: i32 = 64;
 
 /// One plane of a picture: its bytes, and how many of them a row takes.
 pub(crate) struct Plane<T> {
@@ -56,25 +57,25 @@ pub(crate) struct Plane<T> {
     pub(crate) stride: usize,
 }
 
-/// What colours become. Values are those of a picture times [`PART`], and may lie beyond those; each entry has the four corners of a
+/// What colours become. Values are those of a picture times [`SCALE`], and may lie beyond those; each entry has the four corners of a
 /// cell of Cb and Cr.
-pub(crate) struct Mapper {
-    /// How light is coded in what it takes.
-    pub(crate) light: Light,
+pub(crate) struct ToneMapper {
+    /// The transfer function of the pictures it takes.
+    pub(crate) light: TransferFunction,
     luma: Vec<[i16; 4]>,
     blue: Vec<[i16; 4]>,
     red: Vec<[i16; 4]>,
 }
 
-impl std::fmt::Debug for Mapper {
+impl std::fmt::Debug for ToneMapper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mapper").field("light", &self.light).finish_non_exhaustive()
+        f.debug_struct("ToneMapper").field("light", &self.light).finish_non_exhaustive()
     }
 }
 
-impl Mapper {
+impl ToneMapper {
     /// Works out what becomes of the colours; takes some ten milliseconds.
-    pub(crate) fn new(light: Light) -> Self {
+    pub(crate) fn new(light: TransferFunction) -> Self {
         let at = |i: usize| (i as u32 * STEP).into();
         let mut points = Vec::with_capacity(POINTS * POINTS * POINTS);
         for cb in 0..POINTS {
@@ -120,7 +121,7 @@ impl Mapper {
     fn block(&self, rows: [[u8; 4]; 2], cb: u32, cr: u32) -> ([u8; 4], (u8, u8)) {
         let cell = ((cb / STEP) as usize * CELLS + (cr / STEP) as usize) * POINTS;
         let (b, r) = (cb % STEP, cr % STEP);
-        // The casts hold: a product is STEP squared, 1024, at the most.
+        // The casts hold: a product is STEP squared, 1024, at most.
         let weights = [(STEP - b) * (STEP - r), (STEP - b) * r, b * (STEP - r), b * r].map(|w| w as i16);
         let [[a0, a1, a2, a3], [b0, b1, b2, b3]] = rows;
         let luma = [[a0, a1], [a2, a3], [b0, b1], [b2, b3]].map(|bytes| code(&bytes));
@@ -147,48 +148,48 @@ fn value(table: &[[i16; 4]], cell: usize, weights: &[i16; 4], y: u32) -> u8 {
     let corners = |of: &[i16; 4]| -> i32 { (0..4).map(|i| i32::from(weights[i]) * i32::from(of[i])).sum() };
     let sum = corners(low) * below + corners(high) * above;
     // The cast holds after the clamp.
-    ((sum / WHOLE + PART / 2) / PART).clamp(0, 255) as u8
+    ((sum / WHOLE + SCALE / 2) / SCALE).clamp(0, 255) as u8
 }
 
-/// What a colour of BT.2020 becomes in BT.709: ten-bit codes to eight-bit codes times [`PART`].
-fn mapped(light: Light, [y, cb, cr]: [f64; 3]) -> [i16; 3] {
+/// What a colour of BT.2020 becomes in BT.709: ten-bit codes to eight-bit codes times [`SCALE`].
+fn mapped(light: TransferFunction, [y, cb, cr]: [f64; 3]) -> [i16; 3] {
     let (y, cb, cr) = ((y - 64.0) / 876.0, (cb - 512.0) / 896.0, (cr - 512.0) / 896.0);
     // BT.2020 table 4.
     let (r, b) = (y + 1.4746 * cr, y + 1.8814 * cb);
     let g = (y - 0.2627 * r - 0.0593 * b) / 0.6780;
-    let light = narrowed(toned(light, [r, g, b]));
+    let light = to_bt709(tone_mapped(light, [r, g, b]));
     let [r, g, b] = light.map(|v| v.abs().powf(1.0 / GAMMA).copysign(v));
     // BT.709 §3.
     let y = 0.2126 * r + 0.7152 * g + 0.0722 * b;
     let (cb, cr) = ((b - y) / 1.8556, (r - y) / 1.5748);
     // Casts of floats saturate, at twice what a picture has.
-    [16.0 + 219.0 * y, 128.0 + 224.0 * cb, 128.0 + 224.0 * cr].map(|v| (v * f64::from(PART)).round() as i16)
+    [16.0 + 219.0 * y, 128.0 + 224.0 * cb, 128.0 + 224.0 * cr].map(|v| (v * f64::from(SCALE)).round() as i16)
 }
 
-/// Light of each colour, 1.0 being white, from what codes it. Points of the lattice may lie outside of what can be coded: they go
+/// TransferFunction of each colour, 1.0 being white, from what codes it. Points of the lattice may lie outside of what can be coded: they go
 /// on evenly, so that what lies between them and others is right.
-fn toned(light: Light, coded: [f64; 3]) -> [f64; 3] {
+fn tone_mapped(light: TransferFunction, coded: [f64; 3]) -> [f64; 3] {
     let even = |v: f64, f: fn(f64) -> f64| f(v.abs()).copysign(v);
     let nits = match light {
-        Light::Plain => return coded.map(|v| even(v, |v| v.powf(GAMMA))),
-        Light::Pq(_) => coded.map(|v| even(v, pq_nits)),
-        Light::Hlg => {
+        TransferFunction::Sdr => return coded.map(|v| even(v, |v| v.powf(GAMMA))),
+        TransferFunction::Pq(_) => coded.map(|v| even(v, pq_nits)),
+        TransferFunction::Hlg => {
             let scene = coded.map(|v| even(v, hlg_scene));
             let luminance = 0.2627 * scene[0] + 0.6780 * scene[1] + 0.0593 * scene[2];
             // BT.2100 table 5: a display of 1000 nits has a system gamma of 1.2.
-            scene.map(|v| PEAK * luminance.max(0.0).powf(0.2) * v)
+            scene.map(|v| NOMINAL_PEAK * luminance.max(0.0).powf(0.2) * v)
         }
     };
     // By the brightest of the three, so that the hue stays.
     let brightest = nits.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let peak = if let Light::Pq(peak) = light { f64::from(peak) } else { PEAK };
-    let scale = rolled_off(brightest, peak) / brightest / WHITE;
+    let peak = if let TransferFunction::Pq(peak) = light { f64::from(peak) } else { NOMINAL_PEAK };
+    let scale = rolled_off(brightest, peak) / brightest / REFERENCE_WHITE;
     nits.map(|v| v * scale)
 }
 
-/// BT.2390 §5.4.1: what is dark stays as it is; what is brighter is rolled off, so that `peak` becomes [`WHITE`]. In nits.
+/// BT.2390 §5.4.1: what is dark stays as it is; what is brighter is rolled off, so that `peak` becomes [`REFERENCE_WHITE`]. In nits.
 fn rolled_off(nits: f64, peak: f64) -> f64 {
-    let (peak, most) = (pq_code(peak), pq_code(WHITE) / pq_code(peak));
+    let (peak, most) = (pq_code(peak), pq_code(REFERENCE_WHITE) / pq_code(peak));
     let knee = 1.5 * most - 0.5;
     let e = (pq_code(nits) / peak).min(1.0);
     if e < knee {
@@ -202,7 +203,7 @@ fn rolled_off(nits: f64, peak: f64) -> f64 {
 
 /// From BT.2020's primaries to BT.709's (BT.2407 §2). What these can't show goes beyond 0 and 1, where a screen cuts it off; cut
 /// off here already it would bend what lies next to it in the lattice.
-fn narrowed([r, g, b]: [f64; 3]) -> [f64; 3] {
+fn to_bt709([r, g, b]: [f64; 3]) -> [f64; 3] {
     [1.6605 * r - 0.5876 * g - 0.0728 * b, -0.1246 * r + 1.1329 * g - 0.0083 * b, -0.0182 * r - 0.1006 * g + 1.1187 * b]
 }
 
@@ -237,7 +238,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// What becomes of a picture of one colour, given as light of BT.2020 (1.0 is white, for PQ 10,000 nits).
-    fn flat(mapper: &Mapper, y: u16, cb: u16, cr: u16) -> [u8; 3] {
+    fn flat(mapper: &ToneMapper, y: u16, cb: u16, cr: u16) -> [u8; 3] {
         let plane = |v: u16, n: usize| v.to_le_bytes().repeat(n);
         let (luma, blue, red) = (plane(y, 16), plane(cb, 4), plane(cr, 4));
         let mut out = [vec![0; 16], vec![0; 4], vec![0; 4]];
@@ -266,14 +267,14 @@ mod tests {
         [64.0 + 876.0 * y, 512.0 + 896.0 * cb, 512.0 + 896.0 * cr].map(|v| v.round() as u16)
     }
 
-    fn of(mapper: &Mapper, coded: [f64; 3]) -> [u8; 3] {
+    fn of(mapper: &ToneMapper, coded: [f64; 3]) -> [u8; 3] {
         let [y, cb, cr] = codes(coded);
         flat(mapper, y, cb, cr)
     }
 
     #[test]
     fn greys_of_pq_are_as_bright_as_they_are_meant() {
-        let mapper = Mapper::new(Light::Pq(1000));
+        let mapper = ToneMapper::new(TransferFunction::Pq(1000));
         let grey = |nits: f64| {
             let [y, cb, cr] = of(&mapper, [pq_code(nits); 3]);
             assert!(cb.abs_diff(128) <= 1 && cr.abs_diff(128) <= 1, "{nits} nits: {cb} {cr}");
@@ -284,24 +285,27 @@ mod tests {
         for (nits, code) in [(1.0, 40), (10.0, 78), (50.0, 138)] {
             assert!(grey(nits).abs_diff(code) <= 1, "{nits} nits: {} and not {code}", grey(nits));
         }
-        let white = grey(WHITE);
+        let white = grey(REFERENCE_WHITE);
         assert!((205..=222).contains(&white), "paper is white, and leaves room for what is brighter: {white}");
         assert!(grey(400.0) > white + 5 && grey(800.0) > grey(400.0));
     }
 
     #[test]
     fn highlights_are_told_apart_up_to_the_peak() {
-        let grey = |peak: u16, nits: f64| of(&Mapper::new(Light::Pq(peak)), [pq_code(nits); 3])[0];
-        assert_eq!((grey(LEAST, 300.0), grey(MOST, 4000.0), grey(MOST, 0.0)), (235, 235, 16));
-        assert!(grey(MOST, 800.0) + 5 < grey(MOST, 4000.0) && grey(1000, 800.0) == 235);
+        let grey = |peak: u16, nits: f64| of(&ToneMapper::new(TransferFunction::Pq(peak)), [pq_code(nits); 3])[0];
+        assert_eq!((grey(MIN_PEAK, 300.0), grey(MAX_PEAK, 4000.0), grey(MAX_PEAK, 0.0)), (235, 235, 16));
+        assert!(grey(MAX_PEAK, 800.0) + 5 < grey(MAX_PEAK, 4000.0) && grey(1000, 800.0) == 235);
         // Where nothing is much brighter than white, white is nearly what it is in SDR.
-        assert!(grey(LEAST, WHITE) > grey(1000, WHITE) && grey(1000, WHITE) > grey(MOST, WHITE));
-        assert!(grey(LEAST, 50.0).abs_diff(grey(MOST, 50.0)) <= 8, "what is dark stays as it is");
+        assert!(
+            grey(MIN_PEAK, REFERENCE_WHITE) > grey(1000, REFERENCE_WHITE)
+                && grey(1000, REFERENCE_WHITE) > grey(MAX_PEAK, REFERENCE_WHITE)
+        );
+        assert!(grey(MIN_PEAK, 50.0).abs_diff(grey(MAX_PEAK, 50.0)) <= 8, "what is dark stays as it is");
     }
 
     #[test]
     fn greys_of_hlg_are_as_bright_as_they_are_meant() {
-        let mapper = Mapper::new(Light::Hlg);
+        let mapper = ToneMapper::new(TransferFunction::Hlg);
         let [black, grey, white, peak] = [0.0, 0.38, 0.75, 1.0].map(|code| of(&mapper, [code; 3])[0]);
         // BT.2408 table 1: the grey card (18 %, 26 nits) lies at 38 %, white at 75 %.
         assert_eq!((black, peak), (16, 235));
@@ -320,7 +324,7 @@ mod tests {
             ([0.0, 1.0, 0.0], 8),
             ([0.0, 0.0, 1.0], 8),
         ];
-        let mapper = Mapper::new(Light::Plain);
+        let mapper = ToneMapper::new(TransferFunction::Sdr);
         for (light, within) in cases {
             let [r, g, b] = light.map(|v: f64| v.powf(1.0 / GAMMA));
             let y = 0.2126 * r + 0.7152 * g + 0.0722 * b;
@@ -344,7 +348,7 @@ mod tests {
 
     #[test]
     fn hues_that_bt709_lacks_are_still_told_apart() {
-        let mapper = Mapper::new(Light::Hlg);
+        let mapper = ToneMapper::new(TransferFunction::Hlg);
         let [red, green, blue] = [[0.7, 0.0, 0.0], [0.0, 0.7, 0.0], [0.0, 0.0, 0.7]].map(|coded| of(&mapper, coded));
         assert!(red[2] > 180 && red[1] < 128, "{red:?}");
         assert!(green[1] < 100 && green[2] < 100, "{green:?}");
@@ -356,15 +360,15 @@ mod tests {
         fn between_points_it_is_what_was_worked_out(coded in [0.2f64..0.8, 0.2f64..0.8, 0.2f64..0.8]) {
             // No colour so pure that one of BT.709's is next to none: there the table is coarser.
             let coded = coded.map(|v| 0.5 + 0.25 * (v - 0.5));
-            let mapper = Mapper::new(Light::Plain);
-            let exact = mapped(Light::Plain, codes(coded).map(f64::from)).map(|v| v / PART as i16);
+            let mapper = ToneMapper::new(TransferFunction::Sdr);
+            let exact = mapped(TransferFunction::Sdr, codes(coded).map(f64::from)).map(|v| v / SCALE as i16);
             let found = of(&mapper, coded);
             prop_assert!(found.iter().zip(exact).all(|(a, b)| i16::from(*a).abs_diff(b) <= 2), "{found:?} {exact:?}");
         }
 
         #[test]
         fn any_codes_are_taken(y: u16, cb: u16, cr: u16) {
-            let [y, cb, cr] = flat(&Mapper::new(Light::Pq(1000)), y, cb, cr);
+            let [y, cb, cr] = flat(&ToneMapper::new(TransferFunction::Pq(1000)), y, cb, cr);
             prop_assert!((16..=235).contains(&y) && (16..=240).contains(&cb) && (16..=240).contains(&cr));
         }
     }

@@ -114,7 +114,7 @@ fn noise_instead_of_video_is_told_and_sound_goes_on() {
 }
 
 #[test]
-fn a_kind_that_was_unusable_is_told_anew_once_it_can_be_used() {
+fn a_kind_that_was_unusable_is_reported_again_once_it_can_be_used() {
     let media = h264("320x180", "25", 1.0, "");
     let mut child = Child::with(job());
     let rest = child.open_video(&media, &layers(&[(320, 180)]));
@@ -135,7 +135,7 @@ fn a_kind_that_was_unusable_is_told_anew_once_it_can_be_used() {
         garbled.iter().map(later(round)).for_each(|m| child.send(&to_child(&m)));
     }
     child.until(|m| matches!(m, Event::Unusable { kind: Kind::Video, .. }));
-    // The encoder starts anew, as it was before.
+    // The encoder starts again, as it was before.
     child.send(&Command::VideoConfig(VideoConfig::new(VideoCodec::H264, Bytes::from_static(&[1]), None)));
     media.iter().map(later(10)).for_each(|m| child.send(&to_child(&m)));
     child.until(|m| matches!(m, Event::VideoFormat { width: 320, height: 180, .. }));

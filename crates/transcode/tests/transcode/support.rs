@@ -53,7 +53,7 @@ impl Reading {
     }
 }
 
-/// H.264, stereo, 30 pictures a second at the most.
+/// H.264, stereo, 30 pictures a second at most.
 pub fn job() -> Job {
     Job {
         video_codec: EncodedVideo::H264,

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 /// Looks in a row that find everybody asleep and nobody given a CPU in between. With ten a second that is half a second: locks
-/// and queues in the child wait for 200 ms at the most without being looked after.
+/// and queues in the child wait for 200 ms at most without being looked after.
 const LOOKS: u32 = 5;
 
 /// A thread at one moment.

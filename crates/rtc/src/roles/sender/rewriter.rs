@@ -46,7 +46,7 @@ struct Source {
 }
 
 impl Rewriter {
-    /// Of a clock with so many ticks a second, with this first sequence number.
+    /// `rate`: the ticks of its clock per second; then the first sequence number.
     pub(super) fn new(clock_rate: u32, first: u64) -> Self {
         Self { clock_rate, next: first, source: None, last: None }
     }

@@ -1,16 +1,16 @@
-//! What livekit-server's stream tracker makes of a layer. It wants to see so many packets in each half second, and calls a layer
+//! What livekit-server's stream tracker makes of a layer. It wants to see a number of packets in each half second, and calls a layer
 //! with fewer stopped. Then it wants ten seconds without a gap before viewers get that layer again, unless it is told that the
-//! track begins anew. Pure: the caller counts packets, and learns when to tell.
+//! track begins again. Pure: the caller counts packets, and learns when to tell.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// In so much time livekit-server wants to see [`WANTED_PACKETS`] packets of a middle or upper layer (its stream tracker's
+/// The time within which livekit-server wants to see [`WANTED_PACKETS`] packets of a middle or upper layer (its stream tracker's
 /// default, read in 1.13.5). A layer with fewer is called stopped, and viewers are kept off it for the ten seconds that follow.
 const WINDOW: Duration = Duration::from_millis(500);
 const WANTED_PACKETS: usize = 5;
 
-/// In so much time as many packets as are wanted mean that the layer is back. Shorter than the window, lest a stream on the edge
+/// The time within which as many packets as are wanted mean that the layer is back. Shorter than the window, lest a stream on the edge
 /// comes back with each packet.
 const BACK_WITHIN: Duration = Duration::from_millis(375);
 

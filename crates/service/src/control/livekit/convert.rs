@@ -1,7 +1,7 @@
 //! Between LiveKit's messages and our types: what an ingress asks for, what a session reports, and faults as psrpc codes.
 //!
 //! Pure. The rules and texts of validation are those of the Go programs (`protocol/ingress/validation.go`), because
-//! people search for them; what an ingress leaves open is filled in as the Go ingress does.
+//! people search for them; what an ingress leaves open is filled in like the Go ingress does.
 
 use crate::control::ReportError;
 use livekit_protocol as lk;

@@ -4,7 +4,7 @@ use livekit_token::{AccessToken, VideoGrants};
 use model::{Blame, Fault, IngressSpec, Secret};
 use std::time::Duration;
 
-/// How long a token can be joined with: as long as the Go ingress's. A session that reconnects later than that has been
+/// How long a token can be joined with: as long like the Go ingress's. A session that reconnects later than that has been
 /// given a fresh one by the SFU.
 const GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 

@@ -3,7 +3,7 @@
 //! Both ends are ingresses, ours or the Go ingress. The second method carries candidates as well as restarts: what it is about
 //! stands in its `if_match`, as in the HTTP request.
 
-use crate::control::{WhipAnswer, WhipHandler, WhipRefusal, WhipRequest, WhipWhy};
+use crate::control::{WhipAnswer, WhipHandler, WhipRefusal, WhipRefusalKind, WhipRequest};
 use model::{ResourceId, Secret};
 use proto::{DeleteWhipResourceRequest, Empty, IceRestartWhipResourceRequest, IceRestartWhipResourceResponse};
 use psrpc::{Client, Code, Error, Failure, Method, Options, Registration, Server, first_come};
@@ -94,15 +94,15 @@ fn fragment(request: &IceRestartWhipResourceRequest) -> String {
     fragment
 }
 
-/// Each kind of refusal with its code on the wire. [`WhipWhy::Unconditional`] is answered before another machine is asked.
-const CODES: [(WhipWhy, Code); 7] = [
-    (WhipWhy::WrongKey, Code::PermissionDenied),
-    (WhipWhy::Gone, Code::NotFound),
-    (WhipWhy::OtherIceSession, Code::FailedPrecondition),
-    (WhipWhy::Malformed, Code::InvalidArgument),
-    (WhipWhy::Unprocessable, Code::UnprocessableEntity),
-    (WhipWhy::Unconditional, Code::OutOfRange),
-    (WhipWhy::Unreachable, Code::Unavailable),
+/// Each kind of refusal with its code on the wire. [`WhipRefusalKind::Unconditional`] is answered before another machine is asked.
+const CODES: [(WhipRefusalKind, Code); 7] = [
+    (WhipRefusalKind::WrongKey, Code::PermissionDenied),
+    (WhipRefusalKind::Gone, Code::NotFound),
+    (WhipRefusalKind::OtherIceSession, Code::FailedPrecondition),
+    (WhipRefusalKind::Malformed, Code::InvalidArgument),
+    (WhipRefusalKind::Unprocessable, Code::UnprocessableEntity),
+    (WhipRefusalKind::Unconditional, Code::OutOfRange),
+    (WhipRefusalKind::Unreachable, Code::Unavailable),
 ];
 
 fn failure(refusal: WhipRefusal) -> Failure {
@@ -115,9 +115,11 @@ fn refusal(error: &Error) -> WhipRefusal {
         Error::NoServers { .. } | Error::NoneWilling { .. } => WhipRefusal::gone(),
         Error::Remote(failure) => {
             let why = CODES.iter().find(|(_, code)| *code == failure.code);
-            WhipRefusal::new(why.map_or(WhipWhy::Unreachable, |(why, _)| *why), &failure.message)
+            WhipRefusal::new(why.map_or(WhipRefusalKind::Unreachable, |(why, _)| *why), &failure.message)
         }
-        other => WhipRefusal::new(WhipWhy::Unreachable, format!("the session's machine was not reached: {other}")),
+        other => {
+            WhipRefusal::new(WhipRefusalKind::Unreachable, format!("the session's machine was not reached: {other}"))
+        }
     }
 }
 
@@ -131,8 +133,8 @@ mod tests {
             let sent = WhipRefusal::new(why, "words");
             assert_eq!(refusal(&failure(sent.clone()).into()), sent);
         }
-        assert_eq!(refusal(&Error::NoServers { nobody_listens: true }).why, WhipWhy::Gone);
-        assert_eq!(refusal(&Error::TimedOut).why, WhipWhy::Unreachable);
+        assert_eq!(refusal(&Error::NoServers { nobody_listens: true }).why, WhipRefusalKind::Gone);
+        assert_eq!(refusal(&Error::TimedOut).why, WhipRefusalKind::Unreachable);
     }
 
     #[test]

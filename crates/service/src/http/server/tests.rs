@@ -122,7 +122,7 @@ async fn a_port_that_cannot_be_opened_is_explained() {
     assert_eq!(taken.text, format!("prometheus_port: port {port} is in use by another program"));
     // 192.0.2.0/24 is for documentation (RFC 5737): nobody's.
     let foreign = listen(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0, "health_port").await.unwrap_err();
-    assert_eq!(foreign.text, "bind_address: 192.0.2.1 is no address of this machine (health_port)");
+    assert_eq!(foreign.text, "bind_address: 192.0.2.1 is not an address of this machine (health_port)");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::boxed::BoxFuture;
 use crate::inputs::log_budget::LogBudget;
-use crate::inputs::request::{PublishRequest, Publisher, Wanted};
+use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::sessions::admitted::Admitted;
 use model::{Fault, InputKind, Secret};
 use session::{Source, SourceEnd, SourceEvent, SourceFeed, source};
@@ -62,8 +62,8 @@ impl PublishRequest for Request {
         InputKind::Rtmp
     }
 
-    fn wanted(&self) -> Wanted {
-        Wanted::Keys(vec![self.key.clone()])
+    fn wanted(&self) -> PublishTarget {
+        PublishTarget::Keys(vec![self.key.clone()])
     }
 
     fn publisher(&self) -> Publisher {

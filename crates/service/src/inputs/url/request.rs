@@ -5,7 +5,7 @@ use crate::boxed::BoxFuture;
 use crate::config::UrlConfig;
 use crate::control::StartRequest;
 use crate::inputs::log_budget::LogBudget;
-use crate::inputs::request::{PublishRequest, Publisher, Wanted};
+use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::sessions::admitted::Admitted;
 use model::{Blame, Fault, IngressSpec, InputKind};
 use session::workers::Workers;
@@ -47,7 +47,7 @@ impl Request {
         let late = || Fault::transient(Blame::Control, "livekit-server did not take the ingress in time");
         timeout_at(self.answer_by, self.start.create_ingress()).await.map_err(|_| late())??;
         let source = demuxed_source::from_url(self.workers.clone(), job)
-            .map_err(|e| Fault::transient(Blame::Us, format!("nothing could be started that pulls: {e}")))?;
+            .map_err(|e| Fault::transient(Blame::Us, format!("the worker that pulls could not be started: {e}")))?;
         Ok(Some(source))
     }
 }
@@ -57,8 +57,8 @@ impl PublishRequest for Request {
         InputKind::Url
     }
 
-    fn wanted(&self) -> Wanted {
-        Wanted::Ingress(Box::new(self.start.resolved.clone()))
+    fn wanted(&self) -> PublishTarget {
+        PublishTarget::Ingress(Box::new(self.start.resolved.clone()))
     }
 
     fn publisher(&self) -> Publisher {

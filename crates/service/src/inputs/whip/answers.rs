@@ -1,7 +1,7 @@
 //! HTTP answers: a status and a text for what went wrong, and the headers that let pages of any origin read them.
 
 use super::headers::{FRAGMENT, SDP};
-use crate::control::{WhipRefusal, WhipWhy};
+use crate::control::{WhipRefusal, WhipRefusalKind};
 use axum::body::Body;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -165,13 +165,13 @@ pub(super) fn offer(refusal: &Refusal) -> Response {
 /// The answer to a refused request to a session.
 pub(super) fn refusal(refusal: &WhipRefusal) -> Response {
     let status = match refusal.why {
-        WhipWhy::WrongKey => StatusCode::FORBIDDEN,
-        WhipWhy::Gone => StatusCode::NOT_FOUND,
-        WhipWhy::Unconditional => StatusCode::PRECONDITION_REQUIRED,
-        WhipWhy::OtherIceSession => StatusCode::PRECONDITION_FAILED,
-        WhipWhy::Malformed => StatusCode::BAD_REQUEST,
-        WhipWhy::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
-        WhipWhy::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
+        WhipRefusalKind::WrongKey => StatusCode::FORBIDDEN,
+        WhipRefusalKind::Gone => StatusCode::NOT_FOUND,
+        WhipRefusalKind::Unconditional => StatusCode::PRECONDITION_REQUIRED,
+        WhipRefusalKind::OtherIceSession => StatusCode::PRECONDITION_FAILED,
+        WhipRefusalKind::Malformed => StatusCode::BAD_REQUEST,
+        WhipRefusalKind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
+        WhipRefusalKind::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = text(status, &refusal.text);
     if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -7,7 +7,7 @@ use super::media::Accepted;
 use super::resources::etag;
 use crate::boxed::BoxFuture;
 use crate::inputs::log_budget::LogBudget;
-use crate::inputs::request::{PublishRequest, Publisher, Wanted};
+use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::sessions::admitted::Admitted;
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
@@ -106,8 +106,8 @@ impl PublishRequest for Request {
         InputKind::Whip
     }
 
-    fn wanted(&self) -> Wanted {
-        Wanted::Keys(self.keys.clone())
+    fn wanted(&self) -> PublishTarget {
+        PublishTarget::Keys(self.keys.clone())
     }
 
     fn publisher(&self) -> Publisher {
@@ -131,7 +131,7 @@ impl PublishRequest for Request {
     }
 }
 
-/// The answer to an accepted offer (RFC 9725 §4.2). The path holds the key, as the Go ingress's does: clients that show
+/// The answer to an accepted offer (RFC 9725 §4.2). The path holds the key, like the Go ingress's does: clients that show
 /// it only once still find their session.
 fn created(app: &str, key: &Secret, resource: &ResourceId, etag: &str, sdp: String) -> Response {
     let mut response = Response::new(Body::from(sdp));

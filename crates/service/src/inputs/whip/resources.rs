@@ -3,7 +3,7 @@
 use super::headers::IfMatch;
 use super::media::Control;
 use crate::boxed::BoxFuture;
-use crate::control::{ControlPlane, Serving, WhipAnswer, WhipHandler, WhipRefusal, WhipRequest, WhipWhy};
+use crate::control::{ControlPlane, ServeGuard, WhipAnswer, WhipHandler, WhipRefusal, WhipRefusalKind, WhipRequest};
 use model::{Fault, ResourceId, Secret};
 use rtc::Refusal;
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ struct Resource {
 pub(super) struct Listed {
     resources: Resources,
     resource: ResourceId,
-    _serving: Serving,
+    _serving: ServeGuard,
 }
 
 impl Resources {
@@ -65,7 +65,7 @@ impl Resources {
                 None => plane.ask_whip(resource, key, request.clone()).await,
             };
             match answer {
-                Err(refused) if refused.why == WhipWhy::WrongKey => refusal = refused,
+                Err(refused) if refused.why == WhipRefusalKind::WrongKey => refusal = refused,
                 answer => return answer,
             }
         }
@@ -88,7 +88,7 @@ impl Resource {
     async fn handle(&self, key: &Secret, request: WhipRequest) -> Result<WhipAnswer, WhipRefusal> {
         // In a time that does not tell how many letters are right.
         if !bool::from(key.expose().as_bytes().ct_eq(self.key.expose().as_bytes())) {
-            return Err(WhipRefusal::new(WhipWhy::WrongKey, "this key is not that of the WHIP session"));
+            return Err(WhipRefusal::new(WhipRefusalKind::WrongKey, "this key is not that of the WHIP session"));
         }
         match request {
             WhipRequest::Delete if self.control.close() => Ok(WhipAnswer::default()),
@@ -116,7 +116,7 @@ impl Resource {
 /// The refusal of a request that names no ICE session.
 pub(super) fn unconditional() -> WhipRefusal {
     let text = "If-Match is missing: send the ETag of the WHIP session to add candidates, or * to restart ICE";
-    WhipRefusal::new(WhipWhy::Unconditional, text)
+    WhipRefusal::new(WhipRefusalKind::Unconditional, text)
 }
 
 /// The entity tag of an ICE session.
@@ -126,11 +126,11 @@ pub(super) fn etag(ice_session: &str) -> String {
 
 fn refusal(refusal: Refusal) -> WhipRefusal {
     let why = match &refusal {
-        Refusal::Unreadable(_) => WhipWhy::Malformed,
-        Refusal::OtherIceSession => WhipWhy::OtherIceSession,
+        Refusal::Unreadable(_) => WhipRefusalKind::Malformed,
+        Refusal::OtherIceSession => WhipRefusalKind::OtherIceSession,
         Refusal::Gone => return WhipRefusal::gone(),
-        Refusal::Full => WhipWhy::Unreachable,
-        _ => WhipWhy::Unprocessable,
+        Refusal::Full => WhipRefusalKind::Unreachable,
+        _ => WhipRefusalKind::Unprocessable,
     };
     WhipRefusal::new(why, refusal.to_string())
 }

@@ -16,7 +16,7 @@ async fn pass(milliseconds: u64) {
 #[tokio::test(start_paused = true)]
 async fn a_machine_admits_until_it_is_full() {
     let cap = machine(8.0);
-    assert!(cap.can_accept_any());
+    assert!(cap.can_accept_every_kind());
     // Free are 8 − 0.15·8 = 6.8 CPUs: three times 2.0, the fourth does not fit.
     let permits: Vec<_> = (0..3).map(|_| cap.try_admit(Rtmp, true).unwrap()).collect();
     let fault = cap.try_admit(Rtmp, true).unwrap_err();
@@ -64,18 +64,18 @@ async fn exactly_the_cost_is_not_enough() {
 async fn a_small_machine_takes_a_first_session_but_no_second() {
     for capacity in [0.5, 1.0, 2.0] {
         let cap = machine(capacity);
-        assert!(cap.can_accept_any());
+        assert!(cap.can_accept_every_kind());
         assert_eq!(cap.affinity(Url, true), 0.5);
         let first = cap.try_admit(Rtmp, true).unwrap();
         pass(2000).await;
-        assert!(!cap.can_accept_any());
+        assert!(!cap.can_accept_every_kind());
         assert_eq!(cap.affinity(Url, true), -1.0);
         assert!(cap.try_admit(Rtmp, true).is_err());
         drop(first);
-        assert!(cap.can_accept_any());
+        assert!(cap.can_accept_every_kind());
         // Something else keeps the machine busy.
         cap.set_idle(0.1 * capacity);
-        assert!(!cap.can_accept_any());
+        assert!(!cap.can_accept_every_kind());
         assert!(cap.try_admit(Rtmp, true).is_err());
     }
 }
@@ -86,7 +86,7 @@ async fn a_cost_of_zero_always_fits() {
     let cap = Capacity::new(1.0, costs);
     cap.set_idle(0.0);
     let permits: Vec<_> = (0..100).map(|_| cap.try_admit(Rtmp, true).unwrap()).collect();
-    assert!(cap.can_accept_any());
+    assert!(cap.can_accept_every_kind());
     assert_eq!(cap.affinity(Url, true), 1.0);
     assert_eq!(cap.active()[0].sessions, 100);
     drop(permits);
@@ -110,7 +110,7 @@ async fn a_draining_machine_takes_nothing() {
     let cap = Capacity::new(4.0, CpuCost { rtmp: 0.0, ..CpuCost::default() });
     let _running = cap.try_admit(Rtmp, true).unwrap();
     cap.drain();
-    assert!(!cap.can_accept_any());
+    assert!(!cap.can_accept_every_kind());
     assert_eq!(cap.affinity(Rtmp, true), -1.0);
     assert!(cap.try_admit(Rtmp, true).unwrap_err().text.contains("shutting down"));
     assert_eq!(cap.active(), [Active { input: Rtmp, transcoding: true, sessions: 1 }]);

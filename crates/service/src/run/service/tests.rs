@@ -31,7 +31,7 @@ impl Running {
         let control = Embedded::new();
         let waiting_workers_ended = Arc::<AtomicBool>::default();
         let ended = waiting_workers_ended.clone();
-        let world = World {
+        let world = Dependencies {
             node_id: "NE_x".into(),
             cpu: Cpu::find(&Roots::default(), Some("8")),
             control: Arc::new(control.clone()),
@@ -150,7 +150,7 @@ async fn a_port_in_use_keeps_the_service_from_starting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = config();
     config.rtmp.port = Some(taken.local_addr().unwrap().port());
-    let world = World {
+    let world = Dependencies {
         node_id: "NE_x".into(),
         cpu: Cpu::find(&Roots::default(), None),
         control: Arc::new(Embedded::new()),

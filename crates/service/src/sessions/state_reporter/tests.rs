@@ -83,7 +83,7 @@ async fn only_the_newest_report_is_retried() {
     reporter.report(Status::Publishing).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(reporter.control.tried(), [Status::Buffering, Status::Publishing, Status::Publishing]);
-    assert_eq!(reporter.times(), [0, 0, 500], "the backoff begins anew");
+    assert_eq!(reporter.times(), [0, 0, 500], "the backoff begins again");
 }
 
 #[tokio::test(start_paused = true)]

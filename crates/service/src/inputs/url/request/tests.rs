@@ -97,7 +97,7 @@ async fn a_url_that_cannot_be_pulled_is_refused_and_not_stored() {
     assert!(fault.text.starts_with("invalid ingress: unsupported URL type"), "{fault}");
     *stage.workers.failing.lock().unwrap() = true;
     let fault = start(&stage, &mut listener, pulled()).await.unwrap_err();
-    assert!(fault.retry && fault.text.contains("nothing could be started that pulls"), "{fault}");
+    assert!(fault.retry && fault.text.contains("the worker that pulls could not be started"), "{fault}");
     *stage.control.serve_fault.lock().unwrap() = Some(Fault::transient(Blame::Control, "no answer"));
     assert_eq!(start(&stage, &mut listener, pulled()).await.unwrap_err().blame, Blame::Control);
     assert_eq!((stage.control.tried(), stage.metrics.page().unwrap().contains("publish_status")), (vec![], false));
