@@ -85,8 +85,8 @@ impl Watch {
         while let Some(event) = connection.poll_event() {
             assert!(!self.over, "{event:?} after the end");
             match event {
-                Event::Publish { key, app, .. } => {
-                    assert!(!key.is_empty() && app != key.expose());
+                Event::Publish { keys, app, .. } => {
+                    assert!(!keys.is_empty() && keys.iter().all(|key| !key.is_empty() && app != key.expose()));
                     self.waiting = true;
                 }
                 Event::Finished => {

@@ -3,8 +3,7 @@
 use bytes::{Buf, Bytes};
 use ipc::{Assignment, Batch, Decoder, Message, demux, transcode};
 use media::codec_config::{ac3, av1, avc, flac, flv1, hevc, mpeg_audio, opus};
-use media::nal::whole_units;
-use media::picture;
+use media::{nal, picture};
 use rtmp::flv::{TrackChoice, parse_audio, parse_video};
 
 /// Promise: what is read comes back the same when it is written and read again.
@@ -51,16 +50,25 @@ pub fn enhanced_tags(data: &[u8]) {
 pub fn avc_config(data: &[u8]) {
     if let Ok(config) = avc::parse(data) {
         assert!(matches!(config.length_size, 1 | 2 | 4));
-        assert!(whole_units(data, config.length_size) <= data.len());
+        normal_units(data, config.length_size);
+        picture::h264_is_random_access(data, config.length_size);
     }
     believable(picture::h264_size(data));
+}
+
+/// Promise: what a decoder gets are whole units, none of them empty, and nothing changes them again.
+fn normal_units(data: &[u8], length_size: usize) {
+    let (normal, _) = nal::normalized(Bytes::copy_from_slice(data), length_size);
+    assert!(nal::length_prefixed(&normal, length_size).all(|unit| unit.is_some_and(|unit| !unit.is_empty())));
+    assert_eq!(nal::normalized(normal.clone(), length_size), (normal, false));
 }
 
 /// An hvcC record, and a sequence parameter set.
 pub fn hevc_config(data: &[u8]) {
     if let Ok(config) = hevc::parse(data) {
         assert!(matches!(config.length_size, 1 | 2 | 4));
-        assert!(whole_units(data, config.length_size) <= data.len());
+        normal_units(data, config.length_size);
+        picture::h265_is_random_access(data, config.length_size);
     }
     believable(picture::h265_size(data));
 }
@@ -90,6 +98,9 @@ pub fn audio_configs(data: &[u8]) {
         mpeg_audio::mp3_format(data),
         ac3::format(data),
     ];
+    if let Some(adts) = mpeg_audio::adts(&Bytes::copy_from_slice(data)) {
+        assert!(adts.frames.iter().all(|frame| !frame.is_empty() && frame.len() < data.len()));
+    }
     for config in configs.into_iter().flatten() {
         assert!(config.sample_rate != Some(0) && config.channels != Some(0));
     }

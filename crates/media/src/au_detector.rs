@@ -24,7 +24,7 @@ impl SliceSyntax {
     }
 
     /// Whether a NAL unit is a slice, and then whether it is a picture's first.
-    fn slice(self, nal: &[u8]) -> Option<bool> {
+    pub fn slice(self, nal: &[u8]) -> Option<bool> {
         match self {
             // first_mb_in_slice is 0 (H.264 §7.3.3): an Exp-Golomb code of one bit.
             Self::H264 => matches!(nal.first()? & 0x1F, 1 | 2 | 5).then(|| nal.get(1).is_some_and(|b| b & 0x80 != 0)),

@@ -1,6 +1,8 @@
 //! NAL units of H.264 and H.265: their types, and the two ways a stream holds them: behind start codes (Annex B of both
 //! standards) or behind their lengths, as in MP4 and FLV (ISO 14496-15 §5.3.4.2, often called AVCC).
 
+use bytes::Bytes;
+
 /// NAL unit types of H.264 (ITU-T H.264 table 7-1), and those that RTP adds (RFC 6184 table 1).
 pub mod h264 {
     #![allow(missing_docs)]
@@ -38,6 +40,8 @@ pub mod h265 {
     pub const PPS: u8 = 34;
     /// Access unit delimiter.
     pub const AUD: u8 = 35;
+    /// Supplemental enhancement information before the slices.
+    pub const PREFIX_SEI: u8 = 39;
     /// RTP aggregation packet.
     pub const AP: u8 = 48;
     /// RTP fragmentation unit.
@@ -72,18 +76,52 @@ pub fn length_prefixed(mut rest: &[u8], length_size: usize) -> impl Iterator<Ite
     })
 }
 
-/// How many bytes from the front of `data` are whole units with `length_size` bytes of length each. Fewer than all mean that
-/// the frame is damaged; 0 that it is none (in Annex B, for one).
-pub fn whole_units(data: &[u8], length_size: usize) -> usize {
-    let mut rest = data;
-    while !rest.is_empty() && take_unit(&mut rest, length_size).is_some() {}
-    data.len() - rest.len()
+/// Brings what a sender gives as part of an access unit to what a decoder takes: whole NAL units, none of them empty, each behind a
+/// length of `length_size` bytes. Start codes (Annex B) become lengths. Also gives whether something was cut off.
+///
+/// Copies only where something has to be changed.
+pub fn normalized(data: Bytes, length_size: usize) -> (Bytes, bool) {
+    let (mut rest, mut empty) = (&data[..], false);
+    while let Some(unit) = take_unit(&mut rest, length_size) {
+        empty |= unit.is_empty();
+    }
+    let padding = rest.iter().all(|byte| *byte == 0);
+    let whole = data.len() - rest.len();
+    if !padding && begins_with_start_code(&data) {
+        let mut out = Vec::with_capacity(data.len() + 64);
+        let fits = annex_b(&data).fold(true, |fits, unit| push_unit(&mut out, unit, length_size) && fits);
+        return (Bytes::from(out), !fits);
+    }
+    if !empty {
+        return (data.slice(..whole), !padding);
+    }
+    let mut out = Vec::with_capacity(whole);
+    for unit in length_prefixed(&data[..whole], length_size).flatten().filter(|unit| !unit.is_empty()) {
+        push_unit(&mut out, unit, length_size);
+    }
+    (Bytes::from(out), !padding)
 }
 
-/// Appends a unit behind its length in four bytes. A unit of 4 GiB or more, which no caller has, would get the length 0.
+/// Whether a byte stream begins with a start code, of three bytes or four.
+pub fn begins_with_start_code(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0, 0, 1]) || bytes.starts_with(&[0, 0, 0, 1])
+}
+
+/// Appends a unit behind a length of `length_size` bytes. False, and nothing appended, if it is too long for that.
+fn push_unit(out: &mut Vec<u8>, unit: &[u8], length_size: usize) -> bool {
+    let length = (unit.len() as u64).to_be_bytes();
+    let (zero, length) = length.split_at(length.len() - length_size.min(8));
+    let fits = zero.iter().all(|byte| *byte == 0);
+    if fits {
+        out.extend_from_slice(length);
+        out.extend_from_slice(unit);
+    }
+    fits
+}
+
+/// Appends a unit behind its length in four bytes. A unit of 4 GiB or more, which no caller has, is left out.
 pub fn push_length_prefixed(out: &mut Vec<u8>, unit: &[u8]) {
-    out.extend_from_slice(&u32::try_from(unit.len()).unwrap_or(0).to_be_bytes());
-    out.extend_from_slice(unit);
+    push_unit(out, unit, 4);
 }
 
 /// The units of an Annex B byte stream, without start codes and trailing zeros. None is empty.
@@ -132,15 +170,45 @@ mod tests {
         out
     }
 
+    /// What becomes of `data`, and whether something was cut off.
+    fn normal(data: &[u8], length_size: usize) -> (Vec<u8>, bool) {
+        let (data, cut) = normalized(Bytes::copy_from_slice(data), length_size);
+        (data.to_vec(), cut)
+    }
+
     #[test]
-    fn whole_units_are_counted() {
+    fn whole_units_are_kept() {
         let (a, both) = (prefixed(&[&[1, 2, 3]]), prefixed(&[&[1, 2, 3], &[4]]));
-        assert_eq!(whole_units(&both, 4), both.len());
-        assert_eq!(whole_units(&both[..both.len() - 1], 4), a.len());
-        assert_eq!(whole_units(&[0, 0, 0, 1, 0x65, 1, 2, 3, 4], 4), 5, "Annex B with a start code of four bytes");
-        assert_eq!(whole_units(&[0xff, 0xff, 0xff, 0xff, 1], 4), 0);
-        assert_eq!(whole_units(&[1, 9, 0], 1), 3);
-        assert_eq!(whole_units(&[], 4), 0);
+        assert_eq!(normal(&both, 4), (both.clone(), false));
+        assert_eq!(normal(&both[..both.len() - 1], 4), (a, true));
+        assert_eq!(normal(&[0xff, 0xff, 0xff, 0xff, 1], 4), (vec![], true));
+        assert_eq!(normal(&[1, 9, 1, 8], 1), (vec![1, 9, 1, 8], false));
+        assert_eq!(normal(&[], 4), (vec![], false));
+        let data = Bytes::from(both);
+        assert_eq!(normalized(data.clone(), 4).0.as_ptr(), data.as_ptr(), "nothing is copied");
+    }
+
+    #[test]
+    fn empty_units_and_padding_are_left_out() {
+        let clean = prefixed(&[&[0x67, 1], &[0x65, 2]]);
+        assert_eq!(normal(&prefixed(&[&[], &[0x67, 1], &[], &[], &[0x65, 2], &[]]), 4), (clean.clone(), false));
+        assert_eq!(normal(&[&clean[..], &[0, 0, 0]].concat(), 4), (clean, false));
+        assert_eq!(normal(&[0, 0, 0, 0], 4), (vec![], false));
+    }
+
+    #[test]
+    fn start_codes_become_lengths() {
+        let clean = prefixed(&[&[9, 0xf0], &[0x67, 1, 2], &[0x65, 2]]);
+        let long = [&[0, 0, 0, 1, 9, 0xf0][..], &[0, 0, 0, 1, 0x67, 1, 2], &[0, 0, 1, 0x65, 2, 0, 0]].concat();
+        assert_eq!(normal(&long, 4), (clean.clone(), false));
+        assert_eq!(normal(&long[1..], 4), (clean, false));
+        assert_eq!(normal(&[0, 0, 1, 0x65, 2], 1), (vec![2, 0x65, 2], false));
+        let unit = [0x65; 300];
+        assert_eq!(normal(&[&[0, 0, 0, 1][..], &unit].concat(), 1), (vec![], true), "its length takes two bytes");
+        // A unit of 258 bytes whose length looks like a start code.
+        let unit = [0x41; 258];
+        let data = [&[0, 0, 1, 2][..], &unit].concat();
+        assert_eq!(normal(&data, 4), (data, false));
     }
 
     #[test]
@@ -165,8 +233,10 @@ mod tests {
         fn noise_gives_no_empty_units(noise in proptest::collection::vec(0u8..4, 0..200)) {
             prop_assert!(annex_b(&noise).all(|unit| !unit.is_empty() && !unit.ends_with(&[0])));
             for length_size in [1, 2, 4] {
-                prop_assert!(whole_units(&noise, length_size) <= noise.len());
                 length_prefixed(&noise, length_size).for_each(drop);
+                let (normal, _) = normalized(Bytes::copy_from_slice(&noise), length_size);
+                prop_assert!(length_prefixed(&normal, length_size).all(|unit| unit.is_some_and(|u| !u.is_empty())));
+                prop_assert_eq!(normalized(normal.clone(), length_size), (normal, false));
             }
         }
     }

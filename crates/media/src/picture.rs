@@ -5,11 +5,12 @@ mod av1;
 mod avc;
 pub mod bits;
 mod hevc;
+mod sei;
 mod vpx;
 
 pub use av1::{Av1Luminance, av1_luminance, av1_size};
-pub use avc::{h264_is_disposable, h264_size};
-pub use hevc::h265_size;
+pub use avc::{h264_is_disposable, h264_is_random_access, h264_size};
+pub use hevc::{h265_is_random_access, h265_size};
 pub use vpx::{vp8_size, vp9_size};
 
 /// The largest plausible width and height. Levels of H.264 and H.265 end at 8192 × 4320; this is twice that.

@@ -62,13 +62,16 @@ impl MessageLimits {
         }
     }
 
-    fn check(&self, kind: u8, length: usize) -> Result<(), Error> {
+    /// Whether a message is to be kept; else it is skipped as it comes.
+    fn keeps(&self, kind: u8, length: usize) -> Result<bool, Error> {
         let limit = match kind {
             kind::AUDIO | kind::VIDEO | kind::AGGREGATE if self.media == 0 => return Err(Error::MediaBeforePublish),
             kind::AUDIO | kind::VIDEO | kind::AGGREGATE => self.media,
+            // Nothing depends on metadata, and that of a recorded film may hold the index of its key frames.
+            kind::DATA | kind::DATA_AMF3 if self.media > 0 => return Ok(length <= self.other),
             _ => self.other,
         };
-        if length > limit { Err(Error::MessageTooLong { length, limit }) } else { Ok(()) }
+        if length > limit { Err(Error::MessageTooLong { length, limit }) } else { Ok(true) }
     }
 }
 
@@ -117,6 +120,10 @@ struct Stream {
 
 #[derive(Debug, Default)]
 struct Partial {
+    /// Bytes that came.
+    received: usize,
+    /// They are not kept.
+    skipped: bool,
     bytes: Vec<u8>,
     /// The reserved size of `bytes`, which is counted in [`Reader::buffered`].
     reserved: usize,
@@ -284,14 +291,14 @@ impl Reader {
             if header.length_and_kind.is_some_and(|lk| lk != (stream.length, stream.kind)) {
                 return Err(Error::HeaderInsideMessage);
             }
-            self.chunk = Some((index, self.chunk_size.min(stream.length - partial.bytes.len())));
+            self.chunk = Some((index, self.chunk_size.min(stream.length - partial.received)));
             return Ok(());
         }
         if self.in_flight >= self.allowance.in_flight {
             return Err(Error::TooManyInFlight(self.allowance.in_flight));
         }
         let (length, kind) = header.length_and_kind.unwrap_or((stream.length, stream.kind));
-        self.allowance.check(kind, length)?;
+        let skipped = !self.allowance.keeps(kind, length)?;
         stream.timestamp = match header.format {
             0 => header.timestamp,
             _ => stream.timestamp.wrapping_add(header.timestamp),
@@ -299,7 +306,7 @@ impl Reader {
         (stream.delta, stream.extended) = (header.timestamp, header.extended);
         (stream.length, stream.kind) = (length, kind);
         stream.message_stream = header.message_stream.unwrap_or(stream.message_stream);
-        stream.partial = Some(Partial::default());
+        stream.partial = Some(Partial { skipped, ..Partial::default() });
         self.in_flight += 1;
         self.chunk = Some((index, self.chunk_size.min(length)));
         Ok(())
@@ -311,29 +318,40 @@ impl Reader {
         let partial = stream.partial.get_or_insert_default();
         let from_pending = !self.pending.is_empty();
         let taken = left.min(if from_pending { self.pending.len() } else { input.len() });
-        let reserved = partial.reservation(taken, stream.length);
-        self.buffered += reserved - partial.reserved;
-        if self.buffered > self.allowance.buffered {
-            return Err(Error::BufferFull(self.allowance.buffered));
+        if !partial.skipped {
+            let reserved = partial.reservation(taken, stream.length);
+            self.buffered += reserved - partial.reserved;
+            if self.buffered > self.allowance.buffered {
+                return Err(Error::BufferFull(self.allowance.buffered));
+            }
+            // Exact, so that a complete message holds no more bytes than its length.
+            partial.bytes.reserve_exact(reserved - partial.bytes.len());
+            partial.reserved = reserved;
         }
-        // Exact, so that a complete message holds no more bytes than its length.
-        partial.bytes.reserve_exact(reserved - partial.bytes.len());
-        partial.reserved = reserved;
+        partial.received += taken;
         if from_pending {
-            partial.bytes.extend(self.pending.drain(..taken));
+            let payload = self.pending.drain(..taken);
+            if !partial.skipped {
+                partial.bytes.extend(payload);
+            }
         } else {
             let (payload, rest) = input.split_at(taken);
-            partial.bytes.extend_from_slice(payload);
+            if !partial.skipped {
+                partial.bytes.extend_from_slice(payload);
+            }
             *input = rest;
         }
         self.chunk = (taken < left).then_some((index, left - taken));
-        if partial.bytes.len() < stream.length {
+        if partial.received < stream.length {
             return Ok(None);
         }
-        let body = std::mem::take(&mut partial.bytes);
+        let (body, skipped) = (std::mem::take(&mut partial.bytes), partial.skipped);
+        self.buffered -= partial.reserved;
         stream.partial = None;
-        self.buffered -= reserved;
         self.in_flight -= 1;
+        if skipped {
+            return Ok(None);
+        }
         let (kind, timestamp, stream) = (stream.kind, stream.timestamp, stream.message_stream);
         Ok(Some(Message { kind, timestamp, stream, body: Bytes::from(body) }))
     }

@@ -1,5 +1,6 @@
 //! The connection: handshake, commands, publish, media, end.
 
+use crate::address::{Address, shown};
 use crate::chunk::{Message, MessageLimits, Reader, kind};
 use crate::command::{Command, Level, Writer};
 use crate::handshake::Handshake;
@@ -13,11 +14,6 @@ use std::time::Instant;
 /// Bytes after which a peer without a window of its own gets an acknowledgement: half the window of nginx-rtmp.
 const DEFAULT_ACK_WINDOW: u32 = 2_500_000;
 
-/// The longest stream key in bytes. Those of livekit-server have 12; a longer one is not looked up.
-const MAX_KEY: usize = 256;
-/// The most characters of a peer's text that are kept for logs.
-const MAX_SHOWN: usize = 128;
-
 /// What a connection tells its driver.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -25,8 +21,8 @@ pub enum Event {
     Publish {
         /// The first segment of the application, for logs. The rest may hold keys and tokens.
         app: String,
-        /// The stream key.
-        key: Secret,
+        /// What may be the stream key, the likeliest first; at least one.
+        keys: Vec<Secret>,
         /// The name of the peer's program (`flashVer`).
         encoder: Option<String>,
     },
@@ -345,8 +341,11 @@ impl Connection {
         }
         let Some(app) = &self.app else { return Err(Error::OutOfPlace("publish needs connect")) };
         self.stream = stream;
-        let (path, key) = stream_key(&app.path, command.text(1).unwrap_or_default()).ok_or(Error::NoStreamKey)?;
-        let event = Event::Publish { app: shown(path), key: Secret::new(key), encoder: app.encoder.clone() };
+        let Address { app: path, keys } = Address::read(&app.path, command.text(1).unwrap_or_default());
+        if keys.is_empty() {
+            return Err(Error::NoStreamKey);
+        }
+        let event = Event::Publish { app: path, keys, encoder: app.encoder.clone() };
         self.stage = Stage::Requested;
         self.deadline = None;
         self.reader.allow(MessageLimits::published(&self.limits));
@@ -356,6 +355,7 @@ impl Connection {
 
     fn unpublish(&mut self) {
         if matches!(self.stage, Stage::Publishing | Stage::Requested) {
+            self.tracks.finish(&mut self.events);
             self.events.push_back(Event::Finished);
             self.close(None);
         }
@@ -382,25 +382,6 @@ impl Connection {
 /// The 32-bit number of a control message.
 fn control_number(kind: u8, body: &[u8]) -> Result<u32, Error> {
     body.first_chunk().map(|b| u32::from_be_bytes(*b)).ok_or(Error::Control(kind))
-}
-
-/// The first segment of the application, and the stream key: what follows the last `/` of the publishing name, without a query. Encoders
-/// with a single address field put all of it into the application; so with an empty name the key is the application's last
-/// segment, if there is one before it.
-fn stream_key<'a>(app: &'a str, name: &'a str) -> Option<(&'a str, &'a str)> {
-    fn plain(path: &str) -> &str {
-        path.split('?').next().unwrap_or_default().trim_matches('/')
-    }
-    let (app, name) = (plain(app), plain(name));
-    let (path, key) =
-        if name.is_empty() { app.rsplit_once('/')? } else { (app, name.rsplit('/').next().unwrap_or_default()) };
-    let path = path.split('/').next().filter(|p| shown(p) != shown(key)).unwrap_or_default();
-    (!key.is_empty() && key.len() <= MAX_KEY).then_some((path, key))
-}
-
-/// A peer's text for a log: shortened, and without control characters.
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
 }
 
 #[cfg(test)]

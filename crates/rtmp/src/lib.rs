@@ -11,6 +11,7 @@
 //! Format 10.1 annex E, "E-RTMP" the Enhanced RTMP v2 specification of Veovera.
 #![forbid(unsafe_code)]
 
+mod address;
 pub mod amf;
 mod chunk;
 mod command;

@@ -1,6 +1,7 @@
 //! Turns audio and video messages into media: a configuration whenever it changes, frames from the first key frame on, unwrapped
 //! timestamps. Used by [`Connection`](crate::Connection).
 
+mod access_units;
 mod audio;
 mod video;
 mod warnings;
@@ -8,6 +9,7 @@ mod warnings;
 use crate::chunk::kind;
 use crate::flv::{AudioBody, AudioTag, Codec, VideoBody, VideoTag, parse_audio, parse_video};
 use crate::{Error, Event, amf};
+use access_units::Part;
 use audio::Audio;
 use bytes::{Buf, Bytes};
 use media::codec_config::AudioFormat;
@@ -109,6 +111,11 @@ impl Tracks {
         }
     }
 
+    /// Nothing more comes: hands on what is held.
+    pub(crate) fn finish(&mut self, events: &mut VecDeque<Event>) {
+        self.video.flush(events);
+    }
+
     fn video_tag(&mut self, timestamp: u32, tag: VideoTag, events: &mut VecDeque<Event>) -> Result<(), Error> {
         if tag.others {
             self.warnings.warn("video tracks", || "of several video tracks only the first is taken".into(), events);
@@ -126,13 +133,9 @@ impl Tracks {
             VideoBody::Config(record) => self.video.configure(codec, record, events),
             VideoBody::Frame { composition, data } => {
                 let millis = self.timestamps.unwrap(timestamp);
-                let (data, key) = match self.video.prepare(codec, tag.key, data, &mut self.warnings, events) {
-                    Some(data) => (data, tag.key),
-                    None => return Ok(()),
-                };
                 let dts = MediaTime::from_millis(millis) + MediaTime::from_nanos(i64::from(tag.nanos));
                 let pts = dts + MediaTime::from_millis(i64::from(composition));
-                events.push_back(Event::Media(Media::Frame(Frame { kind: Kind::Video, pts, dts, key, data })));
+                self.video.message(codec, tag.key, Part { dts, pts, data }, &mut self.warnings, events);
                 Ok(())
             }
             VideoBody::Nothing => Ok(()),
@@ -161,15 +164,12 @@ impl Tracks {
             AudioBody::Packet(data) => {
                 let millis = self.timestamps.unwrap(timestamp);
                 let format = AudioFormat { sample_rate: tag.sample_rate, channels: tag.channels };
-                if self.audio.prepare(codec, format, &data, &mut self.warnings, events) {
-                    let pts = MediaTime::from_millis(millis) + MediaTime::from_nanos(i64::from(tag.nanos));
-                    events.push_back(Event::Media(Media::Frame(Frame {
-                        kind: Kind::Audio,
-                        pts,
-                        dts: pts,
-                        key: true,
-                        data,
-                    })));
+                let mut pts = MediaTime::from_millis(millis) + MediaTime::from_nanos(i64::from(tag.nanos));
+                self.video.audio(pts, &mut self.warnings, events);
+                for (data, duration) in self.audio.packets(codec, format, data, &mut self.warnings, events) {
+                    let frame = Frame { kind: Kind::Audio, pts, dts: pts, key: true, data };
+                    events.push_back(Event::Media(Media::Frame(frame)));
+                    pts = pts + duration;
                 }
                 Ok(())
             }

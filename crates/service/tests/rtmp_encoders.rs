@@ -93,7 +93,7 @@ async fn request(server: &mut Server) -> Request {
 async fn publish(server: &mut Server, command: Command) -> (Taken, Output) {
     let serve = async {
         let request = request(server).await;
-        assert_eq!(request.key.expose(), "KEY");
+        assert_eq!(request.keys[0].expose(), "KEY");
         take(request.accept()).await
     };
     tokio::join!(serve, run(command))

@@ -145,7 +145,7 @@ async fn media_flows_until_the_stream_is_deleted() {
     let mut encoder = Encoder::connect(&server);
     encoder.publish().await;
     let request: Request = server.next().await;
-    assert_eq!((request.key.expose(), request.app.as_str()), ("KEY", "live"));
+    assert_eq!((request.keys[0].expose(), request.app.as_str()), ("KEY", "live"));
     assert_eq!(request.peer, PEER.parse::<SocketAddr>().unwrap());
     let source = request.accept();
     for time in 0..200 {

@@ -1,8 +1,9 @@
 //! H.264: the picture size from a sequence parameter set (H.264 §7.3.2.1.1), and whether a picture is disposable.
 
 use super::bits::{Bits, unescape};
+use super::sei::has_recovery_point;
 use super::{MAX_PARAMETER_SET, plausible_size};
-use crate::nal::h264::{IDR, PPS, SLICE, SPS, SPS_EXTENSION, SUBSET_SPS, kind};
+use crate::nal::h264::{IDR, PPS, SEI, SLICE, SPS, SPS_EXTENSION, SUBSET_SPS, kind};
 use crate::nal::length_prefixed;
 
 /// Width and height in pixels of a sequence parameter set with its NAL header, cropping applied; `None` if it does not parse.
@@ -54,6 +55,15 @@ pub fn h264_is_disposable(picture: &[u8], length_size: usize) -> bool {
         }
     }
     slices
+}
+
+/// Whether decoding can begin with this picture: it is an IDR picture, or a recovery point (H.264 §D.2.8), from which on pictures become
+/// right: at once in open GOPs, after a while with intra refresh. Its units are behind lengths of `length_size` bytes.
+pub fn h264_is_random_access(picture: &[u8], length_size: usize) -> bool {
+    length_prefixed(picture, length_size).flatten().any(|unit| match unit.split_first() {
+        Some((&header, body)) => kind(header) == IDR || (kind(header) == SEI && has_recovery_point(body)),
+        None => false,
+    })
 }
 
 /// Profiles whose SPS names the chroma format (H.264 §7.3.2.1.1).
@@ -135,10 +145,21 @@ mod tests {
         assert!(!h264_is_disposable(&[0, 9, 1], 2) && !h264_is_disposable(&[], 4));
     }
 
+    #[test]
+    fn decoding_begins_with_idr_pictures_and_recovery_points() {
+        let picture =
+            |units: &[&[u8]]| -> Vec<u8> { units.iter().flat_map(|u| [&[u.len() as u8], *u].concat()).collect() };
+        assert!(h264_is_random_access(&picture(&[&[0x09, 0xf0], &[0x65, 0x88]]), 1));
+        assert!(h264_is_random_access(&picture(&[&[0x06, 6, 1, 0xc4, 0x80], &[0x41, 0x9a]]), 1));
+        assert!(!h264_is_random_access(&picture(&[&[0x06, 5, 1, 6, 0x80], &[0x41, 0x9a]]), 1));
+        assert!(!h264_is_random_access(&picture(&[&[0x67, 1], &[0x68, 1]]), 1), "parameter sets alone are no picture");
+    }
+
     proptest! {
         #[test]
         fn noise_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..200), length_size in 1usize..5) {
             h264_is_disposable(&noise, length_size);
+            h264_is_random_access(&noise, length_size);
         }
     }
 }

@@ -157,7 +157,7 @@ fn lengths_and_numbers_are_bounded() {
     let too_long = |length, limit| Err(Error::MessageTooLong { length, limit });
     assert_eq!(declared(9, limit as u32 + 1), too_long(limit + 1, limit));
     assert_eq!(declared(22, limit as u32 + 1), too_long(limit + 1, limit));
-    for kind in [1, 15, 18, 20, 99] {
+    for kind in [1, 17, 20, 99] {
         assert_eq!(declared(kind, 65_537), too_long(65_537, 65_536));
     }
     let mut unpublished = Reader::new(MessageLimits::unpublished(&Limits::default()));
@@ -168,6 +168,28 @@ fn lengths_and_numbers_are_bounded() {
         assert_eq!(read_all(&mut reader, &chunker.message(id, 18, 0, 0, &[])).unwrap().len(), 1);
     }
     assert_eq!(read_all(&mut reader, &chunker.message(67, 18, 0, 0, &[])), Err(Error::TooManyChunkStreams(64)));
+}
+
+#[test]
+fn long_data_is_skipped() {
+    for cut in [1, 7, 100_000] {
+        let (mut reader, mut chunker) = (reader(), Chunker::new(128));
+        let mut bytes = chunker.message(4, 18, 0, 1, &[9; 200_000]);
+        bytes.extend(chunker.message(6, 9, 40, 1, &[1, 2, 3]));
+        let mut messages = Vec::new();
+        for mut piece in bytes.chunks(cut) {
+            while let Some(message) = reader.next(&mut piece).unwrap() {
+                messages.push((message.kind, message.timestamp, message.body));
+            }
+            assert!(reader.buffered <= FIRST_BUFFER);
+        }
+        assert_eq!(messages, [(9, 40, Bytes::from_static(&[1, 2, 3]))]);
+        assert_eq!((reader.buffered, reader.in_flight), (0, 0));
+    }
+    // Before a publish nothing may be long.
+    let mut unpublished = Reader::new(MessageLimits::unpublished(&Limits::default()));
+    let header = [4, 0, 0, 0, 1, 0, 1, 18, 1, 0, 0, 0];
+    assert!(matches!(read_all(&mut unpublished, &header), Err(Error::MessageTooLong { .. })));
 }
 
 #[test]

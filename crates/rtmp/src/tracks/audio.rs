@@ -4,8 +4,9 @@ use super::warnings::Warnings;
 use crate::flv::TrackChoice;
 use crate::{Error, Event};
 use bytes::Bytes;
+use media::codec_config::mpeg_audio::{self, AAC_FRAME_SAMPLES};
 use media::codec_config::{self, AudioFormat};
-use model::{AudioCodec, AudioConfig, Kind, Media};
+use model::{AudioCodec, AudioConfig, Kind, Media, MediaTime};
 use std::collections::VecDeque;
 
 /// The audio track of one publish.
@@ -49,8 +50,34 @@ impl Audio {
         }
     }
 
-    /// Whether a packet can be decoded; a new configuration goes before it. `tag` is the format in its tag.
-    pub(super) fn prepare(
+    /// The packets of a message that can be decoded, each with how long it lasts where others follow; a new configuration goes before
+    /// them. `tag` is the format in its tag.
+    pub(super) fn packets(
+        &mut self,
+        codec: AudioCodec,
+        tag: AudioFormat,
+        data: Bytes,
+        warnings: &mut Warnings,
+        events: &mut VecDeque<Event>,
+    ) -> Vec<(Bytes, MediaTime)> {
+        // Some encoders leave out the configuration, and keep the headers that stand for it.
+        if codec == AudioCodec::Aac
+            && let Some(adts) = mpeg_audio::adts(&data)
+            && let Ok(format) = mpeg_audio::parse_aac(&adts.record)
+        {
+            if self.config.as_ref().is_none_or(|config| config.codec != codec) {
+                self.announce(codec, Bytes::copy_from_slice(&adts.record), format, events);
+            }
+            let rate = i64::from(format.sample_rate.unwrap_or(48_000)).max(1);
+            let duration = MediaTime::from_nanos(i64::from(AAC_FRAME_SAMPLES) * 1_000_000_000 / rate);
+            return adts.frames.into_iter().map(|frame| (frame, duration)).collect();
+        }
+        let decodable = self.prepare(codec, tag, &data, warnings, events);
+        decodable.then_some((data, MediaTime::ZERO)).into_iter().collect()
+    }
+
+    /// Whether a packet can be decoded; a new configuration goes before it.
+    fn prepare(
         &mut self,
         codec: AudioCodec,
         tag: AudioFormat,

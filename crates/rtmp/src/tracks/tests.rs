@@ -38,6 +38,7 @@ fn take(messages: impl IntoIterator<Item = (u8, u32, Bytes)>) -> Result<Taken, E
             _ => tracks.message(kind, timestamp, body, &mut events)?,
         }
     }
+    tracks.finish(&mut events);
     for event in events {
         match event {
             Event::Media(Media::Announced(tracks)) => taken.announced = Some(tracks),
@@ -188,7 +189,7 @@ fn undecodable_codecs_are_named_once() {
         .chain([
             video(0, &avc(true, 0, 0, AVCC)),
             video(0, &avc(true, 1, 0, &[0xff; 9])),
-            video(0, &avc(true, 1, 0, &[&nal(&[0x65])[..], &[0, 0, 9, 9, 1]].concat())),
+            video(0, &avc(true, 1, 0, &[&nal(&[0x65, 0x88])[..], &[0, 0, 9, 9, 1]].concat())),
         ]),
     )
     .unwrap();
@@ -198,7 +199,7 @@ fn undecodable_codecs_are_named_once() {
     assert_eq!(kinds, [Kind::Video, Kind::Video, Kind::Audio, Kind::Video], "damage alone is no reason to give up");
     assert!(taken.unusable[0].1.starts_with("MPEG-4 part 2 video is left out"));
     assert_eq!(taken.frames.len(), 1);
-    assert_eq!(taken.frames[0].data, nal(&[0x65]));
+    assert_eq!(taken.frames[0].data, nal(&[0x65, 0x88]));
     assert!(matches!(
         take([video(0, &avc(true, 0, 0, &[2, 3]))]),
         Err(Error::Config(ConfigError { codec: "H.264", .. }))
@@ -229,6 +230,92 @@ fn nanoseconds_are_added() {
 fn extreme_timestamps_saturate() {
     let mut clock = Timestamps(Some(i64::MAX - 5));
     assert_eq!(clock.unwrap((i64::MAX as u32).wrapping_add(100)), i64::MAX);
+}
+
+/// A configuration and pictures of H.264, each with its units, the type in its tag, and 40 ms after the one before.
+fn h264(config: Option<&[u8]>, pictures: &[(bool, &[&[u8]])]) -> Taken {
+    let config = config.map(|record| video(0, &avc(true, 0, 0, record)));
+    let pictures = pictures.iter().enumerate().map(|(i, (key, units))| {
+        let data = units.iter().flat_map(|unit| nal(unit)).collect::<Vec<_>>();
+        video(i as u32 * 40, &avc(*key, 1, 0, &data))
+    });
+    take(config.into_iter().chain(pictures)).unwrap()
+}
+
+const IDR: &[u8] = &[0x65, 0x88, 1, 2];
+const DELTA: &[u8] = &[0x41, 0x9a, 1, 2];
+const RECOVERY: &[u8] = &[0x06, 6, 1, 0xc4, 0x80];
+
+#[test]
+fn nal_units_tell_key_frames() {
+    // No tag says so; all do.
+    for flag in [false, true] {
+        let taken = h264(Some(AVCC), &[(flag, &[DELTA]), (flag, &[IDR]), (flag, &[DELTA]), (flag, &[RECOVERY, DELTA])]);
+        assert_eq!(taken.frames.iter().map(|f| f.key).collect::<Vec<_>>(), [true, false, true], "{flag}");
+        assert_eq!(taken.warnings, [] as [String; 0]);
+    }
+}
+
+#[test]
+fn without_key_frames_decoding_begins_after_a_second() {
+    let pictures: Vec<(bool, &[&[u8]])> = vec![(false, &[DELTA]); 60];
+    let taken = h264(Some(AVCC), &pictures);
+    assert_eq!((taken.frames.len(), taken.frames[0].dts.as_millis()), (35, 1_000));
+    assert_eq!(taken.frames.iter().filter(|f| f.key).count(), 1);
+    assert!(taken.warnings[0].starts_with("the video has no key frame"), "{:?}", taken.warnings);
+}
+
+#[test]
+fn annex_b_is_taken() {
+    let (sps, pps) = (&AVCC[8..31], &AVCC[34..39]);
+    let codes = |units: &[&[u8]]| units.iter().flat_map(|unit| [&[0, 0, 0, 1][..], unit].concat()).collect::<Vec<_>>();
+    let expected: Vec<u8> = [IDR, DELTA].into_iter().flat_map(nal).collect();
+    // Its configuration is a record, or parameter sets behind start codes, or missing.
+    for config in [Some(AVCC.to_vec()), Some(codes(&[sps, pps])), None] {
+        let bare = config.is_none();
+        let config = config.map(|record| video(0, &avc(true, 0, 0, &record)));
+        let first = if bare { codes(&[sps, pps, IDR]) } else { codes(&[IDR]) };
+        let pictures = [video(0, &avc(true, 1, 0, &first)), video(40, &avc(false, 1, 0, &codes(&[DELTA])))];
+        let taken = take(config.into_iter().chain(pictures)).unwrap();
+        assert_eq!(taken.video.len(), 1);
+        assert_eq!((taken.video[0].codec, taken.video[0].size), (VideoCodec::H264, Some((64, 48))));
+        let data: Vec<u8> = taken.frames.iter().flat_map(|f| f.data.to_vec()).collect();
+        assert!(data.ends_with(&expected), "{data:?}");
+        assert_eq!(taken.warnings, [] as [String; 0]);
+    }
+}
+
+#[test]
+fn slices_in_messages_of_their_own_are_one_picture() {
+    let next: &[u8] = &[0x65, 0x20, 1, 2];
+    let message = |time, unit| video(time, &avc(true, 1, 0, &nal(unit)));
+    let taken = take([
+        video(0, &avc(true, 0, 0, AVCC)),
+        message(0, IDR),
+        message(0, next),
+        message(0, &[]),
+        message(40, DELTA),
+        message(40, &[0x41, 0x20, 1, 2]),
+    ]);
+    let frames = taken.unwrap().frames;
+    assert_eq!(frames[0].data, [nal(IDR), nal(next)].concat());
+    assert_eq!(frames[1].data, [nal(DELTA), nal(&[0x41, 0x20, 1, 2])].concat());
+    assert_eq!((frames.len(), frames[1].dts.as_millis()), (2, 40));
+}
+
+#[test]
+fn adts_headers_stand_for_a_configuration() {
+    // AAC-LC, 48 kHz, stereo: header and two bytes.
+    let adts = [0xff, 0xf1, 0x4c, 0x80, 0x01, 0x3f, 0xfc, 0x21, 0x22];
+    let tag = |frames: usize| [&[0xaf, 1][..], &adts.repeat(frames)].concat();
+    let taken = take([audio(0, &tag(1)), audio(40, &tag(2))]).unwrap();
+    let [config] = &taken.audio[..] else { panic!("{:?}", taken.audio) };
+    assert_eq!((config.sample_rate, config.channels, &config.record[..]), (Some(48_000), Some(2), &[0x11, 0x90][..]));
+    let times: Vec<_> = taken.frames.iter().map(|f| (f.pts.as_millis(), &f.data[..])).collect();
+    assert_eq!(times, [(0, &[0x21, 0x22][..]), (40, &[0x21, 0x22]), (61, &[0x21, 0x22])]);
+    // With a configuration only the headers go.
+    let taken = take([audio(0, &[0xaf, 0, 0x12, 0x10]), audio(0, &tag(1))]).unwrap();
+    assert_eq!((taken.audio.len(), &taken.frames[0].data[..]), (1, &[0x21, 0x22][..]));
 }
 
 proptest! {

@@ -1,13 +1,19 @@
 //! The video track of one publish: its configuration, and which of its frames can be decoded.
 
+use super::access_units::{AccessUnits, Part};
 use super::warnings::Warnings;
 use crate::flv::TrackChoice;
 use crate::{Error, Event};
 use bytes::Bytes;
+use media::au_detector::SliceSyntax;
 use media::codec_config::{self, NalConfig};
 use media::{KeyframeGate, nal, picture};
-use model::{Kind, Media, VideoCodec, VideoConfig};
+use model::{Frame, Kind, Media, MediaTime, VideoCodec, VideoConfig};
 use std::collections::VecDeque;
+
+/// How long a stream is decoded from nowhere but a key frame, by its timestamps. Encoders begin with one; after this it is taken for one
+/// of intra refresh that does not mark where decoding can begin.
+const MAX_WAIT_FOR_KEY_FRAME: MediaTime = MediaTime::from_millis(1000);
 
 /// The video track of one publish.
 #[derive(Debug, Default)]
@@ -19,8 +25,12 @@ pub(super) struct Video {
     length_size: usize,
     /// The record of a codec whose size is in key frames only.
     record: Option<(VideoCodec, Bytes)>,
+    /// Of codecs with NAL units.
+    access_units: AccessUnits,
     /// Drops frames from a new configuration to the next key frame.
     gate: KeyframeGate,
+    /// Since when the gate has dropped frames.
+    waiting_since: Option<MediaTime>,
     /// The size in onMetaData, for codecs without one in the stream.
     pub(super) size_hint: Option<(u32, u32)>,
 }
@@ -38,7 +48,13 @@ impl Video {
         if same || record.is_empty() {
             return Ok(());
         }
+        self.flush(events);
         let size = match codec {
+            VideoCodec::H264 | VideoCodec::H265 if nal::begins_with_start_code(&record) => {
+                let sets = nal::annex_b(&record).map(<[u8]>::to_vec).collect::<Vec<_>>();
+                self.configure_by(codec, &sets, events);
+                return Ok(());
+            }
             VideoCodec::H264 | VideoCodec::H265 => {
                 let parse =
                     if codec == VideoCodec::H264 { codec_config::avc::parse } else { codec_config::hevc::parse };
@@ -66,41 +82,126 @@ impl Video {
         }
     }
 
-    /// The bytes of a frame to hand on, after a configuration if that is new; `None` if the frame can't be decoded.
-    pub(super) fn prepare(
+    /// Makes a configuration of parameter sets, if they are enough for one.
+    fn configure_by(&mut self, codec: VideoCodec, sets: &[Vec<u8>], events: &mut VecDeque<Event>) {
+        use codec_config::{avc, hevc};
+        let h264 = codec == VideoCodec::H264;
+        let record = if h264 { avc::record(sets) } else { hevc::record(sets) };
+        let parsed = record.and_then(|record| {
+            let parsed = if h264 { avc::parse(&record) } else { hevc::parse(&record) };
+            Some((Bytes::from(record), parsed.ok()?))
+        });
+        if let Some((record, NalConfig { length_size, size })) = parsed {
+            self.length_size = length_size;
+            self.announce(VideoConfig::new(codec, record, size.or(self.size_hint)), events);
+        }
+    }
+
+    /// Takes a message with a frame, or with a part of one; `key` is what its tag says.
+    pub(super) fn message(
         &mut self,
         codec: VideoCodec,
         key: bool,
-        data: Bytes,
+        part: Part,
         warnings: &mut Warnings,
         events: &mut VecDeque<Event>,
-    ) -> Option<Bytes> {
-        let configured = self.config.as_ref().is_some_and(|c| c.codec == codec);
-        let data = match codec {
-            VideoCodec::H264 | VideoCodec::H265 | VideoCodec::Av1 if !configured => {
-                let name = match codec {
-                    VideoCodec::H264 => "H.264",
-                    VideoCodec::H265 => "H.265",
-                    _ => "AV1",
-                };
-                warnings.unconfigured(Kind::Video, name, events);
-                return None;
+    ) {
+        match codec {
+            VideoCodec::H264 => self.nal_units(codec, SliceSyntax::H264, part, warnings, events),
+            VideoCodec::H265 => self.nal_units(codec, SliceSyntax::H265, part, warnings, events),
+            VideoCodec::Av1 if !self.is_configured(codec) => warnings.unconfigured(Kind::Video, "AV1", events),
+            VideoCodec::Av1 => self.hand_on(key, part, warnings, events),
+            _ => {
+                if let Some(data) = self.self_described(codec, key, part.data, events) {
+                    self.hand_on(key, Part { data, ..part }, warnings, events);
+                }
             }
-            VideoCodec::H264 | VideoCodec::H265 => self.nal_units(data, warnings, events)?,
-            VideoCodec::Av1 => data,
-            _ => self.self_described(codec, key, data, events)?,
-        };
-        self.gate.admits(key).then_some(data)
+        }
     }
 
-    /// The whole NAL units of a frame.
-    fn nal_units(&self, data: Bytes, warnings: &mut Warnings, events: &mut VecDeque<Event>) -> Option<Bytes> {
-        let whole = nal::whole_units(&data, self.length_size);
-        if whole < data.len() {
+    fn is_configured(&self, codec: VideoCodec) -> bool {
+        self.config.as_ref().is_some_and(|config| config.codec == codec)
+    }
+
+    fn nal_units(
+        &mut self,
+        codec: VideoCodec,
+        syntax: SliceSyntax,
+        part: Part,
+        warnings: &mut Warnings,
+        events: &mut VecDeque<Event>,
+    ) {
+        let configured = self.is_configured(codec);
+        let (data, cut) = nal::normalized(part.data, if configured { self.length_size } else { 4 });
+        if cut {
             let text = "video frames are damaged: their NAL units do not have the lengths they say";
             warnings.warn("NAL units", || text.into(), events);
         }
-        (whole > 0).then(|| data.slice(..whole))
+        if !configured {
+            // Without a configuration of its own a stream may still have parameter sets before its key frames.
+            let units = nal::length_prefixed(&data, 4).flatten().map(<[u8]>::to_vec).collect::<Vec<_>>();
+            self.configure_by(codec, &units, events);
+        }
+        if !self.is_configured(codec) {
+            warnings.unconfigured(Kind::Video, if codec == VideoCodec::H264 { "H.264" } else { "H.265" }, events);
+            return;
+        }
+        if data.is_empty() {
+            return;
+        }
+        let mut ready = Vec::new();
+        if !self.access_units.push(Part { data, ..part }, syntax, self.length_size, &mut ready) {
+            self.gate.close();
+        }
+        self.access_units_ready(ready, warnings, events);
+    }
+
+    /// Audio of this time has come.
+    pub(super) fn audio(&mut self, at: MediaTime, warnings: &mut Warnings, events: &mut VecDeque<Event>) {
+        let mut ready = Vec::new();
+        self.access_units.audio(at, &mut ready);
+        self.access_units_ready(ready, warnings, events);
+    }
+
+    /// No part of what came before follows.
+    pub(super) fn flush(&mut self, events: &mut VecDeque<Event>) {
+        let mut ready = Vec::new();
+        self.access_units.flush(&mut ready);
+        self.access_units_ready(ready, &mut Warnings::default(), events);
+    }
+
+    fn access_units_ready(&mut self, ready: Vec<Part>, warnings: &mut Warnings, events: &mut VecDeque<Event>) {
+        for unit in ready {
+            // What a tag says of key frames is wrong with some encoders; its NAL units are what a decoder goes by.
+            let key = match self.config.as_ref().map(|config| config.codec) {
+                Some(VideoCodec::H264) => picture::h264_is_random_access(&unit.data, self.length_size),
+                Some(VideoCodec::H265) => picture::h265_is_random_access(&unit.data, self.length_size),
+                _ => false,
+            };
+            self.hand_on(key, unit, warnings, events);
+        }
+    }
+
+    /// Hands on an access unit, if a decoder can make something of it.
+    fn hand_on(&mut self, key: bool, unit: Part, warnings: &mut Warnings, events: &mut VecDeque<Event>) {
+        let Part { dts, pts, data } = unit;
+        let key = key || (self.gate.is_closed() && self.gives_up_waiting(dts, warnings, events));
+        if self.gate.admits(key) {
+            self.waiting_since = None;
+            events.push_back(Event::Media(Media::Frame(Frame { kind: Kind::Video, pts, dts, key, data })));
+        }
+    }
+
+    /// Whether no key frame came for so long that decoding begins without one.
+    fn gives_up_waiting(&mut self, at: MediaTime, warnings: &mut Warnings, events: &mut VecDeque<Event>) -> bool {
+        let since = *self.waiting_since.get_or_insert(at);
+        if at - since < MAX_WAIT_FOR_KEY_FRAME {
+            return false;
+        }
+        let text = "the video has no key frame: decoding begins without one, and pictures are damaged until all of \
+                    them was refreshed; set a key frame interval in the encoder";
+        warnings.warn("key frames", || text.into(), events);
+        true
     }
 
     /// Takes the configuration from a key frame, for codecs without a record.

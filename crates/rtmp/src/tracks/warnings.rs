@@ -31,7 +31,7 @@ impl Warnings {
     /// Warns once that no decoder takes this codec, and marks the track as unusable.
     pub(super) fn undecodable(&mut self, kind: Kind, name: &'static str, events: &mut VecDeque<Event>) {
         if !self.given.contains(&name) {
-            let text = format!("{name} is left out: it cannot be decoded here; use H.264 with AAC");
+            let text = format!("{name} is left out: it cannot be decoded here; send H.264 video with AAC audio");
             self.warn(name, || text.clone(), events);
             events.push_back(Event::Media(Media::Unusable(kind, text)));
         }

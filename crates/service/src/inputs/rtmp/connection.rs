@@ -249,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         let mut end = None;
         while let Some(event) = self.engine.poll_event() {
             match event {
-                Event::Publish { app, key, encoder } => end = self.request(app, key, encoder),
+                Event::Publish { app, keys, encoder } => end = self.request(app, keys, encoder),
                 Event::Media(media) => self.media(media),
                 Event::Warning(text) => self.warn(&text),
                 Event::Finished => end = Some(End::Finished),
@@ -258,12 +258,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         result.err().map(End::Protocol).or(end)
     }
 
-    fn request(&mut self, app: String, key: Secret, encoder: Option<String>) -> Option<End> {
-        tracing::debug!(peer = %self.peer, %key, app, encoder, "RTMP publish requested");
+    fn request(&mut self, app: String, keys: Vec<Secret>, encoder: Option<String>) -> Option<End> {
+        tracing::debug!(peer = %self.peer, ?keys, app, encoder, "RTMP publish requested");
         let (answer, receiver) = oneshot::channel();
-        self.key = Some(key.clone());
+        self.key = keys.first().cloned();
         let log = self.shared.limits.log().clone();
-        match self.shared.requests.try_send(Request { key, app, peer: self.peer, encoder, log, answer }) {
+        match self.shared.requests.try_send(Request { keys, app, peer: self.peer, encoder, log, answer }) {
             Ok(()) => {
                 self.answer = Some((receiver, Instant::now() + self.shared.config.answer));
                 None

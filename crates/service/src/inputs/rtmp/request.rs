@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 /// An encoder that asks to publish. Dropping it refuses the publisher.
 #[derive(Debug)]
 pub struct Request {
-    /// The stream key.
-    pub key: Secret,
+    /// What may be the stream key, the likeliest first.
+    pub keys: Vec<Secret>,
     /// The application, for logs.
     pub app: String,
     /// The encoder's address.
@@ -63,7 +63,7 @@ impl PublishRequest for Request {
     }
 
     fn wanted(&self) -> PublishTarget {
-        PublishTarget::Keys(vec![self.key.clone()])
+        PublishTarget::Keys(self.keys.clone())
     }
 
     fn publisher(&self) -> Publisher {

@@ -1,0 +1,188 @@
+"""What encoders send that is not as the book says, from public reports: each is played right, with numbered pictures seen and a tone heard."""
+
+import asyncio
+import math
+
+import pytest
+
+from rig import Feeder, Viewer, flv, numbered_clip
+from rig.media import AAC, h264
+from rig.rtmp import amf
+
+SECONDS = 6
+SEI, SPS, PPS = 6, 7, 8
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """The tags of a clip, by how its pictures are coded: `plain`, `slices` (four a picture), `refresh` (intra refresh, no IDR but the first)."""
+    directory = tmp_path_factory.mktemp("films")
+    coding = {
+        "plain": h264(30),
+        "slices": [*h264(30), "-x264-params", "slices=4:sliced-threads=0"],
+        "refresh": [*h264(30), "-x264-params", "intra-refresh=1:keyint=45:bframes=0"],
+    }
+    return {name: flv.read(numbered_clip(directory / f"{name}.flv", SECONDS, coding=options)) for name, options in coding.items()}
+
+
+def units(body):
+    """The NAL units of a picture's tag."""
+    at, found = 5, []
+    while at < len(body):
+        size = int.from_bytes(body[at : at + 4], "big")
+        found.append(body[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found
+
+
+def put(tag, found):
+    """The tag with these NAL units in place of its own."""
+    return tag._replace(body=tag.body[:5] + b"".join(len(u).to_bytes(4, "big") + u for u in found))
+
+
+def pictures(tags, change):
+    """All tags; those of pictures as `change` gives them (one or several)."""
+    for tag in tags:
+        yield from change(tag) if flv.is_picture(tag) else [tag]
+
+
+def sliced(tag):
+    """Each slice in a message of its own; what comes before the first goes with it."""
+    groups, pending = [], []
+    for unit in units(tag.body):
+        pending.append(unit)
+        if unit[0] & 0x1F in (1, 5):
+            groups.append(pending)
+            pending = []
+    assert len(groups) == 4
+    return [put(tag, group) for group in groups]
+
+
+def empties(tag):
+    found = units(tag.body)
+    return [put(tag, [b"", *found, b""])]
+
+
+def flagged(kind):
+    return lambda tag: [tag._replace(body=bytes([kind << 4 | tag.body[0] & 0xF]) + tag.body[1:])]
+
+
+def without(*kinds):
+    return lambda tag: [put(tag, [u for u in units(tag.body) if u[0] & 0x1F not in kinds])]
+
+
+def annex_b(tag):
+    return [tag._replace(body=tag.body[:5] + b"".join(b"\0\0\0\1" + u for u in units(tag.body)))]
+
+
+def joined_late(tags, first):
+    """Without the pictures before the one with this number, and the sound before it."""
+    number, begun = -1, None
+    for tag in tags:
+        number += flv.is_picture(tag)
+        if flv.is_config(tag) or tag.kind == flv.DATA:
+            yield tag
+        elif number >= first:
+            begun = tag.time if begun is None else begun
+            yield tag._replace(time=max(0, tag.time - begun))
+
+
+def adts(tags):
+    """No configuration of the sound; each packet has a header that stands for it (AAC-LC, 48 kHz, stereo)."""
+    for tag in tags:
+        if tag.kind != flv.AUDIO:
+            yield tag
+        elif not flv.is_config(tag):
+            size = len(tag.body) - 2 + 7
+            header = bytes([0xFF, 0xF1, 1 << 6 | 3 << 2, 2 << 6 | size >> 11, size >> 3 & 0xFF, (size & 7) << 5 | 0x1F, 0xFC])
+            yield tag._replace(body=tag.body[:2] + header + tag.body[2:])
+
+
+def in_band(tags):
+    """No configuration of the video; parameter sets come before each key frame, in Annex B."""
+    [config] = [t for t in tags if flv.is_config(t) and t.kind == flv.VIDEO]
+    record = config.body[5:]
+    size = int.from_bytes(record[6:8], "big")
+    sps, rest = record[8 : 8 + size], record[8 + size + 1 :]
+    pps = rest[2 : 2 + int.from_bytes(rest[:2], "big")]
+
+    def change(tag):
+        sets = [sps, pps] if flv.is_key(tag) else []
+        return annex_b(put(tag, [*sets, *(u for u in units(tag.body) if u[0] & 0x1F not in (SPS, PPS))]))
+
+    return pictures([t for t in tags if t is not config], change)
+
+
+def annex_b_record(tags):
+    """A configuration that is parameter sets behind start codes."""
+    for tag in tags:
+        if flv.is_config(tag) and tag.kind == flv.VIDEO:
+            record = tag.body[5:]
+            size = int.from_bytes(record[6:8], "big")
+            sps, rest = record[8 : 8 + size], record[8 + size + 1 :]
+            tag = tag._replace(body=tag.body[:5] + b"\0\0\0\1" + sps + b"\0\0\0\1" + rest[2 : 2 + int.from_bytes(rest[:2], "big")])
+        yield tag
+
+
+def much_metadata(tags):
+    """Metadata like that of a recorded film: the index of its key frames, 200 kB."""
+    index = {"keyframes": {"times": [n / 2 for n in range(11_000)], "filepositions": [n * 1000 for n in range(11_000)]}}
+    yield flv.Tag(flv.DATA, 0, amf("@setDataFrame") + amf("onMetaData") + amf(index))
+    yield from tags
+
+
+ODDITIES = {
+    "a message for each slice": ("slices", lambda tags: pictures(tags, sliced)),
+    "empty NAL units": ("plain", lambda tags: pictures(tags, empties)),
+    "key frames not marked": ("plain", lambda tags: pictures(tags, flagged(2))),
+    "every frame marked as key": ("plain", lambda tags: pictures(tags, flagged(1))),
+    "intra refresh joined late": ("refresh", lambda tags: joined_late(tags, 20)),
+    "Annex B": ("plain", lambda tags: pictures(tags, annex_b)),
+    "Annex B without configuration": ("plain", in_band),
+    "Annex B as configuration": ("plain", annex_b_record),
+    "ADTS without configuration": ("plain", adts),
+    "metadata of 200 kB": ("plain", much_metadata),
+}
+
+
+async def played(stack, room, tags, key=lambda key: key):
+    """Plays tags; pictures have to be seen with their numbers, nine of ten of them readable, and the tone heard."""
+    info = await stack.create(room)
+    async with Viewer(stack, room) as viewer, Feeder(stack, key(info.stream_key)) as feeder:
+        playing = asyncio.create_task(feeder.play(tags))
+        try:
+            await viewer.wait_numbers(45)
+            await viewer.wait_tone(330)
+            state = await stack.wait_state(info.ingress_id, "PUBLISHING")
+            late = viewer.frames[len(viewer.frames) // 2 :]
+            readable = sum(f.number is not None for f in late)
+            assert readable >= math.ceil(0.9 * len(late)), (readable, len(late))
+            numbers = [f.number for f in late if f.number is not None]
+            assert numbers == sorted(numbers), numbers
+            return state
+        finally:
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+
+
+@pytest.mark.parametrize("oddity", ODDITIES)
+async def test_oddities_are_played(stack, films, oddity):
+    film, change = ODDITIES[oddity]
+    tags = list(change(films[film]))
+    assert tags != films[film]
+    await played(stack, oddity.replace(" ", "-"), tags)
+
+
+async def test_intra_refresh_without_marks_is_played_and_said(stack, films):
+    """Nothing in the stream says where decoding can begin: it begins anywhere after a second, and the log says so."""
+    tags = list(pictures(joined_late(films["refresh"], 20), without(SEI)))
+    await played(stack, "unmarked", tags)
+    stack.ingress.wait_log("the video has no key frame")
+
+
+@pytest.mark.parametrize("paste", ["live%2F{}", " {}\n", "{}?token=a/b", "live/{}?a=b"])
+async def test_keys_as_people_paste_them(stack, films, paste):
+    await played(stack, f"paste-{ODD_NAMES[paste]}", films["plain"], key=paste.format)
+
+
+ODD_NAMES = {"live%2F{}": "encoded", " {}\n": "blanks", "{}?token=a/b": "query", "live/{}?a=b": "path"}
