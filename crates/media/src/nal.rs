@@ -89,8 +89,9 @@ pub fn normalized(data: Bytes, length_size: usize) -> (Bytes, bool) {
     let whole = data.len() - rest.len();
     if !padding && begins_with_start_code(&data) {
         let mut out = Vec::with_capacity(data.len() + 64);
-        let fits = annex_b(&data).fold(true, |fits, unit| push_unit(&mut out, unit, length_size) && fits);
-        return (Bytes::from(out), !fits);
+        let mut cut = false;
+        annex_b(&data).for_each(|unit| cut |= !push_unit(&mut out, unit, length_size));
+        return (Bytes::from(out), cut);
     }
     if !empty {
         return (data.slice(..whole), !padding);
