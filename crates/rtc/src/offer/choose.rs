@@ -33,24 +33,27 @@ impl Offer {
 fn choose(sdp: &Sdp<'_>, accept: &Accept) -> Result<Offer, Refusal> {
     let (mut audio, mut video) = (None, None);
     let mut sections = Vec::new();
-    for (index, media) in sdp.media.iter().enumerate() {
+    for media in &sdp.media {
         let wanted = sends(media) && matches!(media.kind, "audio" | "video");
         if wanted {
             check_form(media)?;
             let twice = || Refusal::Unacceptable(format!("more than 1 track with given media kind: {}", media.kind));
-            let mid = mid(media, index)?;
+            let mid = mid(media)?;
             if media.kind == "audio" {
                 audio.replace(choose_audio(media, mid)?).map_or(Ok(()), |_| Err(twice()))?;
             } else {
                 video.replace(choose_video(media, mid, accept)?).map_or(Ok(()), |_| Err(twice()))?;
             }
         }
-        sections.push(section(media, index, wanted)?);
+        sections.push(section(media, wanted)?);
     }
     if audio.is_none() && video.is_none() {
         return Err(Refusal::Unacceptable("the offer sends neither audio nor video".into()));
     }
     check_mids(&sections)?;
+    if let (Some(audio), Some(video)) = (&audio, &video) {
+        check_bundle(sdp, [&audio.common.mid, &video.common.mid])?;
+    }
     let transport = transport(sdp)?;
     Ok(Offer { audio, video, sections, ..transport })
 }
@@ -62,8 +65,12 @@ fn sends(media: &Media<'_>) -> bool {
     (media.port != 0 || bundled_only) && !receives
 }
 
+/// Some senders name another profile than they mean. Whatever is called RTP is DTLS-SRTP in the end (RFC 8829 §5.1.2): the fingerprint
+/// shows it.
 fn check_form(media: &Media<'_>) -> Result<(), Refusal> {
-    if !media.protocol.ends_with("RTP/SAVPF") || !media.protocol.contains("TLS") {
+    let prefixes = ["UDP/TLS/", "TCP/DTLS/", "TCP/TLS/", ""];
+    let profile = prefixes.iter().find_map(|prefix| media.protocol.strip_prefix(prefix));
+    if !matches!(profile, Some("RTP/SAVPF" | "RTP/SAVP" | "RTP/AVPF" | "RTP/AVP")) {
         return Err(Refusal::Unacceptable(format!(
             "{} is offered over {}, and only UDP/TLS/RTP/SAVPF can be received",
             media.kind,
@@ -73,19 +80,31 @@ fn check_form(media: &Media<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn section(media: &Media<'_>, index: usize, taken: bool) -> Result<Section, Refusal> {
-    let mid = if taken { mid(media, index)? } else { media.attributes.first("mid").unwrap_or_default().to_owned() };
+fn section(media: &Media<'_>, taken: bool) -> Result<Section, Refusal> {
+    let mid = if taken { mid(media)? } else { media.attributes.first("mid").unwrap_or_default().to_owned() };
     let tail = std::iter::once(media.protocol).chain(media.formats.iter().copied()).collect::<Vec<_>>().join(" ");
     Ok(Section { kind: media.kind.to_owned(), tail, mid, taken })
 }
 
-/// The line's id; one of ours where it has none. The engine cuts longer ones than 16 bytes.
-fn mid(media: &Media<'_>, index: usize) -> Result<String, Refusal> {
+/// The line's id. Its sender could not tell what an answer with an id of ours is about. The engine cuts longer ones than 16 bytes.
+fn mid(media: &Media<'_>) -> Result<String, Refusal> {
     match media.attributes.first("mid") {
-        None => Ok(format!("m{index}")),
+        None => Err(Refusal::Unreadable("a media line has no mid (a=mid, RFC 8829 §5.2.1)".into())),
         Some(mid) if is_token(mid) && mid.len() <= 16 => Ok(mid.to_owned()),
         Some(_) => Err(Refusal::Unreadable("a media line's mid is not a token of 1 to 16 letters".into())),
     }
+}
+
+/// Audio and video have to come over one transport, as the answer has only one (RFC 9725 §4.4.2).
+fn check_bundle(sdp: &Sdp<'_>, mids: [&String; 2]) -> Result<(), Refusal> {
+    let bundles = sdp.session.all("group").filter_map(|group| group.strip_prefix("BUNDLE"));
+    let mut bundles = bundles.map(|group| group.split_ascii_whitespace().collect::<Vec<_>>());
+    if bundles.any(|bundle| mids.iter().all(|mid| bundle.contains(&mid.as_str()))) {
+        return Ok(());
+    }
+    let text = "audio and video are offered on separate transports; have the client bundle them (a=group:BUNDLE, bundle policy \
+                max-bundle)";
+    Err(Refusal::Unacceptable(text.into()))
 }
 
 fn check_mids(sections: &[Section]) -> Result<(), Refusal> {
@@ -108,8 +127,12 @@ fn transport(sdp: &Sdp<'_>) -> Result<Offer, Refusal> {
     if !credentials(&ufrag, &pwd) {
         return Err(unreadable("its ICE credentials are damaged"));
     }
-    let fingerprint = find("fingerprint").ok_or_else(|| unreadable("it has no DTLS fingerprint"))?;
-    let fingerprint = fingerprint_of(&fingerprint)?;
+    let fingerprints: Vec<_> = used.iter().flat_map(|m| m.attributes.all("fingerprint")).collect();
+    let fingerprints = if fingerprints.is_empty() { sdp.session.all("fingerprint").collect() } else { fingerprints };
+    // Of several the one that can be checked; certificates are the same for all lines.
+    let sha256 = fingerprints.iter().find(|f| f.get(..8).is_some_and(|hash| hash.eq_ignore_ascii_case("sha-256 ")));
+    let fingerprint = sha256.or(fingerprints.first()).ok_or_else(|| unreadable("it has no DTLS fingerprint"))?;
+    let fingerprint = fingerprint_of(fingerprint)?;
     let setup = find("setup").unwrap_or_else(|| "actpass".into());
     if !matches!(setup.as_str(), "actpass" | "active" | "passive") {
         return Err(unreadable("its setup attribute is none of actpass, active and passive"));

@@ -87,11 +87,32 @@ fn faults_are_named() {
     unacceptable(&OBS.replace("opus/48000/2", "PCMU/8000"), "unsupported audio codec: offered PCMU; use Opus");
     unacceptable(&OBS.replace("H264/90000", "THEORA/90000"), "unsupported video codec: offered THEORA; use H264");
     unacceptable(&OBS.replace("a=sendonly", "a=recvonly"), "neither audio nor video");
-    unacceptable(&OBS.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP"), "only UDP/TLS/RTP/SAVPF");
+    unacceptable(&OBS.replace("UDP/TLS/RTP/SAVPF", "UDP/DTLS/SCTP"), "only UDP/TLS/RTP/SAVPF");
+    unacceptable(&OBS.replace("a=group:BUNDLE", "a=x"), "on separate transports");
+    unacceptable(&OBS.replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0"), "on separate transports");
+    unreadable(&OBS.replace("a=mid:1", "a=x:1"), "has no mid");
     unacceptable(&CHROMIUM.replace("q;~h;f,x", "a;b;c;d"), "invalid simulcast configuration");
     unacceptable(&CHROMIUM.replace("q;~h;f,x", "q;q"), "invalid simulcast configuration");
     let twice = format!("{OBS}{}", OBS[OBS.find("m=video").unwrap()..].replace("a=mid:1", "a=mid:2"));
     unacceptable(&twice, "more than 1 track");
+}
+
+#[test]
+fn the_profile_is_answered_as_it_is_offered() {
+    for profile in ["RTP/SAVPF", "RTP/AVPF", "RTP/AVP", "TCP/DTLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP"] {
+        let answer = answered(&OBS.replace("UDP/TLS/RTP/SAVPF", profile)).unwrap();
+        assert_eq!(answer.matches(&format!(" 9 {profile} ")).count(), 2, "{answer}");
+    }
+}
+
+#[test]
+fn of_several_fingerprints_the_strongest_that_can_be_checked_is_taken() {
+    let at = OBS.find("a=fingerprint:").unwrap();
+    let weak = format!("a=fingerprint:sha-1 {}\r\n", ["AB"; 20].join(":"));
+    let both = format!("{}{weak}{}", &OBS[..at], &OBS[at..]);
+    assert_eq!(read(&both).unwrap().fingerprint, read(OBS).unwrap().fingerprint);
+    let only = both.replace("sha-256 10:", "sha-384 10:");
+    assert!(matches!(read(&only), Err(Refusal::Unreadable(why)) if why.contains("not of SHA-256")));
 }
 
 #[test]

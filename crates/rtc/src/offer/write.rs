@@ -101,7 +101,9 @@ impl Offer {
         for section in &self.sections {
             if section.taken {
                 let Some(text) = sections.next() else { continue };
-                out.push_str(&text);
+                // The profile is the offered one, whatever it is called (RFC 8829 §5.1.2).
+                let offered = section.tail.split(' ').next().unwrap_or_default();
+                out.push_str(&text.replacen("UDP/TLS/RTP/SAVPF", offered, 1));
                 if std::mem::take(&mut first) {
                     out.extend(candidates.iter().map(|c| format!("a={c}\r\n")));
                     out.push_str("a=end-of-candidates\r\n");
