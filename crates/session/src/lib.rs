@@ -20,6 +20,7 @@ mod source;
 mod testing;
 mod throttle;
 mod time;
+mod track_watch;
 pub mod workers;
 
 pub use observer::{Observer, SessionIds, SessionObserver};

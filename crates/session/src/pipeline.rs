@@ -19,18 +19,19 @@ use crate::participant::ParticipantFactory;
 use crate::registry::{Command, Commands, Slot};
 use crate::session_stats::SessionStats;
 use crate::time::now;
+use crate::track_watch::TrackWatch;
 use crate::workers::{FromWorker, Workers};
 use crate::{Observer, Report, SessionIds, SessionObserver, Source, SourceEvent, Status};
 use egress::{Egress, FromRoom, RoomAccess};
 use encode::Encode;
 use ingest::Ingest;
 use ipc::transcode::{self, Job};
-use model::{Blame, Fault, IngressSpec, Secret, SourceTracks};
+use model::{Blame, Fault, IngressSpec, Kind, Secret, SourceTracks};
 use reports::Reports;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Reports that may wait for the control plane. A session makes a handful; more than this wait only while the control plane is
 /// away for long, and then the oldest are of no use.
@@ -79,6 +80,7 @@ struct Pipeline {
     encode: Encode,
     egress: Egress,
     reports: Reports,
+    watch: TrackWatch,
     observer: Arc<dyn Observer>,
     /// Taken until the session ends.
     commands: Option<Commands>,
@@ -122,6 +124,7 @@ impl Pipeline {
             encode: Encode::new(workers, job),
             egress: Egress::new(access, ids, &spec, observer.clone()),
             reports: Reports::new(stats, reports),
+            watch: TrackWatch::new(),
             observer,
             commands: Some(slot.commands()),
             _slot: slot,
@@ -191,8 +194,14 @@ impl Pipeline {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let deadlines =
-            [self.session.deadline(), self.repeat_due(), self.reports.due(), self.ingest.splice_due(), self.plan.due()];
+        let deadlines = [
+            self.session.deadline(),
+            self.repeat_due(),
+            self.reports.due(),
+            self.ingest.splice_due(),
+            self.plan.due(),
+            self.watch.due().filter(|_| self.publishing()),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -201,6 +210,7 @@ impl Pipeline {
         self.repeat_picture();
         let change = self.plan.tick(now);
         self.follow(change);
+        self.watch_tracks(now);
         self.reports.tick(self.session.running(), now);
         if let Some(event) = self.ingest.splice_tick(now) {
             self.egress.show_splice(event);
@@ -228,7 +238,11 @@ impl Pipeline {
             self.commands = None;
         }
         match action {
-            Action::Report(status, error) => self.reports.status(status, error).await,
+            Action::Report(status, error) => {
+                // What never got through is worth telling, however well the session ended.
+                let error = if status.is_final() && error.is_empty() { self.watch.undelivered() } else { error };
+                self.reports.status(status, error).await;
+            }
             Action::Publish(tracks) => self.publish(tracks),
             Action::RestartTranscoder => {
                 self.observer.transcoder_restarted();
@@ -271,6 +285,28 @@ impl Pipeline {
         self.session.running() && self.session.status() == Status::Publishing
     }
 
+    /// Says in log and state which announced tracks do not get through, and when they do again.
+    fn watch_tracks(&mut self, now: Instant) {
+        if !self.publishing() {
+            return;
+        }
+        if self.plan.encodes(Kind::Video) && !self.plan.encoders_watched() {
+            self.watch.idle(Kind::Video, now);
+        }
+        if let Some(text) = self.watch.tick(now) {
+            if text.is_empty() {
+                info!("all tracks get through again");
+            } else {
+                warn!(text, "not all of the source gets through");
+            }
+        }
+        let text = self.watch.text();
+        if self.reports.trouble != text {
+            self.reports.trouble = text;
+            self.reports.changed(now);
+        }
+    }
+
     /// The statistics have changed.
     fn stats_changed(&mut self) {
         if self.publishing() {
@@ -285,6 +321,7 @@ impl Pipeline {
                 info!("another encoder takes over");
                 let fault = Fault::new(Blame::Access, "another encoder has connected with the same stream key");
                 self.ingest.take_over(source, fault, now());
+                self.watch.restart();
             }
             Some(Command::TakeOver(source)) => source.refuse_ended(),
             None => self.step(Input::Stop(Stop::Shutdown)),

@@ -16,6 +16,8 @@ const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Reports {
     /// What is known of the session.
     pub(super) stats: SessionStats,
+    /// What does not get through while the session publishes, in words.
+    pub(super) trouble: String,
     changes: Throttle,
     queue: mpsc::Sender<Report>,
 }
@@ -23,7 +25,7 @@ pub(super) struct Reports {
 impl Reports {
     /// Nothing is reported yet.
     pub(super) fn new(stats: SessionStats, queue: mpsc::Sender<Report>) -> Self {
-        Self { stats, changes: Throttle::new(CHANGE_INTERVAL), queue }
+        Self { stats, trouble: String::new(), changes: Throttle::new(CHANGE_INTERVAL), queue }
     }
 
     /// Reports a status, with a text where it is an error. Waits only with the last report.
@@ -60,7 +62,7 @@ impl Reports {
     }
 
     fn send(&mut self) {
-        let report = self.stats.report(Status::Publishing, String::new(), SystemTime::now());
+        let report = self.stats.report(Status::Publishing, self.trouble.clone(), SystemTime::now());
         // The next report has all of it: one that is dropped is no loss.
         let _ = self.queue.try_send(report);
     }

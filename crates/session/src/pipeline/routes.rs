@@ -40,9 +40,13 @@ impl Pipeline {
 
     fn on_media(&mut self, media: Media) {
         match media {
-            Media::Announced(tracks) => self.step(Input::Announced(tracks)),
+            Media::Announced(tracks) => {
+                self.watch.announced(tracks, now());
+                self.step(Input::Announced(tracks));
+            }
             Media::VideoConfig(config) => {
                 debug!(codec = ?config.codec, size = ?config.size, "source video");
+                self.watch.unusable(Kind::Video, None);
                 self.step(Input::Configured(Kind::Video));
                 self.reports.stats.video_codec(config.codec);
                 self.ingest.video_config(now());
@@ -52,6 +56,7 @@ impl Pipeline {
             }
             Media::AudioConfig(config) => {
                 debug!(codec = ?config.codec, rate = config.sample_rate, channels = config.channels, "source audio");
+                self.watch.unusable(Kind::Audio, None);
                 self.step(Input::Configured(Kind::Audio));
                 self.reports.stats.audio_codec(config.codec);
                 if self.plan.encodes(Kind::Audio) {
@@ -59,12 +64,13 @@ impl Pipeline {
                 }
             }
             Media::Frame(frame) => self.on_frame(frame),
-            Media::Unusable(kind, text) => self.step(Input::Unusable(kind, Fault::new(Blame::Source, text))),
+            Media::Unusable(kind, text) => self.unusable(kind, Fault::new(Blame::Source, text)),
         }
     }
 
     fn on_frame(&mut self, frame: Frame) {
         let (now, kind) = (now(), frame.kind);
+        self.watch.came(kind, now);
         let taken = self.ingest.frame(frame, now);
         self.reports.stats.count(kind, taken.frame.data.len(), now);
         if let Some(due) = taken.due {
@@ -84,6 +90,13 @@ impl Pipeline {
             Kind::Video => self.feed_decoder(),
         }
         self.step(Input::SourceFrame(kind));
+    }
+
+    /// A track can't be decoded.
+    fn unusable(&mut self, kind: Kind, fault: Fault) {
+        self.watch.unusable(kind, Some(fault.text.clone()));
+        self.step(Input::Unusable(kind, fault));
+        self.watch_tracks(now());
     }
 
     /// Sends an access unit of the source to the output that passes it through.
@@ -110,6 +123,7 @@ impl Pipeline {
             Output::Audio => None,
             Output::Video(layer) => self.plan.quality(layer),
         };
+        self.watch.out(if output == Output::Audio { Kind::Audio } else { Kind::Video }, now);
         let flows = self.egress.send(output, quality, media, at, now);
         if flows && self.session.status() == Status::Buffering {
             self.step(Input::MediaOut);
@@ -186,6 +200,7 @@ impl Pipeline {
             seen[usize::from(packet.kind == Kind::Video)] = true;
         }
         for (kind, _) in [Kind::Audio, Kind::Video].into_iter().zip(seen).filter(|(_, seen)| *seen) {
+            self.watch.came(kind, now);
             self.step(Input::SourceFrame(kind));
         }
         for (output, packets) in self.by_output(packets) {
@@ -214,12 +229,14 @@ impl Pipeline {
     pub(super) fn on_encoded(&mut self, encoded: Encoded) {
         match encoded {
             Encoded::VideoFormat { width, height, frame_rate } => {
+                self.watch.unusable(Kind::Video, None);
                 self.source_picture((width, height), frame_rate);
                 let change = self.plan.decoded_size((width, height), now());
                 self.follow(change);
                 self.video_known();
             }
             Encoded::AudioFormat { sample_rate, channels } => {
+                self.watch.unusable(Kind::Audio, None);
                 if self.reports.stats.audio_format(sample_rate, channels) {
                     self.stats_changed();
                 }
@@ -232,7 +249,7 @@ impl Pipeline {
                 let at = self.ingest.wall(pts, now);
                 self.send_unit(Output::Audio, AccessUnit { pts, at, key: true, data, level: Some(level) }, now);
             }
-            Encoded::Unusable { kind, fault } => self.step(Input::Unusable(kind, fault)),
+            Encoded::Unusable { kind, fault } => self.unusable(kind, fault),
             Encoded::Failed(fault) => self.step(Input::TranscoderFailed(fault)),
             Encoded::Finished => self.step(Input::TranscoderFinished),
             Encoded::Gone(gone) => {
@@ -305,6 +322,7 @@ impl Pipeline {
                 self.encode.want(encoder, wanted);
             }
         }
+        self.watch.idle(Kind::Video, now());
         if let Some(latest) = self.ingest.watched(self.plan.encoders_watched(), now()) {
             self.encode.encode_from(Kind::Video, latest);
         }

@@ -1,0 +1,290 @@
+//! Notices tracks that were announced and do not get through, so that no media fault passes in silence: one that never comes, one that
+//! stops, one of which nothing comes out of decoder and encoder. Pure: `now` goes in.
+//!
+//! It judges nothing else: a session with a trouble goes on, and says so in its log and its state.
+
+use model::{Kind, SourceTracks};
+use std::time::{Duration, Instant};
+
+/// How long an announced track may be silent. Encoders send audio 20 times a second and pictures at least once in two; keep-alives and
+/// segments of live HLS bridge less than this.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest patience. It doubles whenever a track that was reported comes back: a slide show of one picture in ten seconds is none
+/// that has stopped.
+const MAX_PATIENCE: Duration = Duration::from_secs(80);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct TrackWatch {
+    /// Audio and video.
+    tracks: [Track; 2],
+}
+
+#[derive(Debug)]
+struct Track {
+    kind: Kind,
+    /// It was announced, or something of it came. Since then.
+    announced: Option<Instant>,
+    /// When something of it last came from the source.
+    came: Option<Instant>,
+    /// When something of it last went to the room, or nobody waited for that.
+    out: Option<Instant>,
+    /// Whether anything ever went to the room.
+    delivered: bool,
+    /// Why it can't be decoded.
+    unusable: Option<String>,
+    patience: Duration,
+    trouble: Option<Trouble>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    NeverCame,
+    Stopped,
+    NothingOut,
+}
+
+impl Track {
+    fn new(kind: Kind) -> Self {
+        let (announced, came, out) = (None, None, None);
+        let (delivered, unusable, trouble) = (false, None, None);
+        Self { kind, announced, came, out, delivered, unusable, patience: PATIENCE, trouble }
+    }
+
+    /// Since when it has been in the state that becomes a trouble after [`PATIENCE`].
+    fn suspect(&self) -> Option<(Trouble, Instant)> {
+        let announced = self.announced?;
+        match (self.came, self.out) {
+            (None, _) => Some((Trouble::NeverCame, announced)),
+            // What came last is the newest sign of life; what went out may lag behind it.
+            (Some(came), Some(out)) if out >= came => Some((Trouble::Stopped, came)),
+            (Some(came), out) => {
+                let waiting = out.unwrap_or(announced).max(announced);
+                let stopped = (Trouble::Stopped, came);
+                let nothing_out = (Trouble::NothingOut, waiting);
+                Some(if waiting < came { nothing_out } else { stopped })
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let (trouble, since) = self.suspect()?;
+        (self.unusable.is_none() && self.trouble != Some(trouble)).then(|| since + self.patience)
+    }
+
+    /// Judges it; whether that has changed.
+    fn tick(&mut self, now: Instant) -> bool {
+        let found = self.suspect().filter(|(_, since)| self.unusable.is_none() && now >= *since + self.patience);
+        let found = found.map(|(trouble, _)| trouble);
+        let changed = found != self.trouble;
+        if changed && found.is_none() && self.unusable.is_none() {
+            self.patience = (self.patience * 2).min(MAX_PATIENCE);
+        }
+        self.trouble = found;
+        changed
+    }
+
+    fn text(&self) -> Option<String> {
+        if let Some(text) = &self.unusable {
+            return Some(text.clone());
+        }
+        let kind = self.kind.as_str();
+        Some(match self.trouble? {
+            Trouble::NeverCame => format!("{kind} was announced, and none has come"),
+            Trouble::Stopped => format!("{kind} has stopped: nothing has come for some seconds"),
+            Trouble::NothingOut => {
+                format!("{kind} comes, but nothing that can be shown has come out of it for some seconds")
+            }
+        })
+    }
+}
+
+impl TrackWatch {
+    /// Nothing is announced yet.
+    pub(crate) fn new() -> Self {
+        Self { tracks: [Track::new(Kind::Audio), Track::new(Kind::Video)] }
+    }
+
+    fn track(&mut self, kind: Kind) -> &mut Track {
+        &mut self.tracks[usize::from(kind == Kind::Video)]
+    }
+
+    /// These tracks are to be expected.
+    pub(crate) fn announced(&mut self, tracks: SourceTracks, now: Instant) {
+        for (kind, announced) in [(Kind::Audio, tracks.audio), (Kind::Video, tracks.video)] {
+            if announced {
+                self.track(kind).announced.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Something of a track has come from the source.
+    pub(crate) fn came(&mut self, kind: Kind, now: Instant) {
+        let track = self.track(kind);
+        track.announced.get_or_insert(now);
+        track.came = Some(now);
+    }
+
+    /// Something of a track goes to the room.
+    pub(crate) fn out(&mut self, kind: Kind, now: Instant) {
+        let track = self.track(kind);
+        (track.out, track.delivered) = (Some(now), true);
+    }
+
+    /// Nothing of a track need go to the room now: nobody watches it.
+    pub(crate) fn idle(&mut self, kind: Kind, now: Instant) {
+        self.track(kind).out = Some(now);
+    }
+
+    /// Whether a track can be decoded; `Some` says why not.
+    pub(crate) fn unusable(&mut self, kind: Kind, why: Option<String>) {
+        self.track(kind).unusable = why;
+    }
+
+    /// Another source takes over: what the one before announced does not count.
+    pub(crate) fn restart(&mut self) {
+        *self = Self::new();
+    }
+
+    /// When to call [`TrackWatch::tick`].
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.tracks.iter().filter_map(Track::due).min()
+    }
+
+    /// Judges all tracks. Gives the troubles in words where they have changed; empty if there are none any more.
+    pub(crate) fn tick(&mut self, now: Instant) -> Option<String> {
+        let changed = self.tracks.iter_mut().fold(false, |changed, track| track.tick(now) || changed);
+        changed.then(|| self.text())
+    }
+
+    /// All troubles in words; empty if there are none.
+    pub(crate) fn text(&self) -> String {
+        self.tracks.iter().filter_map(Track::text).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What was announced and never went to the room, in words; empty if there is nothing.
+    pub(crate) fn undelivered(&self) -> String {
+        let missing = self.tracks.iter().filter(|track| track.announced.is_some() && !track.delivered);
+        missing.filter_map(Track::text).collect::<Vec<_>>().join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn both() -> SourceTracks {
+        SourceTracks { video: true, audio: true }
+    }
+
+    #[test]
+    fn a_track_that_gets_through_is_no_trouble() {
+        let (mut watch, t0) = (TrackWatch::new(), Instant::now());
+        watch.announced(both(), t0);
+        for n in 0..200 {
+            let now = t0 + SECOND / 10 * n;
+            for kind in [Kind::Audio, Kind::Video] {
+                watch.came(kind, now);
+                watch.out(kind, now + SECOND / 50);
+            }
+            assert_eq!(watch.tick(now), None);
+        }
+        assert_eq!(watch.text(), "");
+    }
+
+    #[test]
+    fn what_never_comes_is_told_once_and_taken_back() {
+        let (mut watch, t0) = (TrackWatch::new(), Instant::now());
+        watch.announced(both(), t0);
+        let feed = |watch: &mut TrackWatch, now| {
+            watch.came(Kind::Video, now);
+            watch.out(Kind::Video, now);
+        };
+        feed(&mut watch, t0 + SECOND * 4);
+        assert_eq!((watch.tick(t0 + SECOND * 4), watch.due()), (None, Some(t0 + PATIENCE)));
+        assert_eq!(watch.tick(t0 + PATIENCE).as_deref(), Some("audio was announced, and none has come"));
+        feed(&mut watch, t0 + SECOND * 6);
+        assert_eq!(watch.tick(t0 + SECOND * 6), None, "once");
+        assert!(watch.undelivered().contains("audio"));
+        watch.came(Kind::Audio, t0 + SECOND * 7);
+        watch.out(Kind::Audio, t0 + SECOND * 7);
+        assert_eq!(watch.tick(t0 + SECOND * 7).as_deref(), Some(""));
+        assert_eq!(watch.undelivered(), "");
+    }
+
+    #[test]
+    fn nothing_out_of_what_comes_is_told() {
+        let (mut watch, t0) = (TrackWatch::new(), Instant::now());
+        watch.announced(SourceTracks { video: true, audio: false }, t0);
+        let mut told = Vec::new();
+        for n in 0..120 {
+            let now = t0 + SECOND / 10 * n;
+            watch.came(Kind::Video, now);
+            told.extend(watch.tick(now).map(|text| (n, text)));
+        }
+        let [(at, text)] = &told[..] else { panic!("{told:?}") };
+        assert!((50..52).contains(at) && text.starts_with("video comes, but nothing"), "{told:?}");
+        // While nobody watches nothing is expected.
+        let (mut watch, mut now) = (TrackWatch::new(), t0);
+        for _ in 0..200 {
+            now += SECOND / 10;
+            watch.came(Kind::Video, now);
+            watch.idle(Kind::Video, now);
+            assert_eq!(watch.tick(now), None);
+        }
+        for _ in 0..40 {
+            now += SECOND / 10;
+            watch.came(Kind::Video, now);
+            assert_eq!(watch.tick(now), None, "a decoder takes its time to begin again");
+        }
+    }
+
+    #[test]
+    fn slides_raise_fewer_and_fewer_alarms() {
+        let (mut watch, t0) = (TrackWatch::new(), Instant::now());
+        let mut told = 0;
+        for n in 0..100 {
+            let now = t0 + SECOND * 15 * n;
+            watch.came(Kind::Video, now);
+            watch.out(Kind::Video, now);
+            told += usize::from(watch.tick(now).is_some_and(|text| !text.is_empty()));
+            let due = watch.due().filter(|due| *due < now + SECOND * 15);
+            told += due.map_or(0, |due| usize::from(watch.tick(due).is_some_and(|text| !text.is_empty())));
+        }
+        assert_eq!(told, 2, "5 s and 10 s");
+    }
+
+    #[test]
+    fn a_codec_that_is_left_out_is_told() {
+        let (mut watch, t0) = (TrackWatch::new(), Instant::now());
+        watch.announced(both(), t0);
+        watch.unusable(Kind::Video, Some("H.266 video is left out".into()));
+        assert_eq!(watch.text(), "H.266 video is left out");
+        assert!(watch.undelivered().contains("H.266"));
+        watch.unusable(Kind::Video, None);
+        assert_eq!(watch.text(), "");
+    }
+
+    proptest! {
+        /// It never asks to be called for what it has said, so no loop spins.
+        #[test]
+        fn a_tick_when_due_moves_on(steps in proptest::collection::vec((0u8..5, 0u64..9_000), 0..60)) {
+            let (mut watch, mut now) = (TrackWatch::new(), Instant::now());
+            for (step, ms) in steps {
+                now += Duration::from_millis(ms);
+                match step {
+                    0 => watch.announced(both(), now),
+                    1 => watch.came(Kind::Audio, now),
+                    2 => watch.came(Kind::Video, now),
+                    3 => watch.out(Kind::Video, now),
+                    _ => watch.idle(Kind::Audio, now),
+                }
+                watch.tick(now);
+                prop_assert!(watch.due().is_none_or(|due| due > now));
+            }
+        }
+    }
+}
