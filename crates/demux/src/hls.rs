@@ -8,9 +8,9 @@ use crate::source::Source;
 use crate::sync::lock;
 use crate::time_shift::{self, TimeShift};
 use crate::track_queues::TrackQueues;
-use fetch::hls::{Piece, Stream, choose};
+use fetch::hls::{Choice, Piece, Stream, choose};
 use fetch::playlist::{self, Playlist};
-use fetch::{Client, Response};
+use fetch::{Address, Client, Response};
 use ipc::demux::Job;
 use media::id3;
 use media::mpegts::pcr::PcrGate;
@@ -27,7 +27,13 @@ use shared_clock::SharedClock;
 ///
 /// # Errors
 /// Why it can't be played.
-pub(crate) fn open(job: &Job, client: Client, mut response: Response, head: Vec<u8>) -> Result<Source, Fault> {
+pub(crate) fn open(
+    job: &Job,
+    client: Client,
+    asked: Address,
+    mut response: Response,
+    head: Vec<u8>,
+) -> Result<Source, Fault> {
     let mut text = head;
     while let Some(piece) = response.next_piece(HEAD).map_err(of_fetch)? {
         text.extend(piece);
@@ -38,16 +44,19 @@ pub(crate) fn open(job: &Job, client: Client, mut response: Response, head: Vec<
     let base = response.address.clone();
     let reconnect = job.limits.reconnect;
     let mut streams = match playlist::parse(&text).map_err(of_fetch)? {
-        Playlist::Media(_) => vec![Stream::new(client, base, &text, reconnect).map_err(of_fetch)?],
+        Playlist::Media(_) => vec![Stream::new(client, asked, base, &text, reconnect).map_err(of_fetch)?],
         Playlist::Master(master) => {
-            let choice = choose(&master, &base, job.largest).map_err(of_fetch)?;
-            let mut streams = vec![Stream::open(client.clone(), &choice.main, reconnect).map_err(of_fetch)?];
-            if let Some(sound) = choice.sound.filter(|s| *s != choice.main) {
-                let mut audio = Stream::open(client, &sound, reconnect).map_err(of_fetch)?;
-                audio.join(&streams[0]);
-                streams.push(audio);
-            }
-            streams
+            let choices = choose(&master, &base, job.largest).map_err(of_fetch)?;
+            first_that_opens(&choices, |choice| {
+                let mut streams = vec![Stream::open(client.clone(), &choice.main, reconnect)?];
+                if let Some(audio) = choice.audio.as_ref().filter(|audio| **audio != choice.main) {
+                    let mut audio = Stream::open(client.clone(), audio, reconnect)?;
+                    audio.join(&streams[0]);
+                    streams.push(audio);
+                }
+                Ok(streams)
+            })
+            .map_err(of_fetch)?
         }
     };
     let queues = TrackQueues::new();
@@ -69,6 +78,25 @@ pub(crate) fn open(job: &Job, client: Client, mut response: Response, head: Vec<
         queues.fill("feed", move || feeder.run(stream))?;
     }
     Ok(Source { queues, live: false, file: None })
+}
+
+/// Opens the first choice that can be; gives the fault of the best if none can.
+fn first_that_opens<T>(
+    choices: &[Choice],
+    open: impl Fn(&Choice) -> Result<T, fetch::Error>,
+) -> Result<T, fetch::Error> {
+    let mut first = None;
+    for choice in choices {
+        match open(choice) {
+            Ok(opened) => return Ok(opened),
+            Err(e) if e.is_policy() => return Err(first.unwrap_or(e)),
+            Err(e) => {
+                eprintln!("a variant of the stream can't be opened: {e}");
+                first.get_or_insert(e);
+            }
+        }
+    }
+    Err(first.unwrap_or(fetch::Error::Playlist("it lists nothing to play")))
 }
 
 /// Feeds the segments of one rendition.

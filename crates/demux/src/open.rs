@@ -47,7 +47,7 @@ fn http(job: &Job, client: Client, address: Address, mut response: Response) -> 
     let endless = response.length.is_none() && response.range.is_none();
     let mut head = read_head(&mut response, endless, client.small_file_timeout()).map_err(of_fetch)?;
     if playlist::is_playlist(&head) {
-        return hls::open(job, client, response, head);
+        return hls::open(job, client, address, response, head);
     }
     response.clear_deadline().map_err(of_fetch)?;
     let mut kind = detect(&head, &response.content_type)?;

@@ -100,6 +100,10 @@ fn play(source: &gst::Element, connection: &Connection, timeout: Duration) -> Ou
         let end = match message.view() {
             gst::MessageView::Error(e) => Some(outcome(&e.error(), e.debug().as_deref())),
             gst::MessageView::Eos(_) => Some(Outcome::Finished),
+            // The client only warns of this, and would wait for more.
+            gst::MessageView::Warning(w) if w.debug().is_some_and(|text| text.contains("closed the connection")) => {
+                Some(Outcome::Lost(lost("RTSP: the server closed the connection")))
+            }
             _ => None,
         };
         if let Some(end) = end {

@@ -64,15 +64,9 @@ impl Options {
                     })?;
                     options.set.push(("latency", latency.to_string()));
                 }
-                "pbkeylen" if ["0", "16", "24", "32"].contains(&value.as_str()) => {
-                    let name = match value.as_str() {
-                        "16" => "aes-128",
-                        "24" => "aes-192",
-                        "32" => "aes-256",
-                        _ => "no-key",
-                    };
-                    options.set.push(("pbkeylen", name.into()));
-                }
+                // As `srtsrc` names them, too.
+                "pbkeylen" if ["16", "24", "32"].contains(&value.as_str()) => options.set.push(("pbkeylen", value)),
+                "pbkeylen" if value == "0" => {}
                 "pbkeylen" => return Err(misconfigured("the SRT URL's pbkeylen must be 16, 24 or 32")),
                 "streamid" if value.len() <= 512 => options.set.push(("streamid", value)),
                 "streamid" => return Err(misconfigured("the SRT URL's streamid must have 512 characters at most")),

@@ -32,9 +32,15 @@ impl Address {
         let text = text.trim();
         // "srt://:9000" listens on all addresses. It is no URL by the URL standard.
         let listener = text.strip_prefix("srt://:").map(|rest| format!("srt://0.0.0.0:{rest}"));
+        let text = listener.as_deref().unwrap_or(text);
+        // Stream ids begin with "#!::" (SRT Access Control), and SRT's own tools take values as they are typed. In a URL "#" would end
+        // the query, and "+" would be a blank.
+        let srt = text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("srt://"));
+        let typed = text.split_once('?').filter(|_| srt);
+        let escaped = typed.map(|(path, query)| format!("{path}?{}", query.replace('#', "%23").replace('+', "%2B")));
         // The parser's own error is not shown: it may repeat the text.
         let url =
-            Url::parse(listener.as_deref().unwrap_or(text)).map_err(|_| Error::Address("it is not an absolute URL"))?;
+            Url::parse(escaped.as_deref().unwrap_or(text)).map_err(|_| Error::Address("it is not an absolute URL"))?;
         Self::from_url(url)
     }
 
@@ -185,6 +191,16 @@ mod tests {
         );
         assert_eq!(Address::parse("rtspu://a:b@[::1]:554/x").unwrap().origin(), "rtsp://[::1]:554");
         assert_eq!(Address::parse("http://[::1]/").unwrap().host(), "::1");
+    }
+
+    #[test]
+    fn srt_queries_arrive_as_typed() {
+        let of = |text: &str| Address::parse(text).unwrap().query();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let expected = [pair("streamid", "#!::r=live/x,m=request"), pair("passphrase", "a+b c")];
+        assert_eq!(of("srt://h:9000?streamid=#!::r=live/x,m=request&passphrase=a+b c"), expected);
+        assert_eq!(of("SRT://h:9000?streamid=%23!%3A%3Ar%3Dlive%2Fx,m=request&passphrase=a%2Bb%20c"), expected);
+        assert_eq!(of("http://h/?a=b+c#d"), [pair("a", "b c")], "as in any other URL");
     }
 
     #[test]

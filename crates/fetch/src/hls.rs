@@ -28,6 +28,9 @@ const SEGMENT_RETRY_WAIT: Duration = Duration::from_millis(250);
 /// a half (RFC 8216 §6.2.1).
 const STALL_TARGET_DURATIONS: u32 = 3;
 
+/// Variants that are tried at most, where one after the other can't be fetched.
+const MAX_CHOICES: usize = 6;
+
 /// What comes next of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -50,32 +53,42 @@ pub struct Choice {
     /// The variant's media playlist.
     pub main: Address,
     /// The media playlist of its audio.
-    pub sound: Option<Address>,
+    pub audio: Option<Address>,
 }
 
-/// Chooses from a master playlist: the largest variant within `largest` (pixels), or else the smallest.
+/// Chooses from a master playlist. The best comes first: the largest variant within `largest` (pixels), or else the smallest. The
+/// others follow, for where its server is down (redundant variants, RFC 8216 §6.2.4): those that fit from large to small, then the
+/// rest from small to large.
 ///
 /// # Errors
 /// URIs that can't be used; [`Error::Playlist`].
-pub fn choose(master: &Master, base: &Address, largest: (u32, u32)) -> Result<Choice, Error> {
+pub fn choose(master: &Master, base: &Address, largest: (u32, u32)) -> Result<Vec<Choice>, Error> {
     let fits = |v: &&Variant| v.size.is_none_or(|(w, h)| w <= largest.0 && h <= largest.1);
     let has_video = master.variants.iter().any(|v| v.size.is_some());
     let of_use = |v: &&Variant| !has_video || v.size.is_some();
     let pixels = |v: &Variant| v.size.map_or(0, |(w, h)| u64::from(w) * u64::from(h));
-    let candidates = || master.variants.iter().filter(of_use);
-    let best = candidates().filter(fits).max_by_key(|v| (pixels(v), v.bandwidth));
-    let chosen = best.or_else(|| candidates().min_by_key(|v| (pixels(v), v.bandwidth)));
-    let chosen = chosen.ok_or(Error::Playlist("it lists nothing to play"))?;
-    let group = master.audio.iter().filter(|r| Some(&r.group) == chosen.audio.as_ref());
-    let sound = group.max_by_key(|r| (r.default, r.uri.is_some())).and_then(|r| r.uri.clone());
-    let sound = sound.map(|uri| base.join(&uri)).transpose()?;
-    Ok(Choice { main: base.join(&chosen.uri)?, sound })
+    let rank = |v: &&Variant| (pixels(v), v.bandwidth);
+    let (mut fitting, mut others): (Vec<_>, Vec<_>) = master.variants.iter().filter(of_use).partition(fits);
+    // Stable: of equals the first comes first.
+    fitting.sort_by_key(|v| std::cmp::Reverse(rank(v)));
+    others.sort_by_key(rank);
+    let mut choices = Vec::new();
+    for chosen in fitting.into_iter().chain(others).take(MAX_CHOICES) {
+        let group = master.audio.iter().filter(|r| Some(&r.group) == chosen.audio.as_ref());
+        let audio = group.max_by_key(|r| (r.default, r.uri.is_some())).and_then(|r| r.uri.clone());
+        let audio = audio.map(|uri| base.join(&uri)).transpose()?;
+        choices.push(Choice { main: base.join(&chosen.uri)?, audio });
+    }
+    if choices.is_empty() { Err(Error::Playlist("it lists nothing to play")) } else { Ok(choices) }
 }
 
 /// A media playlist that is being played.
 #[derive(Debug)]
 pub struct Stream {
     client: Client,
+    /// Where the playlist is asked for: a redirect from there may lead to another place each time, or to one that expires.
+    asked: Address,
+    /// Where it came from, and what its own addresses are relative to.
     address: Address,
     list: MediaList,
     read_at: Instant,
@@ -108,16 +121,24 @@ struct Current {
 }
 
 impl Stream {
-    /// Plays the playlist `text`, which came from `address`. A live one is tried again for `reconnect` after a fault.
+    /// Plays the playlist `text`, which was `asked` for at one address and came from another, `address`. A live one is tried again for
+    /// `reconnect` after a fault.
     ///
     /// # Errors
     /// [`Error::Playlist`].
-    pub fn new(client: Client, address: Address, text: &[u8], reconnect: Duration) -> Result<Self, Error> {
+    pub fn new(
+        client: Client,
+        asked: Address,
+        address: Address,
+        text: &[u8],
+        reconnect: Duration,
+    ) -> Result<Self, Error> {
         let Playlist::Media(list) = playlist::parse(text)? else {
             return Err(Error::Playlist("it lists playlists that list playlists"));
         };
         Ok(Self {
             client,
+            asked,
             address,
             list,
             read_at: Instant::now(),
@@ -140,8 +161,8 @@ impl Stream {
     /// # Errors
     /// As [`Client::get_small`], and [`Error::Playlist`].
     pub fn open(client: Client, address: &Address, reconnect: Duration) -> Result<Self, Error> {
-        let (address, text) = client.get_small(address, None, playlist::MAX_TEXT)?;
-        Self::new(client, address, &text, reconnect)
+        let (from, text) = client.get_small(address, None, playlist::MAX_TEXT)?;
+        Self::new(client, address.clone(), from, &text, reconnect)
     }
 
     /// Joins the presentation of `other`: when one of them is served again after a fault, the others do not wait for their own attempt.
@@ -206,6 +227,11 @@ impl Stream {
             let missed = self.next.is_some_and(|n| segment.sequence > n);
             self.next = Some(segment.sequence + 1);
             self.stalled_since = None;
+            if segment.gap {
+                self.at += segment.duration;
+                self.fresh = true;
+                continue;
+            }
             let fresh = std::mem::take(&mut self.fresh) || missed || segment.discontinuity;
             let piece = Piece::Segment { fresh, at: self.at, run: segment.run.saturating_add(self.runs) };
             if fresh {
@@ -271,11 +297,15 @@ impl Stream {
         if let Some(map) = current.segment.map.clone().filter(|map| self.map.as_ref() != Some(map)) {
             let address = self.address.join(&map.uri)?;
             let (_, bytes) = self.client.get_small(&address, map.range.map(request_range), MAX_MAP)?;
-            let bytes = match map.range {
+            let mut bytes = match map.range {
                 // A server that takes no range requests sends the whole file.
                 Some((from, length)) if bytes.len() as u64 > length => cut(bytes, from, length),
                 _ => bytes,
             };
+            if let Some(key) = &map.key {
+                let iv = key.iv.unwrap_or_else(|| u128::from(current.segment.sequence).to_be_bytes());
+                decrypt(self.secret(key)?, iv, &mut bytes)?;
+            }
             self.map = Some(map);
             return Ok(Some(bytes));
         }
@@ -311,16 +341,21 @@ impl Stream {
         Ok(response)
     }
 
+    /// The bytes of a key, fetched once.
+    fn secret(&mut self, key: &Key) -> Result<[u8; 16], Error> {
+        if let Some((known, secret)) = &self.key
+            && known.uri == key.uri
+        {
+            return Ok(*secret);
+        }
+        let (_, bytes) = self.client.get_small(&self.address.join(&key.uri)?, None, 1024)?;
+        let secret = bytes.try_into().map_err(|_| Error::Playlist("its key does not have 16 bytes"))?;
+        self.key = Some((key.clone(), secret));
+        Ok(secret)
+    }
+
     fn decrypted(&mut self, current: &Current, key: &Key) -> Result<Option<Vec<u8>>, Error> {
-        let secret = match &self.key {
-            Some((known, secret)) if known.uri == key.uri => *secret,
-            _ => {
-                let (_, bytes) = self.client.get_small(&self.address.join(&key.uri)?, None, 1024)?;
-                let secret = bytes.try_into().map_err(|_| Error::Playlist("its key does not have 16 bytes"))?;
-                self.key = Some((key.clone(), secret));
-                secret
-            }
-        };
+        let secret = self.secret(key)?;
         let address = self.address.join(&current.segment.uri)?;
         let (_, mut bytes) =
             self.client.get_whole(&address, current.segment.range.map(request_range), MAX_ENCRYPTED)?;
@@ -365,9 +400,11 @@ impl Stream {
 
     /// Reloads the playlist.
     fn read(&mut self) -> Result<(), Error> {
-        let text = self.client.get_small(&self.address, None, playlist::MAX_TEXT);
+        let answer = self.client.get_small(&self.asked, None, playlist::MAX_TEXT);
         self.read_at = Instant::now();
-        if let Playlist::Media(list) = playlist::parse(&text?.1)? {
+        let (address, text) = answer?;
+        if let Playlist::Media(list) = playlist::parse(&text)? {
+            self.address = address;
             self.take(list);
         }
         Ok(())
@@ -425,7 +462,8 @@ mod tests {
     fn the_best_variant_that_fits_is_chosen() {
         let base = Address::parse("http://h/m.m3u8").unwrap();
         let master = |variants: Vec<Variant>| Master { variants, audio: Vec::new() };
-        let of = |variants: Vec<Variant>| choose(&master(variants), &base, (1280, 720)).unwrap().main.path_and_query();
+        let of =
+            |variants: Vec<Variant>| choose(&master(variants), &base, (1280, 720)).unwrap()[0].main.path_and_query();
         let all = vec![
             variant("low", Some((320, 180)), 1),
             variant("hd", Some((1280, 720)), 3),

@@ -1,6 +1,7 @@
 //! An HTTP/1.1 client (RFC 9112), as far as fetching needs one: GET, ranges, redirects, every body framing, persistent connections.
 
 use crate::body::{Chunks, Framing};
+use crate::inflate::Inflate;
 use crate::socket::{Socket, connect, timed_out};
 use crate::{Address, Error, Titles};
 use base64::Engine as _;
@@ -87,6 +88,8 @@ pub struct Response {
     /// Whether the server is an Icecast or SHOUTcast server, whose streams have no end.
     pub radio: bool,
     titles: Option<Titles>,
+    /// Of a compressed body.
+    inflate: Option<Inflate>,
     connection: Option<Buffered>,
     framing: Framing,
     keep: bool,
@@ -127,7 +130,16 @@ impl Client {
                     after: most,
                 });
             }
-            match self.once(&at, range)? {
+            let whole = range == Some((0, None));
+            let answer = match self.once(&at, range) {
+                // Some servers refuse a range even from the first byte on, which asks for nothing but what they have.
+                Err(e) if whole && may_refuse_ranges(&e) => match self.once(&at, None) {
+                    Err(_) => return Err(e),
+                    answer => answer,
+                },
+                answer => answer,
+            };
+            match answer? {
                 Answer::Body(response) => return Ok(*response),
                 Answer::Moved(to) => at = at.redirected(&to)?,
             }
@@ -226,24 +238,29 @@ impl Client {
             401 | 403 | 407 => return Err(Error::Forbidden { host, status }),
             _ => return Err(Error::Status { host, status }),
         }
-        if head.encoded {
-            return Err(Error::Protocol { host, what: "it compresses what it was asked not to" });
-        }
+        let inflate = match head.encoding.as_deref().map(Inflate::of) {
+            None => None,
+            Some(Some(inflate)) => Some(inflate),
+            Some(None) => return Err(Error::Protocol { host, what: "it compresses what it was asked not to" }),
+        };
         let framing = match (head.chunked, head.length) {
             (true, _) => Framing::Chunked(Chunks::default()),
             (false, Some(length)) => Framing::Length(length),
             (false, None) => Framing::UntilClose,
         };
-        let length = if head.chunked { None } else { head.length };
+        // Of a compressed body both count something else.
+        let length = head.length.filter(|_| !head.chunked && inflate.is_none());
+        let range = head.range.filter(|_| status == 206 && inflate.is_none());
         Ok(Answer::Body(Box::new(Response {
             address: to.clone(),
             status,
             content_type: head.content_type,
             length,
-            range: head.range.filter(|_| status == 206),
+            range,
             tag: head.tag,
             radio: head.radio,
             titles: head.titles.and_then(Titles::every),
+            inflate,
             connection: Some(connection),
             keep: head.keep && framing != Framing::UntilClose,
             framing,
@@ -313,6 +330,15 @@ impl Client {
     }
 }
 
+/// Whether a server may have answered like this only because it was asked for a range.
+fn may_refuse_ranges(error: &Error) -> bool {
+    match error {
+        Error::Empty | Error::Forbidden { status: 403, .. } => true,
+        Error::Status { status, .. } => matches!(status, 400 | 405 | 406 | 412 | 416 | 501),
+        _ => false,
+    }
+}
+
 enum Answer {
     Body(Box<Response>),
     Moved(String),
@@ -348,7 +374,7 @@ impl Response {
         set.map_err(|e| Error::Broken(self.address.authority(), e))
     }
 
-    /// The next piece of the body, at most `most` bytes; `None` at its end.
+    /// The next piece of the body, at most `most` bytes (more if it comes compressed); `None` at its end.
     ///
     /// # Errors
     /// [`Error::Slow`], after which reading may go on; [`Error::Truncated`], [`Error::Broken`], [`Error::Timeout`],
@@ -362,7 +388,7 @@ impl Response {
             };
             if ended {
                 self.finish();
-                return Ok(None);
+                return self.inflated();
             }
             let Some(connection) = &mut self.connection else { return Ok(None) };
             let (client, address, deadline) = (&self.client, &self.address, self.deadline);
@@ -375,7 +401,7 @@ impl Response {
             if read.is_empty() {
                 self.connection = None;
                 if self.framing == Framing::UntilClose {
-                    return Ok(None);
+                    return self.inflated();
                 }
                 return Err(Error::Truncated(self.address.authority()));
             }
@@ -389,8 +415,7 @@ impl Response {
                     (n, read[..n].to_vec())
                 }
                 Framing::Chunked(chunks) => {
-                    let wrong = |what| Error::Protocol { host: address.authority(), what };
-                    let (used, data) = chunks.take(read).map_err(wrong)?;
+                    let (used, data) = chunks.take(read).map_err(|what| wrong(address, what))?;
                     (used, read[data].to_vec())
                 }
             };
@@ -400,10 +425,20 @@ impl Response {
                 Some(titles) => titles.strip(&piece),
                 None => piece,
             };
+            let piece = match &mut self.inflate {
+                Some(inflate) => inflate.push(&piece).map_err(|what| wrong(&self.address, what))?,
+                None => piece,
+            };
             if !piece.is_empty() {
                 return Ok(Some(piece));
             }
         }
+    }
+
+    /// At the end of the body: whether a compressed one is complete.
+    fn inflated(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let finished = self.inflate.take().map_or(Ok(()), Inflate::finish);
+        finished.map(|()| None).map_err(|what| wrong(&self.address, what))
     }
 
     /// At the end of the body: keeps the connection for another request.
@@ -414,6 +449,10 @@ impl Response {
             self.client.put_idle(self.address.clone(), connection);
         }
     }
+}
+
+fn wrong(address: &Address, what: &'static str) -> Error {
+    Error::Protocol { host: address.authority(), what }
 }
 
 fn request(to: &Address, range: Option<(u64, Option<u64>)>) -> String {
@@ -445,7 +484,8 @@ struct Head {
     status: u16,
     length: Option<u64>,
     chunked: bool,
-    encoded: bool,
+    /// A content or transfer encoding that the body has.
+    encoding: Option<String>,
     keep: bool,
     location: Option<String>,
     content_type: String,
@@ -490,9 +530,11 @@ impl Head {
             }
             "transfer-encoding" => {
                 self.chunked = value.eq_ignore_ascii_case("chunked");
-                self.encoded |= !self.chunked && !value.eq_ignore_ascii_case("identity");
+                if !self.chunked {
+                    self.encode(value);
+                }
             }
-            "content-encoding" => self.encoded |= !value.is_empty() && !value.eq_ignore_ascii_case("identity"),
+            "content-encoding" => self.encode(value),
             "connection" => self.keep = if value.eq_ignore_ascii_case("close") { false } else { self.keep },
             "location" => self.location = Some(value.to_owned()),
             "content-type" => {
@@ -507,6 +549,14 @@ impl Head {
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Head {
+    fn encode(&mut self, value: &str) {
+        if !value.is_empty() && !value.eq_ignore_ascii_case("identity") {
+            self.encoding = Some(value.to_ascii_lowercase());
+        }
     }
 }
 

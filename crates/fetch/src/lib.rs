@@ -16,6 +16,7 @@ mod guard;
 pub mod hls;
 mod http;
 mod icy;
+mod inflate;
 pub mod playlist;
 mod relay;
 mod resumable_body;

@@ -84,6 +84,8 @@ pub struct Segment {
     pub key: Option<Key>,
     /// Its initialisation section.
     pub map: Option<Map>,
+    /// Its media is missing (`EXT-X-GAP`, RFC 8216bis §4.4.4.7): it is not to be fetched.
+    pub gap: bool,
 }
 
 /// A key for AES-128 of whole segments.
@@ -102,6 +104,8 @@ pub struct Map {
     pub uri: String,
     /// Offset and length in bytes.
     pub range: Option<(u64, u64)>,
+    /// How it is encrypted: like the segments, if a key stands before it (RFC 8216 §4.3.2.5).
+    pub key: Option<Key>,
 }
 
 /// Whether a text begins like a playlist.
@@ -143,6 +147,7 @@ struct Reader {
     run: u64,
     key: Option<Key>,
     map: Option<Map>,
+    gap: bool,
     sequence: u64,
 }
 
@@ -181,6 +186,7 @@ impl Reader {
                 self.discontinuity = true;
                 self.run = self.run.saturating_add(1);
             }
+            "EXT-X-GAP" => self.gap = true,
             "EXT-X-BYTERANGE" => self.range = byte_range(value),
             "EXT-X-KEY" => self.key = key(value)?,
             "EXT-X-MAP" => self.map = Some(self.map(value)?),
@@ -193,7 +199,7 @@ impl Reader {
         let uri = attribute(value, "URI").ok_or(Error::Playlist("an initialisation section has no address"))?;
         let range = attribute(value, "BYTERANGE").and_then(|r| byte_range(&r));
         let range = range.map(|(length, from)| (from.unwrap_or(0), length));
-        Ok(Map { uri, range })
+        Ok(Map { uri, range, key: self.key.clone() })
     }
 
     fn uri(&mut self, uri: &str) -> Result<(), Error> {
@@ -222,6 +228,7 @@ impl Reader {
             run: self.run,
             key: self.key.clone(),
             map: self.map.clone(),
+            gap: std::mem::take(&mut self.gap),
         });
         self.sequence = self.sequence.saturating_add(1);
         Ok(())
@@ -334,7 +341,7 @@ mod tests {
         let s = &list.segments;
         assert_eq!(s.iter().map(|s| s.sequence).collect::<Vec<_>>(), [7, 8, 9, 10]);
         assert_eq!((s[0].range, s[1].range, s[2].range), (Some((50, 100)), Some((150, 60)), None));
-        assert_eq!(s[0].map, Some(Map { uri: "init.mp4".into(), range: Some((0, 720)) }));
+        assert_eq!(s[0].map, Some(Map { uri: "init.mp4".into(), range: Some((0, 720)), key: None }));
         assert_eq!((s[1].discontinuity, s[2].discontinuity, s[3].discontinuity), (false, true, false));
         assert_eq!(s.iter().map(|s| s.run).collect::<Vec<_>>(), [0, 0, 1, 1]);
         let key = s[2].key.as_ref().unwrap();

@@ -1,7 +1,9 @@
 //! Rewrites RTSP (RFC 2326) between a client that knows only our relay and the server behind it. Requests get the server's own
-//! name and the login it asks for; redirects are taken out, for us to follow; packets over UDP come from the server itself.
+//! name and the login it asks for; redirects are taken out, for us to follow; packets over UDP come from the server itself. Session
+//! descriptions are completed.
 //! Without IO; used by [`Relay`](crate::Relay).
 
+mod description;
 mod frames;
 mod login;
 
@@ -11,6 +13,8 @@ use frames::{Frames, Piece, field, value};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+/// The longest session description in bytes that is completed; longer ones pass as they are. Real ones have 2 kB at most.
+const MAX_DESCRIPTION: usize = 64 << 10;
 /// Open requests. Clients wait for one answer before they send the next request.
 const MAX_OPEN: usize = 16;
 
@@ -39,6 +43,33 @@ pub struct Rewriter {
     resent: u32,
     /// Whether the body of an answer that the client does not see is coming.
     dropping: bool,
+    /// A session description that is coming.
+    description: Option<Description>,
+}
+
+/// A session description, until all of it has come.
+#[derive(Debug)]
+struct Description {
+    /// The head for the client.
+    head: Vec<u8>,
+    body: Vec<u8>,
+    length: usize,
+}
+
+impl Description {
+    /// The whole answer.
+    fn write(&self, out: &mut Vec<u8>) {
+        let body = description::completed(&String::from_utf8_lossy(&self.body));
+        for line in String::from_utf8_lossy(&self.head).lines() {
+            let line = match field(line, "content-length") {
+                Some(_) => format!("Content-Length: {}", body.len()),
+                None => line.to_owned(),
+            };
+            out.extend_from_slice(line.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(body.as_bytes());
+    }
 }
 
 /// A request without an answer yet.
@@ -99,7 +130,8 @@ impl Rewriter {
     /// own.
     pub fn new(server: IpAddr, names: (String, String), login: Option<Login>) -> Self {
         let (requests, answers) = (Frames::default(), Frames::default());
-        Self { server, names, login, requests, answers, open: VecDeque::new(), resent: 0, dropping: false }
+        let (open, resent, dropping, description) = (VecDeque::new(), 0, false, None);
+        Self { server, names, login, requests, answers, open, resent, dropping, description }
     }
 
     /// Takes bytes from the client; returns bytes for the server.
@@ -145,6 +177,15 @@ impl Rewriter {
         while let Some(piece) = self.answers.next(&mut bytes)? {
             match piece {
                 Piece::Body(_) if self.dropping => {}
+                Piece::Body(bytes) if self.description.is_some() => {
+                    let complete = self.description.as_mut().is_some_and(|description| {
+                        description.body.extend_from_slice(bytes);
+                        description.body.len() >= description.length
+                    });
+                    if let Some(description) = self.description.take_if(|_| complete) {
+                        description.write(&mut answer.client);
+                    }
+                }
                 Piece::Body(bytes) => answer.client.extend_from_slice(bytes),
                 Piece::Other(bytes) => answer.client.extend_from_slice(&bytes),
                 Piece::Head(head) => {
@@ -179,6 +220,15 @@ impl Rewriter {
             && self.resend(asked, &text, &mut answer.server)
         {
             self.dropping = true;
+            return;
+        }
+        let length = value(head, "content-length").and_then(|length| length.parse::<usize>().ok()).unwrap_or(0);
+        let described =
+            value(head, "content-type").is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/sdp"));
+        if described && (1..=MAX_DESCRIPTION).contains(&length) {
+            let mut head_to_client = Vec::new();
+            self.pass(head, &text, number, &mut head_to_client);
+            self.description = Some(Description { head: head_to_client, body: Vec::new(), length });
             return;
         }
         self.pass(head, &text, number, &mut answer.client);

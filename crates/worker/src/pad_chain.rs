@@ -227,8 +227,15 @@ pub fn first_element(what: &str, factories: &[&str]) -> Result<gst::Element, Err
 /// Sets those of the properties that the element has: their set differs between elements and between GStreamer's versions.
 pub fn set_known(element: &gst::Element, properties: &[(&str, &str)]) {
     for (name, value) in properties {
-        if element.find_property(name).is_some() {
-            element.set_property_from_str(name, value);
+        let Some(known) = element.find_property(name) else { continue };
+        // Texts are taken as they are. Of all else only what the property takes is set: setting anything else would panic.
+        if known.value_type() == gst::glib::Type::STRING {
+            element.set_property(name, *value);
+            continue;
+        }
+        match gst::glib::Value::deserialize(value, known.value_type()) {
+            Ok(read) => element.set_property_from_value(name, &read),
+            Err(_) => eprintln!("{}: {name} does not take {value:?}", element.name()),
         }
     }
 }

@@ -98,7 +98,8 @@ fn unit(
     segment: &gst::FormattedSegment<gst::ClockTime>,
     shift: &TimeShift,
 ) -> Option<AccessUnit> {
-    if buffer.flags().contains(gst::BufferFlags::HEADER) && buffer.pts().is_none() {
+    // Headers alone. A key frame is marked as one, too, and has at least a DTS, though not more without a container.
+    if buffer.flags().contains(gst::BufferFlags::HEADER) && buffer.dts_or_pts().is_none() {
         return None;
     }
     let ns = |t: gst::ClockTime| i64::try_from(t.nseconds()).unwrap_or(i64::MAX);

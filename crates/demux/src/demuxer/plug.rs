@@ -179,10 +179,13 @@ fn parse(context: &Arc<Context>, pad: &gst::Pad, plan: &ParserChain) -> Result<(
             parser.set_property_from_str("config-interval", "-1");
         }
         link(&static_pad(parser, "src")?, &end)?;
-        play(parser)?;
         end = static_pad(parser, "sink")?;
     }
     link(pad, &end)?;
+    // Not before all is linked: as it starts, the first parser looks whether it can read a file by itself.
+    for parser in parsers.iter().rev() {
+        play(parser)?;
+    }
     if context.queues.is_live() {
         tell_alignment(pad);
     }

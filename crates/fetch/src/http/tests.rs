@@ -188,3 +188,38 @@ fn redirects_have_one_deadline() {
     let fault = client.get(&address, None).unwrap_err().to_string();
     assert!(fault.contains("did not lead to anything by its redirects within 300ms"), "{fault}");
 }
+
+#[test]
+fn a_server_that_refuses_ranges_is_asked_without() {
+    for status in ["416 R", "406 N", "403 F", "501 N", "400 B"] {
+        let refused = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc".to_owned();
+        let (address, seen) = server(vec![refused.clone(), whole]);
+        let mut response = client(PullGuard::default()).get(&address, Some((0, None))).unwrap();
+        assert_eq!(response.next_piece(10).unwrap().unwrap(), b"abc", "{status}");
+        let requests = seen.join().unwrap();
+        assert_eq!([requests[0].contains("Range:"), requests[1].contains("Range:")], [true, false]);
+        // What it says without a range is what counts.
+        let (address, _) = server(vec![refused.clone(), refused]);
+        let error = client(PullGuard::default()).get(&address, Some((0, None))).unwrap_err();
+        assert!(matches!(error, Error::Empty | Error::Forbidden { .. } | Error::Status { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_compressed_body_is_inflated() {
+    use std::io::Write;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(b"#EXTM3U").unwrap();
+    let body = gzip.finish().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let serving = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", body.len());
+        socket.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+    });
+    let (_, text) = client(PullGuard::default()).get_small(&address, None, 100).unwrap();
+    assert_eq!(text, b"#EXTM3U");
+    serving.join().unwrap();
+}

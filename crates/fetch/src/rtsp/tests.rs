@@ -186,3 +186,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn descriptions_are_completed() {
+    let sdp = "v=0\r\nm=audio 0 RTP/AVP 8\r\na=control:a\r\n";
+    let whole = format!("{sdp}a=rtpmap:8 PCMA/8000\r\n");
+    let answer = |sdp: &str| {
+        let length = sdp.len();
+        format!("RTSP/1.0 200 OK\r\nCSeq: 2\r\nContent-Type: application/sdp\r\nContent-Length: {length}\r\n\r\n{sdp}")
+    };
+    let after = "RTSP/1.0 200 OK\r\nCSeq: 3\r\n\r\n$\0\0\x02ab";
+    for cut in 1..200 {
+        let bytes = answer(sdp) + after;
+        assert_eq!(pass(bytes.as_bytes(), cut), passed((answer(&whole) + after).as_bytes()), "{cut}");
+    }
+}
