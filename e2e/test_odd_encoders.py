@@ -186,3 +186,31 @@ async def test_keys_as_people_paste_them(stack, films, paste):
 
 
 ODD_NAMES = {"live%2F{}": "encoded", " {}\n": "blanks", "{}?token=a/b": "query", "live/{}?a=b": "path"}
+
+
+async def test_a_track_that_stops_is_said(stack, films):
+    """Pictures stop while sound goes on, and come back: log and state say so, the state stays PUBLISHING, and nothing else suffers."""
+    film = films["plain"]
+    length = film[-1].time + 40
+    later = lambda tags, ms: [tag._replace(time=tag.time + ms) for tag in tags if not flv.is_config(tag)]
+    sound = [tag for tag in film if tag.kind == flv.AUDIO]
+    tags = [*film, *later(sound, length), *later(sound, 2 * length), *later(film, 3 * length)]
+    info = await stack.create("stops")
+    async with Viewer(stack, "stops") as viewer, Feeder(stack, info.stream_key) as feeder:
+        playing = asyncio.create_task(feeder.play(tags))
+        try:
+            await viewer.wait_numbers(45)
+            async with asyncio.timeout(20):
+                while "video has stopped" not in (state := (await stack.info(info.ingress_id)).state).error:
+                    await asyncio.sleep(0.2)
+            assert state.status == state.ENDPOINT_PUBLISHING
+            stack.ingress.wait_log("video has stopped")
+            seen = len(viewer.frames)
+            await viewer.wait("pictures again", lambda v: len(v.frames) > seen + 60)
+            async with asyncio.timeout(10):
+                while (state := (await stack.info(info.ingress_id)).state).error:
+                    await asyncio.sleep(0.2)
+            assert state.status == state.ENDPOINT_PUBLISHING
+        finally:
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
