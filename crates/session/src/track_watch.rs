@@ -153,7 +153,8 @@ impl TrackWatch {
 
     /// Judges all tracks. Gives the troubles in words where they have changed; empty if there are none any more.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<String> {
-        let changed = self.tracks.iter_mut().fold(false, |changed, track| track.tick(now) || changed);
+        let mut changed = false;
+        self.tracks.iter_mut().for_each(|track| changed |= track.tick(now));
         changed.then(|| self.text())
     }
 
