@@ -14,8 +14,8 @@ use model::MediaTime;
 const WHOLE_AFTER: u32 = 300;
 /// Bytes of an access unit at most: as of one message.
 const MAX_BYTES: usize = 8 << 20;
-/// How much later than an access unit audio may be before that counts as complete. Encoders interleave more closely than this, and an
-/// encoder of one picture a second must not wait for its next.
+/// How much audio may come behind the first access unit before that counts as complete: slices of one picture come closer together, and
+/// an encoder of one picture a second must not wait for its next.
 const MAX_HELD: MediaTime = MediaTime::from_millis(200);
 
 /// What a message brings: NAL units, each behind its length, none of them empty.
@@ -52,6 +52,8 @@ struct Held {
     /// Whether it has a slice: parameter sets and the like alone are no access unit.
     sliced: bool,
     messages: u32,
+    /// The time of the first audio that came behind it.
+    audio_from: Option<MediaTime>,
 }
 
 impl AccessUnits {
@@ -101,9 +103,11 @@ impl AccessUnits {
         }
     }
 
-    /// Audio of this time has come.
+    /// Audio of this time has come. It may be ahead of video by any time, so that only what it moves on counts; and where messages are
+    /// known to be parts, nothing but the next picture ends one.
     pub(super) fn audio(&mut self, at: MediaTime, ready: &mut Vec<Part>) {
-        if self.held.as_ref().is_some_and(|held| at - held.dts > MAX_HELD) {
+        let Some(held) = self.held.as_mut().filter(|_| self.messages == Messages::Unknown) else { return };
+        if at - *held.audio_from.get_or_insert(at) > MAX_HELD {
             self.flush(ready);
         }
     }
@@ -131,7 +135,7 @@ impl AccessUnits {
             // The message is ours alone, so that nothing is copied.
             None => BytesMut::from(part.data),
         };
-        self.held = Some(Held { dts: part.dts, pts: part.pts, data, sliced, messages: 1 });
+        self.held = Some(Held { dts: part.dts, pts: part.pts, data, sliced, messages: 1, audio_from: None });
     }
 
     fn extend(&mut self, part: Part) -> bool {
@@ -191,10 +195,26 @@ mod tests {
         assert_eq!(rig.push(33, &[P_NEXT]), (true, vec![]));
         assert_eq!(rig.push(66, &[P_FIRST]), (true, vec![part(33, &[P_FIRST, P_NEXT])]));
         let mut ready = Vec::new();
-        rig.0.audio(MediaTime::from_millis(200), &mut ready);
-        assert!(ready.is_empty());
-        rig.0.audio(MediaTime::from_millis(267), &mut ready);
+        (0..20).for_each(|n| rig.0.audio(MediaTime::from_millis(n * 100), &mut ready));
+        assert!(ready.is_empty(), "nothing but the next picture ends one");
+        rig.0.flush(&mut ready);
         assert_eq!(ready, [part(66, &[P_FIRST])]);
+    }
+
+    #[test]
+    fn the_first_picture_does_not_wait_for_a_slow_second() {
+        let mut rig = Rig(AccessUnits::default());
+        rig.push(0, &[FIRST]);
+        let mut ready = Vec::new();
+        // The encoder's audio is half a second ahead.
+        for ms in [500, 520, 700] {
+            rig.0.audio(MediaTime::from_millis(ms), &mut ready);
+            assert!(ready.is_empty());
+        }
+        rig.0.audio(MediaTime::from_millis(721), &mut ready);
+        assert_eq!(ready, [part(0, &[FIRST])]);
+        assert_eq!(rig.push(1_000, &[P_FIRST]), (true, vec![]));
+        assert_eq!(rig.push(2_000, &[P_FIRST]).1.len(), 2);
     }
 
     #[test]
