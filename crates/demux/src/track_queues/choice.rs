@@ -134,18 +134,27 @@ impl Choice {
             return;
         }
         let follows = |(i, t): &(usize, &Track)| {
-            t.kind() == kind && t.is_configured() && !t.released && !t.ended && self.leaves_out(*i)
+            let free = t.kind() == kind && t.is_configured() && !t.released && !t.ended && self.leaves_out(*i);
+            free && t.follows(&self.tracks[track])
         };
         // The newest: a stream that was left out before is another programme or language.
         if let Some((next, _)) = self.tracks.iter().enumerate().rfind(follows) {
             self.play(next);
+            let nothing_yet = self.tracks[next].first().is_none();
+            self.tracks[next].stands_in_for = nothing_yet.then_some(track);
         }
     }
 
-    /// Another stream goes on in a track whose stream has ended.
+    /// Another stream goes on in a track whose stream has ended. If what was to be played in its place has brought nothing, that was
+    /// another language, which ended along with it.
     pub(super) fn adopt(&mut self, track: usize) {
-        if let Some(t) = self.tracks.get_mut(track) {
-            (t.released, t.late) = (false, true);
+        let Some(t) = self.tracks.get_mut(track) else { return };
+        t.adopt();
+        let Self { tracks, chosen: Some(chosen), .. } = self else { return };
+        let before = chosen.len();
+        chosen.retain(|other| tracks[*other].stands_in_for != Some(track));
+        if chosen.len() < before && !chosen.contains(&track) {
+            chosen.push(track);
         }
     }
 

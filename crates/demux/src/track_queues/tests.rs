@@ -247,24 +247,42 @@ fn a_stream_that_begins_before_the_one_before_ends_is_played_whole() {
     let queues = playing();
     let next = queues.add(Kind::Audio, false);
     queues.config(next, config(), 1);
-    (1..4).for_each(|n| assert!(queues.push(next, unit(n * 20, 1))));
-    queues.push(0, unit(20, 1));
-    assert_eq!(played(&queues, 20), [(Kind::Video, 20)], "the audio before goes on");
+    queues.push(1, unit(500, 1));
+    (1..4).for_each(|n| assert!(queues.push(next, unit(500 + n * 20, 1))));
+    assert_eq!(played(&queues, 600), [(Kind::Audio, 500)], "the audio before goes on");
     queues.release(1);
-    let next_items: Vec<_> = std::iter::from_fn(|| match queues.next(60_000_000) {
+    let next_items: Vec<_> = std::iter::from_fn(|| match queues.next(560_000_000) {
         Next::Item(kind, Item::Config(_), _) => Some((kind, -1)),
         Next::Item(kind, Item::Unit { unit, .. }, _) => Some((kind, unit.pts / 1_000_000)),
         _ => None,
     })
     .collect();
-    assert_eq!(next_items, [-1, 20, 40, 60].map(|at| (Kind::Audio, at)));
+    assert_eq!(next_items, [-1, 520, 540, 560].map(|at| (Kind::Audio, at)));
     // The stream after that goes on in the first track, which is free again.
     queues.adopt(1);
     queues.config(1, config(), 1);
-    queues.push(1, unit(80, 1));
+    queues.push(1, unit(1_100, 1));
     queues.release(next);
-    assert_eq!(played(&queues, 80), [(Kind::Audio, 80)]);
+    assert_eq!(played(&queues, 1_100), [(Kind::Audio, 1_100)]);
     assert_eq!(queues.lock().choice.chosen().count(), 2);
+}
+
+#[test]
+fn a_language_that_is_left_out_stays_so_across_a_discontinuity() {
+    let queues = queues_with(&[(Kind::Audio, 2), (Kind::Audio, 1)]);
+    (0..2).for_each(|track| assert!(queues.push(track, unit(0, 1))));
+    queues.chosen(soon()).unwrap();
+    for begin in [1_000, 2_000] {
+        played(&queues, begin - 1_000);
+        // One demultiplexer ends, another goes on in the same tracks.
+        (0..2).for_each(|track| queues.release(track));
+        (0..2).for_each(|track| queues.adopt(track));
+        for track in 0..2 {
+            queues.config(track, config(), 1);
+            assert!(queues.push(track, unit(begin + track as i64, 1)));
+        }
+        assert_eq!(played(&queues, begin + 10), [(Kind::Audio, begin)]);
+    }
 }
 
 #[test]
@@ -273,12 +291,12 @@ fn of_a_stream_that_is_not_played_yet_the_newest_is_kept() {
     let next = queues.add(Kind::Video, false);
     queues.config(next, config(), 1);
     // A key frame each second.
-    (0..100).for_each(|n| {
+    (10..110).for_each(|n| {
         queues.push(next, AccessUnit { key: n % 10 == 0, ..unit(n * 100, 1000) });
     });
     queues.release(0);
-    let units = played(&queues, 10_000);
-    assert_eq!((units[0], units.len()), ((Kind::Video, 8_000), 20));
+    let units = played(&queues, 11_000);
+    assert_eq!((units[0], units.len()), ((Kind::Video, 9_000), 20));
     assert_eq!(queues.lock().bytes(), 0);
 }
 

@@ -7,6 +7,9 @@ use model::Kind;
 use std::collections::VecDeque;
 use timing::decode_order::DecodeOrder;
 
+/// How much later than another a stream has to begin, at least, to be taken for the one that follows it (nanoseconds). Tracks of one
+/// programme begin closer together.
+const MIN_LATER: i64 = 100_000_000;
 /// How much is kept of a track that is not played yet (nanoseconds, bytes): as much as a demultiplexer gives of a new stream before it
 /// ends the one before (some packets, measured with Ogg and MPEG-TS), and a GOP.
 const MAX_SPARE: i64 = 2_000_000_000;
@@ -48,6 +51,10 @@ pub(super) struct Track {
     pub(super) released: bool,
     /// It was added after the choice was made.
     pub(super) late: bool,
+    /// The DTS of the first and of the last access unit of its stream.
+    span_of_stream: Option<(i64, i64)>,
+    /// The track in whose place it is to be played, until something of it comes.
+    pub(super) stands_in_for: Option<usize>,
     items: VecDeque<Item>,
     order: DecodeOrder<AccessUnit>,
     /// Bytes of all access units in `items`.
@@ -70,6 +77,8 @@ impl Track {
             ended: false,
             released: false,
             late: false,
+            span_of_stream: None,
+            stands_in_for: None,
             items,
             order,
             bytes: 0,
@@ -88,6 +97,19 @@ impl Track {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Another stream goes on in it.
+    pub(super) fn adopt(&mut self) {
+        (self.released, self.late, self.span_of_stream) = (false, true, None);
+    }
+
+    /// Whether its stream may be the one that follows that of `other`. One that began along with it is another language.
+    pub(super) fn follows(&self, other: &Self) -> bool {
+        match (self.span_of_stream, other.span_of_stream) {
+            (Some((begin, _)), Some((first, last))) => begin - first > MIN_LATER.max((last - first) / 2),
+            _ => true,
+        }
     }
 
     /// Whether its configuration is known.
@@ -147,8 +169,13 @@ impl Track {
 
     /// Takes an access unit; gives the DTS of the last that is ready.
     pub(super) fn push(&mut self, unit: AccessUnit) -> Option<i64> {
+        self.stands_in_for = None;
         let ready = self.order.push(unit.pts, unit.dts, unit);
         let last = ready.last().map(|(dts, _)| *dts);
+        if let Some(last) = last {
+            let first = self.span_of_stream.map_or(last, |(first, _)| first);
+            self.span_of_stream = Some((first, last));
+        }
         self.append(ready);
         last
     }
