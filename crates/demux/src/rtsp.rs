@@ -185,7 +185,7 @@ impl Streams {
 
     fn link(&self, bin: &gst::Pipeline, pad: &gst::Pad, factory: &str) -> Result<(), Fault> {
         let depay = element(factory).map_err(of_worker)?;
-        // The decoder gates key frames itself. Some cameras mark none, and the depayloader would wait for ever.
+        // The decoder's own gate waits for a key frame, and gives up where none comes.
         set_known(&depay, &[("wait-for-keyframe", "false"), ("request-keyframe", "false")]);
         let whole = element("capsfilter").map_err(of_worker)?;
         whole.set_property("caps", access_unit_caps(factory));

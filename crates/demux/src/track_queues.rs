@@ -329,18 +329,14 @@ impl TrackQueues {
     /// would be played alone, and the last, held up meanwhile, would miss segments of a live playlist and begin later still.
     pub(crate) fn gap(&self, due: i64) -> Option<i64> {
         let mut state = self.lock();
-        let is_after = |at: i64| at.saturating_sub(due) > MAX_GAP;
-        if !state.is_complete() || !is_after(state.earliest()?.1) {
-            return None;
-        }
+        state.gap(due)?;
         let begins = state.choice.chosen().filter_map(|(_, t)| t.first_after_gap()).max()?;
         for track in state.choice.chosen_mut() {
             track.skip_to(begins);
         }
         self.changed();
         // A track that has nothing left is waited for.
-        let (_, at) = state.earliest().filter(|_| state.is_complete())?;
-        Some(at.saturating_sub(due)).filter(|gap| *gap > MAX_GAP)
+        state.gap(due)
     }
 
     /// Of a live source: the source time that is due at `now`, and for how long it has paused in all (nanoseconds).
@@ -403,6 +399,12 @@ impl State {
     /// Whether every track whose stream goes on has something to play.
     fn is_complete(&self) -> bool {
         self.choice.played().all(|t| t.ended || t.released || t.first().is_some())
+    }
+
+    /// How long nothing is due in any track from `due` on, if that is too long to wait for.
+    fn gap(&self, due: i64) -> Option<i64> {
+        let (_, at) = self.earliest().filter(|_| self.is_complete())?;
+        Some(at.saturating_sub(due)).filter(|gap| *gap > MAX_GAP)
     }
 
     fn is_ahead(&self, track: usize) -> bool {

@@ -519,6 +519,12 @@ impl Head {
         Ok(Some((head, if icy { used - 5 } else { used })))
     }
 
+    fn encode(&mut self, value: &str) {
+        if !value.is_empty() && !value.eq_ignore_ascii_case("identity") {
+            self.encoding = Some(value.to_ascii_lowercase());
+        }
+    }
+
     fn take(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
         match name {
             "content-length" => {
@@ -549,14 +555,6 @@ impl Head {
             _ => {}
         }
         Ok(())
-    }
-}
-
-impl Head {
-    fn encode(&mut self, value: &str) {
-        if !value.is_empty() && !value.eq_ignore_ascii_case("identity") {
-            self.encoding = Some(value.to_ascii_lowercase());
-        }
     }
 }
 

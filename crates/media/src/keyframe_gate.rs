@@ -1,6 +1,10 @@
 //! The one rule "drop until the next key frame". Wherever coded video loses frames (a full queue, a gap, another sender), all that
 //! follows builds on what is missing, up to the next key frame.
 
+/// Frames that are skipped at most while waiting for a key frame: ten seconds at 30 pictures a second. A source that never
+/// sends one (it may refresh its pictures bit by bit) is decoded from anywhere after that.
+const MAX_SKIPPED: u32 = 300;
+
 /// Decides for each coded frame of one stream, in decoding order, whether it goes on.
 ///
 /// # Contract
@@ -55,6 +59,11 @@ impl KeyframeGate {
     /// Begins open: for streams of which it is known that they begin with a key frame.
     pub const fn open() -> Self {
         Self { open: true, dropped: 0, limit: None }
+    }
+
+    /// Begins closed, for streams that are to be decoded whatever they send.
+    pub const fn before_decoder() -> Self {
+        Self::with_limit(MAX_SKIPPED)
     }
 
     /// Begins closed, and opens for any frame once `limit` frames were dropped in a row.

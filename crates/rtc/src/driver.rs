@@ -213,7 +213,7 @@ impl<R: Role> Driver<R> {
         (self.state.ice_up && !self.early.is_empty()).then(|| self.early.remove(0))
     }
 
-    /// Begins to start waiting again before silence counts as loss: the other side has spoken by another way than this one.
+    /// Waits from the start again before silence counts as loss: the other side has spoken by another way than this one.
     pub(crate) fn reset_silence(&mut self, now: Instant) {
         self.last_received = now;
     }

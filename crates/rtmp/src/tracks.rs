@@ -113,7 +113,7 @@ impl Tracks {
 
     /// Nothing more comes: hands on what is held.
     pub(crate) fn finish(&mut self, events: &mut VecDeque<Event>) {
-        self.video.flush(events);
+        self.video.flush(&mut self.warnings, events);
     }
 
     fn video_tag(&mut self, timestamp: u32, tag: VideoTag, events: &mut VecDeque<Event>) -> Result<(), Error> {
@@ -130,7 +130,7 @@ impl Tracks {
             }
         };
         match tag.body {
-            VideoBody::Config(record) => self.video.configure(codec, record, events),
+            VideoBody::Config(record) => self.video.configure(codec, record, &mut self.warnings, events),
             VideoBody::Frame { composition, data } => {
                 let millis = self.timestamps.unwrap(timestamp);
                 let dts = MediaTime::from_millis(millis) + MediaTime::from_nanos(i64::from(tag.nanos));

@@ -6,8 +6,8 @@
 use model::{Kind, SourceTracks};
 use std::time::{Duration, Instant};
 
-/// How long an announced track may be silent. Encoders send audio 20 times a second and pictures at least once in two; keep-alives and
-/// segments of live HLS bridge less than this.
+/// How long nothing may come of an announced track, or out of it, before that is said: a viewer would have noticed by then, and a worker
+/// that is replaced takes less.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest patience. It doubles whenever a track that was reported comes back: a slide show of one picture in ten seconds is none
 /// that has stopped.

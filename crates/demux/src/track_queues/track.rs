@@ -10,14 +10,10 @@ use timing::decode_order::DecodeOrder;
 /// How much later than another a stream has to begin, at least, to be taken for the one that follows it (nanoseconds). Tracks of one
 /// programme begin closer together.
 const MIN_LATER: i64 = 100_000_000;
-/// How much is kept of a track that is not played yet (nanoseconds, bytes): as much as a demultiplexer gives of a new stream before it
-/// ends the one before (some packets, measured with Ogg and MPEG-TS), and a GOP.
+/// How much is kept of a track that is not played yet (nanoseconds, bytes): what a demultiplexer gives of a new stream before it ends
+/// the one before (seen with `oggdemux`: some packets), and a GOP.
 const MAX_SPARE: i64 = 2_000_000_000;
 const MAX_SPARE_BYTES: usize = 1 << 20;
-
-/// Access units of video that are dropped in a row, waiting for a key frame, before one is taken that is none: five seconds at 60 fps.
-/// Streams of intra refresh never have one.
-const MAX_SKIPPED: u32 = 300;
 
 /// What waits in a track.
 #[derive(Debug)]
@@ -69,7 +65,7 @@ impl Track {
     pub(super) fn new(info: TrackInfo) -> Self {
         let order = DecodeOrder::new(info.reordered, info.live);
         let items = VecDeque::new();
-        let gate = KeyframeGate::with_limit(MAX_SKIPPED).opened();
+        let gate = KeyframeGate::before_decoder().opened();
         Self {
             info,
             rank: 0,

@@ -76,7 +76,10 @@ impl TcpFallback {
         }
         self.try_at = None;
         let needed = self.renew || (!up && self.connection.is_none());
-        let Some(remote) = self.untried.pop_front().filter(|_| needed) else { return false };
+        if !needed {
+            return false;
+        }
+        let Some(remote) = self.untried.pop_front() else { return false };
         self.opening.push(open(remote));
         // The next one, should this fail.
         self.try_at = (!self.untried.is_empty()).then(|| now + TCP_DELAY);
@@ -170,5 +173,6 @@ mod tests {
         tcp.restarting();
         tcp.answered(Instant::now());
         assert!(!tcp.tick(true, Instant::now() + TCP_DELAY) && tcp.opening.is_empty());
+        assert_eq!(tcp.untried, [silent, good], "none counts as tried");
     }
 }

@@ -11,8 +11,8 @@ use media::{KeyframeGate, nal, picture};
 use model::{Frame, Kind, Media, MediaTime, VideoCodec, VideoConfig};
 use std::collections::VecDeque;
 
-/// How long a stream is decoded from nowhere but a key frame, by its timestamps. Encoders begin with one; after this it is taken for one
-/// of intra refresh that does not mark where decoding can begin.
+/// How long a key frame is waited for, by the stream's timestamps. Encoders begin with one; after this the stream is taken for one of
+/// intra refresh that does not mark where decoding can begin.
 const MAX_WAIT_FOR_KEY_FRAME: MediaTime = MediaTime::from_millis(1000);
 
 /// The video track of one publish.
@@ -41,20 +41,23 @@ impl Video {
         &mut self,
         codec: VideoCodec,
         record: Bytes,
+        warnings: &mut Warnings,
         events: &mut VecDeque<Event>,
     ) -> Result<(), Error> {
+        // Some encoders put the parameter sets behind start codes, in place of a record.
+        let by_nal_units = matches!(codec, VideoCodec::H264 | VideoCodec::H265);
+        let record = if by_nal_units && nal::begins_with_start_code(&record) {
+            record_of(codec, nal::annex_b(&record)).unwrap_or_default()
+        } else {
+            record
+        };
         // Some encoders send an empty record before the real one.
         let same = self.config.as_ref().is_some_and(|c| c.codec == codec && c.record == record);
         if same || record.is_empty() {
             return Ok(());
         }
-        self.flush(events);
+        self.flush(warnings, events);
         let size = match codec {
-            VideoCodec::H264 | VideoCodec::H265 if nal::begins_with_start_code(&record) => {
-                let sets = nal::annex_b(&record).map(<[u8]>::to_vec).collect::<Vec<_>>();
-                self.configure_by(codec, &sets, events);
-                return Ok(());
-            }
             VideoCodec::H264 | VideoCodec::H265 => {
                 let parse =
                     if codec == VideoCodec::H264 { codec_config::avc::parse } else { codec_config::hevc::parse };
@@ -79,21 +82,6 @@ impl Video {
             self.gate.close();
             self.config = Some(config.clone());
             events.push_back(Event::Media(Media::VideoConfig(config)));
-        }
-    }
-
-    /// Makes a configuration of parameter sets, if they are enough for one.
-    fn configure_by(&mut self, codec: VideoCodec, sets: &[Vec<u8>], events: &mut VecDeque<Event>) {
-        use codec_config::{avc, hevc};
-        let h264 = codec == VideoCodec::H264;
-        let record = if h264 { avc::record(sets) } else { hevc::record(sets) };
-        let parsed = record.and_then(|record| {
-            let parsed = if h264 { avc::parse(&record) } else { hevc::parse(&record) };
-            Some((Bytes::from(record), parsed.ok()?))
-        });
-        if let Some((record, NalConfig { length_size, size })) = parsed {
-            self.length_size = length_size;
-            self.announce(VideoConfig::new(codec, record, size.or(self.size_hint)), events);
         }
     }
 
@@ -139,8 +127,10 @@ impl Video {
         }
         if !configured {
             // Without a configuration of its own a stream may still have parameter sets before its key frames.
-            let units = nal::length_prefixed(&data, 4).flatten().map(<[u8]>::to_vec).collect::<Vec<_>>();
-            self.configure_by(codec, &units, events);
+            if let Some(record) = record_of(codec, nal::length_prefixed(&data, 4).flatten()) {
+                // Sets that make no configuration leave the stream without one, which is said below.
+                let _ = self.configure(codec, record, warnings, events);
+            }
         }
         if !self.is_configured(codec) {
             warnings.unconfigured(Kind::Video, if codec == VideoCodec::H264 { "H.264" } else { "H.265" }, events);
@@ -164,10 +154,10 @@ impl Video {
     }
 
     /// No part of what came before follows.
-    pub(super) fn flush(&mut self, events: &mut VecDeque<Event>) {
+    pub(super) fn flush(&mut self, warnings: &mut Warnings, events: &mut VecDeque<Event>) {
         let mut ready = Vec::new();
         self.access_units.flush(&mut ready);
-        self.access_units_ready(ready, &mut Warnings::default(), events);
+        self.access_units_ready(ready, warnings, events);
     }
 
     fn access_units_ready(&mut self, ready: Vec<Part>, warnings: &mut Warnings, events: &mut VecDeque<Event>) {
@@ -198,8 +188,8 @@ impl Video {
         if at - since < MAX_WAIT_FOR_KEY_FRAME {
             return false;
         }
-        let text = "the video has no key frame: decoding begins without one, and pictures are damaged until all of \
-                    them was refreshed; set a key frame interval in the encoder";
+        let text = "the video has no key frame: decoding begins without one, and pictures are damaged until \
+                    they are refreshed; set a key frame interval in the encoder";
         warnings.warn("key frames", || text.into(), events);
         true
     }
@@ -233,4 +223,15 @@ impl Video {
         }
         (!data.is_empty()).then_some(data)
     }
+}
+
+/// The configuration record that parameter sets among these NAL units make; `None` if they are not enough for one.
+fn record_of<'a>(codec: VideoCodec, units: impl Iterator<Item = &'a [u8]>) -> Option<Bytes> {
+    let units: Vec<_> = units.map(<[u8]>::to_vec).collect();
+    let record = match codec {
+        VideoCodec::H264 => codec_config::avc::record(&units),
+        VideoCodec::H265 => codec_config::hevc::record(&units),
+        _ => None,
+    };
+    record.map(Bytes::from)
 }

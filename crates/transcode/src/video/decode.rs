@@ -13,10 +13,6 @@ use worker::Error;
 use worker::max_luminance::{self, max_luminance};
 use worker::pad_chain::{Output, PadChain, element, first_element, from_clock, set_known, to_clock};
 
-/// Frames that are skipped at most while waiting for a key frame: ten seconds at 30 pictures a second. A source that never
-/// sends one (it may refresh its pictures bit by bit) is decoded from anywhere after that.
-const MAX_SKIPPED: u32 = 300;
-
 /// Decodes one configuration of one codec.
 #[derive(Debug)]
 pub(crate) struct Decoder {
@@ -74,7 +70,7 @@ impl Decoder {
             info: None,
             peak: config.max_luminance,
             lead,
-            gate: KeyframeGate::with_limit(MAX_SKIPPED),
+            gate: KeyframeGate::before_decoder(),
             // avcC (ISO 14496-15 §5.3.3.1).
             length_size: avc::length_size(&config.record),
             leading: RaslFilter::default(),
