@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from rig import Reports, Stack, Webhooks
+from rig.told import Told
 from rig.web import Web
 
 # Longer than any test here takes on a busy machine; a test that hangs fails by name instead of holding up all.
@@ -19,13 +20,21 @@ STACKS = []  # those running now, for the logs of a failing test
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """Runs `async def` tests, each on an event loop of its own and with a deadline."""
+    """Runs `async def` tests, each on an event loop of its own and with a deadline; and fails a test in which some of a source did not
+    get through, unless it says so by its mark `words`."""
     test = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(test):
-        return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    asyncio.run(asyncio.wait_for(test(**arguments), TEST_SECONDS))
+    told = Told(stack for stack in arguments.values() if isinstance(stack, Stack))
+    if inspect.iscoroutinefunction(test):
+        asyncio.run(asyncio.wait_for(test(**arguments), TEST_SECONDS))
+    else:
+        test(**arguments)
+    told.check([text for mark in pyfuncitem.iter_markers("words") for text in mark.args])
     return True
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "words(*texts): the ingress may say that something with this text does not get through")
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 
 import pytest
 
@@ -188,6 +189,57 @@ async def test_keys_as_people_paste_them(stack, films, paste):
 ODD_NAMES = {"live%2F{}": "encoded", " {}\n": "blanks", "{}?token=a/b": "query", "live/{}?a=b": "path"}
 
 
+def with_a_slice_lost(tag):
+    """The second of its four slices is gone: in every picture, so that no key frame mends it."""
+    found = units(tag.body)
+    slices = [i for i, unit in enumerate(found) if unit[0] & 0x1F in (1, 5)]
+    return [put(tag, [u for i, u in enumerate(found) if i != slices[1]])]
+
+
+def with_noise(tags):
+    """Packets of sound that begin like sound, and go on as noise; all but the first twenty."""
+    seen = 0
+    for tag in tags:
+        if tag.kind == flv.AUDIO and not flv.is_config(tag):
+            seen += 1
+            if seen > 20:
+                noise = random.Random(seen).randbytes(len(tag.body) - 4)
+                tag = tag._replace(body=tag.body[:4] + noise)
+        yield tag
+
+
+DAMAGES = {
+    "video": ("slices", lambda tags: pictures(tags, with_a_slice_lost)),
+    "audio": ("plain", with_noise),
+}
+
+
+@pytest.mark.words("video comes damaged", "audio comes damaged")
+@pytest.mark.parametrize("kind", DAMAGES)
+async def test_damage_is_said(stack, films, kind):
+    """Pictures or sound that come out damaged: log and state say so while the session goes on, and the encoder is told."""
+    film, change = DAMAGES[kind]
+    tags = list(change(films[film]))
+    length = tags[-1].time + 40
+    later = [tag._replace(time=tag.time + length) for tag in tags if not flv.is_config(tag)]
+    info = await stack.create(f"damaged-{kind}")
+    async with Viewer(stack, f"damaged-{kind}"), Feeder(stack, info.stream_key) as feeder:
+        playing = asyncio.create_task(feeder.play([*tags, *later]))
+        try:
+            async with asyncio.timeout(20):
+                while f"{kind} comes damaged" not in (state := (await stack.info(info.ingress_id)).state).error:
+                    await asyncio.sleep(0.2)
+            assert state.status == state.ENDPOINT_PUBLISHING
+            stack.ingress.wait_log("much of the source comes damaged")
+            status = await asyncio.to_thread(feeder.status)
+            assert (status["level"], status["code"]) == ("warning", "NetStream.Publish.Degraded")
+            assert f"{kind} comes damaged" in status["description"]
+        finally:
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+
+
+@pytest.mark.words("video has stopped")
 async def test_a_track_that_stops_is_said(stack, films):
     """Pictures stop while sound goes on, and come back: log and state say so, the state stays PUBLISHING, and nothing else suffers."""
     film = films["plain"]

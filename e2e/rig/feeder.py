@@ -48,6 +48,10 @@ class Feeder:
         """One message now."""
         await asyncio.to_thread(self.client.send, kind, body, self.stream, 6, int(at) & 0xFFFFFFFF)
 
+    def status(self):
+        """The next status that the server sends of itself."""
+        return self.client.answer("onStatus")[3]
+
     async def goodbye(self):
         """Ends the stream as OBS does."""
         await asyncio.to_thread(self.client.goodbye, self.key, self.stream)

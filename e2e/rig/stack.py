@@ -71,6 +71,7 @@ class Stack:
         self.tcp_only = False  # a livekit-server that takes media over TCP alone
         self.quick = False  # a patient livekit-server that drops a layer as soon as others do
         self.programs = []
+        self.starved = []  # tracks of which viewers got nothing
         self.redis = self.livekit = self.ingress = None
         self.http_url = f"http://127.0.0.1:{self.port['livekit']}"
         self.ws_url = f"ws://127.0.0.1:{self.port['livekit']}"

@@ -13,6 +13,7 @@ from .picture import read
 SOUND_RATE = 48000  # of what the SDK hands out
 # Seconds without a picture that a viewer calls frozen. Half of it is what a quiet machine stays below (0.16 s measured).
 FROZEN = 1.0
+STARVED = 5.0  # seconds within which something has to come of a track that a viewer is subscribed to
 
 Seen = namedtuple("Seen", "at number width height")  # monotonic seconds, the frame's number or None, pixels
 
@@ -29,6 +30,7 @@ class Viewer:
         self.video = self.audio = None  # publications
         self.sound_track = None
         self.publishers, self.speakers, self._tasks = set(), set(), []
+        self._subscriptions = []  # (since, kind, what had come before)
 
     async def __aenter__(self):
         self.room.on("track_subscribed", self._subscribed)
@@ -37,13 +39,25 @@ class Viewer:
         return self
 
     async def __aexit__(self, *exc):
+        self.stack.starved += self._starved()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.room.disconnect()
 
+    def _count(self, kind):
+        return len(self.frames if kind == rtc.TrackKind.KIND_VIDEO else self.levels)
+
+    def _starved(self):
+        """The tracks of which nothing has come, though there was time."""
+        late = time.monotonic() - STARVED
+        names = {rtc.TrackKind.KIND_VIDEO: "video", rtc.TrackKind.KIND_AUDIO: "audio"}
+        starved = [kind for since, kind, before in self._subscriptions if since < late and self._count(kind) == before]
+        return [f"{self.identity} in {self.room_name}: {names[kind]}" for kind in starved]
+
     def _subscribed(self, track, publication, participant):
         self.publishers.add(participant.identity)
+        self._subscriptions.append((time.monotonic(), track.kind, self._count(track.kind)))
         if track.kind == rtc.TrackKind.KIND_VIDEO:
             self.video = publication
             self._tasks.append(asyncio.create_task(self._watch(track)))

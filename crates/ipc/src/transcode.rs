@@ -131,6 +131,13 @@ pub enum Event {
         /// Why, and whose fault it is.
         fault: Fault,
     },
+    /// Much of what is decoded of this kind comes out damaged, or no longer does.
+    Damaged {
+        /// Which.
+        kind: Kind,
+        /// What the decoder complains of; `None` if all is well again.
+        why: Option<String>,
+    },
     /// Nothing more can be done; the worker exits after this.
     Failed(Fault),
     /// The answer to [`Command::Finish`]: all is sent; the worker exits after this.

@@ -54,6 +54,7 @@ impl Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     Status,
+    Warning,
     Error,
 }
 
@@ -150,6 +151,7 @@ impl Writer {
     pub(crate) fn status(&mut self, stream: u32, level: Level, code: &str, description: &str) {
         let level = match level {
             Level::Status => "status",
+            Level::Warning => "warning",
             Level::Error => "error",
         };
         let information = object([("level", level.into()), ("code", code.into()), ("description", description.into())]);

@@ -11,6 +11,10 @@ use model::{Media, Secret};
 use std::collections::VecDeque;
 use std::time::Instant;
 
+/// Codes of ours: the specification has none for a stream that goes on but does not get through as a whole.
+const DEGRADED: &str = "NetStream.Publish.Degraded";
+const RECOVERED: &str = "NetStream.Publish.Recovered";
+
 /// Bytes after which a peer without a window of its own gets an acknowledgement: half the window of nginx-rtmp.
 const DEFAULT_ACK_WINDOW: u32 = 2_500_000;
 
@@ -166,6 +170,18 @@ impl Connection {
             self.writer.stream_begin(self.stream);
             self.writer.status(self.stream, Level::Status, "NetStream.Publish.Start", "Publish succeeded.");
             self.reset_idle_timer(now);
+        }
+    }
+
+    /// Tells the publisher what of its stream does not get through; empty: all does again. The stream goes on. Encoders log such a status
+    /// and take no other notice (OBS and FFmpeg by their sources, GStreamer's `rtmp2sink` tried). Does nothing unless it publishes.
+    pub fn notify(&mut self, text: &str) {
+        if !matches!(self.stage, Stage::Publishing) {
+            return;
+        }
+        match text {
+            "" => self.writer.status(self.stream, Level::Status, RECOVERED, "The whole stream gets through again."),
+            text => self.writer.status(self.stream, Level::Warning, DEGRADED, text),
         }
     }
 

@@ -276,6 +276,10 @@ impl Pipeline {
         if let Err(why) = self.encode.restart() {
             return self.step(Input::TranscoderNotStarted(why));
         }
+        for kind in [Kind::Audio, Kind::Video] {
+            // The next worker judges for itself.
+            self.watch.damaged(kind, None);
+        }
         self.egress.restarted();
         self.replay();
     }
@@ -302,6 +306,7 @@ impl Pipeline {
         }
         let text = self.watch.text();
         if self.reports.trouble != text {
+            self.ingest.notify(&text);
             self.reports.trouble = text;
             self.reports.changed(now);
         }

@@ -13,6 +13,9 @@ pub const SOURCE_QUEUE: usize = 64;
 /// How long a session waits for the first media to reach the room. The Go ingress gives its pipeline and its track
 /// announcement ten seconds each; a source that sent nothing usable in fifteen won't.
 pub(crate) const START_DEADLINE: Duration = Duration::from_secs(15);
+/// Notices that may wait for an input: they come seconds apart.
+const NOTICES: usize = 4;
+
 /// What a source sends.
 #[derive(Debug)]
 pub enum SourceEvent {
@@ -46,6 +49,8 @@ pub struct Source {
     pub start_deadline: Duration,
     /// Takes requests for key frames of passed-through layers.
     pub keyframes: KeyframeRequests,
+    /// Takes what does not get through, in words for the publisher; empty when all does again.
+    pub notices: mpsc::Sender<String>,
 }
 
 /// Asks the source for a key frame.
@@ -116,20 +121,29 @@ pub struct SourceFeed {
     pub stopped: oneshot::Receiver<Option<Fault>>,
     /// Requests for key frames. May be left unread.
     pub keyframes: KeyframeRequestFeed,
+    /// What of the source does not get through, in words, where the publisher can be told; empty when all does again. May be left unread.
+    pub notices: mpsc::Receiver<String>,
 }
 
 /// Makes the two ends.
 pub fn source() -> (SourceFeed, Source) {
     let (events_tx, events_rx) = mpsc::channel(SOURCE_QUEUE);
     let (stop_tx, stop_rx) = oneshot::channel();
+    let (notices_tx, notices_rx) = mpsc::channel(NOTICES);
     let waiting = Arc::<Waiting>::default();
     (
-        SourceFeed { events: events_tx, stopped: stop_rx, keyframes: KeyframeRequestFeed(waiting.clone()) },
+        SourceFeed {
+            events: events_tx,
+            stopped: stop_rx,
+            keyframes: KeyframeRequestFeed(waiting.clone()),
+            notices: notices_rx,
+        },
         Source {
             events: events_rx,
             stop: stop_tx,
             start_deadline: START_DEADLINE,
             keyframes: KeyframeRequests(waiting),
+            notices: notices_tx,
         },
     )
 }

@@ -1,5 +1,5 @@
 //! Notices tracks that were announced and do not get through, so that no media fault passes in silence: one that never comes, one that
-//! stops, one of which nothing comes out of decoder and encoder. Pure: `now` goes in.
+//! stops, one of which nothing comes out of decoder and encoder, one whose media is damaged. Pure: `now` goes in.
 //!
 //! It judges nothing else: a session with a trouble goes on, and says so in its log and its state.
 
@@ -33,6 +33,8 @@ struct Track {
     delivered: bool,
     /// Why it can't be decoded.
     unusable: Option<String>,
+    /// What the decoder complains of, while much of it is damaged.
+    damaged: Option<String>,
     patience: Duration,
     trouble: Option<Trouble>,
 }
@@ -47,8 +49,8 @@ enum Trouble {
 impl Track {
     fn new(kind: Kind) -> Self {
         let (announced, came, out) = (None, None, None);
-        let (delivered, unusable, trouble) = (false, None, None);
-        Self { kind, announced, came, out, delivered, unusable, patience: PATIENCE, trouble }
+        let (delivered, unusable, damaged, trouble) = (false, None, None, None);
+        Self { kind, announced, came, out, delivered, unusable, damaged, patience: PATIENCE, trouble }
     }
 
     /// Since when it has been in the state that becomes a trouble after [`PATIENCE`].
@@ -89,7 +91,11 @@ impl Track {
             return Some(text.clone());
         }
         let kind = self.kind.as_str();
-        Some(match self.trouble? {
+        let Some(trouble) = self.trouble else {
+            let why = self.damaged.as_ref()?;
+            return Some(format!("{kind} comes damaged: much of it can't be decoded as it should be ({why})"));
+        };
+        Some(match trouble {
             Trouble::NeverCame => format!("{kind} was announced, and none has come"),
             Trouble::Stopped => format!("{kind} has stopped: nothing has come for some seconds"),
             Trouble::NothingOut => {
@@ -139,6 +145,16 @@ impl TrackWatch {
     /// Whether a track can be decoded; `Some` says why not.
     pub(crate) fn unusable(&mut self, kind: Kind, why: Option<String>) {
         self.track(kind).unusable = why;
+    }
+
+    /// Whether much of a track is damaged; `Some` is what its decoder complains of. Gives whether that is new.
+    pub(crate) fn damaged(&mut self, kind: Kind, why: Option<String>) -> bool {
+        let track = self.track(kind);
+        let new = track.damaged.is_some() != why.is_some();
+        if new {
+            track.damaged = why;
+        }
+        new
     }
 
     /// Another source takes over: what the one before announced does not count.
@@ -266,6 +282,16 @@ mod tests {
         assert_eq!(watch.text(), "H.266 video is left out");
         assert!(watch.undelivered().contains("H.266"));
         watch.unusable(Kind::Video, None);
+        assert_eq!(watch.text(), "");
+    }
+
+    #[test]
+    fn damage_is_told_and_taken_back() {
+        let mut watch = TrackWatch::new();
+        assert!(watch.damaged(Kind::Video, Some("no frame".into())));
+        assert!(!watch.damaged(Kind::Video, Some("another".into())), "the state text stays as it is");
+        assert_eq!(watch.text(), "video comes damaged: much of it can't be decoded as it should be (no frame)");
+        assert!(watch.damaged(Kind::Video, None));
         assert_eq!(watch.text(), "");
     }
 

@@ -3,15 +3,17 @@
 mod decode;
 mod encode;
 
+use crate::damage::{DamageMeter, Verdict};
 use crate::usable_kinds::UsableKinds;
 use decode::{DecodedAudio, Decoder, Format};
 use encode::Encoder;
 use ipc::transcode::{Event, Job};
 use model::{AudioConfig, Blame, Fault, Frame, Kind, MediaTime};
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 use timing::sample_clock::{Join, SampleClock};
 use worker::watchdog::Busy;
-use worker::{Error, Events, Outbox};
+use worker::{Error, Events, Outbox, decode_errors};
 
 /// Decoders in a row that may give up without output before audio counts as unusable.
 const MAX_DECODER_FAILURES: u32 = 5;
@@ -35,6 +37,7 @@ pub(crate) struct Audio {
     decoder: Option<Decoder>,
     failures: u32,
     without_output: u32,
+    damage: DamageMeter,
     format: Option<Format>,
     sample_clock: SampleClock,
     encoder: Option<Encoder>,
@@ -52,6 +55,7 @@ impl Audio {
             decoder: None,
             failures: 0,
             without_output: 0,
+            damage: DamageMeter::of_audio(),
             format: None,
             sample_clock: SampleClock::default(),
             encoder: None,
@@ -108,6 +112,7 @@ impl Audio {
         let Some(decoder) = &mut self.decoder else { return };
         self.without_output += 1;
         let pushed = decoder.push(frame);
+        self.judge();
         self.take_audio();
         if let Err(e) = pushed {
             self.decoder_failed(&e);
@@ -115,6 +120,16 @@ impl Audio {
             let text = format!("{}: no sound can be decoded", self.codec());
             self.usable.failed(Kind::Audio, Fault::new(Blame::Source, text));
         }
+    }
+
+    /// Tells the parent if much comes out of the decoder damaged, and when it does no longer.
+    fn judge(&mut self) {
+        let why = match self.damage.unit(true, decode_errors::take(), Instant::now()) {
+            Some(Verdict::Damaged(why)) => Some(why),
+            Some(Verdict::Fine) => None,
+            None => return,
+        };
+        self.events.send(&Event::Damaged { kind: Kind::Audio, why });
     }
 
     fn take_audio(&mut self) {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod audio;
+mod damage;
 mod usable_kinds;
 mod video;
 

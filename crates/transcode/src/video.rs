@@ -11,6 +11,7 @@ mod scale;
 mod shape;
 mod tone;
 
+use crate::damage::{DamageMeter, Verdict};
 use crate::usable_kinds::UsableKinds;
 use decode::Decoder;
 use encode::LayerEncoder;
@@ -24,7 +25,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use timing::lateness::Lateness;
 use worker::watchdog::{Busy, Watchdog};
-use worker::{Error, Events};
+use worker::{Error, Events, decode_errors};
 
 /// How late media may be before decoded pictures are dropped. A tenth of a second: two or three pictures, as much as a viewer's
 /// jitter buffer takes without a stall.
@@ -75,6 +76,7 @@ pub(crate) struct Video {
     decoder: Option<Decoder>,
     failures: u32,
     without_output: u32,
+    damage: DamageMeter,
     format: Option<(Size, Option<f64>)>,
     slots: Vec<Slot>,
     cascade: Cascade,
@@ -100,6 +102,7 @@ impl Video {
             decoder: None,
             failures: 0,
             without_output: 0,
+            damage: DamageMeter::of_video(),
             format: None,
             slots: Vec::new(),
             held: None,
@@ -155,7 +158,10 @@ impl Video {
     fn build_decoder(&mut self) {
         let Some(config) = &self.config else { return };
         match Decoder::new(config) {
-            Ok(decoder) => self.decoder = Some(decoder),
+            Ok(decoder) => {
+                self.damage.restart();
+                self.decoder = Some(decoder);
+            }
             Err(e) => self.unusable(&e),
         }
     }
@@ -177,7 +183,9 @@ impl Video {
             return;
         }
         self.without_output += 1;
+        let key = frame.key;
         let pushed = decoder.push(frame);
+        self.judge(key);
         self.take_pictures();
         if let Err(e) = pushed {
             self.decoder_failed(&e);
@@ -185,6 +193,16 @@ impl Video {
             let text = format!("{}: no picture can be decoded", self.codec());
             self.usable.failed(Kind::Video, Fault::new(Blame::Source, text));
         }
+    }
+
+    /// Tells the parent if much comes out of the decoder damaged, and when it does no longer.
+    fn judge(&mut self, key: bool) {
+        let why = match self.damage.unit(key, decode_errors::take(), Instant::now()) {
+            Some(Verdict::Damaged(why)) => Some(why),
+            Some(Verdict::Fine) => None,
+            None => return,
+        };
+        self.events.send(&Event::Damaged { kind: Kind::Video, why });
     }
 
     fn take_pictures(&mut self) {

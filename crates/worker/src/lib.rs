@@ -5,6 +5,7 @@
 //! and can be killed at any time. It waits, warm, until a session assigns it a role ([`Work`]), and keeps that for its whole life.
 #![forbid(unsafe_code)]
 
+pub mod decode_errors;
 mod error;
 mod life;
 pub mod max_luminance;

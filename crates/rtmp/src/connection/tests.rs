@@ -49,6 +49,11 @@ impl Rig {
         self.drain();
     }
 
+    fn notify(&mut self, text: &str) {
+        self.connection.notify(text);
+        self.drain();
+    }
+
     /// A connection that publishes, and its encoder.
     fn publishing() -> (Self, Chunker) {
         let (mut rig, mut chunker) = (Self::new(), Chunker::new(128));
@@ -119,6 +124,18 @@ fn an_encoder_publishes() {
     assert_eq!(commands.len(), 2);
     rig.accept();
     assert_eq!(rig.last_status().0, "NetStream.Publish.Start");
+}
+
+#[test]
+fn a_publisher_is_told_what_does_not_get_through() {
+    let (mut rig, _) = Rig::publishing();
+    rig.notify("audio has stopped");
+    assert_eq!(rig.last_status(), ("NetStream.Publish.Degraded".into(), "audio has stopped".into()));
+    rig.notify("");
+    assert_eq!(rig.last_status().0, "NetStream.Publish.Recovered");
+    let mut rig = Rig::new();
+    rig.notify("nothing is published yet");
+    assert_eq!(rig.said.len(), 0);
 }
 
 #[test]

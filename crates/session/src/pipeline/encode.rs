@@ -50,6 +50,8 @@ pub(super) enum Encoded {
     Audio { pts: MediaTime, level: i8, data: bytes::Bytes },
     /// This kind of the source can't be decoded.
     Unusable { kind: Kind, fault: Fault },
+    /// Much of this kind is damaged, and what the decoder complains of; `None` if no longer.
+    Damaged { kind: Kind, why: Option<String> },
     /// The worker gave up.
     Failed(Fault),
     /// The worker has handed over everything.
@@ -289,6 +291,7 @@ impl Encode {
                 warn!(kind = kind.as_str(), %fault, "this part of the source can't be used");
                 Encoded::Unusable { kind, fault }
             }
+            Event::Damaged { kind, why } => Encoded::Damaged { kind, why },
             Event::Failed(fault) => Encoded::Failed(fault),
             Event::Finished => Encoded::Finished,
         })

@@ -102,6 +102,13 @@ impl Ingest {
         }
     }
 
+    /// Tells the publisher what does not get through; empty when all does again. An input that reads no notices misses them.
+    pub(super) fn notify(&self, text: &str) {
+        if let Some(source) = &self.source {
+            let _ = source.notices.try_send(text.to_owned());
+        }
+    }
+
     /// The video to come is coded in another way.
     pub(super) fn video_config(&mut self, now: Instant) {
         self.gop.clear();

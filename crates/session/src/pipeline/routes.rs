@@ -99,6 +99,19 @@ impl Pipeline {
         self.watch_tracks(now());
     }
 
+    /// Much of a track is damaged, or no longer is.
+    fn damaged(&mut self, kind: Kind, why: Option<String>) {
+        let damaged = why.is_some();
+        if !self.watch.damaged(kind, why) {
+            return;
+        }
+        match damaged {
+            true => warn!(text = self.watch.text(), "much of the source comes damaged"),
+            false => info!(kind = kind.as_str(), "the source comes undamaged again"),
+        }
+        self.watch_tracks(now());
+    }
+
     /// Sends an access unit of the source to the output that passes it through.
     fn pass_frame(&mut self, frame: &Frame, now: Instant) {
         let output = match frame.kind {
@@ -250,6 +263,7 @@ impl Pipeline {
                 self.send_unit(Output::Audio, AccessUnit { pts, at, key: true, data, level: Some(level) }, now);
             }
             Encoded::Unusable { kind, fault } => self.unusable(kind, fault),
+            Encoded::Damaged { kind, why } => self.damaged(kind, why),
             Encoded::Failed(fault) => self.step(Input::TranscoderFailed(fault)),
             Encoded::Finished => self.step(Input::TranscoderFinished),
             Encoded::Gone(gone) => {

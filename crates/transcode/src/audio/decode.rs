@@ -3,8 +3,8 @@
 use gstreamer::{self as gst, prelude::MulDiv};
 use gstreamer_audio as gst_audio;
 use model::{AudioCodec, AudioConfig, Frame, MediaTime};
-use worker::Error;
 use worker::pad_chain::{Output, PadChain, element, first_element, from_clock, set_known, to_clock};
+use worker::{Error, decode_errors};
 
 use timing::sample_clock::RATE;
 
@@ -49,6 +49,7 @@ impl Decoder {
         let element = first_element(&format!("decoder for {}", name(config.codec)), factories)?;
         // Never give up on a broken packet; the next one is whole again.
         set_known(&element, &[("max-errors", "-1"), ("plc", "false")]);
+        decode_errors::hear();
         let chain = PadChain::new(vec![element], &gst::Caps::new_empty_simple("audio/x-raw"))?;
         chain.caps(&caps)?;
         Ok(Self { chain: Some(chain), raw: Vec::new(), ..decoder })

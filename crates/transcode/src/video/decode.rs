@@ -9,9 +9,9 @@ use gstreamer_video::{VideoInfo, VideoInterlaceMode};
 use media::codec_config::avc;
 use media::{GateDecision, KeyframeGate, RaslFilter, picture};
 use model::{Colours, Frame, Rotation, VideoCodec, VideoConfig};
-use worker::Error;
 use worker::max_luminance::{self, max_luminance};
 use worker::pad_chain::{Output, PadChain, element, first_element, from_clock, set_known, to_clock};
+use worker::{Error, decode_errors};
 
 /// Decodes one configuration of one codec.
 #[derive(Debug)]
@@ -55,6 +55,7 @@ impl Decoder {
                 ("max-frame-delay", "1"),
             ],
         );
+        decode_errors::hear();
         let chain = PadChain::new(vec![decoder], &gst::Caps::new_empty_simple("video/x-raw"))?;
         chain.caps(&caps(config))?;
         let lead = match config.codec {

@@ -44,6 +44,7 @@ enum Wake {
     Written(io::Result<usize>),
     Read(io::Result<usize>),
     Stopped(Option<Fault>),
+    Notice(String),
     /// `None` if the request was dropped.
     Answer(Option<Answer>),
     ServerGone,
@@ -84,6 +85,8 @@ struct Driver<S> {
     /// While a session takes the media.
     events: Option<mpsc::Sender<SourceEvent>>,
     stopped: Option<oneshot::Receiver<Option<Fault>>>,
+    /// What the session has to say while it takes the media.
+    notices: Option<mpsc::Receiver<String>>,
     /// Media that waits for the session's answer, or for capacity in its queue.
     pending: VecDeque<Media>,
     pending_bytes: usize,
@@ -111,6 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             answer: None,
             events: None,
             stopped: None,
+            notices: None,
             pending: VecDeque::new(),
             pending_bytes: 0,
             ended: None,
@@ -144,6 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
                 Wake::Written(written)
             }
             fault = wait(self.stopped.as_mut()), if self.stopped.is_some() => Wake::Stopped(fault.unwrap_or_default()),
+            notice = next_notice(self.notices.as_mut()) => Wake::Notice(notice),
             answer = wait(self.answer.as_mut().map(|(a, _)| a)), if self.answer.is_some() => Wake::Answer(answer.ok()),
             // Only a server that is dropped closes it.
             _ = open.changed(), if self.events.is_none() => Wake::ServerGone,
@@ -162,6 +167,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             Wake::Stopped(fault) => {
                 self.stopped = None;
                 Some(End::Stopped(fault))
+            }
+            Wake::Notice(text) => {
+                self.engine.notify(&text);
+                None
             }
             Wake::Answer(Some(Answer::Reject(fault))) => Some(End::Rejected(fault)),
             Wake::Answer(None) => Some(End::Refused(Fault::transient(Blame::Us, "the publish was not answered"))),
@@ -281,6 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         self.engine.accept_publish(Instant::now().into_std());
         self.events = Some(feed.events);
         self.stopped = Some(feed.stopped);
+        self.notices = Some(feed.notices);
         self.buffer = vec![0; MEDIA_READ_SIZE];
         self.deliver()
     }
@@ -368,6 +378,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
 async fn wait<T>(receiver: Option<&mut oneshot::Receiver<T>>) -> Result<T, oneshot::error::RecvError> {
     match receiver {
         Some(receiver) => receiver.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The session's next notice; never without a session.
+async fn next_notice(notices: Option<&mut mpsc::Receiver<String>>) -> String {
+    match notices {
+        Some(notices) => match notices.recv().await {
+            Some(text) => text,
+            None => std::future::pending().await,
+        },
         None => std::future::pending().await,
     }
 }
