@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from rig import Viewer
+from rig import Viewer, numbered_clip
 from rig.media import QUIET
-from rig.pulls import AAC, H264, make, pull, turn
+from rig.pulls import AAC, FAST, H264, make, pull, turn
 from rig.together import at_once
 from rig.web import Handler
 
@@ -200,3 +200,61 @@ async def both_halves(stack, web, name, how):
         await viewer.wait_tone(330)
         state = await stack.wait_state(info.ingress_id, "COMPLETE", 30)
         assert state.error == ""
+
+
+# Files whose tracks are not alike ----------------------------------------------------------------------------------------------
+
+
+def apart(stack, name, video_at, sound_at):
+    """Numbered pictures that begin at one time, and sound at another: a second and a half of 880 Hz, then 330."""
+    pictures = numbered_clip(stack.dir / f"{name}-pictures.mp4", SECONDS, sound=(), muxer=("-f", "mp4"))
+    sound = f"aevalsrc='0.5*sin(2*PI*if(lt(t,1.5),880,330)*t)':s=48000:d={SECONDS}"
+    inputs = ["-itsoffset", str(video_at), "-i", str(pictures), "-itsoffset", str(sound_at), "-f", "lavfi", "-i", sound]
+    command = [*QUIET, "-y", *inputs, "-map", "0:v", "-map", "1:a", "-c:v", "copy", *AAC, str(stack.dir / f"{name}.mkv")]
+    subprocess.run(command, check=True, timeout=60)
+    return f"{name}.mkv"
+
+
+async def test_files_whose_tracks_begin_apart(stack, web):
+    """The earlier one is seen, or heard, from its beginning."""
+
+    async def sound_first(how):
+        room = f"sound-first-{how}"
+        file = apart(stack, room, 2.5, 0)
+        async with Viewer(stack, room) as viewer:
+            async with turn():
+                info = await pull(stack, room, f"{web.url}/{how}/{file}")
+            await viewer.wait_tone(880, 10)
+            await viewer.wait_numbers(100)
+            assert min(viewer.numbers()) < 15, min(viewer.numbers())
+            assert (await stack.wait_state(info.ingress_id, "COMPLETE", 30)).error == ""
+
+    async def pictures_first(how):
+        room = f"pictures-first-{how}"
+        file = apart(stack, room, 0, 2.5)
+        async with Viewer(stack, room) as viewer:
+            async with turn():
+                info = await pull(stack, room, f"{web.url}/{how}/{file}")
+            await viewer.wait_tone(880, 15)
+            assert min(viewer.numbers()) < 20, min(viewer.numbers())
+            assert (await stack.wait_state(info.ingress_id, "COMPLETE", 30)).error == ""
+
+    await at_once(sound_first("file"), pictures_first("file"), sound_first("plain"), pictures_first("plain"))
+
+
+@pytest.mark.words("the file is not complete")
+async def test_a_file_that_is_cut_off(stack, web):
+    """It ends before the time that it says: the last state says so."""
+    make(stack, "whole.mp4", *H264, *AAC, *FAST, seconds=20)
+    whole = (stack.dir / "whole.mp4").read_bytes()
+    (stack.dir / "cut.mp4").write_bytes(whole[: len(whole) // 3])
+
+    async def one(how):
+        async with Viewer(stack, f"cut-{how}") as viewer:
+            async with turn():
+                info = await pull(stack, f"cut-{how}", f"{web.url}/{how}/cut.mp4")
+            await viewer.wait_size(320, 180)
+            state = await stack.wait_state(info.ingress_id, "COMPLETE", 30)
+            assert "the file is not complete" in state.error, state.error
+
+    await at_once(one("file"), one("plain"))

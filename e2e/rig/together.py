@@ -4,7 +4,8 @@ import asyncio
 
 
 async def at_once(*tests):
-    """Waits for all of them; says of each that failed how."""
+    """Waits for all of them, and gives what they give; says of each that failed how."""
     results = await asyncio.gather(*tests, return_exceptions=True)
     failed = [repr(r) for r in results if isinstance(r, BaseException)]
     assert not failed, "\n".join(failed)
+    return results

@@ -4,7 +4,7 @@ without the first. Asked after every test."""
 import json
 
 # The log's messages about a track that was announced and does not get through, or not whole.
-MESSAGES = ("not all of the source gets through", "much of the source comes damaged", "this part of the source can't be used")
+MESSAGES = ("the source is not as it should be", "not all of the source gets through", "much of the source comes damaged", "this part of the source can't be used")
 
 
 class Told:

@@ -67,6 +67,18 @@ const fn audio(elements: &'static [&'static str], accepts: &'static str) -> Stre
     Stream::Media(ParserChain { kind: Kind::Audio, elements, accepts, reordered: false })
 }
 
+/// The kind of media by the name of its caps. Of pictures only those that move count: covers are none.
+pub(crate) fn kind(caps: &gst::CapsRef) -> Option<Kind> {
+    let s = caps.structure(0)?;
+    let moves = || s.get::<gst::Fraction>("framerate").is_ok_and(|rate| rate.numer() > 0);
+    match s.name().as_str().split_once('/')?.0 {
+        "audio" => Some(Kind::Audio),
+        "video" => Some(Kind::Video),
+        "image" if moves() => Some(Kind::Video),
+        _ => None,
+    }
+}
+
 /// What stands behind these caps.
 pub(crate) fn stream(caps: &gst::CapsRef) -> Stream {
     let Some(s) = caps.structure(0) else { return Stream::Unknown("something without a name".into()) };

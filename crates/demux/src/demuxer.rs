@@ -112,11 +112,9 @@ impl Demultiplexer {
         Ok(Self { context, head, mpegts })
     }
 
-    /// Takes a pad of another element, whose caps may come later.
+    /// Takes a pad of another element, whose caps may come later. The queues are to be opened for it before.
     pub(crate) fn attach(tracks: &Tracks, shift: TimeShift, pad: &gst::Pad) -> Self {
         let context = Context::new(tracks, shift, false, None);
-        // Other pads may be there already, and be known before this one.
-        tracks.queues.open();
         plug_when_known(&context, pad, 1, Then::OneMore);
         Self { context, head: pad.clone(), mpegts: None }
     }
@@ -146,6 +144,13 @@ impl Demultiplexer {
             self.feed(filtered);
         }
         self.end();
+    }
+
+    /// How long it is by what it says, in nanoseconds.
+    pub(crate) fn duration(&self) -> Option<i64> {
+        let demux = lock(&self.context.containers).first().cloned()?;
+        let duration = demux.query_duration::<gst::ClockTime>().filter(|duration| !duration.is_zero())?;
+        i64::try_from(duration.nseconds()).ok()
     }
 
     /// Goes on from the key frame before `to`; false if it can't seek.

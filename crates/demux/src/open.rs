@@ -14,6 +14,7 @@ use model::Fault;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a stream without an end may take to be recognised for certain: radio of 32 kbit/s would take 16 seconds for all of [`HEAD`].
@@ -169,7 +170,7 @@ fn seekable(
 ) -> Result<Source, Fault> {
     let queues = TrackQueues::new();
     let demux = Demultiplexer::pull(&Tracks::new(&queues), kind, length, Box::new(reader))?;
-    Ok(Source { queues, live: false, file: Some(demux) })
+    Ok(Source { queues, live: false, file: Some(Arc::new(demux)) })
 }
 
 /// Plays what `more` gives, piece by piece until `None`.
@@ -179,8 +180,8 @@ fn streamed(
 ) -> Result<Source, Fault> {
     let queues = TrackQueues::new();
     let tracks = Tracks::new(&queues);
-    let demux = Demultiplexer::push(&tracks, time_shift::none(), kind)?;
-    let fed = queues.clone();
+    let demux = Arc::new(Demultiplexer::push(&tracks, time_shift::none(), kind)?);
+    let (fed, file) = (queues.clone(), Arc::clone(&demux));
     let feed = move || {
         loop {
             match more() {
@@ -197,5 +198,5 @@ fn streamed(
         tracks.end();
     };
     queues.fill("feed", feed)?;
-    Ok(Source { queues, live: false, file: None })
+    Ok(Source { queues, live: false, file: Some(file) })
 }

@@ -17,6 +17,12 @@ const MIN_STALL: i64 = 200_000_000;
 const TOO_OLD: i64 = 1_000_000_000;
 /// How long the beginning lasts, with what a server had stored.
 const BEGINNING: Duration = Duration::from_secs(2);
+/// Tracks that begin this much apart (nanoseconds) are announced one after the other: more than frames of both are apart where they begin
+/// together, and less than a session waits for.
+const APART: i64 = 300_000_000;
+/// A file that ends this much (nanoseconds) before its own end, and a twentieth of it, is not complete. Containers round, and count what
+/// nobody sees.
+const MUCH_MISSING: i64 = 2_000_000_000;
 /// The longest single wait, so that splice points and limits are looked at.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 
@@ -30,26 +36,59 @@ pub(crate) fn play(source: &Source, job: &Job, events: &Events<Event>) -> Result
     let Some(kinds) = source.queues.chosen(Instant::now() + timeout)? else {
         return Err(lost(format!("nothing that can be played came within {timeout:?}")));
     };
-    let tracks = SourceTracks { video: kinds.contains(&Kind::Video), audio: kinds.contains(&Kind::Audio) };
-    events.send_when_ready(&Event::Announced(tracks));
+    // What begins later is announced when it does: the session would wait for it, and lose what comes meanwhile.
+    let later = source.queues.begins_later(APART).filter(|_| !source.live);
+    events.send_when_ready(&announced(&kinds, later));
+    for (kind, what) in source.queues.left_out() {
+        let text = format!("{} is left out: {what} can't be decoded here", kind.as_str());
+        events.send_when_ready(&Event::Unusable(kind, text));
+    }
     // A worker that replaces a crashed one goes on where that was, if the file can seek.
     if let (Some(from), Some(file)) = (job.from, &source.file)
         && !file.seek(from)
     {
         eprintln!("the file can't seek: it is played from its beginning");
     }
-    let played = run(source, job, events);
+    let played = run(source, job, events, &kinds, later);
     source.queues.close();
     played
 }
 
-fn run(source: &Source, job: &Job, events: &Events<Event>) -> Result<(), Fault> {
+/// These kinds, without the one that begins later.
+fn announced(kinds: &[Kind], later: Option<Kind>) -> Event {
+    let has = |kind| kinds.contains(&kind) && later != Some(kind);
+    Event::Announced(SourceTracks { video: has(Kind::Video), audio: has(Kind::Audio) })
+}
+
+/// What to say of a source that has come to its end after it was played up to this time (nanoseconds), if that is less than it says to
+/// have.
+fn cut_short(source: &Source, job: &Job, played: i64) -> Option<String> {
+    let says = source.file.as_ref().filter(|_| job.from.is_none())?.duration()?;
+    let missing = says.saturating_sub(played);
+    let seconds = |time: i64| time / 1_000_000_000;
+    (missing > MUCH_MISSING.max(says / 20)).then(|| {
+        format!(
+            "it ended after {} s, though it says to have {} s: the file is not complete",
+            seconds(played),
+            seconds(says)
+        )
+    })
+}
+
+fn run(
+    source: &Source,
+    job: &Job,
+    events: &Events<Event>,
+    kinds: &[Kind],
+    mut later: Option<Kind>,
+) -> Result<(), Fault> {
     let queues = &source.queues;
     let Some(base) = first(source) else { return Err(unplayable("nothing came that could be played")) };
     let begun = Instant::now();
     let mut clock = PlaybackClock::new(base, begun);
     let play_time = job.limits.play_time.map(|t| i64::try_from(t.as_nanos()).unwrap_or(i64::MAX));
     let mut idle_since: Option<Instant> = None;
+    let mut played = base;
     loop {
         let now = Instant::now();
         let due = match queues.live_due(now) {
@@ -66,7 +105,12 @@ fn run(source: &Source, job: &Job, events: &Events<Event>) -> Result<(), Fault> 
             events.send(&Event::Splice(event));
         }
         match queues.next(due) {
-            Next::Item(_, Item::Config(config), _) => events.send_when_ready(&config),
+            Next::Item(kind, Item::Config(config), _) => {
+                if later.take_if(|later| *later == kind).is_some() {
+                    events.send_when_ready(&announced(kinds, None));
+                }
+                events.send_when_ready(&config);
+            }
             Next::Item(kind, Item::Unit { dts, unit, .. }, late) => {
                 // Radio servers begin with some seconds at once, which nobody could hear in time. Video has to be decoded from them.
                 let first = source.live && begun.elapsed() < BEGINNING;
@@ -77,6 +121,7 @@ fn run(source: &Source, job: &Job, events: &Events<Event>) -> Result<(), Fault> 
                     clock.stall(late);
                 }
                 idle_since = None;
+                played = played.max(unit.pts);
                 events.send_when_ready(&Event::Frame(frame(kind, dts, unit, &clock)));
             }
             Next::Empty => {
@@ -94,6 +139,9 @@ fn run(source: &Source, job: &Job, events: &Events<Event>) -> Result<(), Fault> 
                 queues.wait(wake.max(now + Duration::from_micros(100)));
             }
             Next::End => {
+                if let Some(text) = cut_short(source, job, played - base) {
+                    events.send_when_ready(&Event::Notice(text));
+                }
                 return Ok(());
             }
             Next::Fault(fault) => return Err(fault),

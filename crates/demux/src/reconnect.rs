@@ -18,6 +18,8 @@ pub(crate) enum Outcome {
     Finished,
     /// It broke, or could not be made: another attempt may help.
     Lost(Fault),
+    /// The other side said that it ends, as it also does before it begins again: another attempt may help, and if none does, it was the end.
+    Parted(Fault),
     /// Another attempt would end the same.
     Failed(Fault),
 }
@@ -84,23 +86,31 @@ fn keep_connected(
     let start = Instant::now();
     let arrivals = Arrivals { start, last: Arc::default() };
     let mut backoff = Backoff::default();
+    let mut parted = false;
     loop {
         // One timeline, whatever each connection's own begins with.
         let at = i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX);
         let shift = time_shift::rebased(at);
         let before = arrivals.last();
-        let outcome = connect(Connection { tracks: tracks.clone(), shift, arrivals: arrivals.clone() });
+        let outcome = connect(Connection { tracks: tracks.joined_again(), shift, arrivals: arrivals.clone() });
         let fault = match outcome {
             Outcome::Finished => return Ok(()),
             Outcome::Failed(fault) => return Err(fault),
-            Outcome::Lost(fault) => fault,
+            Outcome::Lost(fault) => {
+                parted &= arrivals.last() == before;
+                fault
+            }
+            Outcome::Parted(fault) => {
+                parted = true;
+                fault
+            }
         };
         eprintln!("the source is lost: {fault}");
         if arrivals.last() != before {
             backoff = Backoff::default();
         }
         if arrivals.last().unwrap_or(start) + give_up_after < Instant::now() + backoff.wait() {
-            return Err(fault);
+            return if parted { Ok(()) } else { Err(fault) };
         }
         std::thread::sleep(backoff.wait());
         backoff.grow();

@@ -168,9 +168,9 @@ impl TrackQueues {
         state.choice.add(Track::new(TrackInfo { kind, reordered, live }))
     }
 
-    /// A track is there that nothing here can play.
-    pub(crate) fn add_unknown(&self, what: String) {
-        self.lock().choice.add_unknown(what);
+    /// A track of this kind is there that nothing here can play.
+    pub(crate) fn add_unknown(&self, kind: Option<Kind>, what: String) {
+        self.lock().choice.add_unknown(kind, what);
     }
 
     /// A filler will add no further track.
@@ -289,6 +289,11 @@ impl TrackQueues {
 
     // === the side that plays ===
 
+    /// The kinds of which nothing is played, though there is some, and what that is.
+    pub(crate) fn left_out(&self) -> Vec<(Kind, String)> {
+        self.lock().choice.left_out()
+    }
+
     /// Which kinds will be played, once that is settled; waits for it, but not beyond `until`.
     ///
     /// # Errors
@@ -311,6 +316,15 @@ impl TrackQueues {
             let wait = until.min(first) - now;
             state = self.shared.1.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The kind whose track begins so many nanoseconds or more after that of the other kind.
+    pub(crate) fn begins_later(&self, by: i64) -> Option<Kind> {
+        let state = self.lock();
+        let begins: Vec<(i64, Kind)> =
+            state.choice.chosen().filter_map(|(_, t)| Some((t.first()?, t.kind()))).collect();
+        let first = begins.iter().map(|(at, _)| *at).min()?;
+        begins.into_iter().find(|(at, _)| at.saturating_sub(first) >= by).map(|(_, kind)| kind)
     }
 
     /// The earliest DTS of all that waits.

@@ -38,10 +38,9 @@ impl Address {
         let srt = text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("srt://"));
         let typed = text.split_once('?').filter(|_| srt);
         let escaped = typed.map(|(path, query)| format!("{path}?{}", query.replace('#', "%23").replace('+', "%2B")));
+        let text = model::url_as_typed(escaped.as_deref().unwrap_or(text));
         // The parser's own error is not shown: it may repeat the text.
-        let url =
-            Url::parse(escaped.as_deref().unwrap_or(text)).map_err(|_| Error::Address("it is not an absolute URL"))?;
-        Self::from_url(url)
+        Self::from_url(Url::parse(&text).map_err(|_| Error::Address("it is not an absolute URL"))?)
     }
 
     fn from_url(url: Url) -> Result<Self, Error> {
@@ -191,6 +190,13 @@ mod tests {
         );
         assert_eq!(Address::parse("rtspu://a:b@[::1]:554/x").unwrap().origin(), "rtsp://[::1]:554");
         assert_eq!(Address::parse("http://[::1]/").unwrap().host(), "::1");
+    }
+
+    #[test]
+    fn logins_arrive_as_pasted() {
+        let a = Address::parse("rtsp://admin:a/b#c@d?e@camera.example:8554/live").unwrap();
+        assert_eq!(a.login(), Some(("admin".into(), "a/b#c@d?e".into())));
+        assert_eq!((a.authority().as_str(), a.path_and_query().as_str()), ("camera.example:8554", "/live"));
     }
 
     #[test]

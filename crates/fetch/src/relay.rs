@@ -1,6 +1,6 @@
 //! A relay on loopback for an RTSP library that would choose for itself where to connect. The library connects to the relay; the
 //! relay connects to an address that the guard allows, with TLS where the URL asks for it, and rewrites requests to the server's
-//! own name and with the login. The library sees neither the login nor redirects.
+//! own name and with the login, and keeps the session alive. The library sees neither the login nor redirects.
 
 use crate::rtsp::{Login, Rewriter};
 use crate::socket::{ReadHalf, Socket, WriteHalf, connect};
@@ -9,13 +9,15 @@ use model::PullGuard;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often the listener is polled for a connection.
 const ACCEPT_INTERVAL: Duration = Duration::from_millis(5);
 /// Connections through one relay: a client connects again when its server hangs up while packets come over UDP.
 const MAX_CONNECTIONS: usize = 16;
+/// How often it is looked whether something plays by now, which is to be kept alive.
+const NOT_PLAYING: Duration = Duration::from_secs(1);
 /// Bytes relayed at once.
 const RELAY_CHUNK: usize = 32 << 10;
 
@@ -31,6 +33,8 @@ pub struct Relay {
 struct Shared {
     ended: AtomicBool,
     redirect: Mutex<Option<String>>,
+    /// What is described ends by itself.
+    ends: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -76,6 +80,11 @@ impl Relay {
     /// The URL for the library.
     pub fn location(&self) -> String {
         format!("{}{}", self.here, self.path)
+    }
+
+    /// Whether what plays ends by itself, as a recording does.
+    pub fn ends(&self) -> bool {
+        self.shared.ends.load(Ordering::Relaxed)
     }
 
     /// Where the server has redirected us to, if it has.
@@ -129,8 +138,10 @@ impl Acceptor {
         self.shared.track(server.stream().try_clone()?);
         let ending = server.stream().try_clone()?;
         let (from, to) = server.split()?;
-        let pair = Arc::new(Pair { rewriter: Mutex::new(rewriter), to: Mutex::new(to) });
-        let (from_client, up) = (client.try_clone()?, Arc::clone(&pair));
+        let closed = (Mutex::new(false), Condvar::new());
+        let pair = Arc::new(Pair { rewriter: Mutex::new(rewriter), to: Mutex::new(to), closed });
+        let (from_client, up, keeper) = (client.try_clone()?, Arc::clone(&pair), Arc::clone(&pair));
+        spawn(move || keeper.keep_alive())?;
         spawn(move || {
             if let Err(fault) = up.up(from_client) {
                 eprintln!("the connection of the RTSP client ended: {fault}");
@@ -140,7 +151,9 @@ impl Acceptor {
         })?;
         let shared = Arc::clone(&self.shared);
         spawn(move || {
-            match pair.down(from, &mut client) {
+            let down = pair.down(from, &mut client, &shared.ends);
+            pair.close();
+            match down {
                 Ok(Some(to)) => {
                     *shared.redirect.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
                     shared.end();
@@ -161,6 +174,8 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 struct Pair {
     rewriter: Mutex<Rewriter>,
     to: Mutex<WriteHalf>,
+    /// Whether the server's side has ended.
+    closed: (Mutex<bool>, Condvar),
 }
 
 impl Pair {
@@ -170,6 +185,30 @@ impl Pair {
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
         self.to.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes)
+    }
+
+    fn close(&self) {
+        *self.closed.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.closed.1.notify_all();
+    }
+
+    /// Keeps the session alive until the server's side ends.
+    fn keep_alive(&self) {
+        let mut closed = self.closed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let every = self.rewriter().keep_alive_every();
+            let waits = self.closed.1.wait_timeout(closed, every.unwrap_or(NOT_PLAYING));
+            let waited;
+            (closed, waited) = waits.unwrap_or_else(PoisonError::into_inner);
+            if *closed {
+                return;
+            }
+            let request = if waited.timed_out() && every.is_some() { self.rewriter().keep_alive() } else { Vec::new() };
+            // The side that reads finds out why.
+            if !request.is_empty() && self.send(&request).is_err() {
+                return;
+            }
+        }
     }
 
     /// From the library to the server, until the library closes.
@@ -186,14 +225,19 @@ impl Pair {
     }
 
     /// From the server to the library, until the server closes or redirects; returns where to.
-    fn down(&self, mut from: ReadHalf, to: &mut TcpStream) -> io::Result<Option<String>> {
+    fn down(&self, mut from: ReadHalf, to: &mut TcpStream, ends: &AtomicBool) -> io::Result<Option<String>> {
         let mut chunk = vec![0; RELAY_CHUNK];
         loop {
             let n = from.read(&mut chunk)?;
             if n == 0 {
                 return Ok(None);
             }
-            let answer = self.rewriter().from_server(&chunk[..n]).map_err(io::Error::other)?;
+            let answer = {
+                let mut rewriter = self.rewriter();
+                let answer = rewriter.from_server(&chunk[..n]).map_err(io::Error::other)?;
+                ends.store(rewriter.ends(), Ordering::Relaxed);
+                answer
+            };
             to.write_all(&answer.client)?;
             if answer.redirect.is_some() {
                 return Ok(answer.redirect);
@@ -245,15 +289,15 @@ mod tests {
 
     #[test]
     fn requests_pass_and_the_login_does_not() {
-        let to = server(b"RTSP/1.0 200 OK\r\n\r\n");
+        let to = server(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n");
         let relay = Relay::open(&PullGuard::default(), &to, WITHIN).unwrap();
         assert!(relay.location().ends_with("/live?x=1") && !relay.location().contains("word"));
         // The relay makes the second connection when the library does.
         for _ in 0..2 {
             let mut client = through(&relay);
-            let mut answer = [0; 19];
+            let mut answer = [0; 28];
             client.read_exact(&mut answer).unwrap();
-            assert_eq!(&answer, b"RTSP/1.0 200 OK\r\n\r\n");
+            assert_eq!(&answer, b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n");
         }
         let mut client = through(&relay);
         drop(relay);

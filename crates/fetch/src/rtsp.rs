@@ -1,17 +1,20 @@
 //! Rewrites RTSP (RFC 2326) between a client that knows only our relay and the server behind it. Requests get the server's own
 //! name and the login it asks for; redirects are taken out, for us to follow; packets over UDP come from the server itself. Session
-//! descriptions are completed.
+//! descriptions are completed, and sessions kept alive.
 //! Without IO; used by [`Relay`](crate::Relay).
 
 mod description;
 mod frames;
+mod keep_alive;
 mod login;
 
 pub use login::Login;
 
 use frames::{Frames, Piece, field, value};
+use keep_alive::KeepAlive;
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// The longest session description in bytes that is completed; longer ones pass as they are. Real ones have 2 kB at most.
 const MAX_DESCRIPTION: usize = 64 << 10;
@@ -39,12 +42,17 @@ pub struct Rewriter {
     requests: Frames,
     answers: Frames,
     open: VecDeque<Request>,
-    /// Requests that were sent again: the server's count is ahead of the client's by this many.
+    /// The number of the client's newest request.
+    last: u32,
+    /// Requests of ours, and such that were sent again: the server's count is ahead of the client's by this many.
     resent: u32,
     /// Whether the body of an answer that the client does not see is coming.
     dropping: bool,
     /// A session description that is coming.
     description: Option<Description>,
+    keep_alive: KeepAlive,
+    /// Whether what is described ends by itself.
+    ends: bool,
 }
 
 /// A session description, until all of it has come.
@@ -86,6 +94,8 @@ struct Request {
     resent: u32,
     /// Whether it has a body, which is not kept: it can't be sent again.
     body: bool,
+    /// Whether it is ours: the client does not see its answer.
+    own: bool,
 }
 
 impl Request {
@@ -108,6 +118,7 @@ impl Request {
             number: (number, number),
             resent: 0,
             body,
+            own: false,
         })
     }
 
@@ -131,7 +142,47 @@ impl Rewriter {
     pub fn new(server: IpAddr, names: (String, String), login: Option<Login>) -> Self {
         let (requests, answers) = (Frames::default(), Frames::default());
         let (open, resent, dropping, description) = (VecDeque::new(), 0, false, None);
-        Self { server, names, login, requests, answers, open, resent, dropping, description }
+        let (keep_alive, ends, last) = (KeepAlive::default(), false, 0);
+        Self { server, names, login, requests, answers, open, last, resent, dropping, description, keep_alive, ends }
+    }
+
+    /// How often to send [`Rewriter::keep_alive`]; `None` while nothing plays.
+    pub fn keep_alive_every(&self) -> Option<Duration> {
+        self.keep_alive.every()
+    }
+
+    /// A request that keeps the session alive, for the server; nothing while nothing plays. The client does not see its answer.
+    pub fn keep_alive(&mut self) -> Vec<u8> {
+        let Some((method, uri, session)) = self.keep_alive.request() else { return Vec::new() };
+        self.resent = self.resent.wrapping_add(1);
+        let number = self.last.wrapping_add(self.resent);
+        let request = Request {
+            method: method.to_owned(),
+            uri: uri.to_owned(),
+            version: "RTSP/1.0".to_owned(),
+            lines: vec![format!("Session: {session}")],
+            number: (self.last, number),
+            resent: 0,
+            body: false,
+            own: true,
+        };
+        let mut out = Vec::new();
+        self.send(request, &mut out);
+        out
+    }
+
+    /// Whether what plays ends by itself, as a recording does, by its description.
+    pub fn ends(&self) -> bool {
+        self.ends
+    }
+
+    /// Writes a request for the server, whose answer is waited for.
+    fn send(&mut self, request: Request, out: &mut Vec<u8>) {
+        request.write(self.login.as_mut(), out);
+        if self.open.len() == MAX_OPEN {
+            self.open.pop_front();
+        }
+        self.open.push_back(request);
     }
 
     /// Takes bytes from the client; returns bytes for the server.
@@ -161,11 +212,9 @@ impl Rewriter {
             request.uri = format!("{there}{rest}");
         }
         request.number.1 = request.number.0.wrapping_add(self.resent);
-        request.write(self.login.as_mut(), out);
-        if self.open.len() == MAX_OPEN {
-            self.open.pop_front();
-        }
-        self.open.push_back(request);
+        self.last = request.number.0;
+        self.keep_alive.asked(&request.method, &request.uri);
+        self.send(request, out);
     }
 
     /// Takes bytes from the server.
@@ -183,6 +232,7 @@ impl Rewriter {
                         description.body.len() >= description.length
                     });
                     if let Some(description) = self.description.take_if(|_| complete) {
+                        self.ends = description::ends(&String::from_utf8_lossy(&description.body));
                         description.write(&mut answer.client);
                     }
                 }
@@ -211,14 +261,20 @@ impl Rewriter {
             answer.redirect = Some(to);
             return;
         }
-        let number = value(head, "cseq").and_then(|n| n.parse::<u32>().ok());
-        let asked = self.open.iter().position(|r| Some(r.number.1) == number).filter(|_| status >= 200);
-        let asked = asked.and_then(|i| self.open.remove(i));
+        let asked = (status >= 200).then(|| self.asked(value(head, "cseq"))).flatten();
         let number = asked.as_ref().map(|r| r.number);
+        if let Some(asked) = &asked {
+            self.keep_alive.answered(&asked.method, status, head);
+        }
+        let asked_ours = asked.as_ref().is_some_and(|request| request.own);
         if status == 401
             && let Some(asked) = asked
             && self.resend(asked, &text, &mut answer.server)
         {
+            self.dropping = true;
+            return;
+        }
+        if asked_ours {
             self.dropping = true;
             return;
         }
@@ -232,6 +288,14 @@ impl Rewriter {
             return;
         }
         self.pass(head, &text, number, &mut answer.client);
+    }
+
+    /// The request that an answer with this number is for. Some cameras leave the number out, or miscount: answers come in the order of
+    /// their requests (RFC 2326 §12.17 does not ask for more than one at a time).
+    fn asked(&mut self, number: Option<String>) -> Option<Request> {
+        let number = number.and_then(|n| n.trim().parse::<u32>().ok());
+        let known = self.open.iter().position(|request| Some(request.number.1) == number);
+        known.or_else(|| (!self.open.is_empty()).then_some(0)).and_then(|at| self.open.remove(at))
     }
 
     /// Sends a request again with the login that the server asks for. False if that does not help.
@@ -251,20 +315,30 @@ impl Rewriter {
         true
     }
 
-    /// Writes an answer for the client, with the client's CSeq and the server's address as the source of packets.
+    /// Writes an answer for the client, with the client's CSeq and the server's address as the source of packets. A base of the
+    /// description's addresses that is no URL is left out: the request's own counts then (RFC 2326 §C.1.1).
     fn pass(&self, head: &[u8], text: &str, number: Option<(u32, u32)>, out: &mut Vec<u8>) {
-        let counted = number.filter(|(client, server)| client != server);
-        if counted.is_none() && value(head, "transport").is_none() {
+        let said = value(head, "cseq");
+        let recounted = number.filter(|(client, _)| said != Some(client.to_string()));
+        let no_base =
+            ["content-base", "content-location"].iter().any(|name| value(head, name).is_some_and(|b| !is_base(&b)));
+        if recounted.is_none() && value(head, "transport").is_none() && !no_base {
             return out.extend_from_slice(head);
         }
         for (i, line) in text.lines().enumerate() {
-            match (field(line, "transport"), counted.zip(field(line, "cseq"))) {
-                _ if i == 0 => out.extend_from_slice(line.as_bytes()),
-                (Some(value), _) => out.extend_from_slice(self.transport(value).as_bytes()),
-                (_, Some(((client, _), _))) => out.extend_from_slice(format!("CSeq: {client}").as_bytes()),
+            let counts = recounted.is_some() && field(line, "cseq").is_some();
+            let base = field(line, "content-base").or_else(|| field(line, "content-location"));
+            if i > 0 && (counts || base.is_some_and(|base| !is_base(base))) {
+                continue;
+            }
+            match field(line, "transport") {
+                Some(value) if i > 0 => out.extend_from_slice(self.transport(value).as_bytes()),
                 _ => out.extend_from_slice(line.as_bytes()),
             }
             out.extend_from_slice(b"\r\n");
+            if let Some((client, _)) = recounted.filter(|_| i == 0) {
+                out.extend_from_slice(format!("CSeq: {client}\r\n").as_bytes());
+            }
         }
     }
 
@@ -278,6 +352,13 @@ impl Rewriter {
         let parts: Vec<&str> = value.split(';').filter(kept).collect();
         format!("Transport: {};source={}", parts.join(";"), self.server)
     }
+}
+
+/// Whether addresses of a description can be resolved against this.
+fn is_base(text: &str) -> bool {
+    let host = url::Url::parse(text.trim()).ok().filter(|url| url.scheme().starts_with("rtsp"));
+    // "rtsp://rtsp://camera/" has a host by that name.
+    host.as_ref().and_then(|url| url.host_str()).is_some_and(|host| !host.is_empty() && host != "rtsp")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::codec::Message;
 use crate::headers;
 use crate::role::{End, Event as AnyEvent, Role};
 use bytes::Bytes;
-use model::{AudioConfig, Fault, Frame, MediaTime, PullGuard, PullLimits, SourceTracks, VideoConfig};
+use model::{AudioConfig, Fault, Frame, Kind, MediaTime, PullGuard, PullLimits, SourceTracks, VideoConfig};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -92,6 +92,10 @@ impl Message for Command {
 pub enum Event {
     /// The tracks that will come.
     Announced(SourceTracks),
+    /// There is some of this kind, but nothing that can be played; the text says why.
+    Unusable(Kind, String),
+    /// Something of the source is not as it should be, in words for whoever made the ingress. It goes on.
+    Notice(String),
     /// The video frames that follow are coded like this.
     VideoConfig(#[serde(with = "headers::VideoConfigHeader")] VideoConfig),
     /// The audio frames that follow are coded like this.

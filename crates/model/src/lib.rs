@@ -22,6 +22,6 @@ pub use fault::{Blame, Fault};
 pub use frame::{AudioConfig, Colours, Frame, Media, Rotation, SourceTracks, VideoConfig};
 pub use id::{IngressId, ResourceId, Secret};
 pub use packet::{OpusFormat, Packet, PassthroughMedia, VideoFormat};
-pub use pull::{HostRule, PullGuard, PullLimits};
+pub use pull::{HostRule, PullGuard, PullLimits, url_as_typed};
 pub use spec::{AudioSpec, IngressSpec, InputKind, TrackSource, VideoSpec};
 pub use time::MediaTime;

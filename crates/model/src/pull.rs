@@ -1,6 +1,7 @@
 //! What a pull of a source may connect to, and its limits. Made by the service, kept by a demux worker.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -63,6 +64,48 @@ impl Default for PullLimits {
             temporary: 1 << 30,
             timeout: Duration::from_secs(10),
             reconnect: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The text of a URL as people type it, made one by the standard: a password with characters that end it in a URL is escaped. Where a port
+/// would have to stand, something else stands then. Of what can be read in two ways the standard's counts.
+pub fn url_as_typed(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let no_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_err());
+    let bracketed = authority.starts_with('[');
+    match rest.rsplit_once('@') {
+        Some((login, after)) if no_port && !bracketed && !authority.contains('@') => {
+            let escaped = login.replace('/', "%2F").replace('?', "%3F").replace('#', "%23").replace('@', "%40");
+            format!("{scheme}://{escaped}@{after}").into()
+        }
+        _ => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pasted_logins_are_escaped() {
+        for (typed, url) in [
+            ("rtsp://admin:a/b#c@d?e@host:1/live", "rtsp://admin:a%2Fb%23c%40d%3Fe@host:1/live"),
+            ("http://u:#1@h/", "http://u:%231@h/"),
+        ] {
+            assert_eq!(url_as_typed(typed), url);
+        }
+        for same in [
+            "http://h/a@2x.png",
+            "http://h:80/a@b",
+            "http://u:p%2F@h/",
+            "http://[::1]/@",
+            "srt://h:9000?streamid=a@b",
+            "@",
+            "",
+        ] {
+            assert_eq!(url_as_typed(same), same);
         }
     }
 }

@@ -53,7 +53,7 @@ async fn take(mut source: Source) -> Taken {
             SourceEvent::Media(Media::AudioConfig(config)) => taken.audio_configs.push(config),
             SourceEvent::Media(Media::Frame(frame)) => taken.frames.push(frame),
             SourceEvent::Media(Media::Unusable(kind, why)) => panic!("{kind:?}: {why}"),
-            SourceEvent::Passthrough(_) | SourceEvent::Splice(_) => {}
+            SourceEvent::Passthrough(_) | SourceEvent::Splice(_) | SourceEvent::Notice(_) => {}
             SourceEvent::Ended(end) => taken.end = Some(end),
         }
     }

@@ -117,7 +117,7 @@ async fn rest(mut source: Source) -> (Vec<Frame>, Option<SourceEnd>) {
         assert!(end.is_none());
         match event {
             SourceEvent::Media(Media::Frame(frame)) => frames.push(frame),
-            SourceEvent::Media(_) | SourceEvent::Passthrough(_) | SourceEvent::Splice(_) => {}
+            SourceEvent::Media(_) | SourceEvent::Passthrough(_) | SourceEvent::Splice(_) | SourceEvent::Notice(_) => {}
             SourceEvent::Ended(e) => end = Some(e),
         }
     }

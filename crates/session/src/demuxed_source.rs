@@ -146,6 +146,8 @@ impl Demuxed {
     fn event(&mut self, event: Event) -> SourceEvent {
         match event {
             Event::Announced(tracks) => SourceEvent::Media(Media::Announced(tracks)),
+            Event::Unusable(kind, text) => SourceEvent::Media(Media::Unusable(kind, text)),
+            Event::Notice(text) => SourceEvent::Notice(text),
             Event::VideoConfig(config) => SourceEvent::Media(Media::VideoConfig(config)),
             Event::AudioConfig(config) => SourceEvent::Media(Media::AudioConfig(config)),
             Event::Frame(frame) => {

@@ -242,6 +242,8 @@ impl Pipeline {
                 // What never got through is worth telling, however well the session ended.
                 let error = if status.is_final() && error.is_empty() { self.watch.undelivered() } else { error };
                 self.reports.status(status, error).await;
+                // What is known already.
+                self.watch_tracks(now());
             }
             Action::Publish(tracks) => self.publish(tracks),
             Action::RestartTranscoder => {

@@ -25,6 +25,8 @@ pub enum SourceEvent {
     Passthrough(PassthroughMedia),
     /// A splice point (SCTE-35): out of the network with this event from now on, or (`None`) back in it.
     Splice(Option<u32>),
+    /// Something of it is not as it should be, in words for whoever made the ingress. It goes on.
+    Notice(String),
     /// Nothing more comes. Always the last event. A channel that closes without it is a fault of ours.
     Ended(SourceEnd),
 }

@@ -18,6 +18,8 @@ const MAX_PATIENCE: Duration = Duration::from_secs(80);
 pub(crate) struct TrackWatch {
     /// Audio and video.
     tracks: [Track; 2],
+    /// What its input says of the source.
+    notice: Option<String>,
 }
 
 #[derive(Debug)]
@@ -108,7 +110,7 @@ impl Track {
 impl TrackWatch {
     /// Nothing is announced yet.
     pub(crate) fn new() -> Self {
-        Self { tracks: [Track::new(Kind::Audio), Track::new(Kind::Video)] }
+        Self { tracks: [Track::new(Kind::Audio), Track::new(Kind::Video)], notice: None }
     }
 
     fn track(&mut self, kind: Kind) -> &mut Track {
@@ -157,6 +159,11 @@ impl TrackWatch {
         new
     }
 
+    /// The input says that something of the source is not as it should be. The newest counts.
+    pub(crate) fn notice(&mut self, text: String) {
+        self.notice = Some(text);
+    }
+
     /// Another source takes over: what the one before announced does not count.
     pub(crate) fn restart(&mut self) {
         *self = Self::new();
@@ -176,13 +183,14 @@ impl TrackWatch {
 
     /// All troubles in words; empty if there are none.
     pub(crate) fn text(&self) -> String {
-        self.tracks.iter().filter_map(Track::text).collect::<Vec<_>>().join("; ")
+        self.notice.clone().into_iter().chain(self.tracks.iter().filter_map(Track::text)).collect::<Vec<_>>().join("; ")
     }
 
-    /// What was announced and never went to the room, in words; empty if there is nothing.
+    /// What was announced, or is there but left out, and never went to the room, in words; empty if there is nothing.
     pub(crate) fn undelivered(&self) -> String {
-        let missing = self.tracks.iter().filter(|track| track.announced.is_some() && !track.delivered);
-        missing.filter_map(Track::text).collect::<Vec<_>>().join("; ")
+        let there = |track: &&Track| track.announced.is_some() || track.unusable.is_some();
+        let missing = self.tracks.iter().filter(|track| there(track) && !track.delivered);
+        self.notice.clone().into_iter().chain(missing.filter_map(Track::text)).collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Context {
     chains: Mutex<Vec<Chain>>,
     pub(super) tracks: Tracks,
     /// Those of `tracks` that another demultiplexer or pad began, and that a new pad may continue.
-    pub(super) adopt: Mutex<Vec<(Kind, usize)>>,
+    pub(super) adopt: Adoptable,
 }
 
 /// What stands behind one pad of a container: parsers, and a pad of ours behind the last.
@@ -47,18 +47,32 @@ impl Chain {
     }
 }
 
+/// Tracks that another stream may go on in: their kinds, and their numbers in the queues.
+type Adoptable = Arc<Mutex<Vec<(Kind, usize)>>>;
+
 /// The tracks of one stream, which one demultiplexer after the other may fill: their kinds, and their numbers in the queues.
 #[derive(Clone, Debug)]
 pub(crate) struct Tracks {
     pub(super) queues: TrackQueues,
-    pub(super) all: Arc<Mutex<Vec<(Kind, usize)>>>,
+    pub(super) all: Adoptable,
+    /// Those that were there when the connection began, for demultiplexers that stand side by side: each goes to one of them.
+    earlier: Adoptable,
     complete: Arc<AtomicBool>,
 }
 
 impl Tracks {
     /// None yet, in these queues.
     pub(crate) fn new(queues: &TrackQueues) -> Self {
-        Self { queues: queues.clone(), all: Arc::default(), complete: Arc::default() }
+        Self { queues: queues.clone(), all: Arc::default(), earlier: Arc::default(), complete: Arc::default() }
+    }
+
+    /// The same, for another connection to the source.
+    pub(crate) fn joined_again(&self) -> Self {
+        Self { earlier: self.snapshot(), ..self.clone() }
+    }
+
+    fn snapshot(&self) -> Adoptable {
+        Arc::new(Mutex::new(lock(&self.all).clone()))
     }
 
     /// The stream has come to its end.
@@ -76,9 +90,19 @@ impl Tracks {
         }
     }
 
-    /// A stream is there that can't be played; `what` it is.
-    pub(crate) fn unknown(&self, what: String) {
-        self.queues.add_unknown(what);
+    /// A stream of this kind is there that can't be played; `what` it is.
+    pub(crate) fn unknown(&self, kind: Option<Kind>, what: String) {
+        self.queues.add_unknown(kind, what);
+    }
+
+    /// One more demultiplexer will take a pad of its own.
+    pub(crate) fn expect(&self) {
+        self.queues.open();
+    }
+
+    /// A pad that was expected brings nothing that can be played.
+    pub(crate) fn expected_none(&self) {
+        self.queues.complete();
     }
 
     /// No further track will come.
@@ -109,7 +133,8 @@ impl Context {
             crop,
             containers: Mutex::default(),
             chains: Mutex::default(),
-            adopt: Mutex::new(lock(&tracks.all).clone()),
+            // One that takes a pad of its own stands beside others.
+            adopt: if kind.is_some() { tracks.snapshot() } else { Arc::clone(&tracks.earlier) },
             tracks: tracks.clone(),
         })
     }

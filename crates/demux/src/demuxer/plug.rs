@@ -53,7 +53,7 @@ pub(super) fn plug(context: &Arc<Context>, pad: &gst::Pad, kind: &gst::CapsRef, 
         }
         Stream::Unknown(name) if depth == 0 => Err(unplayable(format!("{name} can't be opened here"))),
         Stream::Unknown(name) => {
-            context.queues.add_unknown(name);
+            context.queues.add_unknown(caps::kind(kind), name);
             discard(context, pad)
         }
         Stream::Ignored if depth == 0 => Err(unplayable("this is not media")),
@@ -110,9 +110,9 @@ pub(super) enum Then {
 
 /// Plugs a pad as soon as its caps are known.
 pub(super) fn plug_when_known(context: &Arc<Context>, pad: &gst::Pad, depth: usize, then: Then) {
-    let done = move |context: &Arc<Context>, plugged: Result<(), Fault>| {
+    let done = move |context: &Arc<Context>, kind: &gst::CapsRef, plugged: Result<(), Fault>| {
         if let Err(fault) = plugged {
-            context.queues.add_unknown(fault.text);
+            context.queues.add_unknown(caps::kind(kind), fault.text);
         }
         match then {
             Then::Nothing => {}
@@ -121,13 +121,13 @@ pub(super) fn plug_when_known(context: &Arc<Context>, pad: &gst::Pad, depth: usi
         }
     };
     if let Some(caps) = pad.current_caps() {
-        return done(context, plug(context, pad, &caps, depth));
+        return done(context, &caps, plug(context, pad, &caps, depth));
     }
     let context = Arc::downgrade(context);
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
         let Some(gst::EventView::Caps(caps)) = info.event().map(|e| e.view()) else { return gst::PadProbeReturn::Ok };
         if let Some(context) = context.upgrade() {
-            done(&context, plug(&context, pad, caps.caps(), depth));
+            done(&context, caps.caps(), plug(&context, pad, caps.caps(), depth));
         }
         gst::PadProbeReturn::Remove
     });

@@ -16,7 +16,7 @@ const MAX_UNKNOWN: usize = 16;
 pub(super) struct Choice {
     pub(super) tracks: Vec<Track>,
     /// Tracks that nothing here can play.
-    unknown: Vec<String>,
+    unknown: Vec<(Option<Kind>, String)>,
     /// How many fillers may still add tracks.
     open: usize,
     /// When the first frame came.
@@ -40,10 +40,22 @@ impl Choice {
         self.tracks.len() - 1
     }
 
-    pub(super) fn add_unknown(&mut self, what: String) {
-        if self.unknown.len() < MAX_UNKNOWN && !self.unknown.contains(&what) {
-            self.unknown.push(what);
+    pub(super) fn add_unknown(&mut self, kind: Option<Kind>, what: String) {
+        let unknown = (kind, what);
+        if self.unknown.len() < MAX_UNKNOWN && !self.unknown.contains(&unknown) {
+            self.unknown.push(unknown);
         }
+    }
+
+    /// The kinds of which nothing is played, though there is some, and what that is.
+    pub(super) fn left_out(&self) -> Vec<(Kind, String)> {
+        let played = self.kinds().unwrap_or_default();
+        let left = [Kind::Video, Kind::Audio].into_iter().filter(|kind| !played.contains(kind));
+        let of = |kind: Kind| {
+            let of_kind = self.unknown.iter().filter(|(k, _)| *k == Some(kind)).map(|(_, what)| what.as_str());
+            of_kind.collect::<Vec<_>>().join(", ")
+        };
+        left.map(|kind| (kind, of(kind))).filter(|(_, what)| !what.is_empty()).collect()
     }
 
     /// A frame came.
@@ -176,7 +188,10 @@ impl Choice {
         }
         Some(unplayable(match self.unknown.as_slice() {
             [] => "there is neither audio nor video in it".to_owned(),
-            some => format!("none of its codecs can be decoded here: {}", some.join(", ")),
+            some => {
+                let names: Vec<&str> = some.iter().map(|(_, what)| what.as_str()).collect();
+                format!("none of its codecs can be decoded here: {}", names.join(", "))
+            }
         }))
     }
 }

@@ -322,7 +322,7 @@ fn a_panic_of_a_filler_is_our_fault() {
 #[test]
 fn nothing_to_play_is_a_fault_that_names_codecs() {
     let queues = TrackQueues::new();
-    queues.add_unknown("video/x-prores".into());
+    queues.add_unknown(Some(Kind::Video), "video/x-prores".into());
     assert_eq!(queues.chosen(Instant::now()), Ok(None));
     queues.complete();
     assert!(queues.chosen(soon()).unwrap_err().text.contains("video/x-prores"));

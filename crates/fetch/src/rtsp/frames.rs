@@ -3,6 +3,12 @@
 
 use std::borrow::Cow;
 
+/// The highest channel of interleaved packets (RFC 2326 §10.12): two for each stream, and no camera has more than some.
+const MAX_CHANNEL: u8 = 31;
+
+/// The longest first word of a message in bytes: the longest method has 13.
+const MAX_WORD: usize = 24;
+
 /// The longest message head in bytes. Real ones have a few hundred: a session description is in the body.
 pub(super) const MAX_HEAD: usize = 32 << 10;
 
@@ -28,6 +34,14 @@ pub(super) struct Frames {
 }
 
 impl Frames {
+    /// What came was no message: one may begin with this byte.
+    fn begin_at(&mut self, byte: u8) {
+        self.head.clear();
+        if byte == b'$' || byte.is_ascii_uppercase() {
+            self.head.push(byte);
+        }
+    }
+
     /// Takes the next piece off the front of `bytes`; `None` if they end before one.
     ///
     /// # Errors
@@ -45,11 +59,14 @@ impl Frames {
             match self.head[..] {
                 // A line end between messages: some servers end a body with one that Content-Length does not count.
                 [b'\r' | b'\n'] => return Ok(Some(Piece::Other(std::mem::take(&mut self.head).into()))),
+                // Some cameras leave bytes between packets that belong to none: the next packet or message is looked for.
+                [b'$', channel] if channel > MAX_CHANNEL => self.begin_at(channel),
                 [b'$', _, high, low] => {
                     self.packet = usize::from(u16::from_be_bytes([high, low]));
                     return Ok(Some(Piece::Other(std::mem::take(&mut self.head).into())));
                 }
                 [b'$', ..] => {}
+                _ if !begins_message(&self.head) => self.begin_at(byte),
                 _ if byte == b'\n' && ends(&self.head) => {
                     let head = std::mem::take(&mut self.head);
                     if let Some(length) = value(&head, "content-length") {
@@ -63,6 +80,22 @@ impl Frames {
         }
         Ok(None)
     }
+}
+
+/// Whether a message may begin like this: with a method or a version, which are short, and a blank; and its first line names RTSP.
+fn begins_message(head: &[u8]) -> bool {
+    let (line, complete) = match head.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (&head[..end], true),
+        None => (head, false),
+    };
+    let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let of_word = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"/._-".contains(byte);
+    let printable = |byte: &u8| byte.is_ascii_graphic() || b" \t\r".contains(byte) || *byte >= 0x80;
+    word.len() <= MAX_WORD
+        && word.iter().all(of_word)
+        && head.first().is_some_and(u8::is_ascii_uppercase)
+        && line.iter().all(printable)
+        && (!complete || line.windows(5).any(|five| five == b"RTSP/"))
 }
 
 fn take<'a>(left: &mut usize, bytes: &mut &'a [u8]) -> &'a [u8] {

@@ -60,7 +60,8 @@ fn packets_come_from_the_server_itself() {
 
 #[test]
 fn an_endless_head_is_an_error() {
-    assert!(pass(&vec![b'x'; frames::MAX_HEAD + 1], 1000).1.is_err());
+    let head = [&b"RTSP/1.0 200 OK\r\nA: "[..], &vec![b'x'; frames::MAX_HEAD]].concat();
+    assert!(pass(&head, 1000).1.is_err());
     assert!(pass(b"RTSP/1.0 200 OK\nContent-Length: many\n\n", 1000).1.is_err());
 }
 
@@ -200,4 +201,73 @@ fn descriptions_are_completed() {
         let bytes = answer(sdp) + after;
         assert_eq!(pass(bytes.as_bytes(), cut), passed((answer(&whole) + after).as_bytes()), "{cut}");
     }
+}
+
+#[test]
+fn bytes_that_belong_to_nothing_are_left_out() {
+    let (ok, packet) = (&b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n"[..], &b"$\0\0\x02ab"[..]);
+    for garbage in [
+        &b"\0\x01\xff"[..],
+        b"GARBAGE \x02 rest of it",
+        b"abc\nABC\ndef",
+        b"$\xffxx",
+        b"NOT RTSP\r\n\r\n",
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGH",
+    ] {
+        for cut in 1..60 {
+            let (answer, end) = pass(&[packet, garbage, packet, garbage, ok, packet].concat(), cut);
+            let seen = answer.client.into_iter().filter(|b| !b"\r\n".contains(b)).collect::<Vec<_>>();
+            let wanted =
+                [packet, packet, ok, packet].concat().into_iter().filter(|b| !b"\r\n".contains(b)).collect::<Vec<_>>();
+            assert_eq!((seen, end), (wanted, Ok(())), "{}", String::from_utf8_lossy(garbage));
+        }
+    }
+}
+
+#[test]
+fn answers_that_miscount_are_for_the_oldest_request() {
+    for counted in ["", "CSeq: 9\r\n", "CSeq: x\r\n"] {
+        let mut rewriter = logged_in();
+        rewriter.from_client(&asked(1)).unwrap();
+        let refused = format!("RTSP/1.0 401 Unauthorized\r\n{counted}WWW-Authenticate: Basic realm=\"a\"\r\n\r\n");
+        let again = text(rewriter.from_server(refused.as_bytes()).unwrap().server);
+        assert!(again.contains("Authorization: Basic"), "{counted:?} {again}");
+        let answer = text(rewriter.from_server(format!("RTSP/1.0 200 OK\r\n{counted}\r\n").as_bytes()).unwrap().client);
+        assert_eq!(answer, "RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n");
+    }
+}
+
+#[test]
+fn a_base_that_is_no_url_is_left_out() {
+    let answer = |base: &str| format!("RTSP/1.0 200 OK\r\nCSeq: 1\r\nContent-Base: {base}\r\n\r\n");
+    for bad in ["", "192.168.1.10:554/x/", "rtsp://rtsp://camera/x/", "http://camera/x"] {
+        assert_eq!(pass(answer(bad).as_bytes(), 9), passed(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n"), "{bad}");
+    }
+    let good = answer("rtsp://10.0.0.1:554/x/");
+    assert_eq!(pass(good.as_bytes(), 9), passed(good.as_bytes()));
+}
+
+#[test]
+fn a_session_is_kept_alive() {
+    let mut rewriter = logged_in();
+    assert!(rewriter.keep_alive().is_empty());
+    let request = |method: &str, number| format!("{method} rtsp://127.0.0.1:4000/x RTSP/1.0\r\nCSeq: {number}\r\n\r\n");
+    let answer = |number, more: &str| format!("RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{more}\r\n");
+    for (n, method, more) in
+        [(1, "OPTIONS", "Public: GET_PARAMETER\r\n"), (2, "SETUP", "Session: 7;timeout=8\r\n"), (3, "PLAY", "")]
+    {
+        rewriter.from_client(request(method, n).as_bytes()).unwrap();
+        rewriter.from_server(answer(n, more).as_bytes()).unwrap();
+    }
+    assert_eq!(rewriter.keep_alive_every(), Some(Duration::from_secs(4)));
+    let kept = text(rewriter.keep_alive());
+    assert!(kept.starts_with("GET_PARAMETER rtsp://camera.example:8554/x RTSP/1.0\r\nCSeq: 4\r\n"), "{kept}");
+    assert!(kept.contains("Session: 7\r\n"));
+    // The client sees neither its answer, nor that something was counted in between.
+    let answered = rewriter.from_server(answer(4, "Content-Length: 2\r\n").as_bytes()).unwrap();
+    let body = rewriter.from_server(b"ok").unwrap();
+    assert!(answered.client.is_empty() && body.client.is_empty());
+    assert_eq!(line(&text(rewriter.from_client(request("TEARDOWN", 4).as_bytes()).unwrap()), "CSeq"), "5");
+    assert_eq!(text(rewriter.from_server(answer(5, "").as_bytes()).unwrap().client), answer(4, ""));
+    assert!(rewriter.keep_alive().is_empty());
 }

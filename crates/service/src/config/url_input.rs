@@ -57,12 +57,12 @@ fn alias(name: &str, url: &str) -> Result<Secret, String> {
     if name.is_empty() || !name.chars().all(good) {
         return Err("is not a name for an alias: letters, digits, '-', '_' and '.' are allowed".to_owned());
     }
-    let url = url.trim();
-    let parsed = Url::parse(url).map_err(|_| "is not the address of a source, such as rtsp://host/path".to_owned())?;
+    let url = model::url_as_typed(url.trim());
+    let parsed = Url::parse(&url).map_err(|_| "is not the address of a source, such as rtsp://host/path".to_owned())?;
     if !matches!(parsed.scheme(), "http" | "https" | "srt" | "rtsp" | "rtsps" | "rtspt" | "rtspu") {
         return Err("has a scheme that can't be pulled: http, https, srt, rtsp and rtsps are allowed".to_owned());
     }
-    Ok(Secret::new(url))
+    Ok(Secret::new(url.into_owned()))
 }
 
 /// One line of a list of hosts: a name, `*.` and a name, an address, or a range such as 10.0.0.0/8.

@@ -26,6 +26,11 @@ impl Pipeline {
                     self.egress.show_splice(event);
                 }
             }
+            Some(SourceEvent::Notice(text)) => {
+                warn!(text, "the source is not as it should be");
+                self.watch.notice(text);
+                self.watch_tracks(now());
+            }
             Some(SourceEvent::Ended(end)) => {
                 self.ingest.ended();
                 self.step(Input::SourceEnded(end));

@@ -23,7 +23,7 @@ pub(crate) fn job(config: &UrlConfig, spec: &IngressSpec) -> Result<Job, Fault> 
         let known = config.aliases.get(name);
         known.map(|url| url.expose().to_owned()).ok_or_else(|| fault("this server knows no url_alias of this name"))?
     } else {
-        spec.url.expose().trim().to_owned()
+        model::url_as_typed(spec.url.expose().trim()).into_owned()
     };
     // To the URL standard the listener's form, "srt://:9000", is no URL.
     let url = url.strip_prefix("srt://:").map_or(url.clone(), |rest| format!("srt://0.0.0.0:{rest}"));
