@@ -8,7 +8,7 @@ import pytest
 
 from rig import Viewer, numbered_clip
 from rig.media import QUIET
-from rig.pulls import AAC, FAST, H264, make, pull, turn
+from rig.pulls import AAC, FAST, H264, fails, make, pull, turn
 from rig.together import at_once
 from rig.web import Handler
 
@@ -205,6 +205,11 @@ async def both_halves(stack, web, name, how):
 # Files whose tracks are not alike ----------------------------------------------------------------------------------------------
 
 
+# The first picture that is seen. On a quiet machine it is one of the first ten; it is the 39th while others test beside, as a viewer is
+# subscribed late. 74 were lost where both tracks waited for each other.
+APART_LOST = 50
+
+
 def apart(stack, name, video_at, sound_at):
     """Numbered pictures that begin at one time, and sound at another: a second and a half of 880 Hz, then 330."""
     pictures = numbered_clip(stack.dir / f"{name}-pictures.mp4", SECONDS, sound=(), muxer=("-f", "mp4"))
@@ -226,7 +231,7 @@ async def test_files_whose_tracks_begin_apart(stack, web):
                 info = await pull(stack, room, f"{web.url}/{how}/{file}")
             await viewer.wait_tone(880, 10)
             await viewer.wait_numbers(100)
-            assert min(viewer.numbers()) < 15, min(viewer.numbers())
+            assert min(viewer.numbers()) < APART_LOST, min(viewer.numbers())
             assert (await stack.wait_state(info.ingress_id, "COMPLETE", 30)).error == ""
 
     async def pictures_first(how):
@@ -236,7 +241,7 @@ async def test_files_whose_tracks_begin_apart(stack, web):
             async with turn():
                 info = await pull(stack, room, f"{web.url}/{how}/{file}")
             await viewer.wait_tone(880, 15)
-            assert min(viewer.numbers()) < 20, min(viewer.numbers())
+            assert min(viewer.numbers()) < APART_LOST, min(viewer.numbers())
             assert (await stack.wait_state(info.ingress_id, "COMPLETE", 30)).error == ""
 
     await at_once(sound_first("file"), pictures_first("file"), sound_first("plain"), pictures_first("plain"))
@@ -258,3 +263,74 @@ async def test_a_file_that_is_cut_off(stack, web):
             assert "the file is not complete" in state.error, state.error
 
     await at_once(one("file"), one("plain"))
+
+
+# An MPEG-TS from a cheap multiplexer -------------------------------------------------------------------------------------------
+
+
+def packets(stream, change):
+    """The stream with each of its packets, as a bytearray, as `change` leaves it."""
+    out = bytearray(stream)
+    for at in range(0, len(out), 188):
+        packet = out[at : at + 188]
+        change(packet)
+        out[at : at + 188] = packet
+    return bytes(out)
+
+
+def pid(packet):
+    return (packet[1] & 0x1F) << 8 | packet[2]
+
+
+def counts_nothing(packet):
+    packet[3] &= 0xF0
+
+
+def no_clock(packet):
+    if packet[3] & 0x20 and packet[4]:
+        packet[5] &= ~0x10
+
+
+def sound_hours_apart(packet):
+    """The times of the sound are ten hours ahead of those of the pictures."""
+    start = packet[5 + packet[4] :] if packet[3] & 0x20 else packet[4:]
+    if pid(packet) != 0x101 or not packet[1] & 0x40 or start[:3] != b"\0\0\1":
+        return
+    at = len(packet) - len(start) + 9
+    a, b, c, d, e = packet[at : at + 5]
+    time = (a >> 1 & 7) << 30 | b << 22 | c >> 1 << 15 | d << 7 | e >> 1
+    time = time + 36_000 * 90_000 & (1 << 33) - 1
+    packet[at : at + 5] = bytes([a & 0xF0 | time >> 29 & 0xE | 1, time >> 22 & 0xFF, time >> 14 & 0xFE | 1, time >> 7 & 0xFF, time << 1 & 0xFE | 1])
+
+
+def scrambled(packet):
+    if pid(packet) in (0x100, 0x101):
+        packet[3] |= 0x80
+
+
+MULTIPLEXERS = {"counts nothing": counts_nothing, "no clock": no_clock, "sound hours apart": sound_hours_apart}
+
+
+async def test_cheap_multiplexers(stack, web):
+    """From a server with ranges and from one without."""
+    plain = transport_stream(stack, "plain", ["video", "audio"], seconds=10)
+
+    async def one(name, how):
+        room = f"{name.replace(' ', '-')}-{how}"
+        (stack.dir / f"{room}.ts").write_bytes(packets(plain, MULTIPLEXERS[name]))
+        async with Viewer(stack, room) as viewer:
+            async with turn():
+                info = await pull(stack, room, f"{web.url}/{how}/{room}.ts")
+            await viewer.wait_size(320, 180)
+            await viewer.wait_tone(330)
+            await viewer.wait("pictures", lambda v: len(v.frames) > 7 * 30)
+            assert (await stack.wait_state(info.ingress_id, "COMPLETE", 30)).error == ""
+
+    await at_once(*(one(name, "file") for name in MULTIPLEXERS))
+    await at_once(*(one(name, "plain") for name in ("no clock", "sound hours apart")))
+
+
+async def test_scrambled_streams_are_named(stack, web):
+    stream = packets(transport_stream(stack, "plain", ["video", "audio"], seconds=10), scrambled)
+    (stack.dir / "scrambled.ts").write_bytes(stream)
+    assert "scrambled" in await fails(stack, "scrambled", f"{web.url}/file/scrambled.ts")

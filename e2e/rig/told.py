@@ -19,12 +19,15 @@ class Told:
     def words(self):
         """The new warnings, as lines of text."""
         found = []
+        begun = set()
         for program in (p for stack in self.stacks for p in stack.programs if p.log.exists()):
             with open(program.log, "rb") as log:
                 log.seek(self.read.get(program, 0))
                 lines = log.read().decode(errors="replace").splitlines()
-            found += [" ".join(map(str, fields(line).values())) for line in lines if any(m in line for m in MESSAGES)]
-        return found
+            begun |= {fields(line).get("resourceID") for line in lines if '"session begins"' in line}
+            found += [fields(line) for line in lines if any(m in line for m in MESSAGES)]
+        # Sessions that another test has left are not this one's.
+        return [" ".join(entry.values()) for entry in found if entry.get("resourceID", None) in begun | {None}]
 
     def check(self, expected):
         """Fails on words that hold none of the `expected` texts, and on tracks that starved where there are no words at all."""

@@ -10,7 +10,7 @@ mod plug;
 pub(crate) use context::Tracks;
 
 use crate::container::is_mpegts;
-use crate::fault::internal;
+use crate::fault::{internal, unplayable};
 use crate::sync::lock;
 use crate::time_shift::{self, TimeShift};
 use context::Context;
@@ -104,7 +104,7 @@ impl Demultiplexer {
         head.push_event(gst::event::Caps::new(kind));
         head.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
         let mpegts = is_mpegts(kind).then(|| {
-            let filter = gate.map_or_else(Filter::default, |gate| Filter::default().with_pcr_gate(gate));
+            let filter = gate.map_or_else(Filter::default, |gate| Filter::default().with_pcr_gate(gate)).with_mender();
             // Packets with something before or after them, as files have them, do not come live.
             let bare = kind.structure(0).and_then(|s| s.get::<i32>("packetsize").ok()) == Some(188);
             Mutex::new(if bare && tracks.queues.is_live() { filter.with_terminator() } else { filter })
@@ -123,7 +123,15 @@ impl Demultiplexer {
     pub(crate) fn push_bytes(&self, bytes: Vec<u8>) -> bool {
         match &self.mpegts {
             Some(filter) => {
-                let filtered = lock(filter).push(bytes);
+                let (filtered, scrambled) = {
+                    let mut filter = lock(filter);
+                    (filter.push(bytes), filter.is_scrambled())
+                };
+                if scrambled {
+                    self.context
+                        .queues
+                        .fail(unplayable("its pictures and sound are scrambled: it can only be played with a key"));
+                }
                 self.feed(filtered)
             }
             None => self.feed((bytes, Vec::new())),

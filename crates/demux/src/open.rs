@@ -180,7 +180,11 @@ fn streamed(
 ) -> Result<Source, Fault> {
     let queues = TrackQueues::new();
     let tracks = Tracks::new(&queues);
-    let demux = Arc::new(Demultiplexer::push(&tracks, time_shift::none(), kind)?);
+    let demux = Arc::new(Demultiplexer::push(
+        &tracks,
+        if container::is_mpegts(kind) { time_shift::together() } else { time_shift::none() },
+        kind,
+    )?);
     let (fed, file) = (queues.clone(), Arc::clone(&demux));
     let feed = move || {
         loop {

@@ -133,7 +133,7 @@ fn connect(
     let begun = Instant::now();
     // It asks its pipeline for a clock.
     let end = match pipeline.set_state(gst::State::Playing) {
-        Ok(_) => wait(&ended, connection, begun, limits, options.listens),
+        Ok(_) => wait(&source, &ended, connection, begun, limits, options.listens),
         Err(_) => Some(ended.try_recv().unwrap_or_else(|_| Outcome::Lost(lost("SRT: the connection failed")))),
     };
     let Some(end) = end else {
@@ -148,6 +148,7 @@ fn connect(
 
 /// How the connection ended; `None` if a listener waits for a caller in vain.
 fn wait(
+    source: &gst::Element,
     ended: &Receiver<Outcome>,
     connection: &Connection,
     begun: Instant,
@@ -173,11 +174,19 @@ fn wait(
         let fault = match last {
             Some(last) if last.elapsed() > limits.timeout => format!("SRT: nothing came for {:?}", limits.timeout),
             None if listens && begun.elapsed() > limits.timeout + limits.reconnect => return None,
-            None if !listens && begun.elapsed() > limits.timeout => "SRT: the other side does not answer".into(),
+            None if !listens && begun.elapsed() > limits.timeout => match is_connected(source) {
+                true => "SRT: it is connected, but the other side sends nothing: has it a picture?".into(),
+                false => "SRT: the other side does not answer".into(),
+            },
             _ => continue,
         };
         return Some(Outcome::Lost(lost(fault)));
     }
+}
+
+/// Whether the other side has answered: its statistics have a round trip then.
+fn is_connected(source: &gst::Element) -> bool {
+    source.property::<gst::Structure>("stats").get::<f64>("rtt-ms").is_ok_and(|rtt| rtt > 0.0)
 }
 
 /// A pad that takes what the connection brings; how it ends goes to `ends`.

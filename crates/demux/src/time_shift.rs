@@ -27,5 +27,11 @@ pub(crate) fn none() -> TimeShift {
 /// Times of which the first becomes `to` (nanoseconds).
 pub(crate) fn rebased(to: i64) -> TimeShift {
     let rebase = Rebase::new(to);
-    Arc::new(move |stamp| rebase.offset(stamp.at))
+    Arc::new(move |stamp| rebase.offset(stamp.kind, stamp.at))
+}
+
+/// Times as they are, but for a track whose clock is far from the other's.
+pub(crate) fn together() -> TimeShift {
+    let rebase = Rebase::as_they_are();
+    Arc::new(move |stamp| rebase.offset(stamp.kind, stamp.at))
 }

@@ -1,7 +1,8 @@
 //! What is done to an MPEG-TS on its way to a demultiplexer, in one walk over its packets: frames wait for the first clock reference,
-//! splice points are found, and ends of access units are shown.
+//! what is wrong is mended, splice points are found, and ends of access units are shown.
 
 use super::au_terminator::AuTerminator;
+use super::mender::Mender;
 use super::packet::Packet;
 use super::pcr::PcrGate;
 use super::reader::{Part, Reader};
@@ -19,6 +20,7 @@ pub struct Filter {
 #[derive(Debug, Default)]
 struct Visitors {
     splices: SpliceFinder,
+    mender: Option<Mender>,
     terminator: Option<AuTerminator>,
     out: Vec<u8>,
     found: Vec<Splice>,
@@ -30,6 +32,19 @@ impl Filter {
     pub fn with_pcr_gate(mut self, gate: PcrGate) -> Self {
         self.pcr_gate = Some(gate);
         self
+    }
+
+    /// Mends what multiplexers get wrong; frames wait for the first clock reference. Call it before the first bytes.
+    #[must_use]
+    pub fn with_mender(mut self) -> Self {
+        self.visitors.mender = Some(Mender::default());
+        self.pcr_gate.get_or_insert_default();
+        self
+    }
+
+    /// Whether nothing of it can be played, because it is scrambled. Known only to a mender.
+    pub fn is_scrambled(&self) -> bool {
+        self.visitors.mender.as_ref().is_some_and(Mender::is_scrambled)
     }
 
     /// Shows where access units end, for what comes live. Call it before the first bytes.
@@ -72,7 +87,8 @@ impl Filter {
 
     /// Whether all bytes go out as they come.
     fn is_transparent(&self) -> bool {
-        self.visitors.terminator.is_none() && self.pcr_gate.as_ref().is_none_or(PcrGate::is_open)
+        let v = &self.visitors;
+        v.mender.is_none() && v.terminator.is_none() && self.pcr_gate.as_ref().is_none_or(PcrGate::is_open)
     }
 }
 
@@ -81,7 +97,11 @@ impl Visitors {
         let gate = gate.as_mut().filter(|gate| !gate.is_open());
         match (part, gate) {
             (Part::Packet(packet), Some(gate)) => {
-                gate.packet(packet).iter().for_each(|packet| self.packet(Packet(packet)));
+                let ready = gate.packet(packet);
+                if gate.is_open() && gate.first_pcr().get().is_none() {
+                    self.mender.iter_mut().for_each(Mender::without_clock);
+                }
+                ready.iter().for_each(|packet| self.packet(Packet(packet)));
             }
             (Part::Packet(packet), None) => self.packet(packet),
             (Part::Noise(noise), gate) => {
@@ -94,6 +114,16 @@ impl Visitors {
     }
 
     fn packet(&mut self, packet: Packet<'_>) {
+        match self.mender.as_mut().map(|mender| mender.packet(packet)) {
+            Some((made, mended)) => {
+                made.iter().for_each(|made| self.mended(Packet(made)));
+                self.mended(Packet(&mended));
+            }
+            None => self.mended(packet),
+        }
+    }
+
+    fn mended(&mut self, packet: Packet<'_>) {
         self.find(packet);
         match &mut self.terminator {
             Some(terminator) => terminator.packet(packet, &mut self.out),

@@ -2,6 +2,8 @@
 
 /// The PID of the PAT.
 pub(super) const PAT_PID: u16 = 0;
+/// The PID of packets without content, which stands where a programme has no clock (§2.4.4.9).
+const NO_PID: u16 = 0x1FFF;
 /// The longest section (§2.4.4.11, and §2.4.4.10 for private ones).
 pub(super) const MAX_SECTION: usize = 4096;
 
@@ -23,6 +25,12 @@ pub(super) fn first_programme(section: &[u8]) -> Option<u16> {
     let entries = list.as_chunks::<4>().0;
     let first = entries.iter().find(|e| e[0] != 0 || e[1] != 0)?;
     Some(u16::from_be_bytes([first[2] & 0x1F, first[3]]))
+}
+
+/// The PID of the clock references, out of a PMT (§2.4.4.8); `None` if it has none.
+pub(super) fn clock(section: &[u8]) -> Option<u16> {
+    let pid = section.get(8..10).map(|p| u16::from_be_bytes([p[0] & 0x1F, p[1]]))?;
+    (pid != NO_PID).then_some(pid)
 }
 
 /// The elementary streams of a PMT (§2.4.4.8): stream_type and PID.
