@@ -132,7 +132,7 @@ impl Clock {
             return None;
         }
         let step = self.last.map(|last| time - last);
-        let due = step.is_none_or(|step| step >= EVERY || step < -JUMP);
+        let due = step.is_none_or(|step| !(-JUMP..EVERY).contains(&step));
         due.then(|| {
             self.last = Some(time);
             (pid, time - LEAD)
