@@ -330,6 +330,16 @@ async def test_cheap_multiplexers(stack, web):
     await at_once(*(one(name, "plain") for name in ("no clock", "sound hours apart")))
 
 
+async def test_of_several_programmes_one_with_pictures_is_played(stack, web):
+    """The first is radio."""
+    inputs = ["-f", "lavfi", "-i", "sine=frequency=660:duration=8,volume=4"]
+    inputs += ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30:duration=8", "-f", "lavfi", "-i", "sine=frequency=330:duration=8,volume=4"]
+    programmes = ["-program", "program_num=1:title=radio:st=0", "-program", "program_num=2:title=pictures:st=1:st=2"]
+    maps = ["-map", "0:a", "-map", "1:v", "-map", "2:a"]
+    subprocess.run([*QUIET, "-y", *inputs, *maps, *H264, *AAC, *programmes, "-f", "mpegts", str(stack.dir / "several.ts")], check=True, timeout=60)
+    await seen_to_its_end(stack, "several", f"{web.url}/file/several.ts")
+
+
 async def test_scrambled_streams_are_named(stack, web):
     stream = packets(transport_stream(stack, "plain", ["video", "audio"], seconds=10), scrambled)
     (stack.dir / "scrambled.ts").write_bytes(stream)

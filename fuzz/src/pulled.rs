@@ -68,6 +68,9 @@ fn mpegts(cut: usize, data: &[u8]) {
     assert_eq!((out, found), pass(gated(), data.len().max(1)));
     let terminated = pass(gated().with_terminator(), cut);
     assert!(terminated.0.len() >= data.len());
+    let mended = pass(plain().with_mender(), cut);
+    assert!(mended.0.len() >= data.len() && (mended.0.len() - data.len()).is_multiple_of(188));
+    assert_eq!(mended, pass(plain().with_mender(), data.len().max(1)));
     assert_eq!(terminated, pass(gated().with_terminator(), data.len().max(1)));
 }
 

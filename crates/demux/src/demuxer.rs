@@ -125,7 +125,12 @@ impl Demultiplexer {
             Some(filter) => {
                 let (filtered, scrambled) = {
                     let mut filter = lock(filter);
-                    (filter.push(bytes), filter.is_scrambled())
+                    let before = filter.programme();
+                    let filtered = filter.push(bytes);
+                    if let Some(programme) = filter.programme().filter(|_| before.is_none()) {
+                        eprintln!("it carries several programmes: number {programme} is played");
+                    }
+                    (filtered, filter.is_scrambled())
                 };
                 if scrambled {
                     self.context

@@ -5,6 +5,7 @@ use super::au_terminator::AuTerminator;
 use super::mender::Mender;
 use super::packet::Packet;
 use super::pcr::PcrGate;
+use super::programme::ProgrammeChoice;
 use super::reader::{Part, Reader};
 use super::scte35::{Splice, SpliceFinder};
 
@@ -12,6 +13,7 @@ use super::scte35::{Splice, SpliceFinder};
 #[derive(Debug, Default)]
 pub struct Filter {
     reader: Reader,
+    programme: Option<ProgrammeChoice>,
     pcr_gate: Option<PcrGate>,
     visitors: Visitors,
 }
@@ -34,12 +36,19 @@ impl Filter {
         self
     }
 
-    /// Mends what multiplexers get wrong; frames wait for the first clock reference. Call it before the first bytes.
+    /// Of several programmes one is given on. What multiplexers get wrong is mended; frames wait for the first clock reference. Call it
+    /// before the first bytes.
     #[must_use]
     pub fn with_mender(mut self) -> Self {
         self.visitors.mender = Some(Mender::default());
         self.pcr_gate.get_or_insert_default();
+        self.programme.get_or_insert_default();
         self
+    }
+
+    /// The number of the programme that is played, where there are several. Known only to a mender.
+    pub fn programme(&self) -> Option<u16> {
+        self.programme.as_ref().and_then(ProgrammeChoice::chosen)
     }
 
     /// Whether nothing of it can be played, because it is scrambled. Known only to a mender.
@@ -65,7 +74,20 @@ impl Filter {
             return (bytes, std::mem::take(&mut self.visitors.found));
         }
         self.visitors.out.reserve(bytes.len());
-        self.reader.push(&bytes, |part| self.visitors.part(part, &mut self.pcr_gate));
+        self.reader.push(&bytes, |part| match (part, &mut self.programme) {
+            (Part::Packet(packet), Some(programme)) => {
+                for packet in programme.packet(packet) {
+                    self.visitors.part(Part::Packet(Packet(&packet)), &mut self.pcr_gate);
+                }
+            }
+            (part, programme) => {
+                let held = programme.as_mut().map(ProgrammeChoice::give_up).unwrap_or_default();
+                for packet in held {
+                    self.visitors.part(Part::Packet(Packet(&packet)), &mut self.pcr_gate);
+                }
+                self.visitors.part(part, &mut self.pcr_gate);
+            }
+        });
         // From here on bytes go out as they come.
         if self.is_transparent() {
             self.visitors.out.extend_from_slice(self.reader.partial());
@@ -77,6 +99,9 @@ impl Filter {
     pub fn finish(&mut self) -> (Vec<u8>, Vec<Splice>) {
         if self.is_transparent() {
             return Default::default();
+        }
+        for packet in self.programme.as_mut().map(ProgrammeChoice::give_up).unwrap_or_default() {
+            self.visitors.part(Part::Packet(Packet(&packet)), &mut self.pcr_gate);
         }
         if let Some(mut gate) = self.pcr_gate.take() {
             gate.give_up().iter().for_each(|packet| self.visitors.packet(Packet(packet)));

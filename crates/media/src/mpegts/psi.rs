@@ -20,11 +20,30 @@ pub(super) fn section(payload: &[u8]) -> Option<&[u8]> {
 
 /// The PID of the first programme's map, out of a PAT (§2.4.4.3).
 pub(super) fn first_programme(section: &[u8]) -> Option<u16> {
+    programmes(section).next().map(|(_, pid)| pid)
+}
+
+/// The programmes of a PAT (§2.4.4.3): their numbers, and the PIDs of their maps.
+pub(super) fn programmes(section: &[u8]) -> impl Iterator<Item = (u16, u16)> {
     // Behind the list are four bytes of CRC.
-    let list = section.get(8..section.len().checked_sub(4)?)?;
-    let entries = list.as_chunks::<4>().0;
-    let first = entries.iter().find(|e| e[0] != 0 || e[1] != 0)?;
-    Some(u16::from_be_bytes([first[2] & 0x1F, first[3]]))
+    let list = section.get(8..section.len().saturating_sub(4)).unwrap_or_default();
+    let entries = list.as_chunks::<4>().0.iter();
+    let entries = entries.map(|e| (u16::from_be_bytes([e[0], e[1]]), u16::from_be_bytes([e[2] & 0x1F, e[3]])));
+    // Number 0 is the network's own table.
+    entries.filter(|(number, _)| *number != 0)
+}
+
+/// Whether streams of this stream_type are video: MPEG-1, MPEG-2, MPEG-4, H.264, HEVC (table 2-34).
+pub(super) fn is_video(kind: u8) -> bool {
+    [0x01, 0x02, 0x10, 0x1B, 0x24].contains(&kind)
+}
+
+/// The checksum of a section (annex A).
+pub(super) fn crc(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8)
+            .fold(crc ^ u32::from(*byte) << 24, |crc, _| if crc >> 31 == 1 { crc << 1 ^ 0x04C1_1DB7 } else { crc << 1 })
+    })
 }
 
 /// The PID of the clock references, out of a PMT (§2.4.4.8); `None` if it has none.

@@ -8,8 +8,6 @@ use super::{pes, psi};
 
 /// The stream_type of splice information (SCTE-35 §8.1).
 const SPLICE_STREAM: u8 = 0x86;
-/// The stream_types of video: MPEG-1, MPEG-2, MPEG-4, H.264, HEVC (ISO 13818-1 table 2-34).
-const VIDEO_STREAMS: [u8; 5] = [0x01, 0x02, 0x10, 0x1B, 0x24];
 /// Times have 33 bits and count 90 000 a second.
 const WRAP: i64 = 1 << 33;
 
@@ -59,7 +57,7 @@ impl SpliceFinder {
         for (kind, pid) in psi::streams(section) {
             if kind == SPLICE_STREAM {
                 self.splice_pid = Some(pid);
-            } else if VIDEO_STREAMS.contains(&kind) {
+            } else if psi::is_video(kind) {
                 self.video_pid = Some(pid);
             }
         }
