@@ -35,6 +35,9 @@ pub(crate) fn open(job: &Job, address: Address) -> Result<Source, Fault> {
     })
 }
 
+/// The longest latency in milliseconds: nobody waits for a minute.
+const MAX_LATENCY: u32 = 60_000;
+
 /// What an address asks for.
 #[derive(Debug)]
 struct Options {
@@ -58,8 +61,7 @@ impl Options {
                 "passphrase" if (10..=79).contains(&value.len()) => options.set.push(("passphrase", value)),
                 "passphrase" => return Err(misconfigured("the SRT URL's passphrase must have 10 to 79 characters")),
                 "latency" => {
-                    let latency = value.parse::<u32>().ok().filter(|ms| *ms <= 60_000);
-                    let latency = latency.ok_or_else(|| {
+                    let latency = latency(&value).ok_or_else(|| {
                         misconfigured("the SRT URL's latency must be a number of milliseconds, 60000 at most")
                     })?;
                     options.set.push(("latency", latency.to_string()));
@@ -255,6 +257,14 @@ fn tail(
     Ok(tail)
 }
 
+/// A latency in milliseconds. FFmpeg's URLs have microseconds (its protocol documentation): what would be more than a minute is taken for
+/// those. `None` for more than a minute of them.
+fn latency(value: &str) -> Option<u32> {
+    let number = value.parse::<u32>().ok()?;
+    let milliseconds = if number > MAX_LATENCY { number / 1_000 } else { number };
+    (milliseconds <= MAX_LATENCY).then_some(milliseconds)
+}
+
 /// What libsrt says, as a fault.
 fn fault(error: &str, debug: Option<&str>) -> Fault {
     let all = format!("{error} {}", debug.unwrap_or_default()).to_ascii_lowercase();
@@ -268,4 +278,19 @@ fn fault(error: &str, debug: Option<&str>) -> Fault {
     ];
     let found = known.iter().find(|(sign, _)| all.contains(sign));
     lost(found.map_or_else(|| format!("SRT: the connection failed ({error})"), |(_, text)| (*text).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_may_be_microseconds() {
+        let of = |value| latency(value);
+        assert_eq!(
+            [of("120"), of("60000"), of("200000"), of("60000000")],
+            [Some(120), Some(60_000), Some(200), Some(60_000)]
+        );
+        assert_eq!([of("60001000"), of("-1"), of("soon"), of("")], [None; 4]);
+    }
 }
