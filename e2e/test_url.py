@@ -245,7 +245,7 @@ async def test_a_killed_child_resumes_where_it_was(stack, web):
         info = await pull(stack, "killed-url", f"{web.url}/file/twelve.mp4")
         await viewer.wait("seven seconds of it", lambda v: len(v.frames) > 200)
         for pid in descendants(stack.ingress.pid)[1:]:
-            if b"transcode" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
         seen = len(viewer.frames)
         await viewer.wait("picture after it", lambda v: len(v.frames) > seen + 60)

@@ -13,6 +13,7 @@ from pathlib import Path
 # Which crate may depend on which of ours. A crate that is not named here may not exist.
 ROOMS = {
     "model": set(),
+    "confine": set(),
     "media": {"model"},
     "timing": {"model"},
     "rtmp": {"media", "model"},
@@ -22,12 +23,12 @@ ROOMS = {
     "publish": {"rtc", "timing", "media", "proto", "model"},
     "ipc": {"model"},
     "fetch": {"model"},
-    "worker": {"ipc", "media", "model"},
+    "worker": {"confine", "ipc", "media", "model"},
     "demux": {"worker", "ipc", "fetch", "timing", "media", "model"},
     "transcode": {"worker", "ipc", "timing", "media", "model"},
-    "session": {"ipc", "publish", "timing", "media", "model"},
-    "service": {"model", "rtmp", "psrpc", "proto", "rtc", "publish", "ipc", "session"},
-    "ingress": {"service", "worker", "demux", "transcode"},
+    "session": {"confine", "ipc", "publish", "timing", "media", "model"},
+    "service": {"confine", "model", "rtmp", "psrpc", "proto", "rtc", "publish", "ipc", "session"},
+    "ingress": {"confine", "service", "worker", "demux", "transcode"},
 }
 
 # Tests may look at more. `fuzz` and `e2e` are no rooms: nobody may depend on them.
@@ -47,6 +48,8 @@ ALONE = {
     "prometheus": {"service"},
     "livekit-token": {"service"},
     "clap": {"ingress"},
+    "landlock": {"confine"},
+    "seccompiler": {"confine"},
 }
 
 # Crates whose root does not forbid unsafe code, and why they need some. They must still deny it, and allow it by name.

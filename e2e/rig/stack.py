@@ -154,6 +154,8 @@ rtc_config:
   interfaces: {{includes: [lo]}}
 # So cheap that the load of the tests themselves never makes the ingress refuse.
 cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost: 0, url_cpu_cost: 0, min_idle_ratio: 0.01}}
+# A system call that a worker's work needs and its filter lacks shows as a failure.
+{"" if "confinement:" in self.ingress_yaml else "confinement: require"}
 {self.ingress_yaml}
 """
 

@@ -28,7 +28,7 @@ use ipc::Demux;
 use ipc::demux::{Command, Event, Job, Source};
 use std::sync::mpsc::{Receiver, SyncSender};
 use worker::watchdog::Watchdog;
-use worker::{Events, Work};
+use worker::{Events, Temporary, Work};
 
 /// The work of the role.
 pub struct Demuxer {
@@ -39,10 +39,13 @@ pub struct Demuxer {
 impl Work for Demuxer {
     type Role = Demux;
 
-    fn start(job: Job, events: Events<Event>, _: &Watchdog) -> std::io::Result<Self> {
+    fn start(job: Job, events: Events<Event>, _: &Watchdog, temporary: Temporary) -> std::io::Result<Self> {
+        if matches!(job.source, Source::Url(_)) {
+            temporary.limit(job.limits.temporary);
+        }
         let (input, bytes) = bytes_source::input();
         let input = matches!(job.source, Source::Bytes(_)).then_some(input);
-        let work = move || events.guard("demux", || demultiplex(&job, bytes, &events));
+        let work = move || events.guard("demux", || demultiplex(&job, bytes, temporary, &events));
         std::thread::Builder::new().name("demux".into()).spawn(work)?;
         Ok(Self { input })
     }
@@ -58,9 +61,9 @@ impl Work for Demuxer {
     }
 }
 
-fn demultiplex(job: &Job, bytes: Receiver<Bytes>, events: &Events<Event>) {
+fn demultiplex(job: &Job, bytes: Receiver<Bytes>, mut temporary: Temporary, events: &Events<Event>) {
     let source = match &job.source {
-        Source::Url(url) => open::open(job, url),
+        Source::Url(url) => open::open(job, url, &mut temporary),
         Source::Bytes(container) => bytes_source::open(*container, bytes),
     };
     let end = match &source {

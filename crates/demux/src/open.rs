@@ -16,28 +16,35 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
+use worker::Temporary;
 
 /// How long a stream without an end may take to be recognised for certain: radio of 32 kbit/s would take 16 seconds for all of [`HEAD`].
 const CERTAIN_WITHIN: Duration = Duration::from_secs(1);
 
-/// Opens the job's URL.
+/// Opens the job's URL. `temporary` is where a file goes that has to be there whole.
 ///
 /// # Errors
 /// Why it can't be played.
-pub(crate) fn open(job: &Job, url: &str) -> Result<Source, Fault> {
+pub(crate) fn open(job: &Job, url: &str, temporary: &mut Temporary) -> Result<Source, Fault> {
     let address = Address::parse(url).map_err(of_fetch)?;
     match address.scheme {
         Scheme::Http | Scheme::Https => {
             let client = Client::new(job.guard.clone(), &job.limits);
             let response = client.get(&address, Some((0, None))).map_err(of_fetch)?;
-            http(job, client, address, response)
+            http(job, client, address, response, temporary)
         }
         Scheme::Srt => srt::open(job, address),
         Scheme::Rtsp | Scheme::Rtsps => rtsp::open(job, address),
     }
 }
 
-fn http(job: &Job, client: Client, address: Address, mut response: Response) -> Result<Source, Fault> {
+fn http(
+    job: &Job,
+    client: Client,
+    address: Address,
+    mut response: Response,
+    temporary: &mut Temporary,
+) -> Result<Source, Fault> {
     let size = response.range.and_then(|(_, whole)| whole).or(response.length);
     if let (Some(size), Some(allowed)) = (size, job.limits.file_size)
         && size > allowed
@@ -73,7 +80,7 @@ fn http(job: &Job, client: Client, address: Address, mut response: Response) -> 
         Err(response) if container::has_index_last(&head) => {
             let length = response.length;
             let body = ResumableBody::new(again.0, again.1, *response, head.len() as u64);
-            let (file, length) = spool(body, length, head, job.limits.temporary).map_err(of_fetch)?;
+            let (file, length) = spool(body, length, head, job.limits.temporary, temporary).map_err(of_fetch)?;
             seekable(
                 move |at, most| read_at(&file, at, most).map_err(|e| of_fetch(fetch::Error::Temporary(e))),
                 length,
@@ -112,16 +119,19 @@ fn read_head(response: &mut Response, endless: bool, timeout: Duration) -> Resul
     Ok(head)
 }
 
-/// Downloads a whole file to a temporary one without a name.
-fn spool(mut body: ResumableBody, length: Option<u64>, head: Vec<u8>, most: u64) -> Result<(File, u64), fetch::Error> {
+/// Downloads a whole file to the temporary one.
+fn spool(
+    mut body: ResumableBody,
+    length: Option<u64>,
+    head: Vec<u8>,
+    most: u64,
+    temporary: &mut Temporary,
+) -> Result<(File, u64), fetch::Error> {
     let too_large = |size| fetch::Error::TooLarge { size, allowed: most };
     if let Some(size) = length.filter(|size| *size > most) {
         return Err(too_large(size));
     }
-    let path = std::env::temp_dir().join(format!("ingress-{}.part", std::process::id()));
-    let opened = File::options().read(true).write(true).create_new(true).open(&path);
-    let mut file = opened.map_err(fetch::Error::Temporary)?;
-    std::fs::remove_file(&path).map_err(fetch::Error::Temporary)?;
+    let mut file = temporary.take().map_err(fetch::Error::Temporary)?;
     let (mut length, mut piece) = (0, Some(head));
     while let Some(bytes) = piece {
         length += bytes.len() as u64;

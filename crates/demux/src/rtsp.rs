@@ -77,6 +77,8 @@ fn once(relay: &Relay, timeout: Duration, protocol: &str, connection: &Connectio
         Err(e) => return Outcome::Failed(of_worker(e)),
     };
     source.set_property("location", relay.location());
+    let own_name = source.property_value("user-agent").get::<Option<String>>().ok().flatten().unwrap_or_default();
+    source.set_property("user-agent", relay.client_name(&own_name));
     let micros = timeout.as_micros().to_string();
     let settings = [
         ("latency", REORDERING_MS),

@@ -25,6 +25,7 @@ impl worker::Work for NoTranscode {
         _: ipc::transcode::Job,
         _: worker::Events<ipc::transcode::Event>,
         _: &worker::watchdog::Watchdog,
+        _: worker::Temporary,
     ) -> std::io::Result<Self> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
@@ -37,7 +38,8 @@ impl worker::Work for NoTranscode {
 fn worker_process() {
     if std::env::var_os(WORKER).is_some() {
         let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-        let code = worker::run::<NoTranscode, demux::Demuxer>(socket);
+        let code =
+            worker::run::<NoTranscode, demux::Demuxer>(socket, worker::Profile::DemuxBytes, worker::Mode::Require);
         std::process::exit(if code == std::process::ExitCode::SUCCESS { 0 } else { 1 });
     }
 }
@@ -54,6 +56,8 @@ impl Worker {
         let process = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "worker_process", "--nocapture", "--test-threads=1"])
             .env(WORKER, "1")
+            // As the pool starts it: a confined worker can't keep a registry of its own.
+            .envs([("GST_REGISTRY_UPDATE", "no"), ("GST_REGISTRY_FORK", "no")])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()

@@ -1,16 +1,17 @@
 //! A relay on loopback for an RTSP library that would choose for itself where to connect. The library connects to the relay; the
 //! relay connects to an address that the guard allows, with TLS where the URL asks for it, and rewrites requests to the server's
-//! own name and with the login, and keeps the session alive. The library sees neither the login nor redirects.
+//! own name and with the login, and keeps the session alive. The library sees neither the login nor redirects. Whoever else finds the
+//! port on this machine does not get through: the library shows a [`Token`].
 
-use crate::rtsp::{Login, Rewriter};
+use crate::rtsp::{Login, Rewriter, Token};
 use crate::socket::{ReadHalf, Socket, WriteHalf, connect};
 use crate::{Address, Error};
 use model::PullGuard;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the listener is polled for a connection.
 const ACCEPT_INTERVAL: Duration = Duration::from_millis(5);
@@ -18,6 +19,10 @@ const ACCEPT_INTERVAL: Duration = Duration::from_millis(5);
 const MAX_CONNECTIONS: usize = 16;
 /// How often it is looked whether something plays by now, which is to be kept alive.
 const NOT_PLAYING: Duration = Duration::from_secs(1);
+/// Connections that have not shown the token yet. Only programs on this machine can make any; the library shows it at once.
+const MAX_UNKNOWN: usize = 32;
+/// How long one may take to show it.
+const TOKEN_DEADLINE: Duration = Duration::from_secs(2);
 /// Bytes relayed at once.
 const RELAY_CHUNK: usize = 32 << 10;
 
@@ -26,6 +31,7 @@ const RELAY_CHUNK: usize = 32 << 10;
 pub struct Relay {
     here: String,
     path: String,
+    token: Token,
     shared: Arc<Shared>,
 }
 
@@ -71,10 +77,24 @@ impl Relay {
         listener.set_nonblocking(true).map_err(unreachable)?;
         let here = format!("rtsp://{}", listener.local_addr().map_err(unreachable)?);
         let shared = Arc::<Shared>::default();
-        let acceptor =
-            Acceptor { guard: guard.clone(), to: to.clone(), within, here: here.clone(), shared: Arc::clone(&shared) };
-        spawn(move || acceptor.run(&listener, first)).map_err(unreachable)?;
-        Ok(Self { here, path: to.path_and_query(), shared })
+        let token = Token::new(rand::random());
+        let acceptor = Acceptor {
+            guard: guard.clone(),
+            to: to.clone(),
+            within,
+            here: here.clone(),
+            token: token.clone(),
+            first: Mutex::new(Some(first)),
+            taken: AtomicUsize::new(0),
+            shared: Arc::clone(&shared),
+        };
+        spawn(move || Arc::new(acceptor).run(&listener)).map_err(unreachable)?;
+        Ok(Self { here, path: to.path_and_query(), token, shared })
+    }
+
+    /// The name under which the library is to come (`User-Agent`), in place of its own.
+    pub fn client_name(&self, own: &str) -> String {
+        self.token.shown_by(own)
     }
 
     /// The URL for the library.
@@ -106,40 +126,80 @@ struct Acceptor {
     within: Duration,
     /// The server's URL prefix as the library knows it.
     here: String,
+    token: Token,
+    /// The connection to the server that was made to see whether it can be reached.
+    first: Mutex<Option<Socket>>,
+    /// Connections of the library.
+    taken: AtomicUsize,
     shared: Arc<Shared>,
 }
 
 impl Acceptor {
-    fn run(&self, listener: &TcpListener, first: Socket) {
-        let mut first = Some(first);
-        let mut taken = 0;
-        while taken < MAX_CONNECTIONS && !self.shared.ended.load(Ordering::Relaxed) {
+    fn run(self: Arc<Self>, listener: &TcpListener) {
+        let unknown = Arc::<AtomicUsize>::default();
+        while self.taken.load(Ordering::Relaxed) < MAX_CONNECTIONS && !self.shared.ended.load(Ordering::Relaxed) {
             let Ok((client, _)) = listener.accept() else {
                 std::thread::sleep(ACCEPT_INTERVAL);
                 continue;
             };
-            taken += 1;
-            let server = first.take().map_or_else(|| connect(&self.guard, &self.to, self.within), Ok);
-            let joined = server.map_err(io::Error::other).and_then(|server| self.join(client, server));
-            if let Err(fault) = joined {
-                eprintln!("no connection to the RTSP server: {fault}");
+            if unknown.load(Ordering::Relaxed) >= MAX_UNKNOWN {
+                continue;
             }
+            unknown.fetch_add(1, Ordering::Relaxed);
+            let (acceptor, unknown) = (Arc::clone(&self), Arc::clone(&unknown));
+            // A machine without threads has no connection for the library either, which tells.
+            let _ = spawn(move || {
+                let first = acceptor.first_request(&client);
+                unknown.fetch_sub(1, Ordering::Relaxed);
+                if let Err(fault) = first.and_then(|first| acceptor.take(client, first)) {
+                    eprintln!("no connection to the RTSP server: {fault}");
+                }
+            });
         }
     }
 
-    /// Relays in both directions until either side closes.
-    fn join(&self, mut client: TcpStream, server: Socket) -> io::Result<()> {
+    /// What a client says at first, if that shows the token; nothing is sent to the server before.
+    fn first_request(&self, mut client: &TcpStream) -> io::Result<Vec<u8>> {
+        let (until, mut said) = (Instant::now() + TOKEN_DEADLINE, Vec::new());
         client.set_nonblocking(false)?;
+        let mut chunk = vec![0; RELAY_CHUNK];
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            client.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            let n = client.read(&mut chunk)?;
+            said.extend_from_slice(&chunk[..n]);
+            match self.token.is_shown(&said) {
+                Some(true) => break,
+                None if n > 0 && !left.is_zero() => {}
+                _ => return Err(io::Error::other("a program that is not this session's client asked the relay")),
+            }
+        }
+        client.set_read_timeout(None)?;
+        Ok(said)
+    }
+
+    /// Takes a client that has shown the token, with what it said.
+    fn take(&self, client: TcpStream, first: Vec<u8>) -> io::Result<()> {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        let ready = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let server = ready.map_or_else(|| connect(&self.guard, &self.to, self.within), Ok);
+        self.join(client, server.map_err(io::Error::other)?, &first)
+    }
+
+    /// Relays in both directions until either side closes.
+    fn join(&self, mut client: TcpStream, server: Socket, first: &[u8]) -> io::Result<()> {
         client.set_nodelay(true)?;
         client.set_write_timeout(Some(self.within))?;
         let login = self.to.login().and_then(|(user, password)| Login::new(user, password, rand::random()));
         let rewriter = Rewriter::new(server.peer()?, (self.here.clone(), self.to.origin()), login);
+        let rewriter = rewriter.with_token(self.token.clone());
         self.shared.track(client.try_clone()?);
         self.shared.track(server.stream().try_clone()?);
         let ending = server.stream().try_clone()?;
         let (from, to) = server.split()?;
         let closed = (Mutex::new(false), Condvar::new());
         let pair = Arc::new(Pair { rewriter: Mutex::new(rewriter), to: Mutex::new(to), closed });
+        pair.request(first)?;
         let (from_client, up, keeper) = (client.try_clone()?, Arc::clone(&pair), Arc::clone(&pair));
         spawn(move || keeper.keep_alive())?;
         spawn(move || {
@@ -211,6 +271,12 @@ impl Pair {
         }
     }
 
+    /// What the library asks, to the server.
+    fn request(&self, bytes: &[u8]) -> io::Result<()> {
+        let requests = self.rewriter().from_client(bytes).map_err(io::Error::other)?;
+        self.send(&requests)
+    }
+
     /// From the library to the server, until the library closes.
     fn up(&self, mut from: TcpStream) -> io::Result<()> {
         let mut chunk = vec![0; RELAY_CHUNK];
@@ -219,8 +285,7 @@ impl Pair {
             if n == 0 {
                 return Ok(());
             }
-            let requests = self.rewriter().from_client(&chunk[..n]).map_err(io::Error::other)?;
-            self.send(&requests)?;
+            self.request(&chunk[..n])?;
         }
     }
 
@@ -265,9 +330,11 @@ mod tests {
                 std::thread::spawn(move || {
                     let mut asked = [0; 4096];
                     let n = stream.read(&mut asked).unwrap();
+                    let asked_for = String::from_utf8_lossy(&asked[..n]);
+                    assert!(asked_for.starts_with(&format!("OPTIONS rtsp://localhost:{port}/live ")));
                     assert!(
-                        String::from_utf8_lossy(&asked[..n])
-                            .starts_with(&format!("OPTIONS rtsp://localhost:{port}/live "))
+                        asked_for.ends_with("\r\nUser-Agent: library\r\n\r\n"),
+                        "the token stays here: {asked_for}"
                     );
                     stream.write_all(answer).unwrap();
                     let _ = stream.read(&mut asked);
@@ -277,12 +344,21 @@ mod tests {
         Address::parse(&address).unwrap()
     }
 
-    fn through(relay: &Relay) -> TcpStream {
-        let authority = relay.location().strip_prefix("rtsp://").unwrap().split('/').next().unwrap().to_owned();
+    fn authority(relay: &Relay) -> String {
+        relay.location().strip_prefix("rtsp://").unwrap().split('/').next().unwrap().to_owned()
+    }
+
+    fn asked(relay: &Relay, name: &str) -> TcpStream {
+        let authority = authority(relay);
         let mut client = TcpStream::connect(&authority).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        client.write_all(format!("OPTIONS rtsp://{authority}/live RTSP/1.0\r\nCSeq: 1\r\n\r\n").as_bytes()).unwrap();
+        let said = format!("OPTIONS rtsp://{authority}/live RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: {name}\r\n\r\n");
+        client.write_all(said.as_bytes()).unwrap();
         client
+    }
+
+    fn through(relay: &Relay) -> TcpStream {
+        asked(relay, &relay.client_name("library"))
     }
 
     const WITHIN: Duration = Duration::from_secs(20);
@@ -302,6 +378,25 @@ mod tests {
         let mut client = through(&relay);
         drop(relay);
         assert!(matches!(client.read_to_end(&mut Vec::new()), Ok(_) | Err(_)), "it ends with the relay");
+    }
+
+    #[test]
+    fn a_stranger_on_this_machine_does_not_get_through() {
+        let to = server(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n");
+        let relay = Relay::open(&PullGuard::default(), &to, WITHIN).unwrap();
+        // Some say nothing, and more than one session ever needs ask without the token, or with another's.
+        let silent: Vec<TcpStream> =
+            (0..MAX_UNKNOWN / 2).map(|_| TcpStream::connect(authority(&relay)).unwrap()).collect();
+        let another = Relay::open(&PullGuard::default(), &to, WITHIN).unwrap();
+        for name in ["library".to_owned(), another.client_name("library")].iter().cycle().take(2 * MAX_CONNECTIONS) {
+            let mut heard = Vec::new();
+            let _ = asked(&relay, name).read_to_end(&mut heard);
+            assert_eq!(heard, b"", "{name}");
+        }
+        let mut answer = [0; 28];
+        through(&relay).read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n", "the library still does");
+        drop(silent);
     }
 
     #[test]

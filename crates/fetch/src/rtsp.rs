@@ -7,8 +7,10 @@ mod description;
 mod frames;
 mod keep_alive;
 mod login;
+mod token;
 
 pub use login::Login;
+pub use token::Token;
 
 use frames::{Frames, Piece, field, value};
 use keep_alive::KeepAlive;
@@ -39,6 +41,7 @@ pub struct Rewriter {
     /// The server's URL prefix as the client knows it, and its own.
     names: (String, String),
     login: Option<Login>,
+    token: Option<Token>,
     requests: Frames,
     answers: Frames,
     open: VecDeque<Request>,
@@ -143,7 +146,27 @@ impl Rewriter {
         let (requests, answers) = (Frames::default(), Frames::default());
         let (open, resent, dropping, description) = (VecDeque::new(), 0, false, None);
         let (keep_alive, ends, last) = (KeepAlive::default(), false, 0);
-        Self { server, names, login, requests, answers, open, last, resent, dropping, description, keep_alive, ends }
+        Self {
+            server,
+            names,
+            login,
+            token: None,
+            requests,
+            answers,
+            open,
+            last,
+            resent,
+            dropping,
+            description,
+            keep_alive,
+            ends,
+        }
+    }
+
+    /// Takes this out of the client's requests.
+    #[must_use]
+    pub fn with_token(self, token: Token) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// How often to send [`Rewriter::keep_alive`]; `None` while nothing plays.
@@ -210,6 +233,9 @@ impl Rewriter {
         let after = |rest: &&str| rest.is_empty() || rest.starts_with(['/', '?']);
         if let Some(rest) = request.uri.strip_prefix(here.as_str()).filter(after) {
             request.uri = format!("{there}{rest}");
+        }
+        if let Some(token) = &self.token {
+            request.lines = request.lines.into_iter().map(|line| token.removed(line)).collect();
         }
         request.number.1 = request.number.0.wrapping_add(self.resent);
         self.last = request.number.0;

@@ -1,7 +1,8 @@
-//! The program: `ingress` serves; `ingress check-config` looks at a configuration; `ingress worker` is for itself.
+//! The program: `ingress` serves; `ingress check-config` looks at a configuration; `ingress worker` and `ingress registry` are for itself.
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
+use confine::{Mode, Profile};
 use service::config::{self, Config, Sources, Warning};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -38,7 +39,15 @@ enum Job {
     CheckConfig,
     /// What a session starts for itself
     #[command(hide = true)]
-    Worker,
+    Worker {
+        #[arg(value_parser = |name: &str| Profile::parse(name).ok_or("no such profile"))]
+        profile: Profile,
+        #[arg(value_parser = |name: &str| Mode::parse(name).ok_or("no such mode"))]
+        mode: Mode,
+    },
+    /// What the service starts once, to find GStreamer's plugins
+    #[command(hide = true)]
+    Registry,
 }
 
 /// As in sysexits.h: the configuration is at fault.
@@ -46,9 +55,13 @@ const EXIT_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Job::Worker) = cli.command {
-        return work();
+    match cli.command {
+        Some(Job::Worker { profile, mode }) => return work(profile, mode),
+        Some(Job::Registry) => return worker::make_registry(),
+        _ => {}
     }
+    // From here on there are secrets: in the environment, in the configuration, and in all that serves.
+    confine::service::hide();
     let sources = Sources {
         file: cli.config.config,
         body: cli.config.config_body,
@@ -79,7 +92,11 @@ fn check_config(config: &Config, warnings: &[Warning]) -> ExitCode {
 fn serve(config: Config, warnings: &[Warning]) -> ExitCode {
     // Two crypto libraries may be linked in; without a choice made here, rustls panics at its first use.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let worker = service::WorkerProgram { program: "/proc/self/exe".into(), arguments: vec!["worker".to_owned()] };
+    let worker = service::WorkerProgram {
+        program: "/proc/self/exe".into(),
+        arguments: vec!["worker".to_owned()],
+        registry_arguments: vec!["registry".to_owned()],
+    };
     match service::run(config, warnings, worker) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
@@ -90,9 +107,9 @@ fn serve(config: Config, warnings: &[Warning]) -> ExitCode {
 }
 
 /// The session that started this process has put its socket in the place of standard input.
-fn work() -> ExitCode {
+fn work(profile: Profile, mode: Mode) -> ExitCode {
     match std::io::stdin().as_fd().try_clone_to_owned() {
-        Ok(socket) => worker::run::<transcode::Transcoder, demux::Demuxer>(socket),
+        Ok(socket) => worker::run::<transcode::Transcoder, demux::Demuxer>(socket, profile, mode),
         Err(e) => {
             eprintln!("ingress worker: no socket: {e}");
             ExitCode::FAILURE

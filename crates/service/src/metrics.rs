@@ -3,6 +3,7 @@
 //! The files below register what the whole service counts; `inputs::rtmp` registers its own counters. Series of the Go ingress
 //! keep its names and labels; all others begin with `ingress_`, but for those that every Prometheus client has of its process.
 
+mod confinement;
 mod control;
 mod machine;
 mod process;
@@ -14,6 +15,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, TextEncoder};
 use std::collections::HashMap;
 
+pub(crate) use confinement::register as register_confinement;
 pub(crate) use control::register as register_control;
 pub use machine::register as register_machine;
 pub use process::register as register_process;

@@ -4,6 +4,7 @@
 //! SIGTERM and SIGQUIT drain: nobody new is admitted, running sessions go on, the program ends with the last of them. SIGINT
 //! ends the sessions in order, and then the program. A second signal ends the drain; a third does not wait for anything.
 
+mod confinement;
 mod service;
 mod signals;
 
@@ -11,10 +12,12 @@ use crate::config::{Config, Warning};
 use crate::control::livekit::LiveKit;
 use crate::load::{Cpu, Roots};
 use crate::telemetry;
+use confine::Support;
+use confinement::Confinement;
 use model::{Blame, Fault};
 use service::{Dependencies, Service};
 use session::participant::LiveKitParticipants;
-use session::workers::pool::Pool;
+use session::workers::{Pool, Program};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +31,10 @@ const BLOCKED_THREADS_DEADLINE: Duration = Duration::from_millis(500);
 pub struct WorkerProgram {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Its arguments; what a worker is for follows.
     pub arguments: Vec<String>,
+    /// Its arguments for the process that makes the registry of GStreamer's plugins.
+    pub registry_arguments: Vec<String>,
 }
 
 /// Serves until a signal ends it.
@@ -47,20 +52,31 @@ pub fn run(config: Config, warnings: &[Warning], worker: WorkerProgram) -> Resul
     if let Some(advice) = crate::descriptors::raise(connections) {
         warn!("{advice}");
     }
+    let support = confinement::begin(config.confinement)?;
     let cpu = Cpu::find(&Roots::default(), std::env::var("LIVEKIT_CPU_REQUEST").ok().as_deref());
     let runtime = threads(&cpu)?;
-    let served = runtime.block_on(serve(config, node_id, cpu, worker));
+    let served = runtime.block_on(serve(config, node_id, cpu, worker, support));
     // A look-up of a name that nobody answers blocks its thread for half a minute.
     runtime.shutdown_timeout(BLOCKED_THREADS_DEADLINE);
     served
 }
 
-async fn serve(config: Config, node_id: String, cpu: Cpu, worker: WorkerProgram) -> Result<(), Fault> {
+async fn serve(
+    config: Config,
+    node_id: String,
+    cpu: Cpu,
+    worker: WorkerProgram,
+    support: Support,
+) -> Result<(), Fault> {
     let signals =
         signals::listen().map_err(|e| Fault::new(Blame::Us, format!("signals can't be listened for: {e}")))?;
     let arguments: Vec<&str> = worker.arguments.iter().map(String::as_str).collect();
-    let pool = Pool::new(worker.program, &arguments, true);
+    let registry = confinement::registry(&worker, config.confinement).await?;
+    let program = Program::new(worker.program, &arguments, config.confinement).with_registry(registry);
+    let pool = Pool::new(program, true);
+    let killed = pool.clone();
     let world = Dependencies {
+        confinement: Confinement { support, killed: Box::new(move || killed.killed_by_confinement()) },
         node_id,
         cpu,
         control: Arc::new(LiveKit::start(&config)?),

@@ -5,12 +5,15 @@
 
 pub mod pool;
 mod process;
+mod program;
+pub mod registry;
 mod worker;
 
 pub(crate) mod pending_commands;
 pub(crate) mod restart_policy;
 
 pub use pool::Pool;
+pub use program::Program;
 pub(crate) use worker::FULL_QUEUE_DEADLINE;
 pub use worker::{FromWorker, Gone, Worker};
 

@@ -38,7 +38,9 @@ struct Options {
 fn main() -> ExitCode {
     if std::env::var_os(CHILD).is_some() {
         let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
-        return worker::run::<transcode::Transcoder, no_demux::NoDemux>(socket);
+        // CONFINEMENT=never shows what confinement costs.
+        let mode = std::env::var("CONFINEMENT").ok().and_then(|mode| worker::Mode::parse(&mode)).unwrap_or_default();
+        return worker::run::<transcode::Transcoder, no_demux::NoDemux>(socket, worker::Profile::Transcode, mode);
     }
     let mut options = Options {
         clip: String::new(),
@@ -76,6 +78,7 @@ fn bench(options: &Options) {
     let started = Instant::now();
     let mut child = process::Command::new(std::env::current_exe().expect("this program"))
         .env(CHILD, "1")
+        .envs([("GST_REGISTRY_UPDATE", "no"), ("GST_REGISTRY_FORK", "no")])
         .env("MALLOC_ARENA_MAX", std::env::var("ARENAS").unwrap_or("2".into()))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()

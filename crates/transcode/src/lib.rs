@@ -19,7 +19,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use usable_kinds::UsableKinds;
 use video::Video;
 use worker::watchdog::{Waits, Watchdog};
-use worker::{Events, Work};
+use worker::{Events, Temporary, Work};
 
 /// Commands that may wait for a decoder: enough to bridge the decoding of a key frame, too few to be latency. When a queue is
 /// full the socket is not read, and the parent feels it.
@@ -43,7 +43,7 @@ impl Work for Transcoder {
         video::preload().and_then(|()| audio::preload()).map_err(|e| e.fault(""))
     }
 
-    fn start(job: Job, events: Events<Event>, watch: &Watchdog) -> std::io::Result<Self> {
+    fn start(job: Job, events: Events<Event>, watch: &Watchdog, _: Temporary) -> std::io::Result<Self> {
         let usable = UsableKinds::new(events.clone());
         let (video, video_commands) = sync_channel(COMMANDS);
         let (audio, audio_commands) = sync_channel(COMMANDS);

@@ -1,8 +1,9 @@
 //! What both kinds of worker process share: the life of the process ([`run`]), the watchdog over its threads, the outbox towards
 //! the parent, and the chain of GStreamer elements that a thread drives.
 //!
-//! A worker is a process of its own because decoders and demultiplexers are C code that meets bytes of strangers: it holds no secret
-//! and can be killed at any time. It waits, warm, until a session assigns it a role ([`Work`]), and keeps that for its whole life.
+//! A worker is a process of its own because decoders and demultiplexers are C code that meets bytes of strangers: it holds no secret,
+//! has few rights ([`confine`]) and can be killed at any time. It is started for one [`Profile`], waits, warm, until a session assigns
+//! it a job of that, and keeps it for its whole life ([`Work`]).
 #![forbid(unsafe_code)]
 
 pub mod decode_errors;
@@ -11,11 +12,11 @@ mod life;
 pub mod max_luminance;
 mod outbox;
 pub mod pad_chain;
-mod process;
 mod role;
 pub mod watchdog;
 
+pub use confine::{Mode, Profile, Temporary};
 pub use error::Error;
-pub use life::run;
+pub use life::{make_registry, run};
 pub use outbox::{Events, Outbox};
 pub use role::Work;

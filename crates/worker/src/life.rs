@@ -1,10 +1,11 @@
-//! The life of a worker process: set-up, warm-up, handshake, and the role that it is assigned.
+//! The life of a worker process: confinement, warm-up, handshake, and the job that it is assigned.
 
 use crate::outbox::Outbox;
-use crate::process;
 use crate::role::Work;
 use crate::watchdog::Watchdog;
+use confine::{Child, Mode, Profile, Temporary};
 use gstreamer as gst;
+use ipc::demux::{Job as DemuxJob, Source};
 use ipc::{Assignment, Decoder, Demux, End, Hello, Message, Ready, Role, Transcode, VERSION};
 use model::{Blame, Fault};
 use rustix::buffer::spare_capacity;
@@ -13,12 +14,19 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-/// Works as the parent assigns it, until it has no more commands. `socket` is the inherited end of a socket pair.
+/// Works as the parent assigns it, until it has no more commands. `socket` is the inherited end of a socket pair. To be called while
+/// the process has one thread.
 ///
 /// The exit code is success if all work was done or the parent has closed the socket, failure otherwise.
-pub fn run<T: Work<Role = Transcode>, D: Work<Role = Demux>>(socket: OwnedFd) -> ExitCode {
+pub fn run<T: Work<Role = Transcode>, D: Work<Role = Demux>>(
+    socket: OwnedFd,
+    profile: Profile,
+    mode: Mode,
+) -> ExitCode {
     let socket = UnixStream::from(socket);
-    match process::harden().and_then(|()| socket.set_nonblocking(false)).and_then(|()| live::<T, D>(socket)) {
+    let confined = Child::enter(profile, mode).map_err(|e| io::Error::other(e.text()));
+    match confined.and_then(|child| socket.set_nonblocking(false).map(|()| child)).and_then(|c| live::<T, D>(socket, c))
+    {
         Ok(code) => code,
         Err(e) => {
             eprintln!("the worker ends: {e}");
@@ -27,8 +35,23 @@ pub fn run<T: Work<Role = Transcode>, D: Work<Role = Demux>>(socket: OwnedFd) ->
     }
 }
 
+/// Lets GStreamer look at its plugins and keep what it finds in the file that `GST_REGISTRY` names. The process meets no stranger's
+/// bytes: what it writes is believed by all workers.
+pub fn make_registry() -> ExitCode {
+    match gst::init() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("this installation has no GStreamer: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Threads: this one reads the socket; one writes it and watches the others; those of the role.
-fn live<T: Work<Role = Transcode>, D: Work<Role = Demux>>(socket: UnixStream) -> io::Result<ExitCode> {
+fn live<T: Work<Role = Transcode>, D: Work<Role = Demux>>(
+    socket: UnixStream,
+    mut child: Child,
+) -> io::Result<ExitCode> {
     let outbox = Outbox::new();
     let watch = Watchdog::new(outbox.clone());
     outbox.hello();
@@ -37,7 +60,9 @@ fn live<T: Work<Role = Transcode>, D: Work<Role = Demux>>(socket: UnixStream) ->
         let hangs = move || watch.stuck().map(|thread| format!("the worker hangs ({thread})"));
         std::thread::Builder::new().name("writer".into()).spawn(move || outbox.write_all(socket, hangs))?
     };
-    let warm = warm_up::<T, D>();
+    // Nothing of a stranger is read before it is sealed.
+    let warm =
+        warm_up::<T, D>(child.profile()).and_then(|()| child.seal().map_err(|e| Fault::new(Blame::Us, e.text())));
     let cold = warm.is_err();
     outbox.ready(Ready(warm));
     if cold {
@@ -53,20 +78,35 @@ fn live<T: Work<Role = Transcode>, D: Work<Role = Demux>>(socket: UnixStream) ->
     }
     let assignment = commands.next()?;
     outbox.assigned();
+    let temporary = child.take_temporary();
     match assignment {
         None => return Ok(ExitCode::SUCCESS),
-        Some(Assignment::Transcode(job)) => work::<T>(job, &mut commands, &outbox, &watch)?,
-        Some(Assignment::Demux(job)) => work::<D>(job, &mut commands, &outbox, &watch)?,
+        Some(assignment) if profile_of(&assignment) != child.profile() => {
+            return Err(io::Error::other(format!("a worker for {} was given another job", child.profile().as_str())));
+        }
+        Some(Assignment::Transcode(job)) => work::<T>(job, &mut commands, &outbox, &watch, temporary)?,
+        Some(Assignment::Demux(job)) => work::<D>(job, &mut commands, &outbox, &watch, temporary)?,
     }
     // After the last event the writer has shut the socket down, which is how reading ended; it has nothing left to do.
     Ok(if outbox.ended() == Some(End::Failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// What a worker needs for this job.
+fn profile_of(assignment: &Assignment) -> Profile {
+    match assignment {
+        Assignment::Transcode(_) => Profile::Transcode,
+        Assignment::Demux(DemuxJob { source: Source::Url(_), .. }) => Profile::DemuxUrl,
+        Assignment::Demux(DemuxJob { source: Source::Bytes(_), .. }) => Profile::DemuxBytes,
+    }
+}
+
 /// Loads GStreamer and the plugins of the usual case, so that a first picture need not wait for it.
-fn warm_up<T: Work, D: Work>() -> Result<(), Fault> {
+fn warm_up<T: Work, D: Work>(profile: Profile) -> Result<(), Fault> {
     gst::init().map_err(|e| Fault::new(Blame::Us, format!("this installation has no GStreamer: {e}")))?;
-    T::preload()?;
-    D::preload()
+    match profile {
+        Profile::Transcode => T::preload(),
+        Profile::DemuxUrl | Profile::DemuxBytes => D::preload(),
+    }
 }
 
 fn work<W: Work>(
@@ -74,10 +114,10 @@ fn work<W: Work>(
     commands: &mut Commands,
     outbox: &Outbox,
     watch: &Watchdog,
+    temporary: Temporary,
 ) -> io::Result<()> {
-    process::set_name(<W::Role as Role>::NAME);
     let no_threads = |e| io::Error::other(format!("the system has no threads left: {e}"));
-    let mut work = W::start(job, outbox.events(), watch).map_err(no_threads)?;
+    let mut work = W::start(job, outbox.events(), watch, temporary).map_err(no_threads)?;
     while let Some(command) = commands.next()? {
         work.command(command);
     }

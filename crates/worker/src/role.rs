@@ -2,6 +2,7 @@
 
 use crate::outbox::Events;
 use crate::watchdog::Watchdog;
+use confine::Temporary;
 use model::Fault;
 
 /// The work of a role, once it is assigned.
@@ -17,7 +18,7 @@ pub trait Work: Sized {
         Ok(())
     }
 
-    /// Starts a job. It ends with the role's last event.
+    /// Starts a job. It ends with the role's last event. `temporary` is the one file that this process may write, if it may.
     ///
     /// # Errors
     /// If the system has no threads left.
@@ -25,6 +26,7 @@ pub trait Work: Sized {
         job: <Self::Role as ipc::Role>::Job,
         events: Events<<Self::Role as ipc::Role>::Event>,
         watch: &Watchdog,
+        temporary: Temporary,
     ) -> std::io::Result<Self>;
 
     /// Takes a command of the parent. May wait: the socket is not read meanwhile, and the parent feels it.

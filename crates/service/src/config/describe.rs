@@ -34,6 +34,7 @@ impl Config {
             });
         }
         out.plain("on_duplicate", OnDuplicate::as_str(self.on_duplicate));
+        out.plain("confinement", self.confinement.as_str());
         out.duration("drain_timeout", self.drain_timeout);
         out.plain("enable_stream_latency_reduction", self.without_effect.enable_stream_latency_reduction);
         out.plain("development", self.without_effect.development);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use confine::Mode;
 use model::Secret;
 use url::Url;
 
@@ -230,6 +231,10 @@ fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
         _ => Err(format!("{:?} is neither takeover nor refuse", shortened(text))),
     });
     config.on_duplicate = on_duplicate.map_or(config.on_duplicate, |o| o.value);
+    let confinement = section.parsed("confinement", |text| {
+        Mode::parse(text).ok_or_else(|| format!("{:?} is none of auto, require and never", shortened(text)))
+    });
+    config.confinement = confinement.map_or(config.confinement, |mode| mode.value);
     config.drain_timeout = section.duration("drain_timeout").map_or(DEFAULT_DRAIN_TIMEOUT, |d| d.value);
     config.without_effect.whip_proxy_enabled = proxy(section);
     config.without_effect.enable_stream_latency_reduction = section.flag("enable_stream_latency_reduction");

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use confine::Mode;
 use model::{PullGuard, PullLimits, Secret};
 use url::Url;
 
@@ -76,6 +77,8 @@ pub struct Config {
     pub url: UrlConfig,
     /// What happens when a second publisher uses the stream key of a running session.
     pub on_duplicate: OnDuplicate,
+    /// How far workers are confined.
+    pub confinement: Mode,
     /// How long running sessions may go on after SIGTERM, before they are ended. Zero ends them at once.
     pub drain_timeout: Duration,
     /// Logging.
@@ -264,6 +267,7 @@ impl Config {
             prometheus_port: None,
             url: UrlConfig::default(),
             on_duplicate: OnDuplicate::Takeover,
+            confinement: Mode::Auto,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             logging: LoggingConfig::default(),
             cpu_cost: CpuCost::default(),

@@ -186,6 +186,7 @@ fn every_kind_of_redis() {
 fn every_key_is_read() {
     let config = good(
         "rtmp_max_connections: 5\nrtmp_max_connections_per_address: 2\non_duplicate: refuse\ndrain_timeout: 90s\n\
+         confinement: require\n\
          bind_address: 127.0.0.1\nwhip_max_connections: 7\nwhip_max_connections_per_address: 3\n\
          service_name: edge\n\
          cpu_cost: {rtmp_cpu_cost: 0.5, whip_cpu_cost: 1, whip_bypass_transcoding_cpu_cost: .05, url_cpu_cost: 3, min_idle_ratio: 0.1}\n\
@@ -193,6 +194,7 @@ fn every_key_is_read() {
     );
     assert_eq!((config.rtmp.max_connections, config.rtmp.max_connections_per_address), (5, 2));
     assert_eq!((config.on_duplicate, config.drain_timeout), (OnDuplicate::Refuse, Duration::from_secs(90)));
+    assert_eq!(config.confinement, confine::Mode::Require);
     assert_eq!(config.bind_address, IpAddr::V4(Ipv4Addr::LOCALHOST));
     assert_eq!((config.whip.max_connections, config.whip.max_connections_per_address), (7, 3));
     assert_eq!(config.service_name, "edge");
@@ -276,6 +278,7 @@ fn each_fault_says_what_is_allowed() {
             "drain_timeout: \"30\" is not a length of time: a number with a unit is expected, such as 500ms, 30s, 5m or 3h",
         ),
         ("on_duplicate: ignore", "on_duplicate: \"ignore\" is neither takeover nor refuse"),
+        ("confinement: off", "confinement: \"off\" is none of auto, require and never"),
         ("bind_address: eth0", "bind_address: \"eth0\" is not an address, such as 0.0.0.0, :: or 10.0.0.5"),
         ("rtmp_max_connections: 0", "rtmp_max_connections: \"0\" is not a whole number from 1 to 1000000"),
         ("log_level: loud", "log_level: \"loud\" is not a level: trace, debug, info, warn and error are allowed"),

@@ -1,5 +1,6 @@
 //! The service from its start to its end: start, serve, drain, stop.
 
+use super::confinement::Confinement;
 use super::signals::{self, Shutdown, Signals};
 use crate::admission::Admission;
 use crate::config::Config;
@@ -28,6 +29,8 @@ const SECOND_SIGNAL_STOP_DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) struct Dependencies {
     /// This process's name in logs and metrics.
     pub(crate) node_id: String,
+    /// How workers are confined.
+    pub(crate) confinement: Confinement,
     /// The CPUs there are.
     pub(crate) cpu: Cpu,
     /// Finds ingresses and takes reports.
@@ -58,12 +61,13 @@ impl Service {
     /// # Errors
     /// What keeps the service from starting, by its configuration key.
     pub(crate) async fn start(config: &Config, world: Dependencies) -> Result<Self, Fault> {
-        let Dependencies { node_id, cpu, control, participants, workers, end_waiting_workers } = world;
+        let Dependencies { node_id, confinement, cpu, control, participants, workers, end_waiting_workers } = world;
         let capacity = Capacity::new(cpu.capacity(), config.cpu_cost);
         if let Some(advice) = capacity.advice() {
             warn!("{advice}");
         }
         let registry = registry(&node_id, &capacity, control.clone());
+        metrics::register_confinement(&registry, confinement.support, confinement.killed);
         let sampler = Sampler::spawn(cpu, capacity.clone());
         let sessions = Sessions::new(Parts {
             control: control.clone(),

@@ -1,10 +1,11 @@
 //! Where workers come from: one process waits warm, so that GStreamer's start is paid before a stream comes.
 
 use super::process::Process;
+use super::program::Program;
 use super::{Worker, Workers};
+use confine::Profile;
 use ipc::{Assignment, Demux, Role, Transcode, demux, transcode};
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::warn;
@@ -20,13 +21,13 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Inner {
-    program: PathBuf,
-    arguments: Vec<String>,
+    program: Program,
     keep_warm: bool,
     slot: Mutex<Slot>,
 }
 
-/// The process that waits, for any role.
+/// The process that waits, to transcode: that is what every session needs. One that demultiplexes has other rights, and a source on
+/// the net to wait for.
 #[derive(Debug, Default)]
 struct Slot {
     warm: Option<Process>,
@@ -37,11 +38,10 @@ struct Slot {
 }
 
 impl Pool {
-    /// Workers are started as `program arguments…`. With `keep_warm`, one is kept ready from now on.
+    /// Workers are started as `program` says. With `keep_warm`, one is kept ready from now on.
     /// Needs a tokio runtime.
-    pub fn new(program: impl Into<PathBuf>, arguments: &[&str], keep_warm: bool) -> Self {
-        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let inner = Inner { program: program.into(), arguments, keep_warm, slot: Mutex::default() };
+    pub fn new(program: Program, keep_warm: bool) -> Self {
+        let inner = Inner { program, keep_warm, slot: Mutex::default() };
         let pool = Self { inner: Arc::new(inner) };
         pool.refill(Duration::ZERO);
         pool
@@ -71,20 +71,33 @@ impl Pool {
             if slot.closed {
                 return;
             }
-            match Process::spawn(&pool.program, &pool.arguments) {
+            match Process::spawn(&pool.program, Profile::Transcode) {
                 Ok(process) => slot.warm = Some(process),
                 Err(e) => warn!(error = %e, "no worker could be started to wait warm"),
             }
         });
     }
 
-    fn take<R: Role<Job: Into<Assignment>>>(&self, job: R::Job) -> io::Result<Worker<R>> {
+    /// How many workers were ended by their own confinement.
+    pub fn killed_by_confinement(&self) -> u64 {
+        self.inner.program.killed()
+    }
+
+    fn take_warm(&self) -> Option<Process> {
         let warm = self.inner.slot().warm.take();
-        let process = match warm.and_then(|mut process| (!process.is_gone()).then_some(process)) {
+        warm.and_then(|mut process| (!process.is_gone()).then_some(process))
+    }
+
+    fn assign<R: Role<Job: Into<Assignment>>>(
+        &self,
+        warm: Option<Process>,
+        profile: Profile,
+        job: R::Job,
+    ) -> io::Result<Worker<R>> {
+        let process = match warm {
             Some(process) => process,
-            None => Process::spawn(&self.inner.program, &self.inner.arguments)?,
+            None => Process::spawn(&self.inner.program, profile)?,
         };
-        self.refill(REFILL_DELAY);
         Ok(Worker::assign(process, job))
     }
 }
@@ -98,10 +111,16 @@ impl Inner {
 
 impl Workers for Pool {
     fn transcode(&self, job: transcode::Job) -> io::Result<Worker<Transcode>> {
-        self.take(job)
+        let worker = self.assign(self.take_warm(), Profile::Transcode, job);
+        self.refill(REFILL_DELAY);
+        worker
     }
 
     fn demux(&self, job: demux::Job) -> io::Result<Worker<Demux>> {
-        self.take(job)
+        let profile = match &job.source {
+            demux::Source::Url(_) => Profile::DemuxUrl,
+            demux::Source::Bytes(_) => Profile::DemuxBytes,
+        };
+        self.assign(None, profile, job)
     }
 }

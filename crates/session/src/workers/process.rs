@@ -1,11 +1,15 @@
-//! A worker process, with or without a role: this same program with a hidden argument. It inherits one end of a socket pair as its
-//! standard input, and nothing else: no secret in its arguments or environment, no other descriptor.
+//! A worker process, with or without a job: this same program with hidden arguments. It inherits one end of a socket pair as its
+//! standard input, and GStreamer's registry to be read; nothing else: no secret in its arguments or environment, no other descriptor.
 
+use super::program::Program;
+use confine::Profile;
 use ipc::Decoder;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::process::Stdio;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
@@ -15,21 +19,6 @@ use tracing::{Instrument, debug, warn};
 
 /// How long a process that closed its socket may take to exit by itself, so that its exit status can be told.
 const EXIT_DEADLINE: Duration = Duration::from_millis(200);
-
-/// Environment that a worker may see: where GStreamer keeps things, language, and where to find C libraries and the certificates
-/// to trust.
-const ENVIRONMENT: &[&str] = &[
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "XDG_CACHE_HOME",
-    "LD_LIBRARY_PATH",
-    "RUST_BACKTRACE",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-];
 
 /// See the [module](self). Dropping it kills the process.
 #[derive(Debug)]
@@ -45,21 +34,12 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts one.
-    pub(super) fn spawn(program: &Path, arguments: &[String]) -> io::Result<Self> {
+    pub(super) fn spawn(program: &Program, profile: Profile) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let socket = UnixStream::from_std(ours)?;
-        let mut command = std::process::Command::new(program);
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(ENVIRONMENT.iter().filter_map(|k| Some((k, std::env::var_os(k)?))))
-            .envs(std::env::vars_os().filter(|(k, _)| k.to_string_lossy().starts_with("GST_")))
-            // One heap for all threads: a worker's threads share frames anyway, and each heap of its own keeps megabytes.
-            .env("MALLOC_ARENA_MAX", "2")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        let mut command = program.worker(profile);
+        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::piped());
         // In a group of its own: a Ctrl-C at the terminal is for the parent, which then ends its sessions in order.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut command = Command::from(command);
@@ -72,7 +52,7 @@ impl Process {
             tokio::spawn(log_stderr(stderr, pid));
         }
         let ((end, ended), (exit_tx, exit)) = (oneshot::channel(), oneshot::channel());
-        tokio::spawn(supervise(child, ended, exit_tx).in_current_span());
+        tokio::spawn(supervise(child, ended, exit_tx, program.kills()).in_current_span());
         Ok(Self { socket, decoder: Decoder::default(), pid, end: Some(end), exit, exited: None })
     }
 
@@ -115,7 +95,12 @@ impl Process {
 }
 
 /// Reaps the process when it exits. One that hangs, or is not needed any more, does not get to choose.
-async fn supervise(mut child: Child, ended: oneshot::Receiver<()>, exited: oneshot::Sender<String>) {
+async fn supervise(
+    mut child: Child,
+    ended: oneshot::Receiver<()>,
+    exited: oneshot::Sender<String>,
+    kills: Arc<AtomicU64>,
+) {
     let kill = async {
         if ended.await.is_ok() {
             tokio::time::sleep(EXIT_DEADLINE).await;
@@ -128,7 +113,24 @@ async fn supervise(mut child: Child, ended: oneshot::Receiver<()>, exited: onesh
             child.wait().await
         }
     };
-    let _ = exited.send(exit.map_or_else(|e| e.to_string(), |status| status.to_string()));
+    let killed = exit.as_ref().is_ok_and(|status| status.signal() == Some(confine::KILLED_BY));
+    if killed {
+        kills.fetch_add(1, Ordering::Relaxed);
+        warn!(
+            "a worker was ended by its own confinement: a stream may have taken it over (confinement: never turns this off)"
+        );
+    }
+    let _ = exited.send(exit.map_or_else(|e| e.to_string(), words));
+}
+
+/// How it ended, for the log and the state.
+fn words(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(confine::KILLED_BY) => {
+            format!("{status}: its own confinement ended it, as it asked the kernel for what no worker needs")
+        }
+        _ => status.to_string(),
+    }
 }
 
 /// What a worker writes to standard error becomes log lines. Long ones are cut, and there is an end to how many.

@@ -19,7 +19,8 @@ fn child() {
     use std::os::fd::AsFd;
     if std::env::var_os(support::CHILD).is_some() {
         let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-        let code = worker::run::<transcode::Transcoder, no_demux::NoDemux>(socket);
+        let (profile, mode) = (worker::Profile::Transcode, worker::Mode::Require);
+        let code = worker::run::<transcode::Transcoder, no_demux::NoDemux>(socket, profile, mode);
         std::process::exit(if code == std::process::ExitCode::SUCCESS { 0 } else { 1 });
     }
 }

@@ -10,6 +10,7 @@ impl worker::Work for NoDemux {
         _: ipc::demux::Job,
         _: worker::Events<ipc::demux::Event>,
         _: &worker::watchdog::Watchdog,
+        _: worker::Temporary,
     ) -> std::io::Result<Self> {
         Err(std::io::ErrorKind::Unsupported.into())
     }

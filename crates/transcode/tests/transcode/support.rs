@@ -88,6 +88,8 @@ impl Child {
         let process = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--nocapture", "--test-threads=1"])
             .env(CHILD, "1")
+            // As the pool starts it: a confined worker can't keep a registry of its own.
+            .envs([("GST_REGISTRY_UPDATE", "no"), ("GST_REGISTRY_FORK", "no")])
             .envs(environment.iter().copied())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())

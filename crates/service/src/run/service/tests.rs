@@ -11,6 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
+/// As if it were not asked for.
+fn unconfined() -> Confinement {
+    Confinement { support: confine::Support::none(), killed: Box::new(|| 0) }
+}
+
 /// A service that runs, and the ends of what it is built between.
 struct Running {
     control: Embedded,
@@ -33,6 +38,7 @@ impl Running {
         let ended = waiting_workers_ended.clone();
         let world = Dependencies {
             node_id: "NE_x".into(),
+            confinement: unconfined(),
             cpu: Cpu::find(&Roots::default(), Some("8")),
             control: Arc::new(control.clone()),
             participants: Arc::<FakeParticipants>::default(),
@@ -152,6 +158,7 @@ async fn a_port_in_use_keeps_the_service_from_starting() {
     config.rtmp.port = Some(taken.local_addr().unwrap().port());
     let world = Dependencies {
         node_id: "NE_x".into(),
+        confinement: unconfined(),
         cpu: Cpu::find(&Roots::default(), None),
         control: Arc::new(Embedded::new()),
         participants: Arc::<FakeParticipants>::default(),

@@ -1,0 +1,84 @@
+//! How workers are started: program, arguments, environment, and the registry of GStreamer's plugins that they share.
+
+use confine::{Mode, Profile};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Environment that a worker may see: language, where to find programs, C libraries and the certificates to trust, and where GStreamer
+/// keeps what it found.
+const ENVIRONMENT: &[&str] = &[
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "LD_LIBRARY_PATH",
+    "RUST_BACKTRACE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Program {
+    /// The program.
+    pub path: PathBuf,
+    /// Its first arguments. The name of the [`Profile`] and the mode follow.
+    pub arguments: Vec<String>,
+    /// How far workers are confined.
+    pub confinement: Mode,
+    registry: Option<OwnedFd>,
+    killed: Arc<AtomicU64>,
+}
+
+impl Program {
+    /// Workers are started as `path arguments… PROFILE MODE`.
+    pub fn new(path: impl Into<PathBuf>, arguments: &[&str], confinement: Mode) -> Self {
+        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
+        Self { path: path.into(), arguments, confinement, registry: None, killed: Arc::default() }
+    }
+
+    /// With a registry that all workers share (see [`registry::make`](super::registry::make)).
+    #[must_use]
+    pub fn with_registry(self, registry: Option<OwnedFd>) -> Self {
+        Self { registry, ..self }
+    }
+
+    /// Workers that their confinement has ended.
+    pub(super) fn killed(&self) -> u64 {
+        self.killed.load(Ordering::Relaxed)
+    }
+
+    /// Where those are counted.
+    pub(super) fn kills(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.killed)
+    }
+
+    /// The command that starts a worker.
+    pub(super) fn worker(&self, profile: Profile) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(&self.arguments).args([profile.as_str(), self.confinement.as_str()]);
+        environment(&mut command);
+        // A worker can neither start the program that looks at plugins nor write what it found.
+        command.envs([("GST_REGISTRY_UPDATE", "no"), ("GST_REGISTRY_FORK", "no")]);
+        if let Some(registry) = &self.registry {
+            let inherited = format!("/proc/self/fd/{}", registry.as_raw_fd());
+            command.env("GST_REGISTRY", &inherited).env("GST_REGISTRY_1_0", inherited);
+        }
+        command
+    }
+}
+
+/// Leaves a command no more of this process's environment than a worker may see.
+pub(super) fn environment(command: &mut Command) {
+    command
+        .env_clear()
+        .envs(ENVIRONMENT.iter().filter_map(|k| Some((k, std::env::var_os(k)?))))
+        .envs(std::env::vars_os().filter(|(k, _)| k.to_string_lossy().starts_with("GST_")))
+        // One heap for all threads: a worker's threads share frames anyway, and each heap of its own keeps megabytes.
+        .env("MALLOC_ARENA_MAX", "2");
+}
