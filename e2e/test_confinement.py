@@ -11,7 +11,7 @@ import pytest
 from conftest import run
 from rig import SECRET, Died, Source, Stack, Viewer, wait_for
 from rig.no_calls import LANDLOCK, SECCOMP, wrap
-from rig.processes import descendants
+from rig.processes import descendants, told
 from rig.pulls import AAC, FAST, H264, URL, make, pull
 
 LAYERS = ("files", "tcp", "signals", "calls")
@@ -110,11 +110,11 @@ async def test_workers_are_told_no_secret(own_stack, monkeypatch):
             for kind, pids in workers(own_stack).items():
                 for pid in pids:
                     try:
-                        told = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+                        seen_there = told(pid)
                     except (FileNotFoundError, ProcessLookupError):
                         continue
-                    assert not [word for word in secrets if word in told], kind
-                    assert b"INGRESS_" not in told and b"LIVEKIT_" not in told, kind
+                    assert not [word for word in secrets if word in seen_there], kind
+                    assert b"INGRESS_" not in seen_there and b"LIVEKIT_" not in seen_there, kind
                     seen.add(kind)
             if {"transcode", "demux-url"} <= seen:
                 break

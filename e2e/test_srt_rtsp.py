@@ -1,6 +1,5 @@
 """Live sources that are pulled: SRT called and waited for, RTSP over TCP and UDP, by address and by alias."""
 
-from pathlib import Path
 
 import pytest
 from livekit.protocol import ingress as pb
@@ -8,7 +7,7 @@ from livekit.protocol import ingress as pb
 from conftest import run
 from rig import Stack, Viewer, free_ports
 from rig.media import QUIET
-from rig.processes import Program, descendants
+from rig.processes import Program, descendants, told
 
 URL = pb.IngressInput.URL_INPUT
 LOGIN = ("viewer", "pass-word-of-the-camera")
@@ -133,7 +132,7 @@ async def test_an_rtsp_camera_by_alias(stack, rtsp, alias):
         state = await stack.wait_state(info.ingress_id, "PUBLISHING")
         assert (state.video.mime_type, state.audio.mime_type) == ("video/H264", "audio/aac")
         for pid in descendants(stack.ingress.pid)[1:]:
-            assert LOGIN[1].encode() not in b"".join(Path(f"/proc/{pid}/{told}").read_bytes() for told in ("cmdline", "environ"))
+            assert LOGIN[1].encode() not in told(pid)
         await stack.delete(info.ingress_id)
         await stack.wait_participant(alias, f"{alias}-pub", here=False)
     assert LOGIN[1] not in stack.ingress.text()

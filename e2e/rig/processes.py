@@ -156,6 +156,15 @@ def descendants(pid):
     return found
 
 
+def told(pid):
+    """The arguments and the environment of a process; of one that hides from its own user only the arguments, unless that is root."""
+    arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return arguments + Path(f"/proc/{pid}/environ").read_bytes()
+    except PermissionError:
+        return arguments
+
+
 def own_pss(pid):
     """PSS in MiB of one process."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -163,7 +172,8 @@ def own_pss(pid):
 
 
 def usage(pid):
-    """CPU seconds so far, PSS in MiB, processes and threads of `pid` and all below it."""
+    """CPU seconds so far, PSS in MiB, processes and threads of `pid` and all below it. Only root may look into the ingress's memory: for
+    others PSS is no number."""
     cpu = pss = threads = 0
     pids = descendants(pid)
     for p in pids:
@@ -172,6 +182,8 @@ def usage(pid):
             cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             threads += int(fields[17])
             pss += own_pss(p)
+        except PermissionError:
+            pss = float("nan")
         except OSError:
             pass
     return dict(cpu=cpu, pss=pss, processes=len(pids), threads=threads)

@@ -24,7 +24,7 @@ mod whip;
 pub use engine::{op, rtmp_chunks, rtmp_connection};
 pub use machines::{ingest_clock, psrpc_envelope, session_life};
 pub use parsers::{amf, audio_configs, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, ipc_messages};
-pub use pulled::{playlists, pulled_bytes, rtsp_answers};
+pub use pulled::{playlists, pulled_bytes, rtsp_answers, rtsp_requests};
 pub use received::{redundant_audio, rtp_payloads, sdp_fragments, whip_offers};
 pub use secured::dtls_handshake;
 pub use whip::whip_headers;
@@ -33,7 +33,7 @@ pub use whip::whip_headers;
 pub type Target = fn(&[u8]);
 
 /// All targets by name; `seeds/` has a directory for each.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 23] = [
     ("rtmp_connection", rtmp_connection),
     ("rtmp_chunks", rtmp_chunks),
     ("amf", amf),
@@ -50,6 +50,7 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("playlists", playlists),
     ("pulled_bytes", pulled_bytes),
     ("rtsp_answers", rtsp_answers),
+    ("rtsp_requests", rtsp_requests),
     ("whip_offers", whip_offers),
     ("sdp_fragments", sdp_fragments),
     ("rtp_payloads", rtp_payloads),

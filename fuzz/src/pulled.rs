@@ -1,7 +1,7 @@
 //! What servers send to who pulls from them: playlists, heads of answers, chunks, splice points, RTSP.
 
 use fetch::playlist::{Playlist, parse};
-use fetch::rtsp::{Answer, Login, Rewriter};
+use fetch::rtsp::{Answer, Login, Rewriter, Token};
 use fetch::{Address, Chunks, hls, reads_head};
 use media::mpegts::filter::Filter;
 use media::mpegts::pcr::PcrGate;
@@ -109,4 +109,27 @@ pub fn rtsp_answers(data: &[u8]) {
                 .is_ok_and(|again| again == Answer { client: all.client.clone(), ..Answer::default() })
         );
     }
+}
+
+/// What a program on this machine says to the relay of an RTSP session; the first byte cuts it into pieces. Promise: nobody is taken for
+/// the session's own client, what is decided early stays so, and nothing that a client says makes the relay tell its token to the server.
+pub fn rtsp_requests(data: &[u8]) {
+    let Some((&cut, data)) = data.split_first() else { return };
+    let token = Token::new(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+    let whole = token.is_shown(data);
+    assert_ne!(whole, Some(true));
+    let early = token.is_shown(&data[..usize::from(cut).min(data.len())]);
+    assert!(early.is_none() || early == whole);
+    let names = ("rtsp://127.0.0.1:1".to_owned(), "rtsp://camera".to_owned());
+    let mut relay = Rewriter::new(std::net::IpAddr::from([192, 0, 2, 7]), names, None).with_token(token.clone());
+    let own =
+        format!("OPTIONS rtsp://127.0.0.1:1/x RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: {}\r\n\r\n", token.shown_by("own"));
+    assert_eq!(token.is_shown(own.as_bytes()), Some(true));
+    let mut sent = relay.from_client(own.as_bytes()).expect("it is a request");
+    for piece in data.chunks(usize::from(cut).max(1)) {
+        let Ok(more) = relay.from_client(piece) else { break };
+        sent.extend(more);
+    }
+    let word = token.shown_by("");
+    assert!(!String::from_utf8_lossy(&sent).contains(word.trim()));
 }

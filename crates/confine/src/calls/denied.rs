@@ -7,6 +7,7 @@ use crate::{Error, Profile};
 /// No library does this in order to decode or demultiplex: who asks for it was taken over, and ends.
 const NEVER: &[i64] = &[
     libc::SYS_bpf,
+    libc::SYS_chroot,
     libc::SYS_delete_module,
     libc::SYS_finit_module,
     libc::SYS_fsconfig,
@@ -32,7 +33,6 @@ const NEVER: &[i64] = &[
 const REFUSED: &[i64] = &[
     libc::SYS_acct,
     libc::SYS_add_key,
-    libc::SYS_chroot,
     libc::SYS_clock_adjtime,
     libc::SYS_clock_settime,
     libc::SYS_execve,
