@@ -36,6 +36,7 @@ const ABOUT: &[&str] = &[
     "/etc/gnutls",
     "/etc/gcrypt",
     "/etc/crypto-policies",
+    "/etc/fonts",
     "/etc/selinux/config",
     "/etc/ssl/openssl.cnf",
     "/etc/pki/tls/openssl.cnf",

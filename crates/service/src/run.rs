@@ -71,9 +71,8 @@ async fn serve(
     let signals =
         signals::listen().map_err(|e| Fault::new(Blame::Us, format!("signals can't be listened for: {e}")))?;
     let arguments: Vec<&str> = worker.arguments.iter().map(String::as_str).collect();
-    let registry = confinement::registry(&worker, config.confinement).await?;
-    let program = Program::new(worker.program, &arguments, config.confinement).with_registry(registry);
-    let pool = Pool::new(program, true);
+    let program = Program::new(&worker.program, &arguments, config.confinement);
+    let pool = Pool::with_registry(program, confinement::registry(worker.program, worker.registry_arguments));
     let killed = pool.clone();
     let world = Dependencies {
         confinement: Confinement { support, killed: Box::new(move || killed.killed_by_confinement()) },

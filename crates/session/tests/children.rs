@@ -55,7 +55,8 @@ async fn a_registry_is_read_by_all_and_written_by_none() {
     let script = "test $(cat $GST_REGISTRY) = plugins || exit 1; { echo x > $GST_REGISTRY; } 2> /dev/null && exit 2; \
                   test $(cat $GST_REGISTRY) = plugins || exit 3; test $GST_REGISTRY_UPDATE$GST_REGISTRY_FORK = nono || exit 4; \
                   exit 40";
-    let program = Program::new("/bin/sh", &["-c", script], Mode::Auto).with_registry(Some(registry));
+    let program = Program::new("/bin/sh", &["-c", script], Mode::Auto);
+    program.share(registry);
     let mut worker = Pool::new(program, false).transcode(job()).unwrap();
     let gone = tokio::time::timeout(Duration::from_secs(20), worker.recv()).await.expect("it ends");
     assert!(matches!(&gone, FromWorker::Gone(Gone::NotStarted(how)) if how.contains("exit status: 40")), "{gone:?}");

@@ -1,11 +1,11 @@
 //! The confinement of workers as the service sees it: what the kernel offers is found and said once, at the start.
 
-use super::WorkerProgram;
 use confine::memory::{self, Roots};
 use confine::{Mode, Support};
 use model::{Blame, Fault};
 use session::workers::registry;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use tracing::{info, warn};
 
 /// What metrics show of it.
@@ -52,21 +52,9 @@ fn say_what_memory_does() {
     );
 }
 
-/// The registry that workers share. Without one each looks at all plugins when it starts, which takes longer.
-///
-/// # Errors
-/// With `confinement: require`, if there is none: a worker could not look for itself.
-pub(super) async fn registry(worker: &WorkerProgram, mode: Mode) -> Result<Option<OwnedFd>, Fault> {
-    match registry::make(&worker.program, &worker.registry_arguments).await {
-        Ok(registry) => Ok(Some(registry)),
-        Err(e) if mode == Mode::Require => {
-            let text =
-                format!("confinement: require is set, and workers can't share a registry of GStreamer's plugins: {e}");
-            Err(Fault::new(Blame::Us, text))
-        }
-        Err(e) => {
-            warn!("workers start more slowly, as they can't share a registry of GStreamer's plugins: {e}");
-            Ok(None)
-        }
-    }
+/// The registry that workers share, unless it can't be made.
+pub(super) async fn registry(program: PathBuf, arguments: Vec<String>) -> Option<OwnedFd> {
+    let made = registry::make(&program, &arguments).await;
+    made.inspect_err(|e| warn!("workers start more slowly, as they can't share a registry of GStreamer's plugins: {e}"))
+        .ok()
 }

@@ -6,6 +6,7 @@ use super::{Worker, Workers};
 use confine::Profile;
 use ipc::{Assignment, Demux, Role, Transcode, demux, transcode};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::warn;
@@ -41,10 +42,31 @@ impl Pool {
     /// Workers are started as `program` says. With `keep_warm`, one is kept ready from now on.
     /// Needs a tokio runtime.
     pub fn new(program: Program, keep_warm: bool) -> Self {
-        let inner = Inner { program, keep_warm, slot: Mutex::default() };
-        let pool = Self { inner: Arc::new(inner) };
+        let pool = Self::empty(program, keep_warm);
         pool.refill(Duration::ZERO);
         pool
+    }
+
+    /// One worker is kept ready as soon as `registry` has made what workers share. One that is needed before, or where there is none,
+    /// looks at GStreamer's plugins by itself, and so takes longer to be ready. Needs a tokio runtime.
+    pub fn with_registry(program: Program, registry: impl Future<Output = Option<OwnedFd>> + Send + 'static) -> Self {
+        let pool = Self::empty(program, true);
+        pool.inner.slot().filling = true;
+        let inner = Arc::downgrade(&pool.inner);
+        tokio::spawn(async move {
+            let made = registry.await;
+            let Some(inner) = inner.upgrade() else { return };
+            if let Some(made) = made {
+                inner.program.share(made);
+            }
+            inner.slot().filling = false;
+            Self { inner }.refill(Duration::ZERO);
+        });
+        pool
+    }
+
+    fn empty(program: Program, keep_warm: bool) -> Self {
+        Self { inner: Arc::new(Inner { program, keep_warm, slot: Mutex::default() }) }
     }
 
     /// Ends the warm process; none is started in its place.

@@ -4,8 +4,8 @@ use confine::{Mode, Profile};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Environment that a worker may see: language, where to find programs, C libraries and the certificates to trust, and where GStreamer
 /// keeps what it found.
@@ -31,7 +31,7 @@ pub struct Program {
     pub arguments: Vec<String>,
     /// How far workers are confined.
     pub confinement: Mode,
-    registry: Option<OwnedFd>,
+    registry: OnceLock<OwnedFd>,
     killed: Arc<AtomicU64>,
 }
 
@@ -39,13 +39,12 @@ impl Program {
     /// Workers are started as `path arguments… PROFILE MODE`.
     pub fn new(path: impl Into<PathBuf>, arguments: &[&str], confinement: Mode) -> Self {
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        Self { path: path.into(), arguments, confinement, registry: None, killed: Arc::default() }
+        Self { path: path.into(), arguments, confinement, registry: OnceLock::new(), killed: Arc::default() }
     }
 
-    /// With a registry that all workers share (see [`registry::make`](super::registry::make)).
-    #[must_use]
-    pub fn with_registry(self, registry: Option<OwnedFd>) -> Self {
-        Self { registry, ..self }
+    /// Lets all workers that are started from now on share this registry (see [`registry::make`](super::registry::make)). The first counts.
+    pub fn share(&self, registry: OwnedFd) {
+        let _ = self.registry.set(registry);
     }
 
     /// Workers that their confinement has ended.
@@ -65,7 +64,7 @@ impl Program {
         environment(&mut command);
         // A worker can neither start the program that looks at plugins nor write what it found.
         command.envs([("GST_REGISTRY_UPDATE", "no"), ("GST_REGISTRY_FORK", "no")]);
-        if let Some(registry) = &self.registry {
+        if let Some(registry) = self.registry.get() {
             let inherited = format!("/proc/self/fd/{}", registry.as_raw_fd());
             command.env("GST_REGISTRY", &inherited).env("GST_REGISTRY_1_0", inherited);
         }
