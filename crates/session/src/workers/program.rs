@@ -22,6 +22,16 @@ const ENVIRONMENT: &[&str] = &[
     "SSL_CERT_DIR",
 ];
 
+/// What is told to GStreamer and GLib. A worker can neither start the program that looks at plugins nor write what that found; it has no
+/// desktop whose settings could be asked for, and no proxy: it connects where it was told that it may.
+const TOLD: [(&str, &str); 5] = [
+    ("GST_REGISTRY_UPDATE", "no"),
+    ("GST_REGISTRY_FORK", "no"),
+    ("GSETTINGS_BACKEND", "memory"),
+    ("GIO_USE_VFS", "local"),
+    ("GIO_USE_PROXY_RESOLVER", "dummy"),
+];
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Program {
@@ -62,8 +72,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).args([profile.as_str(), self.confinement.as_str()]);
         environment(&mut command);
-        // A worker can neither start the program that looks at plugins nor write what it found.
-        command.envs([("GST_REGISTRY_UPDATE", "no"), ("GST_REGISTRY_FORK", "no")]);
+        command.envs(TOLD);
         if let Some(registry) = self.registry.get() {
             let inherited = format!("/proc/self/fd/{}", registry.as_raw_fd());
             command.env("GST_REGISTRY", &inherited).env("GST_REGISTRY_1_0", inherited);
