@@ -25,8 +25,9 @@ def pytest_pyfunc_call(pyfuncitem):
     test = pyfuncitem.obj
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     told = Told(stack for stack in arguments.values() if isinstance(stack, Stack))
+    longer = pyfuncitem.get_closest_marker("seconds")
     if inspect.iscoroutinefunction(test):
-        asyncio.run(asyncio.wait_for(test(**arguments), TEST_SECONDS))
+        asyncio.run(asyncio.wait_for(test(**arguments), longer.args[0] if longer else TEST_SECONDS))
     else:
         test(**arguments)
     told.check([text for mark in pyfuncitem.iter_markers("words") for text in mark.args])
@@ -34,6 +35,7 @@ def pytest_pyfunc_call(pyfuncitem):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "seconds(n): the test may take so long, as what it waits for does")
     config.addinivalue_line("markers", "words(*texts): the ingress may say that something with this text does not get through")
 
 

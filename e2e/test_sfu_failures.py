@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 
+import pytest
 from livekit import api
 from livekit.protocol import models
 
@@ -37,15 +38,16 @@ async def back(stack, before, seconds=30):
         await asyncio.sleep(0.05)
 
 
-async def test_a_restarted_sfu_gets_the_same_tracks(own_stack):
-    """Killed, so that nobody is told, and back after two seconds with what Redis knows: encoder and session never notice."""
+@pytest.mark.parametrize("away", [2, 20])
+async def test_a_restarted_sfu_gets_the_same_tracks(own_stack, away):
+    """Killed, so that nobody is told, and back after some seconds with what Redis knows: encoder and session never notice."""
     own_stack.start()
     async with Viewer(own_stack, "room") as viewer:
         info, push = await watched(own_stack, "room", viewer)
         before = await own_stack.wait_participant("room", "room-pub", tracks=2)
         state = (await own_stack.info(info.ingress_id)).state
     own_stack.livekit.kill()
-    await asyncio.sleep(2)
+    await asyncio.sleep(away)
     own_stack.start_livekit()
     # At first livekit-server tells what Redis knew; only what a viewer sees is there.
     async with Viewer(own_stack, "room", "later") as viewer:
@@ -138,6 +140,21 @@ async def test_signalling_resumes_without_a_gap_in_media(own_stack):
         await more(viewer, 60)
         assert viewer.longest_gap(since) < FROZEN
         assert sids(await own_stack.participant("room", "room-pub")) == sids(before)
+
+
+async def test_signalling_resumes_though_its_token_has_expired(own_stack):
+    """An outage that outlasted all tokens: the proxy refuses those from before it, as livekit-server would by then."""
+    async with behind(own_stack) as (uplink, viewer, before):
+        await more(viewer)
+        await asyncio.sleep(1.1)  # tokens count in seconds: a new one is to be newer
+        since, uplink.valid_until = time.monotonic(), int(time.time()) + 24 * 3600
+        uplink.cut()
+        await viewer.wait("a refused token", lambda _: uplink.expired)
+        await more(viewer, 90)
+        assert viewer.longest_gap(since) < FROZEN
+        assert sids(await own_stack.participant("room", "room-pub")) == sids(before)
+        await viewer.wait("a new token", lambda _: uplink.lines)
+        assert uplink.expired == 1
 
 
 async def test_requests_missed_by_signalling_are_made_up(own_stack):

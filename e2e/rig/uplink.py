@@ -5,6 +5,8 @@ is ::1, where the server, which has IPv4 only, does not look: nothing finds a wa
 """
 
 import asyncio
+import base64
+import json
 import re
 
 from .lossy import Losses
@@ -22,6 +24,8 @@ class Uplink(Losses):
         self.stack = stack
         self.blocked = False  # UDP gets nowhere
         self.refusing = False  # signalling is not answered
+        self.valid_until = 0  # tokens that expire before this moment are refused, as if it were later
+        self.expired = 0  # how many were
         self.dialled = 0
         self.upstream, self.lines, self._opening = {}, set(), {}
 
@@ -61,8 +65,16 @@ class Uplink(Losses):
         ends = {writer, far_writer}
         self.lines |= ends
         try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if expires(head) < self.valid_until:
+                self.expired += 1
+                writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 16\r\nConnection: close\r\n\r\ntoken is expired")
+                await writer.drain()
+                writer.close()
+                return far_writer.transport.abort()
+            far_writer.write(head)
             await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer, True))
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, asyncio.IncompleteReadError):
             pass  # the test is over; asyncio's streams print what is not caught here
         finally:
             self.lines -= ends
@@ -99,6 +111,12 @@ class Uplink(Losses):
             asyncio.get_running_loop().call_later(late, transport.sendto, data, to)
         elif late is not None:
             transport.sendto(data, to)
+
+
+def expires(head):
+    """When the token of a request expires, in seconds since 1970; a request without one never does."""
+    found = re.search(rb"bearer [\w-]+\.([\w-]+)", head, re.IGNORECASE)
+    return json.loads(base64.urlsafe_b64decode(found[1] + b"==="))["exp"] if found else float("inf")
 
 
 class _Side(asyncio.DatagramProtocol):

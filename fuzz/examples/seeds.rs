@@ -167,6 +167,11 @@ fn machines() {
     }
     // What happens, as `session_life` numbers it, each a tenth of a second after the one before.
     let life = |what: &[u8]| [&[0][..], &what.iter().flat_map(|w| [*w, 1]).collect::<Vec<_>>()].concat();
+    // Operations of `recovery`, each with how much: two sessions start, one instance is killed; one is held; Redis is away, forgets.
+    write("recovery", "killed", &[0, 0, 0, 0x11, 8, 10, 2, 0, 8, 60]);
+    write("recovery", "held", &[0, 0, 8, 10, 0x03, 90, 8, 60, 0x10, 0, 8, 90]);
+    write("recovery", "redis", &[0, 0, 0x11, 1, 4, 70, 8, 10, 1, 0, 6, 0, 8, 30, 5, 50, 0x11, 0]);
+    write("recovery", "clocks", &[7, 200, 0, 0, 8, 5, 2, 0, 7, 10, 0x10, 0, 8, 5, 0x03, 40, 0x20, 0, 8, 90]);
     write("session_life", "push", &life(&[0x60, 20, 0x94, 1, 0x81, 4, 20, 0x94, 5, 9, 11]));
     write("session_life", "crashes", &life(&[0x60, 20, 1, 4, 7, 7, 20, 7, 11]));
     write("session_life", "unusable", &life(&[0x60, 2, 0x82, 3, 1, 4, 10, 11]));

@@ -18,6 +18,7 @@ mod machines;
 mod parsers;
 mod pulled;
 mod received;
+mod recovery;
 mod secured;
 mod whip;
 
@@ -26,6 +27,7 @@ pub use machines::{ingest_clock, psrpc_envelope, session_life};
 pub use parsers::{amf, audio_configs, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, ipc_messages};
 pub use pulled::{playlists, pulled_bytes, rtsp_answers, rtsp_requests};
 pub use received::{redundant_audio, rtp_payloads, sdp_fragments, whip_offers};
+pub use recovery::recovery;
 pub use secured::dtls_handshake;
 pub use whip::whip_headers;
 
@@ -46,6 +48,7 @@ pub const TARGETS: [(&str, Target); 23] = [
     ("ipc_messages", ipc_messages),
     ("psrpc_envelope", psrpc_envelope),
     ("session_life", session_life),
+    ("recovery", recovery),
     ("ingest_clock", ingest_clock),
     ("playlists", playlists),
     ("pulled_bytes", pulled_bytes),

@@ -9,6 +9,11 @@ proptest! {
     }
 
     #[test]
+    fn stored_states_come_true_whatever_happens(steps in proptest::collection::vec(any::<u8>(), 0..120)) {
+        fuzz::recovery(&steps);
+    }
+
+    #[test]
     fn the_ingest_clock_keeps_its_promises_whatever_comes(frames in proptest::collection::vec(any::<u8>(), 0..600)) {
         fuzz::ingest_clock(&frames);
     }

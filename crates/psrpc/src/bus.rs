@@ -1,4 +1,5 @@
-//! What carries the calls: publish, subscribe, and a lock.
+//! What carries the calls: publish, subscribe, and a lock; and small hashes, in which programs note what others must learn once they are
+//! gone.
 
 use crate::router::Subscription;
 use bytes::Bytes;
@@ -24,6 +25,16 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Takes a lock that lasts for [`LOCK_TTL`]; true for the first who asks. Waits while the bus is down.
     fn lock<'a>(&'a self, key: &'a str) -> BusFuture<'a, bool>;
+
+    /// Sets a field of a hash, and keeps the whole hash for `keep` from now. True if the field is new. Waits while the bus is
+    /// down.
+    fn hash_set<'a>(&'a self, key: &'a str, field: &'a str, value: Bytes, keep: Duration) -> BusFuture<'a, bool>;
+
+    /// All fields of a hash with their values; none if there is no such hash. Waits while the bus is down.
+    fn hash_read<'a>(&'a self, key: &'a str) -> BusFuture<'a, Vec<(String, Bytes)>>;
+
+    /// Removes a field of a hash, if it is there. Waits while the bus is down.
+    fn hash_remove<'a>(&'a self, key: &'a str, field: &'a str) -> BusFuture<'a, ()>;
 
     /// Whether messages can be exchanged, now and whenever that changes.
     fn state(&self) -> watch::Receiver<BusState>;

@@ -16,9 +16,11 @@ pub use config::{Address, Config, ConfigError, Password, Tls, Topology};
 
 use crate::bus::LOCK_TTL;
 use crate::{Bus, BusError, BusFuture, BusState, Subscription};
+use ::redis::{Cmd, FromRedisValue};
 use bytes::Bytes;
 use shared::Shared;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -39,6 +41,19 @@ impl RedisBus {
         let shared = Arc::new(Shared::new(config));
         let supervisor = tokio::spawn(supervisor::supervise(shared.clone())).abort_handle();
         Ok(Arc::new(Self { shared, supervisor }))
+    }
+}
+
+impl RedisBus {
+    /// Runs a command about one key, on the node of a cluster that owns it.
+    async fn keyed<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, BusError> {
+        let node = self.shared.node().await;
+        match self.shared.run(&node, command).await {
+            Err(BusError::Command { source, .. }) if source.redirect_node().is_some() => {
+                self.shared.run_redirected(node, source, command).await
+            }
+            other => other,
+        }
     }
 }
 
@@ -70,14 +85,39 @@ impl Bus for RedisBus {
             let mut command = ::redis::cmd("SET");
             // The value is never read back; psrpc puts a random number there.
             command.arg(key).arg(rand::random::<u32>()).arg("EX").arg(LOCK_TTL.as_secs()).arg("NX");
-            let node = self.shared.node().await;
-            let set: Option<String> = match self.shared.run(&node, &command).await {
-                Err(BusError::Command { source, .. }) if source.redirect_node().is_some() => {
-                    self.shared.run_redirected(node, source, &command).await?
-                }
-                other => other?,
-            };
+            let set: Option<String> = self.keyed(&command).await?;
             Ok(set.is_some())
+        })
+    }
+
+    fn hash_set<'a>(&'a self, key: &'a str, field: &'a str, value: Bytes, keep: Duration) -> BusFuture<'a, bool> {
+        Box::pin(async move {
+            let mut command = ::redis::cmd("HSET");
+            command.arg(key).arg(field).arg(&value[..]);
+            let added: u64 = self.keyed(&command).await?;
+            let mut command = ::redis::cmd("EXPIRE");
+            command.arg(key).arg(keep.as_secs().max(1));
+            self.keyed::<u64>(&command).await?;
+            Ok(added > 0)
+        })
+    }
+
+    fn hash_read<'a>(&'a self, key: &'a str) -> BusFuture<'a, Vec<(String, Bytes)>> {
+        Box::pin(async move {
+            let mut command = ::redis::cmd("HGETALL");
+            command.arg(key);
+            let fields: Vec<(Vec<u8>, Vec<u8>)> = self.keyed(&command).await?;
+            // A name that is no text is nobody's that we know.
+            let readable = |(field, value): (Vec<u8>, Vec<u8>)| Some((String::from_utf8(field).ok()?, value.into()));
+            Ok(fields.into_iter().filter_map(readable).collect())
+        })
+    }
+
+    fn hash_remove<'a>(&'a self, key: &'a str, field: &'a str) -> BusFuture<'a, ()> {
+        Box::pin(async move {
+            let mut command = ::redis::cmd("HDEL");
+            command.arg(key).arg(field);
+            self.keyed::<u64>(&command).await.map(drop)
         })
     }
 

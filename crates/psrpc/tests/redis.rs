@@ -325,6 +325,42 @@ async fn cluster_carries_messages_and_locks() {
 }
 
 #[tokio::test]
+async fn hashes_are_kept_for_a_while() {
+    let redis = Redis::start(&[]);
+    let (one, other) = (bus(single(&redis)), bus(single(&redis)));
+    let keep = Duration::from_secs(100);
+    assert!(one.hash_set("h", "a", "1".into(), keep).await.unwrap(), "it is new");
+    assert!(!one.hash_set("h", "a", "2".into(), keep).await.unwrap());
+    assert!(other.hash_set("h", "b", "\u{0}\u{1}".into(), keep).await.unwrap());
+    let mut found = other.hash_read("h").await.unwrap();
+    found.sort();
+    assert_eq!(found, [("a".into(), "2".into()), ("b".into(), "\u{0}\u{1}".into())]);
+    let left: u64 = redis.cli("TTL h").parse().unwrap();
+    assert!((90..=100).contains(&left), "{left}");
+    for field in ["a", "a", "b"] {
+        other.hash_remove("h", field).await.unwrap();
+    }
+    assert_eq!((one.hash_read("h").await.unwrap(), redis.cli("DBSIZE").as_str()), (Vec::new(), "0"));
+    // What is no hash is an error, and no reason to connect again.
+    redis.cli("SET h text");
+    assert!(one.hash_read("h").await.unwrap_err().to_string().contains("WRONGTYPE"));
+    assert!(one.state().borrow().is_up());
+}
+
+#[tokio::test]
+async fn cluster_keeps_hashes_on_any_node() {
+    let nodes = Redis::start_cluster(3).await;
+    let bus = bus(Config::new(Topology::Cluster { addresses: vec![nodes[0].address()], max_redirects: 2 }));
+    for i in 0..12 {
+        let key = format!("hash {i}");
+        assert!(bus.hash_set(&key, "f", "v".into(), LONG).await.unwrap());
+        assert_eq!(bus.hash_read(&key).await.unwrap(), [("f".into(), "v".into())]);
+        bus.hash_remove(&key, "f").await.unwrap();
+        assert_eq!(bus.hash_read(&key).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
 async fn cluster_survives_a_lost_node() {
     let mut nodes = Redis::start_cluster(3).await;
     let config = Config::new(Topology::Cluster { addresses: vec![nodes[0].address()], max_redirects: 2 });

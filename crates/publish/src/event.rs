@@ -39,8 +39,14 @@ pub enum Event {
     Reconnecting,
     /// Back, whether resumed or joined again.
     Reconnected,
-    /// The server has given us another token, which outlives the one we joined with: whoever joins again for us has to use it.
-    TokenRefreshed(Secret),
+    /// The server has given us another token, which has what changed since: whoever joins again for us has to use it, as long as it
+    /// is valid. Where the room has moved, no token from before leads to it.
+    TokenRefreshed {
+        /// The token.
+        token: Secret,
+        /// Whether it is for another room than the one before.
+        moved: bool,
+    },
     /// Over. Always the last event, unless the publisher left by itself.
     Closed(Fault),
 }

@@ -33,4 +33,4 @@ pub use event::Event;
 pub use output::{AccessUnit, Media, Output};
 pub use publisher::{Publisher, connect};
 pub use rtc::warm_up;
-pub use track::{AudioTrack, Config, LayerFormat, Tracks, VideoTrack};
+pub use track::{AudioTrack, Config, LayerFormat, RenewToken, Tracks, VideoTrack};

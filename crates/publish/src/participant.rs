@@ -154,7 +154,10 @@ impl Participant {
     /// No WebSocket, for this reason; or no peer connection.
     pub(crate) fn refused(&mut self, error: &Error, now: Instant) {
         let Phase::Opening { purpose, .. } = self.phase else { return };
-        if purpose != Purpose::Join {
+        if self.server.renews(error) {
+            let resume = (purpose == Purpose::Resume).then(|| self.live.sid().to_owned());
+            self.dial(resume);
+        } else if purpose != Purpose::Join {
             self.opening_failed(purpose, error.to_string(), error.fault().retry, now);
         } else if self.server.falls_back(error) {
             self.dial(None);
@@ -197,9 +200,9 @@ impl Participant {
                 _ => {}
             },
             Phase::Live { .. } => match message {
-                Incoming::RefreshToken(token) => self.actions.emit(self.server.refresh(token)),
+                Incoming::RefreshToken(token) => self.actions.emit(self.server.refresh(token, false)),
                 Incoming::RoomMoved(moved) => {
-                    self.actions.emit(self.server.refresh(moved.token));
+                    self.actions.emit(self.server.refresh(moved.token, true));
                     self.live.in_room(moved.room, moved.participant, &mut self.actions);
                 }
                 message => {

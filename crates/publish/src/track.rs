@@ -1,12 +1,48 @@
 //! What the caller hands in: where to join, and what to publish.
 
 use model::{Layer, Secret, TrackSource, VideoCodec, VideoFormat};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long after its beginning another attempt at the first join may begin. One that begins last may take
 /// [`Config::connect_timeout`] (5 s): in all that is below the 15 s that a session gives its room.
 pub(crate) const JOIN_RETRY_WINDOW: Duration = Duration::from_secs(8);
+
+/// Gives a token for the same participant in the same room, for when another has expired.
+#[derive(Clone)]
+pub struct RenewToken(Arc<dyn Fn() -> Option<Secret> + Send + Sync>);
+
+impl RenewToken {
+    /// Made by this function; `None` where it can't.
+    pub fn new(make: impl Fn() -> Option<Secret> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+
+    /// Always this one.
+    pub fn same(token: Secret) -> Self {
+        Self::new(move || Some(token.clone()))
+    }
+
+    /// A token.
+    pub fn make(&self) -> Option<Secret> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for RenewToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RenewToken")
+    }
+}
+
+impl PartialEq for RenewToken {
+    /// Whether they are copies of one.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 /// Where to join, and as whom: that is all in the token.
 #[derive(Clone, Debug)]
@@ -15,6 +51,8 @@ pub struct Config {
     pub ws_url: String,
     /// A LiveKit access token with `roomJoin` and `canPublish`, and `canUpdateOwnMetadata` for attributes.
     pub token: Secret,
+    /// Makes another such token; `None` where the one above is all there is.
+    pub renew: Option<RenewToken>,
     /// Participant attributes to set once joined.
     pub attributes: Vec<(String, String)>,
     /// How long one attempt to join may take, from the first packet to the server's first message.
@@ -38,6 +76,7 @@ impl Config {
         Self {
             ws_url: ws_url.into(),
             token,
+            renew: None,
             attributes: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             join_retry_window: JOIN_RETRY_WINDOW,

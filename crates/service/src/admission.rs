@@ -3,15 +3,15 @@
 //! [`Admission::admit`] is the only place that logs, counts and stores how publishers are answered.
 
 use crate::config::OnDuplicate;
-use crate::control::{Resolved, store_refusal};
+use crate::control::{Resolved, started_after, store_refusal};
 use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::metrics::{PublishCounts, PublishStatus};
 use crate::sessions::admitted::{Admitted, NewSession, Outcome};
 use crate::sessions::running::Sessions;
-use model::{Blame, Fault, IngressSpec, InputKind, ResourceId, Secret};
+use model::{Blame, Fault, InputKind, ResourceId, Secret};
 use session::registry::{Entry, Slot};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
@@ -136,8 +136,8 @@ impl Admission {
             return Err(fault);
         }
         let entered = match wanted {
-            PublishTarget::Keys(_) => self.enter(&resolved.spec, &resource_id, input).await?,
-            PublishTarget::Ingress(_) => self.enter_pull(&resolved.spec, &resource_id, input)?,
+            PublishTarget::Keys(_) => self.enter(&resolved, &resource_id, input).await?,
+            PublishTarget::Ingress(_) => self.enter_pull(&resolved, &resource_id, input)?,
         };
         let slot = match (entered, wanted) {
             (Ok(slot), _) => slot,
@@ -161,15 +161,13 @@ impl Admission {
     /// ending.
     async fn enter(
         &self,
-        spec: &IngressSpec,
+        resolved: &Resolved,
         resource_id: &ResourceId,
         input: InputKind,
     ) -> Result<Result<Slot, Entry>, Fault> {
         let until = Instant::now() + ENDING_SESSION_WAIT;
         loop {
-            let entered =
-                self.sessions.registry().enter(spec.ingress_id.clone(), resource_id.clone(), input, spec.transcode);
-            let ending = match entered {
+            let ending = match self.take_slot(resolved, resource_id, input) {
                 Ok(slot) => return Ok(Ok(slot)),
                 Err(running) if running.is_ending() => running,
                 Err(running) if self.on_duplicate == OnDuplicate::Takeover => return Ok(Err(running)),
@@ -189,16 +187,22 @@ impl Admission {
     /// The duplicate rule for pulls: a request whose answer came too late is made again, and finds its session running.
     fn enter_pull(
         &self,
-        spec: &IngressSpec,
+        resolved: &Resolved,
         resource_id: &ResourceId,
         input: InputKind,
     ) -> Result<Result<Slot, Entry>, Fault> {
-        match self.sessions.registry().enter(spec.ingress_id.clone(), resource_id.clone(), input, spec.transcode) {
+        match self.take_slot(resolved, resource_id, input) {
             Err(running) if running.is_ending() => {
                 Err(Fault::transient(Blame::Us, "the last session of this ingress is still ending"))
             }
             entered => Ok(entered),
         }
+    }
+
+    fn take_slot(&self, resolved: &Resolved, resource_id: &ResourceId, input: InputKind) -> Result<Slot, Entry> {
+        let (ingress_id, transcode) = (resolved.spec.ingress_id.clone(), resolved.spec.transcode);
+        let started_at = started_after(resolved.stored.as_ref(), SystemTime::now());
+        self.sessions.registry().enter(ingress_id, resource_id.clone(), input, transcode, started_at)
     }
 
     /// Resolves when this session has ended. Another one of its ingress may have begun by then.
@@ -227,7 +231,7 @@ impl Admission {
         fault: &Fault,
     ) {
         if let PublishTarget::Keys(_) = wanted {
-            let (ingress_id, stored) = (&resolved.spec.ingress_id, resolved.stored);
+            let (ingress_id, stored) = (&resolved.spec.ingress_id, resolved.stored.as_ref());
             // What is stored may not yet be what a session here has reported: it would refuse reports that are older than this one.
             if self.sessions.registry().get(ingress_id).is_some_and(|running| running.resource_id != *resource_id) {
                 return;

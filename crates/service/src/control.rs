@@ -4,13 +4,16 @@
 //! and against a control plane within the process ([`embedded`]). Messages of the wire stay in `livekit`.
 
 pub mod embedded;
+mod instances;
 pub mod livekit;
 mod plane;
 mod whip;
 
+pub use instances::{Instances, RECORDS_KEPT, Record, RecordedSession, StoredRecord};
 pub(crate) use plane::store_refusal;
 pub use plane::{
     Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, ReportError, Resolved, START_QUEUE, ServeGuard,
-    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply,
+    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress,
+    started_after,
 };
 pub use whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRefusalKind, WhipRequest};

@@ -12,6 +12,7 @@ pub mod http;
 pub mod inputs;
 pub mod load;
 pub mod metrics;
+pub mod recovery;
 mod run;
 pub mod sessions;
 pub mod telemetry;

@@ -2,10 +2,11 @@
 //!
 //! `admitted` is what a publisher begins with, [`Sessions`] runs the sessions, `prejoin` joins a room before its session begins.
 //! Each session has a `state_reporter`: one task that carries its reports out and commands in, one after the other, so that
-//! nothing is reported after a deletion was answered. Who may begin is decided in [`admission`](crate::admission).
+//! nothing is reported after a deletion was answered; [`reporting`] decides what it reports and when. Who may begin is decided in [`admission`](crate::admission).
 
 pub mod admitted;
 mod prejoin;
+pub mod reporting;
 pub(crate) mod running;
 mod state_reporter;
 

@@ -6,13 +6,14 @@ use crate::boxed::BoxFuture;
 use crate::config::{CpuCost, OnDuplicate, RedisConfig};
 use crate::control::embedded::Embedded;
 use crate::control::{
-    Affinity, ControlPlane, ReportError, Resolved, ServeGuard, SessionCommands, SessionList, StartRequests, WhipAnswer,
-    WhipHandler, WhipRefusal, WhipRequest,
+    Affinity, ControlPlane, Instances, ReportError, Resolved, ServeGuard, SessionCommands, SessionList, StartRequests,
+    StoredIngress, WhipAnswer, WhipHandler, WhipRefusal, WhipRequest,
 };
 use crate::inputs::log_budget::LogBudget;
 use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::load::Capacity;
 use crate::metrics::{PublishCounts, Registry, SessionMetrics};
+use crate::recovery::Ledger;
 use crate::sessions::admitted::Admitted;
 use crate::sessions::{Parts, Sessions};
 use ipc::Role;
@@ -21,6 +22,7 @@ use ipc::transcode::Transcode;
 use model::{Fault, IngressId, InputKind, Layer, ResourceId, Secret, VideoCodec};
 use psrpc::redis::Address;
 use publish::{AudioTrack, Config, Event, Tracks, VideoTrack};
+use session::lifecycle::Stop;
 use session::participant::{AcceptedCodecs, Participant, ParticipantFactory};
 use session::workers::{Worker, Workers};
 use session::{Report, Source, SourceEnd, SourceEvent, SourceFeed, source};
@@ -29,6 +31,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -44,6 +47,8 @@ pub(crate) struct ScriptedControl {
     pub(crate) serve_fault: Mutex<Option<Fault>>,
     /// What looking up a key is answered, until taken away.
     pub(crate) lookup_fault: Mutex<Option<Fault>>,
+    /// How often what is stored was looked at.
+    pub(crate) looked: AtomicUsize,
     /// Reports with the time of each attempt, stored or not.
     pub(crate) attempts: Mutex<Vec<(Instant, Report)>>,
 }
@@ -69,6 +74,19 @@ impl ControlPlane for ScriptedControl {
             Some(error) => Box::pin(async { Err(error) }),
             None => self.embedded.report(ingress, report),
         }
+    }
+
+    fn stored<'a>(&'a self, ingress: &'a IngressId) -> BoxFuture<'a, Result<Option<StoredIngress>, Fault>> {
+        self.looked.fetch_add(1, Ordering::Relaxed);
+        self.embedded.stored(ingress)
+    }
+
+    fn pass_on<'a>(&'a self, ingress: &'a IngressId, command: Stop) -> BoxFuture<'a, Result<Report, Fault>> {
+        self.embedded.pass_on(ingress, command)
+    }
+
+    fn instances(&self) -> Arc<dyn Instances> {
+        self.embedded.instances()
     }
 
     fn serve_session<'a>(
@@ -276,7 +294,9 @@ impl Stage {
             capacity: capacity.clone(),
             participants: Arc::<FakeParticipants>::default(),
             workers: workers.clone(),
+            ledger: Ledger::default(),
             observer: Arc::new(SessionMetrics::register(&metrics)),
+            stall_timeout: session::lifecycle::STALL_TIMEOUT,
             loopback: false,
         });
         let publishes = PublishCounts::register(&metrics, "NE_x");

@@ -19,7 +19,7 @@ mod source;
 #[cfg(test)]
 mod testing;
 mod throttle;
-mod time;
+pub mod time;
 mod track_watch;
 pub mod workers;
 

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 
 /// How long an admitted publisher may take to send anything at all: each publisher gets an answer within ten seconds.
 pub const MEDIA_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a source may send no media once the session publishes. The Go ingress ends it after 60 to 120 s.
-pub const NO_MEDIA_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a source may send no media once the session publishes, unless configured otherwise. The Go ingress ends it after 60 to
+/// 120 s.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long after the first frame to wait for the other kind of media, where the source does not announce its tracks.
 /// Encoders that send both interleave them within a few frames; at a frame every 200 ms this is still five.
 pub const OTHER_TRACK_WAIT: Duration = Duration::from_secs(1);
@@ -42,6 +43,8 @@ pub enum Stop {
     Deleted,
     /// The service shuts down.
     Shutdown,
+    /// Another machine has a session of the ingress, which began later.
+    Superseded,
 }
 
 /// What happened to the session.
@@ -134,6 +137,7 @@ pub struct Lifecycle {
     phase: Phase,
     reusable: bool,
     start_deadline: Duration,
+    stall_timeout: Duration,
     began: Instant,
     audio: Track,
     video: Track,
@@ -152,6 +156,7 @@ impl Lifecycle {
             phase: Phase::Buffering,
             reusable,
             start_deadline: START_DEADLINE,
+            stall_timeout: STALL_TIMEOUT,
             began: now,
             audio: Track::default(),
             video: Track::default(),
@@ -171,8 +176,15 @@ impl Lifecycle {
         Self { start_deadline, ..self }
     }
 
-    fn no_media_deadline(&self) -> Duration {
-        self.start_deadline.max(NO_MEDIA_DEADLINE)
+    /// The same with another time than [`STALL_TIMEOUT`] for which the source may send no media.
+    #[must_use]
+    pub fn with_stall_timeout(self, stall_timeout: Duration) -> Self {
+        Self { stall_timeout, ..self }
+    }
+
+    fn stall_timeout(&self) -> Duration {
+        // What pulls may have to wait for its server again.
+        if self.reusable { self.stall_timeout } else { self.start_deadline.max(self.stall_timeout) }
     }
 
     /// Whether everything is over.
@@ -201,7 +213,7 @@ impl Lifecycle {
             Phase::Buffering | Phase::Publishing => {
                 let last = match self.phase {
                     Phase::Buffering => self.began + self.start_within(),
-                    _ => self.last_frame + self.no_media_deadline(),
+                    _ => self.last_frame + self.stall_timeout(),
                 };
                 let unusable = self.nothing_usable().map(|(_, at)| at);
                 [self.tracks_deadline(), unusable, self.retry_start].into_iter().flatten().chain([last]).min()
@@ -288,11 +300,11 @@ impl Lifecycle {
         if self.phase == Phase::Buffering && now >= self.began + self.start_within() {
             let fault = Fault::new(Blame::Source, self.why_not_started());
             self.drain(Cause::Failed(fault), now, actions);
-        } else if self.phase == Phase::Publishing && now >= self.last_frame + self.no_media_deadline() {
+        } else if self.phase == Phase::Publishing && now >= self.last_frame + self.stall_timeout() {
             // Opens with the Go ingress's text: users filter for it.
             let text = format!(
                 "source encoder not ready: no media has come for {} s; check the encoder and its network",
-                self.no_media_deadline().as_secs()
+                self.stall_timeout().as_secs()
             );
             self.drain(Cause::Failed(Fault::transient(Blame::Source, text)), now, actions);
         }
@@ -417,6 +429,9 @@ impl Lifecycle {
                 Some(Fault::transient(Blame::Spec, "the ingress was changed; connect again to use its new settings"))
             }
             Cause::Stopped(Stop::Deleted) => Some(Fault::new(Blame::Access, "the ingress was deleted")),
+            Cause::Stopped(Stop::Superseded) => {
+                Some(Fault::new(Blame::Access, "another encoder has connected with the same stream key"))
+            }
             Cause::Stopped(Stop::Shutdown) => Some(Fault::transient(Blame::Draining, "the server is shutting down")),
             Cause::Failed(fault) => Some(fault.clone()),
         };

@@ -29,4 +29,7 @@ pub trait Observer: Send + Sync + 'static {
     fn transcoder_restarted(&self);
     /// Frames of the source were dropped, because the transcoder did not take them.
     fn dropped(&self, frames: u64);
+    /// Whether the source has sent nothing for some seconds, of any track that it announced. Told again and again; no longer once
+    /// the session ends.
+    fn stalled(&self, stalled: bool);
 }

@@ -27,9 +27,10 @@ use encode::Encode;
 use ingest::Ingest;
 use ipc::transcode::{self, Job};
 use model::{Blame, Fault, IngressSpec, Kind, Secret, SourceTracks};
+use publish::RenewToken;
 use reports::Reports;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -47,6 +48,10 @@ pub struct Start {
     pub ws_url: String,
     /// Admits to the room.
     pub token: Secret,
+    /// Gives such a token at any time.
+    pub renew: RenewToken,
+    /// How long the source may send no media once it publishes.
+    pub stall_timeout: Duration,
     /// Whether to offer loopback addresses for media.
     pub loopback: bool,
     /// Where media comes from.
@@ -100,7 +105,19 @@ enum Event {
 
 impl Pipeline {
     fn new(start: Start, producers: Producers, reports: mpsc::Sender<Report>) -> Self {
-        let Start { mut slot, spec, ws_url, token, loopback, source, participants, workers, observer } = start;
+        let Start {
+            mut slot,
+            spec,
+            ws_url,
+            token,
+            renew,
+            stall_timeout,
+            loopback,
+            source,
+            participants,
+            workers,
+            observer,
+        } = start;
         let (session, actions) = Lifecycle::new(spec.input.reusable(), now());
         let entry = &slot.entry;
         let ids = SessionIds {
@@ -115,9 +132,9 @@ impl Pipeline {
             max_frame_rate: spec.video.encoding.max_frame_rate,
             audio: spec.audio.encoding,
         };
-        let access = RoomAccess { participants, ws_url, token, loopback };
+        let access = RoomAccess { participants, ws_url, token, renew: Some(renew), loopback };
         Self {
-            session: session.with_start_deadline(source.start_deadline),
+            session: session.with_start_deadline(source.start_deadline).with_stall_timeout(stall_timeout),
             actions,
             plan: Plan::new(&spec, producers),
             ingest: Ingest::new(source),
@@ -306,6 +323,7 @@ impl Pipeline {
                 warn!(text, "not all of the source gets through");
             }
         }
+        self.observer.stalled(self.watch.stalled());
         let text = self.watch.text();
         if self.reports.trouble != text {
             self.ingest.notify(&text);

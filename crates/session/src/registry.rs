@@ -105,7 +105,7 @@ impl Drop for Slot {
 }
 
 impl Registry {
-    /// Takes the slot of an ingress for a session to come.
+    /// Takes the slot of an ingress for a session to come, which counts as begun at `started_at`.
     ///
     /// # Errors
     /// The session of this ingress that runs (or is being admitted) already.
@@ -115,13 +115,13 @@ impl Registry {
         resource_id: ResourceId,
         input: InputKind,
         transcode: bool,
+        started_at: SystemTime,
     ) -> Result<Slot, Entry> {
         let mut sessions = self.lock();
         if let Some(running) = sessions.get(&ingress_id) {
             return Err(running.clone());
         }
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let started_at = SystemTime::now();
         let entry = Entry { ingress_id: ingress_id.clone(), resource_id, input, transcode, started_at, commands };
         sessions.insert(ingress_id, entry.clone());
         Ok(Slot { registry: self.clone(), entry, commands: Some(Commands(receiver)) })
@@ -156,7 +156,13 @@ mod tests {
     async fn an_ingress_has_one_session_at_a_time() {
         let registry = Registry::default();
         let enter = |resource: &str| {
-            registry.enter(IngressId("IN_1".into()), ResourceId(resource.into()), InputKind::Rtmp, true)
+            registry.enter(
+                IngressId("IN_1".into()),
+                ResourceId(resource.into()),
+                InputKind::Rtmp,
+                true,
+                SystemTime::now(),
+            )
         };
         let mut slot = enter("RT_1").unwrap();
         let running = enter("RT_2").unwrap_err();

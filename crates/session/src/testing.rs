@@ -76,6 +76,7 @@ impl Observer for Observed {
     }
     fn transcoder_restarted(&self) {}
     fn dropped(&self, _: u64) {}
+    fn stalled(&self, _: bool) {}
 }
 
 /// The other end of a worker.

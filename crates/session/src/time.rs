@@ -8,6 +8,6 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Nanoseconds since 1970, as the control plane counts time.
-pub(crate) fn unix_nanos(at: SystemTime) -> i64 {
+pub fn unix_nanos(at: SystemTime) -> i64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -181,6 +181,12 @@ impl TrackWatch {
         changed.then(|| self.text())
     }
 
+    /// Whether nothing comes of any track.
+    pub(crate) fn stalled(&self) -> bool {
+        let announced = || self.tracks.iter().filter(|track| track.announced.is_some());
+        announced().count() > 0 && announced().all(|t| matches!(t.trouble, Some(Trouble::NeverCame | Trouble::Stopped)))
+    }
+
     /// All troubles in words; empty if there are none.
     pub(crate) fn text(&self) -> String {
         self.notice.clone().into_iter().chain(self.tracks.iter().filter_map(Track::text)).collect::<Vec<_>>().join("; ")
@@ -280,6 +286,27 @@ mod tests {
             told += due.map_or(0, |due| usize::from(watch.tick(due).is_some_and(|text| !text.is_empty())));
         }
         assert_eq!(told, 2, "5 s and 10 s");
+    }
+
+    #[test]
+    fn a_source_of_which_nothing_comes_is_stalled() {
+        let (mut watch, t0) = (TrackWatch::new(), Instant::now());
+        let mut tick = |watch: &mut TrackWatch, seconds: u32| {
+            watch.tick(t0 + SECOND * seconds);
+            watch.stalled()
+        };
+        assert!(!tick(&mut watch, 0), "nothing is expected yet");
+        watch.announced(both(), t0);
+        for kind in [Kind::Audio, Kind::Video] {
+            watch.came(kind, t0);
+            watch.out(kind, t0);
+        }
+        watch.came(Kind::Audio, t0 + SECOND * 3);
+        watch.out(Kind::Audio, t0 + SECOND * 3);
+        assert!(!tick(&mut watch, 6), "video has stopped, and audio comes");
+        assert!(tick(&mut watch, 8));
+        watch.came(Kind::Video, t0 + SECOND * 9);
+        assert!(!tick(&mut watch, 9));
     }
 
     #[test]

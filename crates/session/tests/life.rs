@@ -5,7 +5,7 @@ use ipc::Transcode;
 use ipc::demux;
 use ipc::transcode::{Command as ToWorker, Event as FromTranscoder, Job};
 use model::*;
-use publish::{AudioTrack, Event, Output, Tracks, VideoTrack};
+use publish::{AudioTrack, Event, Output, RenewToken, Tracks, VideoTrack};
 use session::lifecycle::Stop;
 use session::participant::{Participant, ParticipantFactory};
 use session::registry::{Command, Registry};
@@ -142,6 +142,7 @@ impl Observer for Notes {
         *self.0.lock().unwrap() += 1;
     }
     fn dropped(&self, _: u64) {}
+    fn stalled(&self, _: bool) {}
 }
 
 fn spec() -> IngressSpec {
@@ -173,7 +174,15 @@ fn spec() -> IngressSpec {
 impl Stage {
     fn new() -> Self {
         let registry = Registry::default();
-        let slot = registry.enter(IngressId("IN_1".into()), ResourceId("RT_1".into()), InputKind::Rtmp, true).unwrap();
+        let slot = registry
+            .enter(
+                IngressId("IN_1".into()),
+                ResourceId("RT_1".into()),
+                InputKind::Rtmp,
+                true,
+                std::time::SystemTime::now(),
+            )
+            .unwrap();
         let (feed, source) = source();
         let (workers_tx, workers) = mpsc::unbounded_channel();
         let (rooms_tx, rooms) = mpsc::unbounded_channel();
@@ -184,6 +193,8 @@ impl Stage {
             spec: spec(),
             ws_url: "ws://sfu".into(),
             token: Secret::new("token"),
+            renew: RenewToken::same(Secret::new("token")),
+            stall_timeout: session::lifecycle::STALL_TIMEOUT,
             loopback: false,
             source,
             participants: Arc::new(FakeParticipants(rooms_tx)),

@@ -213,6 +213,21 @@ impl Bus for Breaking {
     fn lock<'a>(&'a self, key: &'a str) -> crate::BusFuture<'a, bool> {
         self.bus.lock(key)
     }
+    fn hash_set<'a>(
+        &'a self,
+        key: &'a str,
+        field: &'a str,
+        value: Bytes,
+        keep: Duration,
+    ) -> crate::BusFuture<'a, bool> {
+        self.bus.hash_set(key, field, value, keep)
+    }
+    fn hash_read<'a>(&'a self, key: &'a str) -> crate::BusFuture<'a, Vec<(String, Bytes)>> {
+        self.bus.hash_read(key)
+    }
+    fn hash_remove<'a>(&'a self, key: &'a str, field: &'a str) -> crate::BusFuture<'a, ()> {
+        self.bus.hash_remove(key, field)
+    }
     fn state(&self) -> tokio::sync::watch::Receiver<BusState> {
         self.bus.state()
     }

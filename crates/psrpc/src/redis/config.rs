@@ -13,7 +13,7 @@ pub struct Config {
     pub username: String,
     /// Empty for none.
     pub password: Password,
-    /// The database, of which only locks know: channels are in none. Ignored in a cluster, which has one.
+    /// The database, of which only locks and hashes know: channels are in none. Ignored in a cluster, which has one.
     pub db: i64,
     /// Encryption, also of the connections to sentinels.
     pub tls: Option<Tls>,
@@ -46,7 +46,7 @@ pub enum Topology {
     Cluster {
         /// Some of its nodes; others are learnt from them.
         addresses: Vec<Address>,
-        /// How many redirections to follow for one lock.
+        /// How many redirections to follow for one command.
         max_redirects: u8,
     },
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
-/// Nodes of a cluster whose connections are kept for locks; clusters of this use have a handful.
+/// Nodes of a cluster whose connections are kept for locks and hashes; clusters of this use have a handful.
 const MAX_LOCK_NODES: usize = 32;
 
 /// See the [module](self).
@@ -23,7 +23,7 @@ pub(super) struct Shared {
     pub(super) state: watch::Sender<BusState>,
     /// Where commands go; `None` while the bus is down.
     node: watch::Sender<Option<Node>>,
-    /// Cluster: nodes that own the slots of locks.
+    /// Cluster: nodes that own the slots of locks and hashes.
     lock_nodes: Mutex<HashMap<Address, Node>>,
     /// Cluster: nodes learnt from the cluster, for when the configured ones are gone.
     pub(super) learnt: std::sync::Mutex<Vec<Address>>,

@@ -7,7 +7,7 @@ use super::reconnect::{BACKOFF_UNIT, MAX_BACKOFF};
 use super::tracker_reset::{MIN_INTERVAL, MUTE_CROSSING, SAME_RESTART};
 use super::*;
 use crate::track::JOIN_RETRY_WINDOW;
-use crate::{AudioTrack, Config, LayerFormat, VideoTrack, join};
+use crate::{AudioTrack, Config, LayerFormat, RenewToken, VideoTrack, join};
 use model::{EncodedVideo, Layer, Quality, Secret, TrackSource, VideoFormat};
 use proptest::prelude::*;
 use proto::signal_request::Message;
@@ -60,8 +60,11 @@ impl Stay {
     }
 
     fn expecting(tracks: Tracks, expected: Option<VideoFormat>) -> Self {
+        Self::with(tracks, Config { expected, ..Config::new("ws://h:7880", Secret::new("first")) })
+    }
+
+    fn with(tracks: Tracks, config: Config) -> Self {
         let now = Instant::now();
-        let config = Config { expected, ..Config::new("ws://h:7880", Secret::new("first")) };
         let participant = Participant::new(join::base(&config.ws_url).unwrap(), &config, tracks, now);
         let mut stay = Self {
             participant,
@@ -130,6 +133,21 @@ impl Stay {
         self.perform();
     }
 
+    /// Whether it dials again at once.
+    fn refuse_token(&mut self) -> bool {
+        assert_eq!(std::mem::take(&mut self.dials).len(), 1);
+        self.participant.refused(&Error::Token("token is expired".into()), self.now);
+        self.perform();
+        !self.dials.is_empty()
+    }
+
+    fn resumed(&mut self) {
+        self.dials.clear();
+        self.hear(Incoming::Reconnect(proto::ReconnectResponse::default()));
+        self.answer();
+        self.up();
+    }
+
     fn join_message(sid: &str) -> Incoming {
         Incoming::Join(proto::JoinResponse {
             room: Some(proto::Room { sid: "RM_1".into(), ..Default::default() }),
@@ -175,7 +193,11 @@ impl Stay {
     }
 
     fn live() -> Self {
-        let mut stay = Self::new(both());
+        Self::live_with(Config::new("ws://h:7880", Secret::new("first")))
+    }
+
+    fn live_with(config: Config) -> Self {
+        let mut stay = Self::with(both(), config);
         stay.accept(PA);
         stay.events.clear();
         stay.sent.clear();
@@ -437,7 +459,10 @@ fn first_join_is_retried_if_that_can_help() {
 fn lost_signal_is_resumed_with_the_newest_token() {
     let mut stay = Stay::live();
     stay.hear(Incoming::RefreshToken("second".into()));
-    assert_eq!(std::mem::take(&mut stay.events), [Event::TokenRefreshed(Secret::new("second"))]);
+    assert_eq!(
+        std::mem::take(&mut stay.events),
+        [Event::TokenRefreshed { token: Secret::new("second"), moved: false }]
+    );
     stay.signal_lost();
     assert_eq!(stay.events, [Event::Reconnecting]);
     assert!(stay.peer_open, "media goes on");
@@ -454,6 +479,81 @@ fn lost_signal_is_resumed_with_the_newest_token() {
     stay.participant.peer_down(stay.now);
     stay.perform();
     assert_eq!(stay.dials.len(), 1);
+}
+
+/// A session that can have tokens made: "made 1" and so on.
+fn renewing() -> Stay {
+    let made = std::sync::atomic::AtomicU32::new(0);
+    let make =
+        move || Some(Secret::new(format!("made {}", made.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1)));
+    let config = Config::new("ws://h:7880", Secret::new("first"));
+    let mut stay = Stay::live_with(Config { renew: Some(RenewToken::new(make)), ..config });
+    stay.hear(Incoming::RefreshToken("second".into()));
+    stay.events.clear();
+    stay
+}
+
+#[test]
+fn signalling_that_was_away_for_longer_than_its_token_lasts_is_taken_up() {
+    let mut stay = renewing();
+    stay.signal_lost();
+    let lost = stay.now;
+    // Half a day, in which both the newest token and the first one expire.
+    while stay.now < lost + Duration::from_secs(43_200) {
+        stay.refuse_after_waiting();
+        stay.wait(Duration::from_secs(2));
+    }
+    assert_eq!(stay.dials[0].1, "second");
+    assert!(stay.refuse_token(), "at once");
+    assert_eq!(stay.dials[0].1, "made 1");
+    assert!(stay.query().starts_with("join_request="), "it is still a resume: {}", stay.query());
+    stay.resumed();
+    assert_eq!((stay.peers, stay.peer_open), (1, true), "media was never touched");
+    assert_eq!(stay.events, [Event::Reconnecting, Event::Reconnected]);
+    // What the server gives counts more than what is made, and may expire as well.
+    stay.hear(Incoming::RefreshToken("third".into()));
+    stay.signal_lost();
+    assert_eq!(stay.dials[0].1, "third");
+    assert!(stay.refuse_token());
+    assert_eq!(stay.dials[0].1, "made 2");
+}
+
+#[test]
+fn a_token_that_is_refused_however_new_it_is_ends_it() {
+    let mut stay = renewing();
+    stay.signal_lost();
+    let lost = stay.now;
+    let mut dialled = 0;
+    while !stay.participant.is_over() {
+        if stay.dials.is_empty() {
+            stay.wait(Duration::from_millis(100));
+        } else {
+            dialled += 1;
+            stay.refuse_token();
+        }
+    }
+    assert!(stay.closed().text.contains("refused the token"), "{:?}", stay.closed());
+    let lasted = (stay.now - lost).as_secs();
+    assert!((58..63).contains(&lasted) && dialled < 50, "{lasted} s, {dialled} times");
+}
+
+#[test]
+fn a_token_is_not_made_for_a_room_that_was_left() {
+    let mut stay = renewing();
+    let room = proto::Room { sid: "RM_2".into(), ..Default::default() };
+    let participant = proto::ParticipantInfo { sid: PA.into(), ..Default::default() };
+    stay.hear(Incoming::RoomMoved(proto::RoomMovedResponse {
+        room: Some(room),
+        token: "moved".into(),
+        participant: Some(participant),
+        ..Default::default()
+    }));
+    let told = Event::TokenRefreshed { token: Secret::new("moved"), moved: true };
+    assert!(stay.events.contains(&told), "{:?}", stay.events);
+    stay.signal_lost();
+    assert_eq!(stay.dials[0].1, "moved");
+    stay.refuse_token();
+    assert!(stay.dials.iter().all(|dial| dial.1 == "moved"), "{:?}", stay.dials);
 }
 
 #[test]

@@ -67,7 +67,13 @@ async fn a_refusal_leaves_the_state_of_a_running_session() {
     let stage = Stage::new(OnDuplicate::Takeover);
     // It runs on another machine.
     let mut elsewhere = ingress(Rtmp, "far");
-    elsewhere.stored = Some(Status::Publishing);
+    let far = session::Report::first(
+        model::ResourceId("RT_far".into()),
+        Status::Publishing,
+        String::new(),
+        std::time::SystemTime::now(),
+    );
+    elsewhere.stored = Some(far);
     stage.control.embedded.put(elsewhere);
     stage.publish(Whip, &["far"], None).await.refused();
     // It runs here.

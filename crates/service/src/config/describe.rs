@@ -35,6 +35,7 @@ impl Config {
         }
         out.plain("on_duplicate", OnDuplicate::as_str(self.on_duplicate));
         out.plain("confinement", self.confinement.as_str());
+        out.duration("stall_timeout", self.stall_timeout);
         out.duration("drain_timeout", self.drain_timeout);
         out.plain("enable_stream_latency_reduction", self.without_effect.enable_stream_latency_reduction);
         out.plain("development", self.without_effect.development);

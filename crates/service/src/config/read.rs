@@ -12,8 +12,8 @@ use super::redis;
 use super::resolved::{
     Config, CpuCost, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_RELAY_PORT, DEFAULT_RTMP_MAX_CONNECTIONS,
     DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_MAX_CONNECTIONS,
-    DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig, OnDuplicate, RtmpConfig,
-    TlsConfig, WhipConfig,
+    DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig, MIN_STALL_TIMEOUT,
+    OnDuplicate, RtmpConfig, TlsConfig, WhipConfig,
 };
 use super::rtc;
 use super::section::{Known, Located, Port, Section, without_line_end};
@@ -236,6 +236,12 @@ fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
     });
     config.confinement = confinement.map_or(config.confinement, |mode| mode.value);
     config.drain_timeout = section.duration("drain_timeout").map_or(DEFAULT_DRAIN_TIMEOUT, |d| d.value);
+    if let Some(timeout) = section.duration("stall_timeout") {
+        if timeout.value < MIN_STALL_TIMEOUT {
+            section.fault(timeout.at, "stall_timeout", "is at least 5s: a shorter silence is no stall".to_owned());
+        }
+        config.stall_timeout = timeout.value;
+    }
     config.without_effect.whip_proxy_enabled = proxy(section);
     config.without_effect.enable_stream_latency_reduction = section.flag("enable_stream_latency_reduction");
     if let Some(at) = section.at_set("enable_stream_latency_reduction") {

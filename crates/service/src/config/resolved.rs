@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use confine::Mode;
 use model::{PullGuard, PullLimits, Secret};
+use session::lifecycle::STALL_TIMEOUT;
 use url::Url;
 
 use super::redis::RedisConfig;
@@ -36,6 +37,9 @@ pub const DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS: u32 = 100;
 /// The default for how long running sessions may go on after SIGTERM: the grace period of the Helm chart for the Go ingress (which
 /// itself waits without end).
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(3 * 60 * 60);
+
+/// The least time that a source may send nothing: as long as it takes until that is said in its state.
+pub const MIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keys of the Go ingress that are read and checked, and have no effect here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +83,8 @@ pub struct Config {
     pub on_duplicate: OnDuplicate,
     /// How far workers are confined.
     pub confinement: Mode,
+    /// How long a source that publishes may send no media before its session ends; at least [`MIN_STALL_TIMEOUT`].
+    pub stall_timeout: Duration,
     /// How long running sessions may go on after SIGTERM, before they are ended. Zero ends them at once.
     pub drain_timeout: Duration,
     /// Logging.
@@ -268,6 +274,7 @@ impl Config {
             url: UrlConfig::default(),
             on_duplicate: OnDuplicate::Takeover,
             confinement: Mode::Auto,
+            stall_timeout: STALL_TIMEOUT,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             logging: LoggingConfig::default(),
             cpu_cost: CpuCost::default(),

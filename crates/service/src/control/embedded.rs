@@ -3,9 +3,10 @@
 //! It is the base of a service without livekit-server's RPC, and tests run the service against it. Its methods are for the
 //! operator: they make, change and delete ingresses, and have URLs pulled.
 
+use super::instances::{Instances, Record, StoredRecord};
 use super::plane::{
     Affinity, COMMAND_QUEUE, ControlPlane, ReportError, Resolved, START_QUEUE, ServeGuard, SessionCommand,
-    SessionCommands, SessionList, StartRequest, StartRequests, StateReply,
+    SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress,
 };
 use super::whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRequest};
 use crate::boxed::BoxFuture;
@@ -13,11 +14,15 @@ use model::{
     AudioPreset, AudioSpec, Blame, Fault, IngressId, IngressSpec, InputKind, ResourceId, Secret, TrackSource,
     VideoPreset, VideoSpec,
 };
+use publish::RenewToken;
 use session::Report;
+use session::lifecycle::Stop;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
 
 /// States that a subscriber may be late by before it misses some.
 const STATE_QUEUE: usize = 256;
@@ -37,6 +42,9 @@ struct State {
     starts: Option<(Affinity, mpsc::Sender<StartRequest>)>,
     list: Option<SessionList>,
     whip: HashMap<ResourceId, WhipHandler>,
+    /// The records of instances, with those who have claimed them.
+    instances: BTreeMap<String, Record>,
+    claimed: HashMap<String, Instant>,
 }
 
 impl Default for Embedded {
@@ -56,7 +64,8 @@ impl Embedded {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes an ingress, or changes it for its next session; its stream key is in its spec.
+    /// Makes an ingress, or changes it for its next session; its stream key is in its spec. A session that runs is to be told
+    /// ([`Embedded::update`]), or notices it within a minute, and ends.
     pub fn put(&self, ingress: Resolved) {
         self.state().ingresses.insert(ingress.spec.ingress_id.clone(), ingress);
     }
@@ -137,6 +146,45 @@ impl Embedded {
     }
 }
 
+/// For how long an instance's sessions are claimed by who puts them right.
+const CLAIMED_FOR: Duration = Duration::from_secs(5);
+
+impl Instances for Embedded {
+    fn write<'a>(&'a self, instance: &'a str, record: &'a Record) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(async move { Ok(self.state().instances.insert(instance.to_owned(), record.clone()).is_none()) })
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Vec<StoredRecord>, Fault>> {
+        Box::pin(async move {
+            let stored = |(instance, record): (&String, &Record)| StoredRecord {
+                instance: instance.clone(),
+                bytes: record.beat.to_be_bytes().to_vec().into(),
+                record: Some(record.clone()),
+            };
+            Ok(self.state().instances.iter().map(stored).collect())
+        })
+    }
+
+    fn remove<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            self.state().instances.remove(instance);
+            Ok(())
+        })
+    }
+
+    fn claim<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(async move {
+            let (mut state, now) = (self.state(), Instant::now());
+            state.claimed.retain(|_, until| *until > now);
+            let free = !state.claimed.contains_key(instance);
+            if free {
+                state.claimed.insert(instance.to_owned(), now + CLAIMED_FOR);
+            }
+            Ok(free)
+        })
+    }
+}
+
 /// Takes a session off the control plane when it is dropped.
 struct ServingSession(Embedded, ResourceId);
 
@@ -165,7 +213,7 @@ impl ControlPlane for Embedded {
             let unknown = || Fault::new(Blame::Unknown, "no ingress has this stream key");
             let mut resolved = found.cloned().ok_or_else(unknown)?;
             if let Some(report) = state.newest.get(&resolved.spec.ingress_id) {
-                resolved.stored = Some(report.status);
+                resolved.stored = Some(report.clone());
             }
             Ok(resolved)
         })
@@ -173,6 +221,30 @@ impl ControlPlane for Embedded {
 
     fn report<'a>(&'a self, ingress: &'a IngressId, report: &'a Report) -> BoxFuture<'a, Result<(), ReportError>> {
         Box::pin(async move { self.take_report(ingress, report) })
+    }
+
+    fn stored<'a>(&'a self, ingress: &'a IngressId) -> BoxFuture<'a, Result<Option<StoredIngress>, Fault>> {
+        Box::pin(async move {
+            let state = self.state();
+            let newest = state.newest.get(ingress).cloned();
+            let spec = state.ingresses.get(ingress).map(|known| known.spec.clone());
+            Ok(spec.map(|spec| StoredIngress { spec: Ok(spec), state: newest }))
+        })
+    }
+
+    fn pass_on<'a>(&'a self, ingress: &'a IngressId, command: Stop) -> BoxFuture<'a, Result<Report, Fault>> {
+        Box::pin(async move {
+            let make = |reply| match command {
+                Stop::Deleted => SessionCommand::Delete { reply },
+                _ => SessionCommand::Update { reply },
+            };
+            let none = || Fault::new(Blame::Control, "no other session takes commands");
+            self.command(ingress, make).await.ok_or_else(none)
+        })
+    }
+
+    fn instances(&self) -> Arc<dyn Instances> {
+        Arc::new(self.clone())
     }
 
     fn serve_session<'a>(
@@ -258,6 +330,7 @@ pub fn ingress(input: InputKind, key: &str) -> Resolved {
         spec,
         ws_url: "ws://127.0.0.1:9".into(),
         token: Secret::new("token"),
+        renew: RenewToken::same(Secret::new("token")),
         stored: None,
         logging_fields: BTreeMap::new(),
     }
@@ -289,7 +362,7 @@ mod tests {
         control.put(ingress(InputKind::Rtmp, "k"));
         let id = IngressId("IN_k".into());
         control.report(&id, &report(10, 11, Status::Buffering)).await.unwrap();
-        assert_eq!(control.lookup(&Secret::new("k")).await.unwrap().stored, Some(Status::Buffering));
+        assert_eq!(control.lookup(&Secret::new("k")).await.unwrap().stored.unwrap().status, Status::Buffering);
         control.report(&id, &report(10, 10, Status::Error)).await.unwrap();
         assert_eq!(control.report(&id, &report(9, 20, Status::Error)).await, Err(ReportError::Older));
         control.report(&id, &report(12, 12, Status::Publishing)).await.unwrap();

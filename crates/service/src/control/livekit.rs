@@ -4,6 +4,7 @@
 //! session, on a topic of its own). Nothing here decides about sessions.
 
 mod convert;
+mod instances;
 mod redis;
 mod token;
 mod whip;
@@ -11,10 +12,11 @@ mod whip;
 use crate::boxed::BoxFuture;
 use crate::config::Config;
 use crate::control::{
-    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, ReportError, Resolved, START_QUEUE, ServeGuard,
-    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, WhipAnswer, WhipHandler,
-    WhipRefusal, WhipRequest, store_refusal,
+    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, Instances, ReportError, Resolved, START_QUEUE, ServeGuard,
+    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress, WhipAnswer,
+    WhipHandler, WhipRefusal, WhipRequest, store_refusal,
 };
+use instances::RedisInstances;
 use livekit_protocol as lk;
 use model::{Blame, Fault, IngressId, InputKind, ResourceId, Secret};
 use proto::{
@@ -23,7 +25,9 @@ use proto::{
 };
 use psrpc::redis::RedisBus;
 use psrpc::{Bus, BusState, Client, Code, Failure, Method, Options, Registration, Server, first_come};
+use publish::RenewToken;
 use session::Report;
+use session::lifecycle::Stop;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,11 +112,37 @@ impl LiveKit {
         match resolve(&self.access, &info, extra) {
             Ok(resolved) => Ok(resolved),
             Err(fault) => {
-                let (ingress, stored) = (IngressId(info.ingress_id.clone()), convert::stored_status(&info));
-                store_refusal(self, &ingress, stored, ResourceId(String::new()), &fault).await;
+                let (ingress, stored) = (IngressId(info.ingress_id.clone()), convert::stored_state(&info));
+                store_refusal(self, &ingress, stored.as_ref(), ResourceId(String::new()), &fault).await;
                 Err(fault)
             }
         }
+    }
+
+    async fn find_stored(&self, ingress: &IngressId) -> Result<Option<StoredIngress>, Fault> {
+        let request = GetIngressInfoRequest { ingress_id: ingress.0.clone(), ..Default::default() };
+        match self.io.call::<_, GetIngressInfoResponse>(&GET_INGRESS_INFO, &request).await {
+            Ok(found) => Ok(found.info.map(|info| {
+                let (spec, state) = (convert::spec(&info), convert::stored_state(&info));
+                StoredIngress { spec, state }
+            })),
+            Err(error) if error.code() == Code::NotFound => Ok(None),
+            Err(error) => Err(convert::fault(&error, self.bus.name())),
+        }
+    }
+
+    async fn hand_on(&self, ingress: &IngressId, command: Stop) -> Result<Report, Fault> {
+        let state: Result<lk::IngressState, _> = if command == Stop::Deleted {
+            let request = lk::DeleteIngressRequest { ingress_id: ingress.0.clone() };
+            self.sessions.call(&DELETE_INGRESS, &ingress.0, &request, &Options::default()).await
+        } else {
+            // What has changed is in the store; sessions do not look at the request.
+            let request = lk::UpdateIngressRequest { ingress_id: ingress.0.clone(), ..Default::default() };
+            self.sessions.call(&UPDATE_INGRESS, &ingress.0, &request, &Options::default()).await
+        };
+        let state = state.map_err(|error| convert::fault(&error, self.bus.name()))?;
+        convert::report(&state)
+            .ok_or_else(|| Fault::new(Blame::Control, "another instance answered with an unknown state"))
     }
 
     /// Waits until a session's topics are subscribed to.
@@ -181,17 +211,21 @@ struct Extra {
 /// Checks an ingress and adds what it takes to join its room. What livekit-server provides is preferred.
 fn resolve(access: &Access, info: &lk::IngressInfo, extra: Extra) -> Result<Resolved, Fault> {
     let spec = convert::spec(info)?;
-    let token = if extra.token.is_empty() {
-        token::mint(&access.api_key, &access.api_secret, &spec)?
+    let (token, renew) = if extra.token.is_empty() {
+        let token = token::mint(&access.api_key, &access.api_secret, &spec)?;
+        let (access, spec) = (access.clone(), spec.clone());
+        (token, RenewToken::new(move || token::mint(&access.api_key, &access.api_secret, &spec).ok()))
     } else {
-        Secret::new(extra.token)
+        let token = Secret::new(extra.token);
+        (token.clone(), RenewToken::same(token))
     };
     let ws_url = if extra.ws_url.is_empty() { access.ws_url.clone() } else { extra.ws_url };
     Ok(Resolved {
         spec,
         ws_url,
         token,
-        stored: convert::stored_status(info),
+        renew,
+        stored: convert::stored_state(info),
         logging_fields: extra.logging_fields.into_iter().collect(),
     })
 }
@@ -210,6 +244,18 @@ impl ControlPlane for LiveKit {
                 Err(error) => Err(convert::report_error(&error, self.bus.name())),
             }
         })
+    }
+
+    fn stored<'a>(&'a self, ingress: &'a IngressId) -> BoxFuture<'a, Result<Option<StoredIngress>, Fault>> {
+        Box::pin(self.find_stored(ingress))
+    }
+
+    fn pass_on<'a>(&'a self, ingress: &'a IngressId, command: Stop) -> BoxFuture<'a, Result<Report, Fault>> {
+        Box::pin(self.hand_on(ingress, command))
+    }
+
+    fn instances(&self) -> Arc<dyn Instances> {
+        Arc::new(RedisInstances(self.bus.clone()))
     }
 
     fn serve_session<'a>(

@@ -1,14 +1,17 @@
 //! The control plane as the service sees it: it finds ingresses, takes the states of sessions, and commands them.
 
+use super::instances::Instances;
 use super::whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRequest};
 use crate::boxed::BoxFuture;
 use model::{Fault, IngressId, IngressSpec, InputKind, ResourceId, Secret};
+use publish::RenewToken;
+use session::lifecycle::Stop;
 use session::{Report, Status};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 /// What a session needs to know to start.
@@ -20,11 +23,22 @@ pub struct Resolved {
     pub ws_url: String,
     /// Admits the participant to the room; good for 24 hours when minted here.
     pub token: Secret,
+    /// Gives such a token at any time: a new one where it is minted here.
+    pub renew: RenewToken,
     /// What is stored of the ingress's last session. Where it is not final, a session may be running on another machine,
-    /// and a refused publish must not overwrite it.
-    pub stored: Option<Status>,
+    /// and a refused publish must not overwrite it. The next session has to begin later than it.
+    pub stored: Option<Report>,
     /// Fields to add to the session's log lines.
     pub logging_fields: BTreeMap<String, String>,
+}
+
+/// What is stored of an ingress.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredIngress {
+    /// What the next session would begin with, or why none can.
+    pub spec: Result<IngressSpec, Fault>,
+    /// The newest state. `None` before the first session.
+    pub state: Option<Report>,
 }
 
 /// Why a report was not taken.
@@ -51,6 +65,16 @@ pub trait ControlPlane: Send + Sync + 'static {
 
     /// Stores the state of a session. Reports of one session must be made one after the other.
     fn report<'a>(&'a self, ingress: &'a IngressId, report: &'a Report) -> BoxFuture<'a, Result<(), ReportError>>;
+
+    /// Finds what is stored of an ingress; `None` if it does not exist (any more). Stores nothing.
+    fn stored<'a>(&'a self, ingress: &'a IngressId) -> BoxFuture<'a, Result<Option<StoredIngress>, Fault>>;
+
+    /// Hands a command on to the session of this ingress on another machine, and gives the state that it answers with. Of this
+    /// machine no session may take commands for the ingress.
+    fn pass_on<'a>(&'a self, ingress: &'a IngressId, command: Stop) -> BoxFuture<'a, Result<Report, Fault>>;
+
+    /// The records that instances keep of themselves.
+    fn instances(&self) -> Arc<dyn Instances>;
 
     /// Starts taking commands for a session; once it returns, none is missed. Dropping the commands ends it.
     fn serve_session<'a>(
@@ -86,19 +110,27 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn reachable(&self) -> Result<(), Fault>;
 }
 
-/// Stores with an ingress why it refused a publisher. `stored` is its present status: that of a running session, here or on
+/// When a session begins that is admitted at `now`: later than the one that is `stored`, whatever the clocks of the machines say that
+/// they ran on, as the control plane refuses what looks older.
+pub fn started_after(stored: Option<&Report>, now: SystemTime) -> SystemTime {
+    let stored = stored.map_or(0, |stored| stored.started_at);
+    let next = u64::try_from(stored.saturating_add(1)).unwrap_or(0);
+    now.max(UNIX_EPOCH + Duration::from_nanos(next))
+}
+
+/// Stores with an ingress why it refused a publisher. `stored` is its present state: that of a running session, here or on
 /// another machine, is not overwritten. `resource` is empty where the refusal came before an id was made.
 pub(crate) async fn store_refusal(
     control: &dyn ControlPlane,
     ingress: &IngressId,
-    stored: Option<Status>,
+    stored: Option<&Report>,
     resource: ResourceId,
     fault: &Fault,
 ) {
-    if stored.is_some_and(|status| !status.is_final()) {
+    if stored.is_some_and(|stored| !stored.status.is_final()) {
         return;
     }
-    let report = Report::first(resource, Status::Error, fault.text.clone(), SystemTime::now());
+    let report = Report::first(resource, Status::Error, fault.text.clone(), started_after(stored, SystemTime::now()));
     if let Err(error) = control.report(ingress, &report).await {
         tracing::warn!(ingressID = %ingress, %error, "a refusal could not be stored");
     }

@@ -3,9 +3,10 @@
 
 use super::Registry;
 use model::{InputKind, Quality};
-use prometheus::{HistogramVec, IntCounter, exponential_buckets};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
 use session::{Observer, SessionIds, SessionObserver};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The metrics of all sessions, and the maker of their observers.
@@ -14,6 +15,8 @@ pub struct SessionMetrics {
     packet_latency: HistogramVec,
     restarts: IntCounter,
     dropped: IntCounter,
+    stalls: IntCounterVec,
+    stalled: IntGauge,
 }
 
 impl SessionMetrics {
@@ -36,13 +39,20 @@ impl SessionMetrics {
                 "ingress_dropped_frames_total",
                 "Frames of sources that were dropped because their transcoder did not take them",
             ),
+            stalls: registry.counters(
+                "ingress_source_stalls_total",
+                "How often a source that publishes has sent nothing for some seconds",
+                &["type"],
+            ),
+            stalled: registry
+                .gauge("ingress_stalled_sources", "Sources that publish and have sent nothing for some seconds"),
         }
     }
 }
 
 impl SessionObserver for SessionMetrics {
     fn begin(&self, session: &SessionIds) -> Arc<dyn Observer> {
-        Arc::new(Observed { session: session.clone(), metrics: self.clone() })
+        Arc::new(Observed { session: session.clone(), metrics: self.clone(), stalled: AtomicBool::new(false) })
     }
 }
 
@@ -50,6 +60,14 @@ impl SessionObserver for SessionMetrics {
 struct Observed {
     session: SessionIds,
     metrics: SessionMetrics,
+    /// Whether the source is counted as stalled.
+    stalled: AtomicBool,
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.stalled(false);
+    }
 }
 
 impl Observer for Observed {
@@ -75,5 +93,16 @@ impl Observer for Observed {
 
     fn dropped(&self, frames: u64) {
         self.metrics.dropped.inc_by(frames);
+    }
+
+    fn stalled(&self, stalled: bool) {
+        match (self.stalled.swap(stalled, Ordering::Relaxed), stalled) {
+            (false, true) => {
+                self.metrics.stalls.with_label_values(&[self.session.input.as_str()]).inc();
+                self.metrics.stalled.inc();
+            }
+            (true, false) => self.metrics.stalled.dec(),
+            _ => {}
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The service from its start to its end: start, serve, drain, stop.
+//! The service from its start to its end: start, serve, drain, stop. Its record is the last thing it lets go of.
 
 use super::confinement::Confinement;
 use super::signals::{self, Shutdown, Signals};
@@ -11,6 +11,7 @@ use crate::inputs::context::Context;
 use crate::inputs::listener::Listeners;
 use crate::load::{Capacity, Cpu, Sampler};
 use crate::metrics::{self, PublishCounts, Registry, SessionMetrics};
+use crate::recovery::{Keeper, Ledger};
 use crate::sessions::{Parts, Sessions};
 use model::{Blame, Fault, IngressId, ResourceId};
 use session::participant::ParticipantFactory;
@@ -50,6 +51,7 @@ pub(crate) struct Service {
     listeners: Listeners,
     drain_timeout: Duration,
     end_waiting_workers: Box<dyn Fn() + Send>,
+    keeper: Keeper,
     _sampler: Sampler,
     _pages: Vec<http::Server>,
     _listing: ServeGuard,
@@ -69,12 +71,16 @@ impl Service {
         let registry = registry(&node_id, &capacity, control.clone());
         metrics::register_confinement(&registry, confinement.support, confinement.killed);
         let sampler = Sampler::spawn(cpu, capacity.clone());
+        let ledger = Ledger::default();
+        let keeper = Keeper::start(control.clone(), node_id.clone(), ledger.clone());
         let sessions = Sessions::new(Parts {
             control: control.clone(),
             capacity: capacity.clone(),
             participants,
             workers: workers.clone(),
+            ledger,
             observer: Arc::new(SessionMetrics::register(&registry)),
+            stall_timeout: config.stall_timeout,
             loopback: uses_loopback(config),
         });
         let publishes = PublishCounts::register(&registry, &node_id);
@@ -97,6 +103,7 @@ impl Service {
             listeners,
             drain_timeout: config.drain_timeout,
             end_waiting_workers,
+            keeper,
             _sampler: sampler,
             _pages: pages,
             _listing: listing,
@@ -165,6 +172,7 @@ impl Service {
             () = sleep(deadline) => error!("some sessions did not end in time"),
             _ = signals::next(signals) => warn!("ended without waiting for sessions"),
         }
+        self.keeper.say_goodbye().await;
     }
 }
 

@@ -45,6 +45,7 @@ impl Prejoin {
             return (known, None);
         }
         let mut config = publish::Config::new(resolved.ws_url.clone(), resolved.token.clone());
+        config.renew = Some(resolved.renew.clone());
         config.loopback = self.loopback;
         config.expected = Some(format);
         let prejoined = Prejoined::join(self.participants.clone(), config);

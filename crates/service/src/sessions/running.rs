@@ -5,19 +5,26 @@ use super::prejoin::Prejoin;
 use super::state_reporter::StateReporter;
 use crate::control::ControlPlane;
 use crate::load::Capacity;
+use crate::recovery::Ledger;
 use crate::telemetry::session_span;
 use session::lifecycle::Stop;
 use session::participant::ParticipantFactory;
 use session::registry::{Command, Registry};
+use session::time::unix_nanos;
 use session::workers::Workers;
 use session::{SessionObserver, Source};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing::{Instrument, error, info, warn};
 
 /// How often [`Sessions::idle`] looks whether sessions have ended: short beside what ending takes.
 const IDLE_POLL: Duration = Duration::from_millis(20);
+
+/// How long a process that has nothing else to do stays for reports that can't be stored: an operator who repairs something needs
+/// minutes.
+const LAST_REPORTS_WAIT: Duration = Duration::from_secs(120);
 
 /// What sessions are made with.
 pub struct Parts {
@@ -29,8 +36,12 @@ pub struct Parts {
     pub participants: Arc<dyn ParticipantFactory>,
     /// Where sessions get workers.
     pub workers: Arc<dyn Workers>,
+    /// Notes the sessions for who finds this instance gone.
+    pub ledger: Ledger,
     /// Observes sessions while they run.
     pub observer: Arc<dyn SessionObserver>,
+    /// How long a source may send no media once it publishes.
+    pub stall_timeout: Duration,
     /// Whether to offer loopback addresses for media.
     pub loopback: bool,
 }
@@ -90,9 +101,17 @@ impl Sessions {
         }
     }
 
-    /// Resolves when no session runs and all last reports are out.
+    /// Resolves when no session runs and all last reports are out, or some can't be stored for long: then this instance's record has
+    /// them.
     pub async fn idle(&self) {
-        while !self.registry.is_empty() || self.active.load(Ordering::Acquire) > 0 {
+        let mut quiet_since = None::<Instant>;
+        while self.active.load(Ordering::Acquire) > 0 || !self.registry.is_empty() {
+            let quiet = self.registry.is_empty();
+            quiet_since = quiet.then(|| quiet_since.unwrap_or_else(Instant::now));
+            if quiet_since.is_some_and(|since| since.elapsed() >= LAST_REPORTS_WAIT) {
+                let left = self.active.load(Ordering::Acquire);
+                return warn!(left, "the ends of some sessions could not be stored for long");
+            }
             tokio::time::sleep(IDLE_POLL).await;
         }
     }
@@ -115,6 +134,9 @@ impl Sessions {
         let NewSession { slot, resolved, commands, prejoined, permit } = new;
         let spec = resolved.spec;
         let entry = slot.entry.clone();
+        let started_at = unix_nanos(entry.started_at);
+        let recorded = self.parts.ledger.enter(entry.ingress_id.clone(), entry.resource_id.clone(), started_at);
+        let begun = (entry.clone(), spec.clone());
         let span = session_span(&spec, &entry.resource_id, &resolved.logging_fields);
         span.in_scope(|| info!(name = %spec.name, input = spec.input.as_str(), "session begins"));
         let (session, reports) = session::run(session::Start {
@@ -122,13 +144,16 @@ impl Sessions {
             spec,
             ws_url: resolved.ws_url,
             token: resolved.token,
+            renew: resolved.renew,
+            stall_timeout: self.parts.stall_timeout,
             loopback: self.parts.loopback,
             source,
             participants: prejoined.map_or_else(|| self.parts.participants.clone(), |prejoined| Arc::new(prejoined)),
             workers: self.parts.workers.clone(),
             observer: self.parts.observer.clone(),
         });
-        let reporter = StateReporter::new(self.parts.control.clone(), self.registry.clone(), entry, commands);
+        let (control, registry) = (self.parts.control.clone(), self.registry.clone());
+        let reporter = StateReporter::new(control, registry, begun, commands, recorded);
         self.active.fetch_add(1, Ordering::Acquire);
         let sessions = self.clone();
         let work = async move {

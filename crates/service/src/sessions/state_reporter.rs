@@ -1,147 +1,219 @@
 //! Carries a session's reports to the control plane and commands to the session, one after the other, so that nothing is
-//! reported after a deletion was answered.
+//! reported after a deletion was answered. What to report when, [`Reporting`] decides.
 
-use crate::control::{ControlPlane, ReportError, SessionCommand, SessionCommands};
+use super::reporting::{Action, Reporting};
+use crate::boxed::BoxFuture;
+use crate::control::{ControlPlane, ReportError, SessionCommand, SessionCommands, StoredIngress};
+use crate::recovery::Recorded;
+use model::{Fault, IngressSpec};
 use session::lifecycle::Stop;
 use session::registry::{Command, Entry, Registry};
 use session::{Report, Status};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-/// How long a last report is retried while the control plane is unreachable. Redis and livekit-server are back from a restart
-/// within seconds; an operator who repairs something needs minutes.
-const LAST_REPORT_RETRIES_FOR: Duration = Duration::from_secs(120);
-/// The wait before a report is retried, which doubles with each retry. A livekit-server that restarts is back within seconds.
-const FIRST_RETRY_BACKOFF: Duration = Duration::from_millis(500);
-/// The longest such wait: a retry every ten seconds costs nothing.
-const MAX_RETRY_BACKOFF: Duration = Duration::from_secs(10);
+/// How long the first report waits until the session stands in this instance's record: should this process end in between, nobody
+/// else would know of it. Redis answers within a millisecond, unless it is away, and then no report gets through either.
+const RECORD_WAIT: Duration = Duration::from_secs(1);
+/// How long to look, before a command is answered, whether it is for another instance. livekit-server waits for 3 s.
+const LOOK_BEFORE_ANSWER: Duration = Duration::from_secs(1);
+/// How often to look whether the ingress has another session here, while a last report can't be stored.
+const REPLACED_POLL: Duration = Duration::from_secs(10);
 
 /// See the [module](self).
 pub(super) struct StateReporter {
     control: Arc<dyn ControlPlane>,
     registry: Registry,
     entry: Entry,
-    commands: SessionCommands,
-    /// Whether the ingress is gone: nothing is reported any more.
-    deleted: bool,
-    newest: Option<Report>,
-    /// When to retry the newest report, and how long the wait for that is.
-    retry: Option<(Instant, Duration)>,
+    /// `None` once commands are another instance's to answer.
+    commands: Option<SessionCommands>,
+    reporting: Reporting,
+    recorded: Recorded,
+}
+
+/// How a call ended.
+enum Answer {
+    Reported(Result<(), ReportError>),
+    Found(Result<Option<StoredIngress>, Fault>),
 }
 
 impl StateReporter {
     pub(super) fn new(
         control: Arc<dyn ControlPlane>,
         registry: Registry,
-        entry: Entry,
+        (entry, spec): (Entry, IngressSpec),
         commands: SessionCommands,
+        recorded: Recorded,
     ) -> Self {
-        Self { control, registry, entry, commands, deleted: false, newest: None, retry: None }
+        let reporting = Reporting::new(entry.resource_id.clone(), spec, recorded.started_at());
+        Self { control, registry, entry, commands: Some(commands), reporting, recorded }
     }
 
-    /// Works until the session has ended, and its last report is stored or given up.
+    /// Works until the session has ended, and its last report is stored or of no interest any more.
     pub(super) async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
-        let mut commanded = true;
+        if timeout(RECORD_WAIT, self.recorded.written()).await.is_err() {
+            warn!("this instance's record can't be written: should it end now, nobody would notice");
+        }
+        let mut call: Option<BoxFuture<'static, Answer>> = None;
+        let mut open = true;
         loop {
-            let retry = self.retry;
-            let time = async {
-                match retry {
-                    Some((at, _)) => sleep_until(at).await,
-                    None => std::future::pending().await,
+            while let Some(action) = self.reporting.action(now()) {
+                match action {
+                    Action::Stop(stop) => self.stop(stop),
+                    Action::Report(report) => call = Some(self.store(report)),
+                    Action::Look => call = Some(self.look()),
                 }
-            };
+            }
+            self.note();
+            if self.reporting.is_over() {
+                return self.finish();
+            }
+            let deadline = self.deadline(open);
             tokio::select! {
                 biased;
-                command = self.commands.recv(), if commanded => match command {
-                    Some(command) => self.command(command),
-                    None => commanded = false,
+                answer = answered(&mut call) => {
+                    call = None;
+                    self.on_answer(answer);
+                }
+                // A report that is under way may overtake the answer to a deletion.
+                command = next(&mut self.commands), if call.is_none() => match command {
+                    Some(command) => self.command(command).await,
+                    None => self.commands = None,
                 },
-                report = reports.recv() => match report {
-                    Some(report) => self.report(report).await,
-                    None => return self.check_end().await,
+                report = reports.recv(), if open => match report {
+                    Some(report) => self.reporting.report(report),
+                    None => {
+                        open = false;
+                        self.reporting.ended();
+                    }
                 },
-                () = time => self.try_report().await,
+                loss = self.recorded.lost() => self.reporting.lost(loss, now()),
+                () = sleep_until(deadline) => {}
+            }
+            if !open && self.is_replaced() {
+                self.reporting.replaced();
             }
         }
     }
 
-    fn command(&mut self, command: SessionCommand) {
+    fn deadline(&self, open: bool) -> Instant {
+        let far = Instant::now() + if open { Duration::from_secs(3600) } else { REPLACED_POLL };
+        self.reporting.deadline().map_or(far, |at| far.min(at.into()))
+    }
+
+    /// Whether the ingress has another session here, whose states count now.
+    fn is_replaced(&self) -> bool {
+        self.registry.get(&self.entry.ingress_id).is_some_and(|e| e.resource_id != self.entry.resource_id)
+    }
+
+    fn store(&self, report: Report) -> BoxFuture<'static, Answer> {
+        let (control, ingress) = (self.control.clone(), self.entry.ingress_id.clone());
+        Box::pin(async move { Answer::Reported(control.report(&ingress, &report).await) })
+    }
+
+    fn look(&self) -> BoxFuture<'static, Answer> {
+        let (control, ingress) = (self.control.clone(), self.entry.ingress_id.clone());
+        Box::pin(async move { Answer::Found(control.stored(&ingress).await) })
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Reported(answer) => {
+                if let Err(error) = &answer {
+                    let status = self.reporting.newest().map(|newest| newest.status);
+                    warn!(?status, %error, "a state could not be stored");
+                }
+                self.reporting.answered(&answer, now());
+            }
+            Answer::Found(found) => {
+                if let Err(error) = &found {
+                    warn!(%error, "what is stored of the ingress could not be looked at");
+                }
+                self.reporting.found(found, now());
+            }
+        }
+    }
+
+    /// Keeps the record of this instance as it should be found once this process is gone.
+    fn note(&self) {
+        self.recorded.set(self.reporting.started_at(), self.reporting.undelivered_end());
+    }
+
+    fn finish(self) {
+        if let Some(end) = self.reporting.stored_end() {
+            self.recorded.finish(end.clone());
+        }
+    }
+
+    fn stop(&self, stop: Stop) {
+        info!(?stop, "what is stored of the ingress ends the session");
+        if self.entry.tell(Command::Stop(stop)).is_err() && !self.entry.is_ending() {
+            warn!("the session's command queue is full");
+        }
+    }
+
+    /// Ends the session, and answers; where another instance has the session that counts, with its answer.
+    async fn command(&mut self, command: SessionCommand) {
         let (stop, reply) = match command {
             SessionCommand::Update { reply } => (Stop::Updated, reply),
             SessionCommand::Delete { reply } => (Stop::Deleted, reply),
         };
         info!(?stop, "the control plane ends the session");
-        self.deleted |= stop == Stop::Deleted;
+        self.reporting.told(stop);
         // The one that runs now: while this session's last report is retried, the ingress may have another.
         let running = self.registry.get(&self.entry.ingress_id).unwrap_or_else(|| self.entry.clone());
         if running.tell(Command::Stop(stop)).is_err() {
             warn!("the session is ending already, or its command queue is full");
         }
-        if let Some(newest) = &self.newest {
+        if let Some(state) = self.passed_on(stop).await {
+            reply.send(state);
+        } else if let Some(newest) = self.reporting.newest() {
             reply.send(Report { status: Status::Inactive, error: String::new(), ..newest.clone() });
         }
     }
 
-    async fn report(&mut self, report: Report) {
-        let is_final = report.status.is_final();
-        (self.newest, self.retry) = (Some(report), None);
-        if is_final {
-            self.report_last().await;
-        } else {
-            self.try_report().await;
+    /// Has another instance answer a command, if the session that counts runs there: of several that take commands for an ingress
+    /// any may get one.
+    async fn passed_on(&mut self, stop: Stop) -> Option<Report> {
+        let looked = timeout(LOOK_BEFORE_ANSWER, self.control.stored(&self.entry.ingress_id)).await;
+        let stored = looked.ok()?.ok()??.state?;
+        let here = |running: &Entry| running.resource_id == stored.resource_id;
+        let is_here = self.registry.get(&self.entry.ingress_id).as_ref().is_some_and(here);
+        if is_here || !self.reporting.gives_way_to(Some(&stored)) {
+            return None;
         }
-    }
-
-    /// Reports the newest state; schedules a retry where one can help.
-    async fn try_report(&mut self) {
-        let waited = self.retry.take().map(|(_, waited)| waited);
-        let Some(report) = self.newest.as_ref().filter(|_| !self.deleted) else { return };
-        match self.control.report(&self.entry.ingress_id, report).await {
-            Ok(()) => {}
-            Err(ReportError::Deleted) => {
-                info!("the ingress was deleted: the session ends and reports no more");
-                self.deleted = true;
-                let _ = self.entry.tell(Command::Stop(Stop::Deleted));
-            }
-            Err(e @ ReportError::Older) => warn!(error = %e, "this session's state is not stored"),
-            Err(ReportError::Unreachable(fault)) => {
-                warn!(status = ?report.status, error = %fault, "a state could not be stored");
-                if fault.retry {
-                    let wait = waited.map_or(FIRST_RETRY_BACKOFF, |w| (w * 2).min(MAX_RETRY_BACKOFF));
-                    self.retry = Some((Instant::now() + wait, wait));
-                }
+        self.commands = None;
+        match self.control.pass_on(&self.entry.ingress_id, stop).await {
+            Ok(state) => Some(state),
+            Err(error) => {
+                warn!(%error, ?stop, "the instance that runs this ingress now did not take a command");
+                None
             }
         }
     }
+}
 
-    /// Reports the last state, which stays in the store: retries it for a while, until a deletion comes, or another session of
-    /// the ingress, whose states count now.
-    async fn report_last(&mut self) {
-        let until = Instant::now() + LAST_REPORT_RETRIES_FOR;
-        self.try_report().await;
-        while let Some((at, _)) = self.retry.filter(|(at, _)| *at < until) {
-            if self.registry.get(&self.entry.ingress_id).is_some_and(|e| e.resource_id != self.entry.resource_id) {
-                return;
-            }
-            tokio::select! {
-                () = sleep_until(at) => self.try_report().await,
-                command = self.commands.recv() => match command {
-                    Some(command) => self.command(command),
-                    None => sleep_until(at).await,
-                },
-            }
-        }
+/// The time by tokio's clock, so that tests can run on virtual time.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+/// Resolves when a call that is under way has ended. Cancel safe.
+async fn answered(call: &mut Option<BoxFuture<'static, Answer>>) -> Answer {
+    match call {
+        Some(call) => call.await,
+        None => std::future::pending().await,
     }
+}
 
-    /// A session that ended without a last report (its task panicked) is an error, and must not stand as PUBLISHING.
-    async fn check_end(&mut self) {
-        let Some(last) = self.newest.clone().filter(|last| !self.deleted && !last.status.is_final()) else { return };
-        let error = "the session ended by a fault of this server; connect again, and please report this".to_owned();
-        let at = last.updated_at + 1;
-        self.report(Report { status: Status::Error, error, ended_at: at, updated_at: at, ..last }).await;
+/// The next command; never where none can come any more. Cancel safe.
+async fn next(commands: &mut Option<SessionCommands>) -> Option<SessionCommand> {
+    match commands {
+        Some(commands) => commands.recv().await,
+        None => std::future::pending().await,
     }
 }
 

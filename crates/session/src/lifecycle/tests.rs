@@ -124,6 +124,24 @@ fn a_publisher_without_media_ends_in_ten_seconds() {
 }
 
 #[test]
+fn a_source_may_stall_for_as_long_as_is_configured() {
+    for (reusable, start_within, ends_after) in [(true, 15, 8), (false, 3, 8), (false, 40, 40)] {
+        let t0 = Instant::now();
+        let at = |ms| t0 + Duration::from_millis(ms);
+        let (session, _) = Lifecycle::new(reusable, t0);
+        let session = session.with_start_deadline(Duration::from_secs(start_within));
+        let mut session = session.with_stall_timeout(Duration::from_secs(8));
+        session.step(Input::Decodable(Kind::Video), t0);
+        session.step(Input::MediaOut, t0);
+        session.step(Input::SourceFrame(Kind::Video), at(500));
+        assert_eq!(session.step(Input::Tick, at(ends_after * 1_000 + 499)), []);
+        let actions = session.step(Input::Tick, at(ends_after * 1_000 + 500));
+        let text = format!("no media has come for {ends_after} s");
+        assert!(matches!(&actions[0], Action::StopSource(Some(fault)) if fault.text.contains(&text)), "{actions:?}");
+    }
+}
+
+#[test]
 fn video_alone_is_published_within_two_seconds() {
     for (announced, by) in [(None, 1_100), (Some(BOTH), 1_600), (Some(VIDEO), 110)] {
         let mut life = Life::new();
@@ -188,7 +206,7 @@ fn an_undecodable_kind_alone_ends_the_session() {
 fn a_session_without_media_ends() {
     let mut life = Life::publishing();
     let deadline = life.session.deadline().unwrap();
-    assert_eq!(deadline - life.t0, NO_MEDIA_DEADLINE + Duration::from_millis(1));
+    assert_eq!(deadline - life.t0, STALL_TIMEOUT + Duration::from_millis(1));
     let actions = life.session.step(Input::Tick, deadline);
     assert!(matches!(&actions[0], Action::StopSource(Some(f)) if f.text.starts_with("source encoder not ready")));
     let mut life = Life::new();

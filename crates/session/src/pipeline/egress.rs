@@ -8,7 +8,7 @@ use crate::{Observer, SessionIds};
 use model::{
     AudioSpec, Blame, Fault, IngressSpec, Layer, OpusFormat, Quality, Secret, SourceTracks, VideoFormat, VideoSpec,
 };
-use publish::{AudioTrack, Event, LayerFormat, Media, Output, Tracks, VideoTrack};
+use publish::{AudioTrack, Event, LayerFormat, Media, Output, RenewToken, Tracks, VideoTrack};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -30,6 +30,8 @@ pub(super) struct RoomAccess {
     pub(super) ws_url: String,
     /// Admits to the room.
     pub(super) token: Secret,
+    /// Makes another token, or gives the first one again. `None` once the room has moved.
+    pub(super) renew: Option<RenewToken>,
     /// Whether to offer loopback addresses for media.
     pub(super) loopback: bool,
 }
@@ -103,6 +105,7 @@ impl Egress {
         }
         let mut config = publish::Config::new(self.access.ws_url.clone(), self.access.token.clone());
         config.attributes = vec![("ingress.resourceID".to_owned(), self.ids.resource_id.to_string())];
+        config.renew = self.access.renew.clone();
         config.loopback = self.access.loopback;
         config.expected = expected;
         let (participant, events) = self.access.participants.join(config, Tracks { video, audio });
@@ -223,7 +226,12 @@ impl Egress {
             }
             Some(Event::Published { kind, track_sid }) => info!(kind = kind.as_str(), track_sid, "published"),
             Some(Event::Connected) => self.connected = true,
-            Some(Event::TokenRefreshed(token)) => self.access.token = token,
+            Some(Event::TokenRefreshed { token, moved }) => {
+                self.access.token = token;
+                if moved {
+                    self.access.renew = None;
+                }
+            }
             Some(Event::KeyframeRequest { layer }) => return Some(FromRoom::KeyframeWanted(layer)),
             Some(Event::LayersWanted(wanted)) => return Some(FromRoom::LayersWanted(wanted)),
             Some(Event::Muted { kind, muted }) => info!(kind = kind.as_str(), muted, "mute state of a track changed"),

@@ -22,15 +22,28 @@ struct Stage {
 impl Stage {
     fn new(input: InputKind, producers: impl FnOnce(&IngressSpec) -> Producers) -> Self {
         let (ids, spec) = (ids(), spec(input, input != InputKind::Whip));
-        let slot = Registry::default().enter(ids.ingress_id, ids.resource_id, input, true).unwrap();
+        let slot = Registry::default()
+            .enter(ids.ingress_id, ids.resource_id, input, true, std::time::SystemTime::now())
+            .unwrap();
         let (feed, source) = source();
         let (factory, workers) = Workers::new(64);
         let (participants, rooms) = Participants::new();
         let producers = producers(&spec);
         let observer = Arc::new(Observed::default());
         let (ws_url, token) = ("ws://sfu".into(), Secret::new("token"));
-        let start =
-            Start { slot, spec, ws_url, token, loopback: false, source, participants, workers: factory, observer };
+        let start = Start {
+            slot,
+            spec,
+            ws_url,
+            token,
+            renew: RenewToken::same(Secret::new("token")),
+            stall_timeout: crate::lifecycle::STALL_TIMEOUT,
+            loopback: false,
+            source,
+            participants,
+            workers: factory,
+            observer,
+        };
         let (running, reports) = run_with(start, producers);
         Self { feed, reports, workers, rooms, _running: tokio::spawn(running) }
     }
@@ -173,7 +186,7 @@ async fn passthrough_alone_needs_no_worker() {
     assert_eq!(room.given(), [Given::Packets(publish::Output::Video(0), 1)], "no output passes layer 1 through");
     assert!(stage.workers.try_recv().is_err());
     // Another codec needs other tracks. The token that the session began with may have expired by then.
-    room.events.send(publish::Event::TokenRefreshed(Secret::new("second"))).await.unwrap();
+    room.events.send(publish::Event::TokenRefreshed { token: Secret::new("second"), moved: false }).await.unwrap();
     settle().await;
     let vp8 = VideoFormat { codec: VideoCodec::Vp8, ..h264() };
     stage.source(SourceEvent::Passthrough(PassthroughMedia::Video(vp8.clone(), top()))).await;

@@ -9,10 +9,10 @@ use livekit_protocol::ingress_audio_options::EncodingOptions as AudioOptions;
 use livekit_protocol::ingress_video_options::EncodingOptions as VideoOptions;
 use model::{
     AudioEncoding, AudioPreset, AudioSpec, Blame, EncodedVideo, Fault, IngressId, IngressSpec, InputKind, Layer,
-    Quality, Secret, TrackSource, VideoEncoding, VideoPreset, VideoSpec, default_bitrate,
+    Quality, ResourceId, Secret, TrackSource, VideoEncoding, VideoPreset, VideoSpec, default_bitrate,
 };
 use psrpc::{Code, Failure};
-use session::{Report, Status};
+use session::{AudioFacts, Report, Status, VideoFacts};
 
 /// Checks an ingress, and gives what it asks for.
 pub(super) fn spec(info: &lk::IngressInfo) -> Result<IngressSpec, Fault> {
@@ -198,15 +198,42 @@ fn custom_audio(options: &lk::IngressAudioEncodingOptions) -> Result<AudioEncodi
     Ok(AudioEncoding { channels, bitrate, dtx: !options.disable_dtx })
 }
 
-/// The status that is stored of an ingress. `None` where nothing is, or something unknown.
-pub(super) fn stored_status(info: &lk::IngressInfo) -> Option<Status> {
+/// The state that is stored of an ingress. `None` where nothing is, or something unknown.
+pub(super) fn stored_state(info: &lk::IngressInfo) -> Option<Report> {
+    report(info.state.as_ref()?)
+}
+
+/// A stored state as a report. `None` where its status is unknown.
+pub(super) fn report(state: &lk::IngressState) -> Option<Report> {
     use lk::ingress_state::Status as Wire;
-    Some(match Wire::try_from(info.state.as_ref()?.status).ok()? {
+    let status = match Wire::try_from(state.status).ok()? {
         Wire::EndpointInactive => Status::Inactive,
         Wire::EndpointBuffering => Status::Buffering,
         Wire::EndpointPublishing => Status::Publishing,
         Wire::EndpointError => Status::Error,
         Wire::EndpointComplete => Status::Complete,
+    };
+    Some(Report {
+        resource_id: ResourceId(state.resource_id.clone()),
+        status,
+        error: state.error.clone(),
+        video: state.video.as_ref().map(|v| VideoFacts {
+            mime: v.mime_type.clone(),
+            average_bitrate: v.average_bitrate,
+            width: v.width,
+            height: v.height,
+            frame_rate: v.framerate,
+        }),
+        audio: state.audio.as_ref().map(|a| AudioFacts {
+            mime: a.mime_type.clone(),
+            average_bitrate: a.average_bitrate,
+            channels: a.channels,
+            sample_rate: a.sample_rate,
+        }),
+        room_id: state.room_id.clone(),
+        started_at: state.started_at,
+        ended_at: state.ended_at,
+        updated_at: state.updated_at,
     })
 }
 

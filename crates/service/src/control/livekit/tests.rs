@@ -97,7 +97,7 @@ async fn a_key_is_looked_up_and_a_token_minted() {
     let _io = io_info(&bus, found(lk::IngressInfo { state: Some(convert::state(&report(5))), ..ingress() }));
     let resolved = livekit(&bus).lookup(&key()).await.unwrap();
     assert_eq!(resolved.spec.ingress_id, IngressId("IN_x".into()));
-    assert_eq!((resolved.ws_url.as_str(), resolved.stored), ("ws://sfu.example.org", Some(Status::Publishing)));
+    assert_eq!((resolved.ws_url.as_str(), resolved.stored.clone()), ("ws://sfu.example.org", Some(report(5))));
     let claims = livekit_token::TokenVerifier::with_api_key("key", "secret").verify(resolved.token.expose()).unwrap();
     assert_eq!(claims.sub, "publisher");
     assert!(!format!("{resolved:?}").contains("sesame-open"));
@@ -190,6 +190,41 @@ async fn operate<Q: prost::Message>(
 ) -> Result<lk::IngressState, psrpc::Error> {
     let client = Client::new(bus.clone(), "IngressHandler");
     client.call(&method, "IN_x", &request, &Options::default()).await
+}
+
+#[tokio::test]
+async fn what_is_stored_is_found_and_nothing_is_stored() {
+    let bus = MemoryBus::new();
+    let disabled = lk::IngressInfo { enabled: Some(false), state: Some(convert::state(&report(5))), ..ingress() };
+    let mut io = io_info(&bus, found(disabled));
+    let livekit = livekit(&bus);
+    let stored = livekit.stored(&IngressId("IN_x".into())).await.unwrap().unwrap();
+    assert_eq!((stored.spec.unwrap_err().blame, stored.state), (Blame::Access, Some(report(5))));
+    assert_eq!(livekit.stored(&IngressId("IN_gone".into())).await, Ok(None));
+    assert!(io.reports.try_recv().is_err(), "looking is no refusal");
+    drop(io);
+    assert!(livekit.stored(&IngressId("IN_x".into())).await.unwrap_err().retry);
+}
+
+#[tokio::test]
+async fn a_command_is_passed_on_to_another_instance() {
+    let bus = MemoryBus::new();
+    let (one, other) = (livekit(&bus), livekit(&bus));
+    let (id, resource) = (IngressId("IN_x".into()), ResourceId("RT_a".into()));
+    let mut commands = other.serve_session(&id, &resource).await.unwrap();
+    for stop in [Stop::Updated, Stop::Deleted] {
+        let serve = async {
+            match commands.recv().await {
+                Some(SessionCommand::Update { reply }) if stop == Stop::Updated => reply.send(report(7)),
+                Some(SessionCommand::Delete { reply }) if stop == Stop::Deleted => reply.send(report(7)),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (answer, ()) = tokio::join!(one.pass_on(&id, stop), serve);
+        assert_eq!(answer.unwrap(), report(7));
+    }
+    drop(commands);
+    assert!(one.pass_on(&id, Stop::Updated).await.is_err(), "nobody is there");
 }
 
 #[tokio::test]

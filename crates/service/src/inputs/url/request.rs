@@ -37,17 +37,18 @@ impl Request {
         Self { start, answer_by: Instant::now() + ANSWER_DEADLINE, config, workers, log }
     }
 
-    /// Makes the ingress known and starts the worker that pulls. `None` where its session runs already: a request whose answer
+    /// Starts the worker that pulls and makes the ingress known. `None` where its session runs already: a request whose answer
     /// came too late is made again.
     async fn begin(&mut self, admitted: &Admitted) -> Result<Option<Source>, Fault> {
         if admitted.runs_already() {
             return Ok(None);
         }
         let job = job::job(&self.config, &self.start.resolved.spec)?;
-        let late = || Fault::transient(Blame::Control, "livekit-server did not take the ingress in time");
-        timeout_at(self.answer_by, self.start.create_ingress()).await.map_err(|_| late())??;
+        // First what may fail: an ingress that is known can't be taken back, and nobody would know its id.
         let source = demuxed_source::from_url(self.workers.clone(), job)
             .map_err(|e| Fault::transient(Blame::Us, format!("the worker that pulls could not be started: {e}")))?;
+        let late = || Fault::transient(Blame::Control, "livekit-server did not take the ingress in time");
+        timeout_at(self.answer_by, self.start.create_ingress()).await.map_err(|_| late())??;
         Ok(Some(source))
     }
 }

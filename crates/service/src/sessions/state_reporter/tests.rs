@@ -3,16 +3,18 @@
 use super::*;
 use crate::config::OnDuplicate;
 use crate::control::embedded::ingress;
+use crate::recovery::Ledger;
 use crate::testing::{ScriptedControl, Stage};
 use model::{Blame, Fault, IngressId, InputKind, ResourceId};
 use session::registry::Slot;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 
 /// A state reporter, and the ends of what it works between.
 struct Reporter {
     control: Arc<ScriptedControl>,
     registry: Registry,
+    ledger: Ledger,
     slot: Option<Slot>,
     reports: Option<mpsc::Sender<Report>>,
     task: JoinHandle<()>,
@@ -29,12 +31,16 @@ impl Reporter {
         control.embedded.put(ingress(InputKind::Rtmp, "k"));
         *control.report_errors.lock().unwrap() = errors.into_iter().collect();
         let registry = Registry::default();
-        let slot = registry.enter(id(), ResourceId("RT_a".into()), InputKind::Rtmp, true).unwrap();
+        let started_at = UNIX_EPOCH + Duration::from_nanos(1);
+        let slot = registry.enter(id(), ResourceId("RT_a".into()), InputKind::Rtmp, true, started_at).unwrap();
         let commands = control.serve_session(&id(), &slot.entry.resource_id).await.unwrap();
         let (reports, queue) = mpsc::channel(8);
-        let reporter = StateReporter::new(control.clone(), registry.clone(), slot.entry.clone(), commands);
+        let ledger = Ledger::default();
+        let recorded = ledger.enter(id(), slot.entry.resource_id.clone(), 1);
+        let begun = (slot.entry.clone(), ingress(InputKind::Rtmp, "k").spec);
+        let reporter = StateReporter::new(control.clone(), registry.clone(), begun, commands, recorded);
         let task = tokio::spawn(reporter.run(queue));
-        Self { control, registry, slot: Some(slot), reports: Some(reports), task, begin: Instant::now() }
+        Self { control, registry, ledger, slot: Some(slot), reports: Some(reports), task, begin: Instant::now() }
     }
 
     async fn report(&self, status: Status) {
@@ -87,16 +93,38 @@ async fn only_the_newest_report_is_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_retry_cannot_help_is_not_retried() {
+async fn what_a_retry_cannot_help_waits_for_the_next_look() {
     let refused = ReportError::Unreachable(Fault::new(Blame::Control, "livekit-server refused"));
-    for error in [refused, ReportError::Older] {
-        let reporter = Reporter::new([error]).await;
-        reporter.report(Status::Buffering).await;
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(reporter.control.tried(), [Status::Buffering]);
-        reporter.report(Status::Publishing).await;
-        assert_eq!(reporter.control.tried().len(), 2, "the next report is tried");
-    }
+    let reporter = Reporter::new([refused]).await;
+    reporter.report(Status::Buffering).await;
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert_eq!(reporter.control.tried(), [Status::Buffering]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(reporter.control.tried().len(), 2);
+    reporter.report(Status::Publishing).await;
+    assert_eq!(reporter.control.tried().len(), 3, "the next report is tried at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_answered_by_the_session_that_counts() {
+    let mut reporter = Reporter::new([]).await;
+    reporter.report(Status::Publishing).await;
+    // Another instance has a session of the ingress, which began later.
+    let control = reporter.control.clone();
+    let elsewhere = Report::first(ResourceId("RT_b".into()), Status::Publishing, String::new(), SystemTime::now());
+    control.report(&id(), &elsewhere).await.unwrap();
+    let mut there = control.serve_session(&id(), &elsewhere.resource_id).await.unwrap();
+    let answers = async {
+        match there.recv().await {
+            Some(SessionCommand::Update { reply }) => reply.send(elsewhere.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let ingress = id();
+    let (answer, ()) = tokio::join!(control.embedded.update(&ingress), answers);
+    assert_eq!(answer.unwrap().resource_id, elsewhere.resource_id);
+    reporter.end();
+    reporter.task.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,14 +166,17 @@ async fn an_update_is_answered_and_the_end_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_last_report_is_retried_for_two_minutes() {
-    let mut reporter = Reporter::new(vec![away(); 100]).await;
+async fn a_last_report_is_retried_until_it_is_stored() {
+    let mut reporter = Reporter::new(vec![away(); 400]).await;
     reporter.report(Status::Inactive).await;
     reporter.end();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let noted = reporter.ledger.noted();
+    assert_eq!(noted[0].end.as_ref().unwrap().status, Status::Inactive, "who finds this instance gone stores it");
     reporter.task.await.unwrap();
-    let lasted = reporter.begin.elapsed();
-    let bound = LAST_REPORT_RETRIES_FOR;
-    assert!(lasted <= bound && lasted + MAX_RETRY_BACKOFF >= bound, "{lasted:?}");
+    assert!(reporter.begin.elapsed() > Duration::from_secs(3_600));
+    assert_eq!(reporter.control.embedded.newest(&id()).unwrap().status, Status::Inactive);
+    assert_eq!(reporter.ledger.noted(), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,7 +184,8 @@ async fn a_last_report_gives_way_to_the_next_session() {
     let mut reporter = Reporter::new(vec![away(); 100]).await;
     reporter.report(Status::Inactive).await;
     reporter.slot = None;
-    let _next = reporter.registry.enter(id(), ResourceId("RT_b".into()), InputKind::Rtmp, true).unwrap();
+    let _next =
+        reporter.registry.enter(id(), ResourceId("RT_b".into()), InputKind::Rtmp, true, SystemTime::now()).unwrap();
     reporter.end();
     reporter.task.await.unwrap();
     assert!(reporter.begin.elapsed() < Duration::from_secs(1), "{:?}", reporter.begin.elapsed());

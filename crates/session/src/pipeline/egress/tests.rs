@@ -16,8 +16,13 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let (participants, rooms) = Participants::new();
-        let access =
-            RoomAccess { participants, ws_url: "ws://sfu".into(), token: Secret::new("token"), loopback: false };
+        let access = RoomAccess {
+            participants,
+            ws_url: "ws://sfu".into(),
+            token: Secret::new("token"),
+            renew: None,
+            loopback: false,
+        };
         let (observed, spec) = (Observed::default(), spec(InputKind::Rtmp, true));
         let egress = Egress::new(access, ids(), &spec, Arc::new(observed.clone()));
         Self { egress, rooms, observed }

@@ -351,11 +351,11 @@ fn a_report_is_stored_whole() {
 fn statuses_go_there_and_back() {
     for status in [Status::Inactive, Status::Buffering, Status::Publishing, Status::Error, Status::Complete] {
         let info = lk::IngressInfo { state: Some(state(&Report { status, ..report() })), ..rtmp() };
-        assert_eq!(stored_status(&info), Some(status));
+        assert_eq!(stored_state(&info), Some(Report { status, ..report() }));
     }
-    assert_eq!(stored_status(&rtmp()), None);
+    assert_eq!(stored_state(&rtmp()), None);
     let unknown = lk::IngressState { status: 9, ..Default::default() };
-    assert_eq!(stored_status(&lk::IngressInfo { state: Some(unknown), ..rtmp() }), None);
+    assert_eq!(stored_state(&lk::IngressInfo { state: Some(unknown), ..rtmp() }), None);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::OnDuplicate;
 use crate::control::embedded::ingress;
-use crate::control::{Resolved, StartRequest};
+use crate::control::{ControlPlane, Resolved, StartRequest};
 use crate::inputs::context::Context;
 use crate::inputs::listener::Listener;
 use crate::testing::{Stage, finish};
@@ -98,6 +98,7 @@ async fn a_url_that_cannot_be_pulled_is_refused_and_not_stored() {
     *stage.workers.failing.lock().unwrap() = true;
     let fault = start(&stage, &mut listener, pulled()).await.unwrap_err();
     assert!(fault.retry && fault.text.contains("the worker that pulls could not be started"), "{fault}");
+    assert_eq!(stage.control.stored(&id()).await, Ok(None), "no ingress that nobody knows of is left");
     *stage.control.serve_fault.lock().unwrap() = Some(Fault::transient(Blame::Control, "no answer"));
     assert_eq!(start(&stage, &mut listener, pulled()).await.unwrap_err().blame, Blame::Control);
     assert_eq!((stage.control.tried(), stage.metrics.page().unwrap().contains("publish_status")), (vec![], false));
