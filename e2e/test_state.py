@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from livekit import api
 from livekit.protocol import ingress as pb
 
 from conftest import run
@@ -38,6 +39,17 @@ def put_right(state, before):
     assert "stopped working" in state.error, state
     assert (state.started_at, state.resource_id) == (before.started_at, before.resource_id)
     assert state.ended_at >= state.started_at
+
+
+async def answers(stack, info):
+    """Waits until livekit-server has found Redis again."""
+    end = time.monotonic() + 15
+    while True:
+        try:
+            return await stack.info(info.ingress_id)
+        except api.TwirpError:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.1)
 
 
 async def held(stack, info, status, seconds):
@@ -247,6 +259,7 @@ async def test_redis_is_away_at_the_end_of_a_stream(own_stack):
     own_stack.ingress.wait_log("session state", 10)
     await asyncio.to_thread(own_stack.ingress.wait_log, '"status":"Inactive"', 10)
     own_stack.start_redis()
+    await answers(own_stack, info)
     state = await own_stack.wait_state(info.ingress_id, "INACTIVE", 30)
     assert (state.started_at, state.resource_id, state.error) == (before.started_at, before.resource_id, "")
 
@@ -289,6 +302,7 @@ async def test_the_process_ends_while_redis_is_away(own_stack):
     await asyncio.to_thread(own_stack.ingress.wait_exit, 15)
     own_stack.start_redis()
     own_stack.start_ingress()
+    await answers(own_stack, info)
     put_right(await own_stack.wait_state(info.ingress_id, "ERROR", 30), before)
 
 

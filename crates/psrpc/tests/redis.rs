@@ -324,6 +324,10 @@ async fn cluster_carries_messages_and_locks() {
     assert_eq!(bus_a.publish("nobody", "x".into()).await.unwrap(), None);
 }
 
+fn field(name: &str, value: &str) -> (String, bytes::Bytes) {
+    (name.to_owned(), value.to_owned().into())
+}
+
 #[tokio::test]
 async fn hashes_are_kept_for_a_while() {
     let redis = Redis::start(&[]);
@@ -334,7 +338,7 @@ async fn hashes_are_kept_for_a_while() {
     assert!(other.hash_set("h", "b", "\u{0}\u{1}".into(), keep).await.unwrap());
     let mut found = other.hash_read("h").await.unwrap();
     found.sort();
-    assert_eq!(found, [("a".into(), "2".into()), ("b".into(), "\u{0}\u{1}".into())]);
+    assert_eq!(found, [field("a", "2"), field("b", "\u{0}\u{1}")]);
     let left: u64 = redis.cli("TTL h").parse().unwrap();
     assert!((90..=100).contains(&left), "{left}");
     for field in ["a", "a", "b"] {
@@ -354,7 +358,7 @@ async fn cluster_keeps_hashes_on_any_node() {
     for i in 0..12 {
         let key = format!("hash {i}");
         assert!(bus.hash_set(&key, "f", "v".into(), LONG).await.unwrap());
-        assert_eq!(bus.hash_read(&key).await.unwrap(), [("f".into(), "v".into())]);
+        assert_eq!(bus.hash_read(&key).await.unwrap(), [field("f", "v")]);
         bus.hash_remove(&key, "f").await.unwrap();
         assert_eq!(bus.hash_read(&key).await.unwrap(), []);
     }

@@ -26,6 +26,9 @@ ingress_rtmp_connections 0
 # HELP ingress_rtmp_received_bytes_total Bytes received over RTMP
 # TYPE ingress_rtmp_received_bytes_total counter
 ingress_rtmp_received_bytes_total 0
+# HELP ingress_stalled_sources Sources that publish and have sent nothing for some seconds
+# TYPE ingress_stalled_sources gauge
+ingress_stalled_sources 0
 # HELP ingress_transcoder_restarts_total Transcoders that crashed or hung while streaming and were replaced
 # TYPE ingress_transcoder_restarts_total counter
 ingress_transcoder_restarts_total 0
@@ -48,6 +51,8 @@ const BUSY: &[&str] = &[
     "ingress_rtmp_received_bytes_total 12345",
     "ingress_transcoder_restarts_total 1",
     "ingress_dropped_frames_total 17",
+    "ingress_stalled_sources 1",
+    "ingress_source_stalls_total{type=\"rtmp\"} 2",
     "livekit_node_cpu_load{node_id=\"NE_x\",node_type=\"INGRESS\"} 0.75",
     "livekit_ingress_available{node_id=\"NE_x\"} 0",
     "# HELP livekit_ingress_requests Sessions that run",
@@ -97,12 +102,17 @@ async fn the_page_has_all_series_by_their_names() {
     observer.latency(Some(Quality::High), Duration::from_millis(30));
     observer.transcoder_restarted();
     observer.dropped(17);
+    for stalled in [false, true, true, false, true] {
+        observer.stalled(stalled);
+    }
     rtmp.count_one_of_each();
     let page = registry.page().unwrap();
     for line in BUSY {
         assert!(page.lines().any(|l| l == *line), "{line}\nnot in\n{page}");
     }
     assert_eq!(page.matches("_bucket{").count(), 13);
+    drop(observer);
+    assert!(registry.page().unwrap().contains("ingress_stalled_sources 0"), "a session that ends stalls no longer");
 }
 
 #[test]
