@@ -24,5 +24,6 @@ use std::time::Duration;
 /// How often an instance writes its record, and reads those of others.
 pub const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a record is good without a change. Redis' clients of one deployment find a new master within some 15 s of each other
-/// (asking the sentinels every 10 s, dialling for 2 s); and what was killed is to be put right within 30 s of a restart.
-pub const GOOD_FOR: Duration = Duration::from_secs(20);
+/// (asking the sentinels every 10 s, dialling for 2 s); and what was killed is to be put right within 30 s of a restart, which the fifth
+/// reading does.
+pub const GOOD_FOR: Duration = Duration::from_secs(18);
