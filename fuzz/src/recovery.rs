@@ -142,7 +142,7 @@ impl World {
                 let ingress = usize::from(much) % INGRESSES;
                 self.end(at, |session| session.ingress == ingress, Status::Inactive);
             }
-            2 => self.instances[at] = self.instance(),
+            2 => self.kill(at),
             3 => self.instances[at].held = much32,
             4 => self.redis_away = much32,
             5 => self.livekit_away = much32,
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// Redis falls back to what it knew some time ago. Of what is lost twice (by it and with an instance) nobody can know.
+    /// Redis falls back to what it knew some time ago, where an instance that lives knows better.
     fn forget(&mut self) {
         for ingress in 0..INGRESSES {
             let Some(before) = &self.before[ingress] else { continue };
@@ -167,6 +167,16 @@ impl World {
         }
         let alive: Vec<_> = self.instances.iter().map(|instance| &instance.name).collect();
         self.table.retain(|name, _| !alive.contains(&name));
+    }
+
+    /// Another instance starts in its place. Not while it has yet to notice that Redis has lost something: of what is lost with both
+    /// nobody can know.
+    fn kill(&mut self, at: usize) {
+        let instance = &self.instances[at];
+        let noticed = !instance.check_finished && (!instance.written || self.table.contains_key(&instance.name));
+        if noticed {
+            self.instances[at] = self.instance();
+        }
     }
 
     /// An encoder connects. The room throws out whoever was there as the same participant.
