@@ -109,18 +109,13 @@ async fn write(instances: Arc<dyn Instances>, own: String, ledger: Ledger) {
 /// Looks for records of instances that are gone.
 async fn watch(control: Arc<dyn ControlPlane>, instances: Arc<dyn Instances>, own: String, ledger: Ledger) {
     let (mut detector, mut beats, mut losses) = (Detector::new(own), beats(), ledger.losses());
+    let mut doubtful = false;
     loop {
         tokio::select! {
             _ = beats.tick() => {}
-            _ = losses.changed() => {
-                for session in ledger.finished() {
-                    if let Err(error) = close(&*control, &session).await {
-                        warn!(%error, resourceID = %session.resource_id, "whether a session's end is still stored is not known");
-                    }
-                }
-                continue;
-            }
+            _ = losses.changed() => doubtful = true,
         }
+        doubtful = doubtful && !are_stored(&*control, &ledger.finished()).await;
         let Ok(records) = instances.read().await else {
             detector.failed();
             continue;
@@ -132,6 +127,17 @@ async fn watch(control: Arc<dyn ControlPlane>, instances: Arc<dyn Instances>, ow
             }
         }
     }
+}
+
+/// Stores the ends of sessions again where they were lost. Whether all are known to be stored.
+async fn are_stored(control: &dyn ControlPlane, finished: &[RecordedSession]) -> bool {
+    for session in finished {
+        if let Err(error) = close(control, session).await {
+            warn!(%error, resourceID = %session.resource_id, "whether the end of a session is still stored is not known");
+            return false;
+        }
+    }
+    true
 }
 
 /// Puts the sessions of an instance right that is gone, and then removes its record: should this process end in between, another
