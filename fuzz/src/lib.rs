@@ -35,7 +35,7 @@ pub use whip::whip_headers;
 pub type Target = fn(&[u8]);
 
 /// All targets by name; `seeds/` has a directory for each.
-pub const TARGETS: [(&str, Target); 23] = [
+pub const TARGETS: &[(&str, Target)] = &[
     ("rtmp_connection", rtmp_connection),
     ("rtmp_chunks", rtmp_chunks),
     ("amf", amf),

@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn a_source_of_which_nothing_comes_is_stalled() {
         let (mut watch, t0) = (TrackWatch::new(), Instant::now());
-        let mut tick = |watch: &mut TrackWatch, seconds: u32| {
+        let tick = |watch: &mut TrackWatch, seconds: u32| {
             watch.tick(t0 + SECOND * seconds);
             watch.stalled()
         };
