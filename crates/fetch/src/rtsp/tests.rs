@@ -212,7 +212,7 @@ fn bytes_that_belong_to_nothing_are_left_out() {
         b"abc\nABC\ndef",
         b"$\xffxx",
         b"NOT RTSP\r\n\r\n",
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGH",
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGH\n",
     ] {
         for cut in 1..60 {
             let (answer, end) = pass(&[packet, garbage, packet, garbage, ok, packet].concat(), cut);

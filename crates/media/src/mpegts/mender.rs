@@ -46,6 +46,8 @@ struct Counter {
 struct Clock {
     pmt_pid: Option<u16>,
     pcr_pid: Option<u16>,
+    /// A map of a programme has come: this is an MPEG-TS, and no noise.
+    mapped: bool,
     /// None comes: they are made.
     made: bool,
     /// The stream of whose frames they are made, and the time of the last.
@@ -78,7 +80,8 @@ impl Mender {
 
     fn note_scrambling(&mut self, packet: Packet<'_>) {
         // Tables have the lowest numbers and are never scrambled.
-        if packet.pid() >= 0x20 && Some(packet.pid()) != self.clock.pmt_pid && self.frames.0 < SCRAMBLED_AFTER {
+        let media = packet.pid() >= 0x20 && Some(packet.pid()) != self.clock.pmt_pid;
+        if media && self.clock.mapped && self.frames.0 < SCRAMBLED_AFTER {
             self.frames.0 += 1;
             self.frames.1 += u32::from(packet.0[3] & 0xC0 != 0);
         }
@@ -125,7 +128,9 @@ impl Clock {
         if packet.pid() == psi::PAT_PID {
             self.pmt_pid = psi::section(payload).and_then(psi::first_programme).or(self.pmt_pid);
         } else if Some(packet.pid()) == self.pmt_pid {
-            self.pcr_pid = psi::section(payload).and_then(psi::clock).or(self.pcr_pid);
+            let map = psi::section(payload);
+            self.mapped |= map.is_some();
+            self.pcr_pid = map.and_then(psi::clock).or(self.pcr_pid);
         }
         let (time, pid) = (pes::dts(payload)?, self.pcr_pid?);
         if !self.made || *self.from.get_or_insert(packet.pid()) != packet.pid() {
@@ -224,15 +229,20 @@ mod tests {
 
     #[test]
     fn scrambled_streams_are_known() {
-        let (mut clear, mut scrambled) = (Mender::default(), Mender::default());
+        let (mut clear, mut scrambled, mut noise) = (Mender::default(), Mender::default(), Mender::default());
+        for table in tables() {
+            clear.packet(Packet(&table));
+            scrambled.packet(Packet(&table));
+        }
         for n in 0..1_000u32 {
             let plain = packet(0x200, (n % 16) as u8, &[1]);
             let mut closed = plain;
             closed[3] |= 0x80;
             clear.packet(Packet(if n % 3 == 0 { &closed } else { &plain }));
             scrambled.packet(Packet(&closed));
+            noise.packet(Packet(&closed));
         }
-        assert!(!clear.is_scrambled() && scrambled.is_scrambled());
+        assert!(!clear.is_scrambled() && scrambled.is_scrambled() && !noise.is_scrambled());
     }
 
     proptest! {

@@ -127,7 +127,7 @@ mod tests {
 
     fn record() -> Record {
         let id = ResourceId("RT_a".into());
-        let end = Report::first(id.clone(), Status::Error, "words".into(), SystemTime::now());
+        let end = Report::first(id.clone(), Status::Error, "words".into(), SystemTime::UNIX_EPOCH);
         let session = |end| RecordedSession {
             ingress_id: IngressId("IN_x".into()),
             resource_id: id.clone(),
