@@ -4,8 +4,8 @@ use crate::media::{flv, h264};
 use crate::support::{Child, job, layers, to_child};
 use bytes::Bytes;
 use ipc::transcode::{Command, Event};
-use ipc::{Hello, VERSION};
-use model::{Blame, Frame, Kind, Media, MediaTime, VideoCodec, VideoConfig};
+use ipc::{Assignment, Hello, VERSION, demux};
+use model::{Blame, Frame, Kind, Media, MediaTime, PullGuard, PullLimits, VideoCodec, VideoConfig};
 
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut x = seed | 1;
@@ -49,6 +49,20 @@ fn a_job_without_media_finishes() {
 fn another_version_ends_the_child_and_blames_no_source() {
     let mut child = Child::ready();
     child.write(&Hello { version: VERSION + 1 });
+    child.ends_without_a_last_word();
+}
+
+/// What it would need is not given to it: it can't be told to pull.
+#[test]
+fn a_job_of_another_profile_ends_the_child() {
+    let mut child = Child::ready();
+    child.write(&Assignment::from(demux::Job {
+        source: demux::Source::Url("http://127.0.0.1:9/x".into()),
+        guard: PullGuard::default(),
+        limits: PullLimits::default(),
+        largest: (1280, 720),
+        from: None,
+    }));
     child.ends_without_a_last_word();
 }
 
