@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import run
-from rig import Stack, Viewer, free_ports
+from rig import Stack, Viewer, free_ports, wait_for
 from rig.certificates import certify
 from rig.pulls import AAC, FAST, H264, URL, fails, make, plays
 from rig.together import at_once
@@ -36,9 +36,9 @@ class Talker:
     """A TCP server that answers each connection's first words with `answer`, or never; with `tls` over TLS. `forward` is a port whose
     server talks instead. `heard` are the first words."""
 
-    def __init__(self, answer=b"", tls=None, forward=None):
-        self.answer, self.tls, self.forward, self.heard = answer, tls, forward, []
-        self.socket = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, answer=b"", tls=None, forward=None, host="127.0.0.1"):
+        self.answer, self.tls, self.forward, self.heard, self.callers = answer, tls, forward, [], 0
+        self.socket = socket.create_server((host, 0))
         self.port = self.socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -48,6 +48,7 @@ class Talker:
                 client, _ = self.socket.accept()
             except OSError:
                 return
+            self.callers += 1
             threading.Thread(target=self._talk, args=(client,), daemon=True).start()
 
     def _talk(self, client):
@@ -169,8 +170,9 @@ async def test_refused_addresses_in_every_notation(stack):
 
 
 async def test_redirects_and_playlists_to_refused_hosts(stack, web):
-    """Redirects of each protocol, and every address that a playlist has."""
-    head, bad = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n", "http://127.0.0.2:1/x"
+    """Redirects of each protocol, and every address that a playlist has. A server is there, and nobody calls it."""
+    forbidden = Talker(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", host="127.0.0.2")
+    head, bad = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n", f"http://127.0.0.2:{forbidden.port}/x"
     part, end = "#EXTINF:1,\n", "\n#EXT-X-ENDLIST\n"
     lists = {
         "segment": head + part + bad + end,
@@ -185,8 +187,14 @@ async def test_redirects_and_playlists_to_refused_hosts(stack, web):
         (stack.dir / f"{name}.m3u8").write_text(text)
     urls = {f"w-{name}": f"{web.url}/file/{name}.m3u8" for name in lists}
     urls |= {"w-moved": f"{web.url}/to/{bad}", "w-moved6": f"{web.url}/to/http://[::ffff:10.0.0.1]/", "w-rtsp": "https://alias.invalid/moved"}
-    await all_fail(stack, urls, REFUSED)
-    assert "/x" not in "".join(path for path, _ in web.requests if not path.startswith("/to/"))
+    try:
+        await all_fail(stack, urls, REFUSED)
+        # Its own eyes: a call would be seen.
+        assert forbidden.callers == 0, forbidden.heard
+        socket.create_connection(("127.0.0.2", forbidden.port), 5).close()
+        wait_for("a call seen", 5, lambda: forbidden.callers == 1)
+    finally:
+        forbidden.close()
 
 
 async def test_unreachable_and_untrusted_servers(stack, web, ports, talkers):

@@ -14,6 +14,7 @@ url:
   max_play_time: 3s
   max_bytes: 300000
   max_file_size: 2000000
+  max_temporary_files: 0
   timeout: 1s
   reconnect: 1s
 """
@@ -62,11 +63,19 @@ async def test_file_size(stack, web):
     assert "2000001 bytes, and 2000000 are allowed" in state.error, state.error
 
 
+async def test_no_temporary_file_is_left(stack, web):
+    """A file that would have to be kept on disk, where no more may be."""
+    make(stack, "spooled.mp4", *H264, *AAC, seconds=1)
+    state = await ends(stack, web, "spooled", "plain/spooled.mp4", "ERROR")
+    assert "max_temporary_files" in state.error, state.error
+
+
 async def test_a_silent_server(stack, web):
     web.server.stall = 20  # outwaited here
     begun = time.monotonic()
     state = await ends(stack, web, "silent", "silent/x.mp4", "ERROR")
-    assert "did not answer within 1s" in state.error, state.error
+    assert "gives nothing that can be pulled (this server's log says why)" in state.error, state.error
+    stack.ingress.wait_log("did not answer within 1s")
     assert time.monotonic() - begun < 15
 
 

@@ -41,7 +41,8 @@ impl Work for Demuxer {
 
     fn start(job: Job, events: Events<Event>, _: &Watchdog, temporary: Temporary) -> std::io::Result<Self> {
         if matches!(job.source, Source::Url(_)) {
-            temporary.limit(job.limits.temporary);
+            // Without an allowance, too, libraries may want a page of a file.
+            temporary.limit(job.limits.temporary.max(1 << 20));
         }
         let (input, bytes) = bytes_source::input();
         let input = matches!(job.source, Source::Bytes(_)).then_some(input);

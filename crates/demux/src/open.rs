@@ -128,6 +128,9 @@ fn spool(
     temporary: &mut Temporary,
 ) -> Result<(File, u64), fetch::Error> {
     let too_large = |size| fetch::Error::TooLarge { size, allowed: most };
+    if most == 0 {
+        return Err(fetch::Error::NoTemporary);
+    }
     if let Some(size) = length.filter(|size| *size > most) {
         return Err(too_large(size));
     }

@@ -62,13 +62,24 @@ fn connect(
             Err(e) => return Outcome::Lost(of_fetch(e)),
         };
         let end = once(&relay, timeout, protocol, connection);
-        let Some(to) = relay.redirect() else { return end };
-        match at.redirected(&to) {
+        let Some(to) = relay.redirect() else { return concealed(end, &relay, connection) };
+        match relay.server().redirected(&to) {
             Ok(next) => at = next,
             Err(e) => return Outcome::Failed(of_fetch(e)),
         }
     }
     Outcome::Failed(of_fetch(fetch::Error::Redirects(MAX_REDIRECTS)))
+}
+
+/// How it ended, in words that tell nothing about the ports of a private network: that the relay could connect must not show.
+fn concealed(end: Outcome, relay: &Relay, connection: &Connection) -> Outcome {
+    match end {
+        Outcome::Lost(why) if relay.is_inside() && connection.arrivals.last().is_none() => {
+            eprintln!("{why}");
+            Outcome::Lost(of_fetch(fetch::Error::Inside { host: relay.server().authority(), retry: true }))
+        }
+        end => end,
+    }
 }
 
 fn once(relay: &Relay, timeout: Duration, protocol: &str, connection: &Connection) -> Outcome {

@@ -105,7 +105,7 @@ fn connect(
     let host = if options.listens {
         address.host()
     } else {
-        match resolve(guard, &address.host(), options.port, limits.timeout) {
+        match resolve(guard, &address.host(), options.port, address.is_from_outside(), limits.timeout) {
             Ok(found) => found.first().map(|a| a.ip().to_string()).unwrap_or_default(),
             Err(e @ fetch::Error::Denied { .. }) => return Outcome::Failed(of_fetch(e)),
             Err(e) => return Outcome::Lost(of_fetch(e)),

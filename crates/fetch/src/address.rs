@@ -1,7 +1,8 @@
 //! URLs that can be pulled. They print without login and query.
 
-use crate::Error;
+use crate::{Error, guard};
 use std::fmt;
+use std::net::IpAddr;
 use url::Url;
 
 /// The URL schemes that can be pulled.
@@ -21,6 +22,8 @@ pub struct Address {
     url: Url,
     /// The scheme.
     pub scheme: Scheme,
+    /// Somebody on the internet led here, or what is here came from there: from it, nothing leads to a private address.
+    outside: bool,
 }
 
 impl Address {
@@ -57,7 +60,7 @@ impl Address {
         if url.host_str().is_none_or(str::is_empty) {
             return Err(Error::Address("it names no host"));
         }
-        Ok(Self { url, scheme })
+        Ok(Self { url, scheme, outside: false })
     }
 
     /// Resolves a reference in the document at this address.
@@ -66,7 +69,19 @@ impl Address {
     /// [`Error::Scheme`], [`Error::Address`].
     pub fn join(&self, reference: &str) -> Result<Self, Error> {
         let url = self.url.join(reference).map_err(|_| Error::Address("it leads to something that is no URL"))?;
-        Self::from_url(url)
+        Ok(Self { outside: self.outside, ..Self::from_url(url)? })
+    }
+
+    /// Whether it may only lead outwards, because of who named it.
+    pub fn is_from_outside(&self) -> bool {
+        self.outside
+    }
+
+    /// This address, now that a server answered there: one on the internet may be anybody's.
+    #[must_use]
+    pub(crate) fn answered_by(self, peer: std::io::Result<IpAddr>) -> Self {
+        let outside = self.outside || peer.map_or(true, guard::is_outside);
+        Self { outside, ..self }
     }
 
     /// The address that a redirect to `reference` leads to. The login goes along only to the same server.
@@ -221,6 +236,19 @@ mod tests {
         let a = Address::parse("http://h/list.m3u8").unwrap();
         assert!(matches!(a.join("file:///etc/passwd"), Err(Error::Scheme(_))));
         assert_eq!(a.join("b/c.ts?x=1").unwrap().path_and_query(), "/b/c.ts?x=1");
+    }
+
+    #[test]
+    fn what_comes_from_the_internet_marks_all_that_it_leads_to() {
+        let asked = Address::parse("http://media.example/list.m3u8").unwrap();
+        let reached = |ip: &str| asked.clone().answered_by(Ok(ip.parse().unwrap()));
+        assert!(!reached("10.0.0.1").join("a.ts").unwrap().is_from_outside());
+        let (variant, moved) =
+            (reached("192.0.2.1").join("v.m3u8"), reached("192.0.2.1").redirected("http://10.0.0.1/"));
+        assert!(variant.as_ref().unwrap().is_from_outside() && moved.unwrap().is_from_outside());
+        // A private server in between does not take the mark away, and a tunnel's end may be anybody.
+        assert!(variant.unwrap().answered_by(Ok("10.0.0.1".parse().unwrap())).join("a.ts").unwrap().is_from_outside());
+        assert!(reached("64:ff9b::102:304").is_from_outside());
     }
 
     #[test]

@@ -64,6 +64,15 @@ pub enum Error {
     TooLarge { size: u64, allowed: u64 },
     #[error("a temporary file could not be used: {0}")]
     Temporary(#[source] std::io::Error),
+    /// This pull got no allowance for a temporary file.
+    #[error(
+        "the index of this file is at its end and its server takes no range requests, so it would have to be kept on disk here; that many \
+         pulls may do so already (url.max_temporary_files): try again later"
+    )]
+    NoTemporary,
+    /// In place of what would tell whether a port of a private network is open: whoever writes URLs is not to find out by words.
+    #[error("{host} gives nothing that can be pulled (this server's log says why)")]
+    Inside { host: String, retry: bool },
 }
 
 impl Error {
@@ -72,7 +81,7 @@ impl Error {
     pub fn blame(&self) -> Blame {
         match self {
             Self::Scheme(_) | Self::Address(_) | Self::Denied { .. } => Blame::Spec,
-            Self::Temporary(_) => Blame::Us,
+            Self::Temporary(_) | Self::NoTemporary => Blame::Us,
             _ => Blame::Source,
         }
     }
@@ -87,6 +96,8 @@ impl Error {
             | Self::Slow { .. }
             | Self::Broken(..)
             | Self::Truncated(_) => true,
+            Self::NoTemporary => true,
+            Self::Inside { retry, .. } => *retry,
             Self::Status { status, .. } => *status >= 500 || *status == 429,
             _ => false,
         }
@@ -95,6 +106,25 @@ impl Error {
     /// Whether our own rules end the pull. A live source is not tried again then; after any other error it may come back.
     pub fn is_policy(&self) -> bool {
         matches!(self, Self::Denied { .. } | Self::TooMuch(_))
+    }
+
+    /// This error as it is told of a server in a private network that the configuration does not allow by name: nothing about whether
+    /// and how it answered, which goes to the log. What a web server says in its own words stays.
+    pub fn concealed(self, host: &str) -> Self {
+        match self {
+            Self::Refused(_)
+            | Self::Unreachable(..)
+            | Self::Timeout { .. }
+            | Self::Slow { .. }
+            | Self::Tls { .. }
+            | Self::Protocol { .. }
+            | Self::Broken(..)
+            | Self::Truncated(_) => {
+                eprintln!("{self}");
+                Self::Inside { host: host.to_owned(), retry: self.retry() }
+            }
+            other => other,
+        }
     }
 
     /// The fault as people read it.
@@ -106,6 +136,23 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn closed_open_and_silent_ports_inside_read_the_same() {
+        let host = || "10.0.0.1:22".to_owned();
+        let words = |error: Error| error.concealed("10.0.0.1:22").to_string();
+        let timeout = Error::Timeout { host: host(), what: "take the connection", after: Duration::from_secs(10) };
+        let text = words(Error::Refused(host()));
+        for error in
+            [timeout, Error::Protocol { host: host(), what: "its answer is no HTTP" }, Error::Truncated(host())]
+        {
+            assert_eq!(words(error), text);
+        }
+        assert!(text.contains("10.0.0.1:22") && !text.contains("refused"));
+        assert!(Error::Refused(host()).concealed("x").retry() && !Error::Inside { host: host(), retry: false }.retry());
+        let told = Error::NotFound { host: host(), status: 404 };
+        assert!(words(told).contains("404"), "a web server's own words");
+    }
 
     #[test]
     fn a_fault_keeps_blame_retry_and_text() {

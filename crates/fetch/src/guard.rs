@@ -1,8 +1,8 @@
 //! The guard: which hosts a pull may connect to. It looks names up itself, so that every address that is connected to was checked.
 
 use crate::Error;
-use model::{HostRule, PullGuard};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use model::{AddressKind, HostRule, PullGuard, embedded_v4, in_range};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -15,51 +15,16 @@ pub enum Verdict {
     Refused(&'static str),
 }
 
-/// Metadata services, at which clouds hand out credentials, besides those at link-local addresses: AWS and Google over IPv6,
-/// Alibaba, Oracle, Azure.
-const METADATA: &[IpAddr] = &[
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-];
-
 const DENIED: &str = "it is on this server's list of hosts to refuse";
 const PRIVATE: &str = "it is a private or loopback address, which this server refuses";
+const OWN: &str = "it is an address of this server, which it refuses";
+const INWARDS: &str = "a server on the internet leads there, and it is a private address or one of this server";
 
-fn in_range(ip: IpAddr, range: IpAddr, bits: u8) -> bool {
-    let same = |a: u128, b: u128, width: u32| {
-        let shift = width.saturating_sub(u32::from(bits));
-        shift >= width || a >> shift == b >> shift
-    };
-    match (ip, range) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => same(u32::from(a).into(), u32::from(b).into(), 32),
-        (IpAddr::V6(a), IpAddr::V6(b)) => same(a.into(), b.into(), 128),
-        _ => false,
-    }
-}
-
-/// The IPv4 address inside an IPv6 address: mapped, compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056).
-fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let s = ip.segments();
-    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match s {
-        [0, 0, 0, 0, 0, 0xffff, a, b] | [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0, 0, 0, 0, 0xffff, 0, a, b] => {
-            Some(v4(a, b))
-        }
-        // Local-use NAT64 (RFC 8215), with the usual prefix length of 96 bits.
-        [0x64, 0xff9b, 1, .., a, b] => Some(v4(a, b)),
-        [0, 0, 0, 0, 0, 0, a, b] if a != 0 => Some(v4(a, b)),
-        [0x2002, a, b, ..] => Some(v4(a, b)),
-        _ => None,
-    }
-}
-
-/// Decides about an address: by the lists first, then by its kind.
-pub fn judge(guard: &PullGuard, ip: IpAddr) -> Verdict {
+/// Decides about an address: by the lists first, then by its kind. `inwards`: whoever named it is on the internet, and from there
+/// nothing leads to a private address.
+pub fn judge(guard: &PullGuard, ip: IpAddr, inwards: bool) -> Verdict {
     let plain = match ip {
-        IpAddr::V6(v6) => embedded(v6).map_or(ip, IpAddr::V4),
+        IpAddr::V6(v6) => embedded_v4(v6).map_or(ip, IpAddr::V4),
         v4 => v4,
     };
     let matches = |rules: &[HostRule]| {
@@ -74,37 +39,29 @@ pub fn judge(guard: &PullGuard, ip: IpAddr) -> Verdict {
     if matches(&guard.deny) {
         return Verdict::Refused(DENIED);
     }
-    by_kind(plain, guard.refuse_private)
+    let own = guard.own.contains(&plain);
+    match AddressKind::of(ip) {
+        AddressKind::Metadata => Verdict::Refused("it is where clouds keep credentials"),
+        AddressKind::LinkLocal => Verdict::Refused("it is a link-local address"),
+        AddressKind::Many => Verdict::Refused("it is not the address of a single host"),
+        AddressKind::Public if !own => Verdict::Allowed,
+        _ if inwards => Verdict::Refused(INWARDS),
+        AddressKind::Public if guard.refuse_private => Verdict::Refused(OWN),
+        _ if guard.refuse_private => Verdict::Refused(PRIVATE),
+        _ => Verdict::Allowed,
+    }
 }
 
-fn by_kind(ip: IpAddr, refuse_private: bool) -> Verdict {
-    let (link_local, multicast, private) = match ip {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            // 0.0.0.0/8 reaches this machine itself; 100.64/10 is for carrier-grade NAT (RFC 6598), 198.18/15 for benchmarks
-            // (RFC 2544), 192.0.0/24 for IETF protocol assignments (RFC 6890).
-            let special = matches!((a, b, c), (0, ..) | (100, 64..128, _) | (198, 18 | 19, _) | (192, 0, 0));
-            let private = v4.is_private() || v4.is_loopback() || special;
-            (v4.is_link_local(), v4.is_multicast() || v4.is_broadcast() || a >= 240, private)
-        }
-        IpAddr::V6(v6) => {
-            let first = v6.segments()[0];
-            let private =
-                v6.is_loopback() || v6.is_unspecified() || first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfec0;
-            (first & 0xffc0 == 0xfe80, v6.is_multicast(), private)
-        }
-    };
-    if METADATA.contains(&ip) {
-        Verdict::Refused("it is where clouds keep credentials")
-    } else if link_local {
-        Verdict::Refused("it is a link-local address")
-    } else if multicast {
-        Verdict::Refused("it is not the address of a single host")
-    } else if private && refuse_private {
-        Verdict::Refused(PRIVATE)
-    } else {
-        Verdict::Allowed
-    }
+/// Whether what comes from this address comes from the internet: it may be anybody's then. A tunnel's far end may be, too.
+pub(crate) fn is_outside(ip: IpAddr) -> bool {
+    matches!(AddressKind::of(ip), AddressKind::Public | AddressKind::Tunnel)
+}
+
+/// Whether an address is a private one that the configuration does not name: what its ports answer is nobody's business who only
+/// writes URLs.
+pub(crate) fn is_inside(guard: &PullGuard, host: &str, ip: IpAddr) -> bool {
+    let strict = PullGuard { refuse_private: true, ..guard.clone() };
+    by_name(guard, host) != Some(true) && judge(&strict, ip, false) != Verdict::Allowed
 }
 
 /// What the lists say about a name, before it is looked up. `Some(true)` allows all of its addresses.
@@ -135,7 +92,7 @@ pub fn check_host(guard: &PullGuard, host: &str) -> Result<(), Error> {
     match (by_name(guard, host), host.parse::<IpAddr>()) {
         (Some(true), _) => Ok(()),
         (Some(false), _) => denied(DENIED),
-        (None, Ok(ip)) => match judge(guard, ip) {
+        (None, Ok(ip)) => match judge(guard, ip, false) {
             Verdict::Allowed => Ok(()),
             Verdict::Refused(why) => denied(why),
         },
@@ -161,26 +118,38 @@ fn listed(rules: &[HostRule], host: &str) -> bool {
     rules.iter().any(|rule| matches!(rule, HostRule::Range(range, bits) if in_range(ip, *range, *bits)))
 }
 
-/// Looks a host up and checks every address. One refused address refuses the whole name: whether an attacker's server is reached
+/// Looks a host up and checks every address; `inwards` as for [`judge`]. One refused address refuses the whole name: whether an attacker's server is reached
 /// must not depend on which of its addresses is tried.
 ///
 /// # Errors
 /// [`Error::Denied`], [`Error::Unresolved`], [`Error::LookupTimeout`].
-pub fn resolve(guard: &PullGuard, host: &str, port: u16, within: Duration) -> Result<Vec<SocketAddr>, Error> {
+pub fn resolve(
+    guard: &PullGuard,
+    host: &str,
+    port: u16,
+    inwards: bool,
+    within: Duration,
+) -> Result<Vec<SocketAddr>, Error> {
     check_host(guard, host)?;
     let trusted = by_name(guard, host) == Some(true);
     let found = match host.parse::<IpAddr>() {
         Ok(ip) => vec![SocketAddr::new(ip, port)],
         Err(_) => look_up(host, port, within)?,
     };
-    judge_all(guard, host, found, trusted)
+    judge_all(guard, host, found, trusted, inwards)
 }
 
 /// Checks the addresses of a host. Callers connect to these and do not look the name up again, so that a change of the name in
 /// between (DNS rebinding) has no effect.
-fn judge_all(guard: &PullGuard, host: &str, found: Vec<SocketAddr>, trusted: bool) -> Result<Vec<SocketAddr>, Error> {
+fn judge_all(
+    guard: &PullGuard,
+    host: &str,
+    found: Vec<SocketAddr>,
+    trusted: bool,
+    inwards: bool,
+) -> Result<Vec<SocketAddr>, Error> {
     for address in found.iter().filter(|_| !trusted) {
-        if let Verdict::Refused(why) = judge(guard, address.ip()) {
+        if let Verdict::Refused(why) = judge(guard, address.ip(), inwards) {
             let host =
                 if host.parse::<IpAddr>().is_ok() { host.to_owned() } else { format!("{host} ({})", address.ip()) };
             return Err(Error::Denied { host, why: why.to_owned() });
@@ -210,13 +179,14 @@ fn look_up(host: &str, port: u16, within: Duration) -> Result<Vec<SocketAddr>, E
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::Ipv4Addr;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
     fn refused(guard: &PullGuard, text: &str) -> bool {
-        judge(guard, ip(text)) != Verdict::Allowed
+        judge(guard, ip(text), false) != Verdict::Allowed
     }
 
     #[test]
@@ -269,6 +239,9 @@ mod tests {
             "64:ff9b:1::a00:1",
             "198.19.0.1",
             "192.0.0.8",
+            "64:ff9b::101:101",
+            "2001::1:fefe:fefe",
+            "2606:4700::5efe:1.1.1.1",
         ] {
             assert!(refused(&guard, text), "{text}");
         }
@@ -283,6 +256,7 @@ mod tests {
             allow: vec![HostRule::Range(ip("10.1.0.0"), 16), HostRule::Host("trusted.example".into())],
             deny: vec![HostRule::Range(ip("10.0.0.0"), 8), HostRule::Below("evil.example".into())],
             refuse_private: true,
+            ..PullGuard::default()
         };
         assert!(!refused(&guard, "10.1.2.3") && !refused(&guard, "::ffff:10.1.2.3"));
         assert!(refused(&guard, "10.2.2.3"));
@@ -290,8 +264,8 @@ mod tests {
         assert!(check_host(&guard, "evil.example").is_ok() && check_host(&guard, "notevil.example").is_ok());
         assert!(check_host(&guard, "trusted.example").is_ok());
         assert!(check_host(&guard, "10.9.9.9").is_err());
-        assert!(matches!(resolve(&guard, "127.0.0.1", 80, Duration::from_secs(5)), Err(Error::Denied { .. })));
-        assert!(matches!(resolve(&guard, "localhost", 80, Duration::from_secs(5)), Err(Error::Denied { .. })));
+        assert!(matches!(resolve(&guard, "127.0.0.1", 80, false, Duration::from_secs(5)), Err(Error::Denied { .. })));
+        assert!(matches!(resolve(&guard, "localhost", 80, false, Duration::from_secs(5)), Err(Error::Denied { .. })));
     }
 
     #[test]
@@ -303,6 +277,7 @@ mod tests {
                 "name.example",
                 ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect(),
                 trusted,
+                false,
             )
         };
         assert_eq!(of(&["1.1.1.1", "2606:4700::1"], false).unwrap().len(), 2);
@@ -317,19 +292,40 @@ mod tests {
         assert!(matches!(of(&[], false), Err(Error::Unresolved(_))));
     }
 
+    #[test]
+    fn this_machines_own_addresses_count_as_private() {
+        let own = vec![ip("198.51.100.7"), ip("2606:4700::7")];
+        let mut guard = PullGuard { own, ..PullGuard::default() };
+        let of = |guard: &PullGuard, text, inwards| judge(guard, ip(text), inwards);
+        for text in ["198.51.100.7", "2606:4700::7", "::ffff:198.51.100.7"] {
+            assert_eq!(of(&guard, text, false), Verdict::Allowed, "{text}");
+            assert_eq!(of(&guard, text, true), Verdict::Refused(INWARDS), "{text}");
+        }
+        guard.refuse_private = true;
+        assert_eq!(of(&guard, "198.51.100.7", false), Verdict::Refused(OWN));
+        assert_eq!(of(&guard, "198.51.100.8", true), Verdict::Allowed);
+        guard.allow = vec![HostRule::Range(ip("198.51.100.7"), 32)];
+        assert_eq!(of(&guard, "198.51.100.7", true), Verdict::Allowed);
+    }
+
+    #[test]
+    fn nothing_leads_inwards() {
+        let guard = PullGuard::default();
+        for text in
+            ["127.0.0.1", "10.0.0.1", "::1", "fd12::1", "64:ff9b::101:101", "2001::1:fefe:fefe", "::ffff:10.0.0.1"]
+        {
+            assert!(!refused(&guard, text), "{text}: a user may name it");
+            assert_eq!(judge(&guard, ip(text), true), Verdict::Refused(INWARDS), "{text}");
+        }
+        assert_eq!(judge(&guard, ip("1.1.1.1"), true), Verdict::Allowed);
+    }
+
     proptest! {
         #[test]
-        fn a_mapped_address_is_judged_like_its_ipv4(bits: u32, private: bool) {
+        fn a_mapped_address_is_judged_like_its_ipv4(bits: u32, private: bool, inwards: bool) {
             let guard = PullGuard { refuse_private: private, ..PullGuard::default() };
             let v4 = Ipv4Addr::from(bits);
-            prop_assert_eq!(judge(&guard, IpAddr::V4(v4)), judge(&guard, IpAddr::V6(v4.to_ipv6_mapped())));
-        }
-
-        #[test]
-        fn prefix_length_zero_holds_every_address(bits: u128, v4: u32) {
-            prop_assert!(in_range(IpAddr::V6(bits.into()), ip("::"), 0));
-            prop_assert!(in_range(IpAddr::V4(v4.into()), ip("0.0.0.0"), 0));
-            prop_assert!(in_range(IpAddr::V4(v4.into()), IpAddr::V4(v4.into()), 32));
+            prop_assert_eq!(judge(&guard, v4.into(), inwards), judge(&guard, v4.to_ipv6_mapped().into(), inwards));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! An HTTP/1.1 client (RFC 9112), as far as fetching needs one: GET, ranges, redirects, every body framing, persistent connections.
 
 use crate::body::{Chunks, Framing};
+use crate::guard::{is_inside, is_outside};
 use crate::inflate::Inflate;
 use crate::socket::{Socket, connect, timed_out};
 use crate::{Address, Error, Titles};
@@ -141,7 +142,7 @@ impl Client {
             };
             match answer? {
                 Answer::Body(response) => return Ok(*response),
-                Answer::Moved(to) => at = at.redirected(&to)?,
+                Answer::Moved(from, to) => at = from.redirected(&to)?,
             }
         }
         Err(Error::Redirects(MAX_REDIRECTS))
@@ -193,7 +194,7 @@ impl Client {
         if let Some(connection) = self.take_idle(to) {
             // An idle connection may have been closed meanwhile; then a new one is made.
             match self.exchange(connection, to, range) {
-                Err(Error::Broken(..) | Error::Truncated(_)) => {}
+                Err(Error::Broken(..) | Error::Truncated(_) | Error::Inside { .. }) => {}
                 other => return other,
             }
         }
@@ -207,13 +208,16 @@ impl Client {
         to: &Address,
         range: Option<(u64, Option<u64>)>,
     ) -> Result<Answer, Error> {
+        let inside = connection.socket.peer().is_ok_and(|peer| is_inside(&self.inner.guard, &to.host(), peer));
+        // Until it has spoken HTTP, words tell nothing about the ports of a private network.
+        let told = |error: Error| if inside { error.concealed(&to.authority()) } else { error };
         let request = request(to, range);
         let sent = connection.socket.write_all(request.as_bytes()).and_then(|()| connection.socket.flush());
-        sent.map_err(|e| self.io_fault(to, e, "take the request"))?;
+        sent.map_err(|e| told(self.io_fault(to, e, "take the request")))?;
         let broken = |e| Error::Broken(to.authority(), e);
         connection.socket.set_deadline(Some(Instant::now() + self.inner.timeout)).map_err(broken)?;
         loop {
-            let head = self.read_head(&mut connection, to)?;
+            let head = self.read_head(&mut connection, to).map_err(told)?;
             // Interim responses (RFC 9110 §15.2) are passed over.
             if head.status >= 200 {
                 connection.socket.set_deadline(None).map_err(broken)?;
@@ -228,11 +232,12 @@ impl Client {
 
     fn judge(&self, head: Head, connection: Buffered, to: &Address) -> Result<Answer, Error> {
         let (host, status) = (to.authority(), head.status);
+        let address = to.clone().answered_by(connection.socket.peer());
         match status {
             200 | 206 => {}
             301 | 302 | 303 | 307 | 308 => {
                 let to = head.location.ok_or(Error::Protocol { host, what: "a redirect leads nowhere" })?;
-                return Ok(Answer::Moved(to));
+                return Ok(Answer::Moved(address, to));
             }
             404 | 410 => return Err(Error::NotFound { host, status }),
             401 | 403 | 407 => return Err(Error::Forbidden { host, status }),
@@ -252,7 +257,7 @@ impl Client {
         let length = head.length.filter(|_| !head.chunked && inflate.is_none());
         let range = head.range.filter(|_| status == 206 && inflate.is_none());
         Ok(Answer::Body(Box::new(Response {
-            address: to.clone(),
+            address,
             status,
             content_type: head.content_type,
             length,
@@ -310,7 +315,10 @@ impl Client {
     fn take_idle(&self, to: &Address) -> Option<Buffered> {
         let mut idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let found = idle.iter().position(|(origin, _)| origin.same_origin(to))?;
-        Some(idle.remove(found).1)
+        let (_, connection) = idle.remove(found);
+        // One to a private address was made for another purpose.
+        let fits = !to.is_from_outside() || connection.socket.peer().is_ok_and(is_outside);
+        fits.then_some(connection)
     }
 
     fn put_idle(&self, origin: Address, connection: Buffered) {
@@ -341,7 +349,8 @@ fn may_refuse_ranges(error: &Error) -> bool {
 
 enum Answer {
     Body(Box<Response>),
-    Moved(String),
+    /// From here to there.
+    Moved(Address, String),
 }
 
 impl Response {

@@ -5,7 +5,7 @@
 
 use crate::rtsp::{Login, Rewriter, Token};
 use crate::socket::{ReadHalf, Socket, WriteHalf, connect};
-use crate::{Address, Error};
+use crate::{Address, Error, guard};
 use model::PullGuard;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
@@ -32,6 +32,8 @@ pub struct Relay {
     here: String,
     path: String,
     token: Token,
+    server: Address,
+    inside: bool,
     shared: Arc<Shared>,
 }
 
@@ -78,6 +80,8 @@ impl Relay {
         let here = format!("rtsp://{}", listener.local_addr().map_err(unreachable)?);
         let shared = Arc::<Shared>::default();
         let token = Token::new(rand::random());
+        let inside = guard::is_inside(guard, &to.host(), server);
+        let answering = to.clone().answered_by(Ok(server));
         let acceptor = Acceptor {
             guard: guard.clone(),
             to: to.clone(),
@@ -89,7 +93,17 @@ impl Relay {
             shared: Arc::clone(&shared),
         };
         spawn(move || Arc::new(acceptor).run(&listener)).map_err(unreachable)?;
-        Ok(Self { here, path: to.path_and_query(), token, shared })
+        Ok(Self { here, path: to.path_and_query(), token, server: answering, inside, shared })
+    }
+
+    /// The server, from which redirects lead on.
+    pub fn server(&self) -> &Address {
+        &self.server
+    }
+
+    /// Whether the server is in a private network, about whose ports words are to tell nothing.
+    pub fn is_inside(&self) -> bool {
+        self.inside
     }
 
     /// The name under which the library is to come (`User-Agent`), in place of its own.

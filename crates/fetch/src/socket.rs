@@ -6,7 +6,7 @@ use model::PullGuard;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -176,7 +176,12 @@ pub(crate) fn timed_out(error: &io::Error) -> bool {
 /// TLS handshake, and of each read and write afterwards.
 pub(crate) fn connect(guard: &PullGuard, to: &Address, within: Duration) -> Result<Socket, Error> {
     let host = to.host();
-    let addresses = guard::resolve(guard, &host, to.port(), within)?;
+    let addresses = guard::resolve(guard, &host, to.port(), to.is_from_outside(), within)?;
+    let inside = addresses.iter().any(|address| guard::is_inside(guard, &host, address.ip()));
+    connect_any(&addresses, to, within).map_err(|error| if inside { error.concealed(&to.authority()) } else { error })
+}
+
+fn connect_any(addresses: &[SocketAddr], to: &Address, within: Duration) -> Result<Socket, Error> {
     let until = Instant::now() + within;
     let mut fault = None;
     for (i, address) in addresses.iter().enumerate() {
@@ -192,7 +197,7 @@ pub(crate) fn connect(guard: &PullGuard, to: &Address, within: Duration) -> Resu
         Some(e) if e.kind() == io::ErrorKind::ConnectionRefused => Error::Refused(authority),
         Some(e) if timed_out(&e) => Error::Timeout { host: authority, what: "take the connection", after: within },
         Some(e) => Error::Unreachable(authority, e),
-        None => Error::Unresolved(host),
+        None => Error::Unresolved(to.host()),
     })
 }
 

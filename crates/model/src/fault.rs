@@ -1,6 +1,7 @@
 //! Faults: what went wrong, whose doing it is, and whether another attempt can help.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Whose doing a fault is. Each edge translates it to its own code (RTMP status, HTTP status, psrpc code).
@@ -46,6 +47,9 @@ pub struct Fault {
 const CONTROL_FAULT: &str =
     "livekit-server, or the Redis before it, does not answer this ingress; try again in a moment (its log knows more)";
 
+/// What stands in a public text in place of an address.
+const HIDDEN: &str = "(address hidden)";
+
 impl Fault {
     /// A fault that another attempt does not mend.
     pub fn new(blame: Blame, text: impl Into<String>) -> Self {
@@ -57,9 +61,20 @@ impl Fault {
         Self { blame, retry: true, text: text.into() }
     }
 
-    /// The text for the peer of a connection, who may hold no valid stream key.
-    pub fn public(&self) -> &str {
-        if self.blame == Blame::Control { CONTROL_FAULT } else { &self.text }
+    /// The text for the peer of a connection, who may hold no valid stream key, and to whom our own servers' addresses are no
+    /// business with one.
+    pub fn public(&self) -> Cow<'_, str> {
+        if self.blame == Blame::Control {
+            return CONTROL_FAULT.into();
+        }
+        if !self.text.contains("://") {
+            return self.text.as_str().into();
+        }
+        let shown = |word: &str| {
+            let (address, end) = word.split_at(word.trim_end_matches([':', ',', ';', '.', ')', '"']).len());
+            if address.contains("://") { format!("{HIDDEN}{end}") } else { word.to_owned() }
+        };
+        self.text.split(' ').map(shown).collect::<Vec<_>>().join(" ").into()
     }
 }
 
@@ -70,3 +85,21 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_ours_are_not_told() {
+        let public = |text: &str| Fault::new(Blame::Room, text).public().into_owned();
+        let text = "cannot reach LiveKit at ws://10.0.0.7:7880: Connection refused (os error 111)";
+        assert_eq!(public(text), "cannot reach LiveKit at (address hidden): Connection refused (os error 111)");
+        assert_eq!(
+            public("LiveKit at wss://lk.internal answered 500: x"),
+            "LiveKit at (address hidden) answered 500: x"
+        );
+        assert_eq!(public("the room was deleted"), "the room was deleted");
+        assert_eq!(Fault::new(Blame::Control, "Redis at 10.0.0.5:6379").public(), CONTROL_FAULT);
+    }
+}

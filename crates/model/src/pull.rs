@@ -15,6 +15,8 @@ pub struct PullGuard {
     pub deny: Vec<HostRule>,
     /// Whether loopback and private addresses are refused.
     pub refuse_private: bool,
+    /// This machine's own addresses, also those on the internet: they count as private.
+    pub own: Vec<IpAddr>,
 }
 
 /// One entry of a list of hosts.
@@ -47,7 +49,8 @@ pub struct PullLimits {
     pub bytes: Option<u64>,
     /// The largest length in bytes that a file may have; `None` for no limit.
     pub file_size: Option<u64>,
-    /// How many bytes of a file may be put on disk, where its index is at its end and its server takes no range requests.
+    /// How many bytes of a file may be put on disk, where its index is at its end and its server takes no range requests; 0
+    /// for none.
     pub temporary: u64,
     /// How long a server may take to be reached, to answer, and to go on sending.
     pub timeout: Duration,

@@ -1,6 +1,7 @@
 //! Response heads as servers send them, and the client against scripted servers on loopback.
 
 use super::*;
+use model::HostRule;
 use proptest::prelude::*;
 use std::net::TcpListener;
 
@@ -84,9 +85,45 @@ fn redirects_are_followed_without_the_login() {
     assert!(!second[0].contains("Authorization"));
 }
 
-fn fault(answer: &str) -> Error {
+/// A guard that allows this machine by name, so that all is told about it.
+fn allowing() -> PullGuard {
+    let here = HostRule::Range(std::net::Ipv4Addr::LOCALHOST.into(), 8);
+    PullGuard { allow: vec![here], ..PullGuard::default() }
+}
+
+fn fault_with(guard: PullGuard, answer: &str) -> Error {
     let (address, _server) = server(vec![answer.to_owned()]);
-    client(PullGuard::default()).get_whole(&address, None, 100).unwrap_err()
+    client(guard).get_whole(&address, None, 100).unwrap_err()
+}
+
+fn fault(answer: &str) -> Error {
+    fault_with(allowing(), answer)
+}
+
+/// Whoever writes URLs is not to find the open ports of a private network by what is said of them.
+#[test]
+fn ports_of_private_networks_read_the_same() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = Address::parse(&format!("http://{closed}/")).unwrap();
+    let told = |error: Error| match error {
+        Error::Inside { host, .. } => error_text(&host),
+        other => panic!("{other:?}"),
+    };
+    let texts = [
+        client(PullGuard::default()).get(&closed, None).map(drop).unwrap_err(),
+        fault_with(PullGuard::default(), "SSH-2.0-OpenSSH\r\n\r\n"),
+        fault_with(PullGuard::default(), ""),
+        fault_with(PullGuard::default(), "HTTP/1.1 2"),
+    ]
+    .map(told);
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+    assert!(matches!(fault_with(PullGuard::default(), "HTTP/1.1 404 No\r\n\r\n"), Error::NotFound { .. }));
+}
+
+/// The text without the port, which is what was asked for.
+fn error_text(host: &str) -> String {
+    let error = Error::Inside { host: host.to_owned(), retry: true };
+    error.to_string().replace(host, "HOST")
 }
 
 #[test]
@@ -108,10 +145,10 @@ fn each_fault_has_an_error_of_its_own() {
     assert!(matches!(fault("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nabc"), Error::Protocol { .. }));
     let again = "HTTP/1.1 302 OK\r\nLocation: /\r\nConnection: close\r\n\r\n".to_owned();
     let (address, _server) = server(vec![again; 11]);
-    assert!(matches!(client(PullGuard::default()).get(&address, None), Err(Error::Redirects(_))));
+    assert!(matches!(client(allowing()).get(&address, None), Err(Error::Redirects(_))));
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let closed = Address::parse(&format!("http://{closed}/")).unwrap();
-    assert!(matches!(client(PullGuard::default()).get(&closed, None), Err(Error::Refused(_))));
+    assert!(matches!(client(allowing()).get(&closed, None), Err(Error::Refused(_))));
     let nobody = Address::parse("http://no-such-name.invalid/").unwrap();
     assert!(matches!(
         client(PullGuard::default()).get(&nobody, None),
@@ -150,7 +187,7 @@ fn dripping(at_once: &'static str, dripped: &'static str) -> Address {
 #[test]
 fn a_dripping_server_is_too_slow() {
     let timeout = Duration::from_millis(300);
-    let client = Client::new(PullGuard::default(), &PullLimits { timeout, ..PullLimits::default() });
+    let client = Client::new(allowing(), &PullLimits { timeout, ..PullLimits::default() });
     let slow = |address: &Address| client.get_small(address, None, 1000).unwrap_err().to_string();
     let head = slow(&dripping("HTTP/1.1 200 OK\r\n", "X: y\r\n"));
     assert!(head.contains("is too slow: it did not finish the head of its answer within 300ms"), "{head}");

@@ -12,6 +12,11 @@ pub(super) struct Local {
     pub(super) ip: IpAddr,
 }
 
+/// The addresses of this machine's interfaces.
+pub fn machine_addresses() -> Vec<IpAddr> {
+    of_this_machine().into_iter().map(|local| local.ip).collect()
+}
+
 /// All addresses of this machine's interfaces.
 pub(super) fn of_this_machine() -> Vec<Local> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|e| {
@@ -34,7 +39,7 @@ pub(super) fn to_bind(config: &EndpointConfig, locals: &[Local]) -> Result<Vec<I
             && (config.loopback || !ip.is_loopback())
             && (bind.is_ipv6() || ip.is_ipv4())
             && allowed(&config.interfaces, |name| name == interface)
-            && allowed(&config.networks, |(net, bits)| contains(*net, *bits, *ip));
+            && allowed(&config.networks, |(net, bits)| model::in_range(*ip, *net, *bits));
         if usable && !ips.contains(ip) {
             ips.push(*ip);
         }
@@ -81,16 +86,6 @@ fn link_local(ip: IpAddr) -> bool {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.segments()[0] & 0xffc0 == 0xfe80,
     }
-}
-
-fn contains(net: IpAddr, bits: u8, ip: IpAddr) -> bool {
-    let (net, ip, width) = match (net, ip) {
-        (IpAddr::V4(n), IpAddr::V4(i)) => (u128::from(u32::from(n)), u128::from(u32::from(i)), 32),
-        (IpAddr::V6(n), IpAddr::V6(i)) => (u128::from(n), u128::from(i), 128),
-        _ => return false,
-    };
-    let ignored = width - u32::from(bits).min(width);
-    ignored >= 128 || net >> ignored == ip >> ignored
 }
 
 #[cfg(test)]

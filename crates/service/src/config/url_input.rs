@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::{HostRule, PullGuard, PullLimits, Secret};
 use url::Url;
 
-use super::resolved::UrlConfig;
+use super::resolved::{DEFAULT_MAX_TEMPORARY_FILES, UrlConfig};
 use super::section::{Known, Located, Section};
 
 /// Reads both sections.
@@ -16,6 +16,7 @@ pub(super) fn read(mut section: Section<'_, '_>, mut aliases: Section<'_, '_>, k
         allow: section.list("allow", host_rule),
         deny: section.list("deny", host_rule),
         refuse_private: section.flag("refuse_private"),
+        own: Vec::new(),
     };
     let bytes = |section: &mut Section<'_, '_>, key| {
         let given = section.int(key, 0..=i64::MAX)?;
@@ -29,6 +30,7 @@ pub(super) fn read(mut section: Section<'_, '_>, mut aliases: Section<'_, '_>, k
         timeout: timeout(&mut section, "timeout", default.timeout),
         reconnect: section.duration("reconnect").map_or(default.reconnect, |d| d.value),
     };
+    let temporary_files = files(&mut section, DEFAULT_MAX_TEMPORARY_FILES);
     known.push(section.finish());
     let mut named = BTreeMap::new();
     for (name, Located { value, at }) in aliases.every_text() {
@@ -38,7 +40,13 @@ pub(super) fn read(mut section: Section<'_, '_>, mut aliases: Section<'_, '_>, k
         }
     }
     known.push(aliases.finish());
-    UrlConfig { aliases: named, guard, limits }
+    UrlConfig { aliases: named, guard, limits, temporary_files }
+}
+
+/// How many temporary files there may be at a time.
+fn files(section: &mut Section<'_, '_>, default: u32) -> u32 {
+    let given = section.int("max_temporary_files", 0..=10_000);
+    given.and_then(|n| u32::try_from(n.value).ok()).unwrap_or(default)
 }
 
 /// A timeout of at least 100 ms: with a shorter one nothing could be pulled.

@@ -4,10 +4,10 @@ use super::job;
 use crate::boxed::BoxFuture;
 use crate::config::UrlConfig;
 use crate::control::StartRequest;
-use crate::inputs::log_budget::LogBudget;
 use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::sessions::admitted::Admitted;
-use model::{Blame, Fault, IngressSpec, InputKind};
+use model::{Blame, Fault, IngressSpec, InputKind, LogBudget};
+use session::registry::Registry;
 use session::workers::Workers;
 use session::{Source, demuxed_source};
 use std::sync::Arc;
@@ -23,7 +23,19 @@ pub(super) struct Request {
     answer_by: Instant,
     config: Arc<UrlConfig>,
     workers: Arc<dyn Workers>,
+    pulls: Pulls,
     log: Arc<LogBudget>,
+}
+
+/// The pulls that run on this machine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pulls(pub(super) Registry);
+
+impl Pulls {
+    /// How many there are. One that begins is among them.
+    fn count(&self) -> usize {
+        self.0.list().iter().filter(|entry| entry.input == InputKind::Url).count()
+    }
 }
 
 impl Request {
@@ -32,9 +44,10 @@ impl Request {
         start: StartRequest,
         config: Arc<UrlConfig>,
         workers: Arc<dyn Workers>,
+        pulls: Pulls,
         log: Arc<LogBudget>,
     ) -> Self {
-        Self { start, answer_by: Instant::now() + ANSWER_DEADLINE, config, workers, log }
+        Self { start, answer_by: Instant::now() + ANSWER_DEADLINE, config, workers, pulls, log }
     }
 
     /// Starts the worker that pulls and makes the ingress known. `None` where its session runs already: a request whose answer
@@ -43,7 +56,12 @@ impl Request {
         if admitted.runs_already() {
             return Ok(None);
         }
-        let job = job::job(&self.config, &self.start.resolved.spec)?;
+        let mut job = job::job(&self.config, &self.start.resolved.spec)?;
+        // They may have changed since the start of this program.
+        job.guard.own.extend(rtc::machine_addresses());
+        if self.pulls.count() > self.config.temporary_files as usize {
+            job.limits.temporary = 0;
+        }
         // First what may fail: an ingress that is known can't be taken back, and nobody would know its id.
         let source = demuxed_source::from_url(self.workers.clone(), job)
             .map_err(|e| Fault::transient(Blame::Us, format!("the worker that pulls could not be started: {e}")))?;

@@ -1,12 +1,12 @@
 //! Yields requests to pull as they come from the control plane.
 
-use super::request::Request;
+use super::request::{Pulls, Request};
 use crate::boxed::BoxFuture;
 use crate::config::UrlConfig;
 use crate::control::StartRequests;
 use crate::inputs::listener::Listener;
-use crate::inputs::log_budget::LogBudget;
 use crate::inputs::request::PublishRequest;
+use model::LogBudget;
 use session::workers::Workers;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,13 +17,14 @@ pub(super) struct Server {
     requests: Option<StartRequests>,
     config: Arc<UrlConfig>,
     workers: Arc<dyn Workers>,
+    pulls: Pulls,
     log: Arc<LogBudget>,
 }
 
 impl Server {
     /// Yields these requests; `workers` starts what pulls.
-    pub(super) fn new(requests: StartRequests, config: UrlConfig, workers: Arc<dyn Workers>) -> Self {
-        Self { requests: Some(requests), config: Arc::new(config), workers, log: Arc::default() }
+    pub(super) fn new(requests: StartRequests, config: UrlConfig, workers: Arc<dyn Workers>, pulls: Pulls) -> Self {
+        Self { requests: Some(requests), config: Arc::new(config), workers, pulls, log: Arc::default() }
     }
 }
 
@@ -45,7 +46,7 @@ impl Listener for Server {
             match start {
                 Some(start) => {
                     let (config, workers, log) = (self.config.clone(), self.workers.clone(), self.log.clone());
-                    Box::new(Request::new(start, config, workers, log)) as Box<dyn PublishRequest>
+                    Box::new(Request::new(start, config, workers, self.pulls.clone(), log)) as Box<dyn PublishRequest>
                 }
                 None => std::future::pending().await,
             }

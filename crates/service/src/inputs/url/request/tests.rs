@@ -110,7 +110,7 @@ async fn a_store_that_does_not_answer_costs_the_request() {
     let stage = Stage::new(OnDuplicate::Takeover);
     let hangs = Box::new(|| -> BoxFuture<'static, Result<(), Fault>> { Box::pin(std::future::pending()) });
     let (start, answer) = StartRequest::new(pulled(), hangs);
-    let request = Request::new(start, Arc::default(), stage.workers.clone(), Arc::default());
+    let request = Request::new(start, Arc::default(), stage.workers.clone(), Pulls::default(), Arc::default());
     let begin = Instant::now();
     stage.admission.admit(Box::new(request)).await;
     let fault = answer.await.unwrap().unwrap_err();
