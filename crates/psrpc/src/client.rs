@@ -21,6 +21,9 @@ pub struct Options {
     pub selection: Duration,
     /// How long to wait for better bids after the first acceptable one.
     pub short_circuit: Duration,
+    /// Whether a request that reached nobody is published again until a server must have been chosen. Not for a topic that strangers
+    /// can name: each of their bytes would become ten.
+    pub repeat: bool,
 }
 
 impl Default for Options {
@@ -29,6 +32,7 @@ impl Default for Options {
             timeout: Duration::from_secs(3),
             selection: Duration::from_secs(1),
             short_circuit: Duration::from_millis(200),
+            repeat: true,
         }
     }
 }
@@ -101,7 +105,8 @@ impl Client {
         let payload = exchange.request(request.encode_to_vec().into(), start, options.timeout, false);
         let to = channel::request(&self.shared.service, method.name, topic);
         if method.claim {
-            let by = Selection { method, by: selection, short_circuit: options.short_circuit };
+            let Options { short_circuit, repeat, .. } = *options;
+            let by = Selection { method, by: selection, short_circuit, repeat };
             let server_id = exchange.select(&to, payload, by).await?;
             let choice = ClaimResponse { request_id: exchange.request_id.clone(), server_id };
             let to = channel::claim_response(&self.shared.service, method.name, topic);
@@ -198,6 +203,7 @@ struct Selection<'a> {
     method: &'a Method,
     by: Instant,
     short_circuit: Duration,
+    repeat: bool,
 }
 
 /// Whom a request that was published has reached.
@@ -254,9 +260,13 @@ impl Exchange<'_> {
         let mut close = how.by;
         loop {
             // Publishing the same bytes again is harmless only where the servers' lock lets one copy through.
-            let repeat = how.method.queue && !matches!(sent, Ok(Reached::Perhaps));
+            let repeat = how.repeat && how.method.queue && !matches!(sent, Ok(Reached::Perhaps));
             if !repeat {
                 sent = Ok(sent?);
+            }
+            // Nobody will ever bid.
+            if !how.repeat && matches!(sent, Ok(Reached::Nobody)) {
+                return Err(Error::NoServers { nobody_listens: true });
             }
             let again = Instant::now() + REPUBLISH_INTERVAL;
             tokio::select! {

@@ -5,6 +5,7 @@
 
 pub mod embedded;
 mod instances;
+mod key_lookups;
 pub mod livekit;
 mod plane;
 mod whip;

@@ -7,7 +7,7 @@ use service::BoxFuture;
 use service::config::{CpuCost, RtcConfig, TurnAccess, TurnProtocol, TurnServer};
 use service::control::ControlPlane;
 use service::control::embedded::{Embedded, ingress};
-use service::http::listen;
+use service::http::{Proxies, listen};
 use service::inputs::whip::{Accepted, Control, IceServers, Media, Parts, Request, Server};
 use service::load::Capacity;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -126,6 +126,7 @@ async fn start_with(max_per_address: usize, rtc: RtcConfig, control: Embedded) -
         ice_servers: IceServers::new(&rtc),
         max_connections: 50,
         max_connections_per_address: max_per_address,
+        proxies: Proxies::default(),
     });
     let listener = listen(IpAddr::V4(Ipv4Addr::LOCALHOST), 0, "whip_port").await.unwrap();
     let address = server.listen(listener).unwrap();
@@ -280,20 +281,20 @@ async fn a_session_takes_candidates_and_restarts() {
     let path = setup.publish().await;
     let patch =
         async |condition: &str, body: &str| setup.ask("PATCH", &path, &format!("{FRAGMENT}{condition}"), body).await;
-    assert_eq!(patch("", "cand").await.status, 428);
-    assert_eq!(patch("If-Match: \"other\"\r\n", "cand").await.status, 412);
-    assert_eq!(patch("If-Match: W/\"one\"\r\n", "cand").await.status, 412);
+    assert_eq!(patch("", "a=cand").await.status, 428);
+    assert_eq!(patch("If-Match: \"other\"\r\n", "a=cand").await.status, 412);
+    assert_eq!(patch("If-Match: W/\"one\"\r\n", "a=cand").await.status, 412);
     assert_eq!(patch("If-Match: \"one\"\r\n", "bad").await.status, 400);
-    let trickled = patch("If-Match: \"one\"\r\n", "cand").await;
+    let trickled = patch("If-Match: \"one\"\r\n", "a=cand").await;
     assert_eq!((trickled.status, trickled.body.as_str()), (204, ""));
-    assert_eq!(*setup.media.trickled.lock().unwrap(), ["cand"]);
-    let restarted = patch("If-Match: *\r\n", "theirs").await;
+    assert_eq!(*setup.media.trickled.lock().unwrap(), ["a=cand"]);
+    let restarted = patch("If-Match: *\r\n", "a=theirs").await;
     assert_eq!((restarted.status, restarted.header("etag")), (200, Some("\"two\"")));
     assert_eq!(restarted.header("content-type"), Some("application/trickle-ice-sdpfrag"));
-    assert_eq!(restarted.body, "ours for theirs");
-    assert_eq!(patch("If-Match: \"one\"\r\n", "cand").await.status, 412, "an ETag ends with its ICE session");
-    assert_eq!(patch("If-Match: \"one\", \"two\"\r\n", "cand").await.status, 204);
-    assert_eq!(setup.ask("PATCH", &path, SDP, "cand").await.status, 415);
+    assert_eq!(restarted.body, "ours for a=theirs");
+    assert_eq!(patch("If-Match: \"one\"\r\n", "a=cand").await.status, 412, "an ETag ends with its ICE session");
+    assert_eq!(patch("If-Match: \"one\", \"two\"\r\n", "a=cand").await.status, 204);
+    assert_eq!(setup.ask("PATCH", &path, SDP, "a=cand").await.status, 415);
     let long = "x".repeat(70_000);
     assert_eq!(patch("If-Match: *\r\n", &long).await.status, 413);
 }
@@ -314,7 +315,7 @@ async fn a_session_ends_for_its_own_key_only() {
     assert!(setup.media.closed.load(Ordering::Relaxed));
     setup.media.kept.lock().unwrap().clear();
     assert_eq!(delete(&path, "").await, 404);
-    assert_eq!(setup.ask("PATCH", &path, &format!("{FRAGMENT}If-Match: *\r\n"), "x").await.status, 404);
+    assert_eq!(setup.ask("PATCH", &path, &format!("{FRAGMENT}If-Match: *\r\n"), "a=x").await.status, 404);
     // By its header alone.
     setup.media.closed.store(false, Ordering::Relaxed);
     setup.publish().await;
@@ -328,7 +329,7 @@ async fn any_machine_serves_the_sessions_of_the_others() {
     let there = start_with(50, RtcConfig::default(), control).await;
     let path = here.publish().await;
     let patch = async |condition: &str, path: &str| {
-        there.ask("PATCH", path, &format!("{FRAGMENT}If-Match: {condition}\r\n"), "theirs").await
+        there.ask("PATCH", path, &format!("{FRAGMENT}If-Match: {condition}\r\n"), "a=theirs").await
     };
     assert_eq!(patch("\"other\"", &path).await.status, 412);
     assert_eq!(patch("*", "/w/wrong/WH_abcdefABCDEF").await.status, 403);
@@ -361,6 +362,24 @@ async fn ice_servers_are_for_those_with_a_key() {
     assert!(refused.head.to_lowercase().contains("connection: close"), "a wrong key costs the connection: {refused:?}");
     assert_eq!(asked("Authorization: Bearer good\r\n").await, 2);
     assert_eq!(links(&setup.ask("POST", "/w/nobody", SDP, "offer").await), 0);
+}
+
+/// Guessing by OPTIONS is as slow as guessing by offers.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_key_in_options_charges_its_address() {
+    let access = TurnAccess::Shared { secret: Secret::new("north"), ttl: Duration::from_secs(600) };
+    let turn = TurnServer { host: "turn.example".into(), port: 443, protocol: TurnProtocol::Tls, access };
+    let rtc = RtcConfig { turn_servers: vec![turn], ..RtcConfig::default() };
+    let setup = start_with(1, rtc, Embedded::new()).await;
+    let began = tokio::time::Instant::now();
+    let guess = async || setup.ask("OPTIONS", "/w", "Authorization: Bearer nobody\r\n", "").await.status;
+    assert_eq!(guess().await, 204);
+    let mut next = TcpStream::connect(setup.address).await.unwrap();
+    assert!(gave_way(&mut next).await, "closed at once");
+    while began.elapsed() < Duration::from_secs(1) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(guess().await, 204);
 }
 
 #[tokio::test]
@@ -448,26 +467,83 @@ async fn a_connection_serves_several_requests_in_turn() {
     assert_eq!(String::from_utf8_lossy(&text).matches("HTTP/1.1 404").count(), 1);
 }
 
+/// Whether this one was closed without an answer.
+async fn gave_way(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest).await;
+    rest.is_empty()
+}
+
 #[tokio::test]
 async fn one_address_does_not_take_all_places() {
     let setup = start_with(3, RtcConfig::default(), Embedded::new()).await;
-    let mut held = Vec::new();
-    for _ in 0..3 {
-        held.push(TcpStream::connect(setup.address).await.unwrap());
-    }
-    let mut fourth = TcpStream::connect(setup.address).await.unwrap();
-    let mut rest = Vec::new();
-    let _ = fourth.read_to_end(&mut rest).await;
-    assert!(rest.is_empty(), "closed without an answer");
-    held.clear();
-    // Their places come back once the server has seen them go.
-    loop {
+    let mut silent = Vec::new();
+    for begin in ["", "POST /w/good HTTP/1.1\r\nHo", "POST /w/good HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nv=0"]
+    {
         let mut stream = TcpStream::connect(setup.address).await.unwrap();
-        let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-        let mut text = Vec::new();
-        if stream.read_to_end(&mut text).await.is_ok() && !text.is_empty() {
-            break;
-        }
-        tokio::task::yield_now().await;
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        silent.push(stream);
     }
+    let mut kept = Vec::new();
+    for mut oldest in silent {
+        setup.publish().await;
+        assert!(gave_way(&mut oldest).await);
+        kept.push(TcpStream::connect(setup.address).await.unwrap());
+    }
+}
+
+/// A request that is whole and shows a key keeps its connection while it is answered, however many come after it.
+#[tokio::test]
+async fn who_shows_a_key_does_not_give_way() {
+    let control = Embedded::new();
+    let mut server = Server::new(Parts {
+        media: Arc::new(Fake::default()),
+        control: Arc::new(control.clone()),
+        capacity: Capacity::new(8.0, CpuCost::default()),
+        ice_servers: IceServers::new(&RtcConfig::default()),
+        max_connections: 50,
+        max_connections_per_address: 2,
+        proxies: Proxies::default(),
+    });
+    let listener = listen(IpAddr::V4(Ipv4Addr::LOCALHOST), 0, "whip_port").await.unwrap();
+    let address = server.listen(listener).unwrap();
+    control.put(ingress(InputKind::Whip, "good"));
+    let mut good = TcpStream::connect(address).await.unwrap();
+    let offer = format!("POST /w/good HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{SDP}Content-Length: 5\r\n\r\noffer");
+    good.write_all(offer.as_bytes()).await.unwrap();
+    let waiting = server.next().await;
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let _second = TcpStream::connect(address).await.unwrap();
+    assert!(gave_way(&mut first).await, "the one that is silent");
+    answer(control, waiting).await;
+    let mut text = String::new();
+    good.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 201 "), "{text}");
+}
+
+/// Of a stranger's request nothing reaches another machine, and what can't be read reaches nobody.
+#[tokio::test]
+async fn only_whole_fragments_of_known_keys_go_to_other_machines() {
+    let control = Embedded::new();
+    let there = start_with(50, RtcConfig::default(), control.clone()).await;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let handler: service::control::WhipHandler = Arc::new(move |key: Secret, request| {
+        seen.lock().unwrap().push((key.expose().to_owned(), format!("{request:?}")));
+        Box::pin(async { Ok(service::control::WhipAnswer::default()) })
+    });
+    let _serving = control.serve_whip(&ResourceId("WH_abcdefABCDEF".into()), handler).await.unwrap();
+    let patch = async |key: &str, body: &str| {
+        let headers = format!("{FRAGMENT}If-Match: \"one\"\r\n");
+        there.ask("PATCH", &format!("/w/{key}/WH_abcdefABCDEF"), &headers, body).await.status
+    };
+    let long = format!("a=x:{}", "y".repeat(rtc::MAX_FRAGMENT));
+    assert_eq!(patch("nobody", "a=cand").await, 403);
+    assert_eq!(there.ask("DELETE", "/w/nobody/WH_abcdefABCDEF", "", "").await.status, 403);
+    for (body, status) in [("", 400), ("noise", 400), ("a=ice-ufrag:x", 400), (&long, 413)] {
+        assert_eq!(patch("good", body).await, status, "{}", &body[..body.len().min(20)]);
+    }
+    assert!(asked.lock().unwrap().is_empty(), "{asked:?}");
+    assert_eq!(patch("good", "a=cand").await, 204);
+    assert_eq!(asked.lock().unwrap()[0].0, "good");
 }

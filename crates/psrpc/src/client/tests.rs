@@ -183,6 +183,17 @@ async fn returning_server_is_found_within_selection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_not_to_be_repeated_reaches_nobody_once() {
+    let bus = MemoryBus::new();
+    let client = Client::new(bus.clone(), "S");
+    let start = Instant::now();
+    let options = Options { repeat: false, ..Options::default() };
+    let result = client.call::<_, Text>(&ANY_ONE, "nowhere", &text("q"), &options).await;
+    assert!(matches!(result, Err(Error::NoServers { nobody_listens: true })), "{result:?}");
+    assert_eq!(start.elapsed(), Duration::ZERO, "and is not waited for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn request_without_lock_is_published_once() {
     let bus = MemoryBus::new();
     let late = async {

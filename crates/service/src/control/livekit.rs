@@ -11,6 +11,7 @@ mod whip;
 
 use crate::boxed::BoxFuture;
 use crate::config::Config;
+use crate::control::key_lookups::KeyLookups;
 use crate::control::{
     Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, Instances, ReportError, Resolved, START_QUEUE, ServeGuard,
     SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress, WhipAnswer,
@@ -74,6 +75,7 @@ pub struct LiveKit {
     sessions: Client,
     internal: Server,
     access: Arc<Access>,
+    lookups: KeyLookups,
 }
 
 impl LiveKit {
@@ -91,7 +93,7 @@ impl LiveKit {
         let io = Arc::new(IoInfo { client: Client::new(bus.clone(), "IOInfo"), bus: bus.name().to_owned() });
         let sessions = Client::new(bus.clone(), "IngressHandler");
         let internal = Server::new(bus.clone(), "IngressInternal");
-        Self { bus, io, sessions, internal, access: Arc::new(access) }
+        Self { bus, io, sessions, internal, access: Arc::new(access), lookups: KeyLookups::default() }
     }
 
     async fn find(&self, key: &Secret) -> Result<Resolved, Fault> {
@@ -232,7 +234,7 @@ fn resolve(access: &Access, info: &lk::IngressInfo, extra: Extra) -> Result<Reso
 
 impl ControlPlane for LiveKit {
     fn lookup<'a>(&'a self, key: &'a Secret) -> BoxFuture<'a, Result<Resolved, Fault>> {
-        Box::pin(self.find(key))
+        Box::pin(self.lookups.find(key, self.find(key)))
     }
 
     fn report<'a>(&'a self, ingress: &'a IngressId, report: &'a Report) -> BoxFuture<'a, Result<(), ReportError>> {

@@ -103,6 +103,25 @@ async fn a_key_is_looked_up_and_a_token_minted() {
     assert!(!format!("{resolved:?}").contains("sesame-open"));
 }
 
+/// Who has a key waits for nobody's guesses, and a guess that is repeated asks nobody.
+#[tokio::test(start_paused = true)]
+async fn guesses_are_bounded_on_their_way_to_livekit_server() {
+    let bus = MemoryBus::new();
+    let (asked, seen) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+    let server = Server::new(bus.clone(), "IOInfo");
+    let count = asked.clone();
+    let _serving = server.register(GET_INGRESS_INFO, "", first_come, move |_: GetIngressInfoRequest| {
+        *count.lock().unwrap() += 1;
+        async { Err::<GetIngressInfoResponse, _>(Failure::new(Code::NotFound, "ingress does not exist")) }
+    });
+    let livekit = livekit(&bus);
+    for _ in 0..50 {
+        let fault = livekit.lookup(&Secret::new("nosuchkey")).await.unwrap_err();
+        *seen.lock().unwrap() += usize::from(fault.blame == Blame::Unknown);
+    }
+    assert_eq!((*asked.lock().unwrap(), *seen.lock().unwrap()), (1, 50));
+}
+
 #[tokio::test]
 async fn what_the_server_provides_is_preferred() {
     let bus = MemoryBus::new();

@@ -48,7 +48,7 @@ pub(super) async fn call(
     key: &Secret,
     request: WhipRequest,
 ) -> Result<WhipAnswer, WhipRefusal> {
-    let options = Options { timeout: CALL, ..Options::default() };
+    let options = Options { timeout: CALL, repeat: false, ..Options::default() };
     let (resource_id, stream_key) = (resource.0.clone(), key.expose().to_owned());
     let answered = match request {
         WhipRequest::Delete => {
@@ -118,7 +118,10 @@ fn refusal(error: &Error) -> WhipRefusal {
             WhipRefusal::new(why.map_or(WhipRefusalKind::Unreachable, |(why, _)| *why), &failure.message)
         }
         other => {
-            WhipRefusal::new(WhipRefusalKind::Unreachable, format!("the session's machine was not reached: {other}"))
+            // Its text names machines of ours, and goes to whoever asked.
+            tracing::debug!(error = %other, "the machine of a WHIP session was not reached");
+            let text = "the machine of this WHIP session was not reached; try again in a moment";
+            WhipRefusal::new(WhipRefusalKind::Unreachable, text)
         }
     }
 }

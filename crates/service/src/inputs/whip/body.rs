@@ -10,22 +10,22 @@ use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// The largest body that is read. Offers of browsers with every codec, simulcast and candidates of many networks are 15 KiB.
-pub(super) const MAX_BODY_SIZE: usize = 64 * 1024;
+/// The largest offer that is read. Those of browsers with every codec, simulcast and candidates of many networks are 15 KiB.
+pub(super) const MAX_OFFER_SIZE: usize = 64 * 1024;
 
 /// How long a body may take: 64 KiB over the slowest mobile network, and then some.
 pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(8);
 
-/// The text of a body, or the answer to one that can't be used.
-pub(super) async fn read(request: &HeaderMap, body: Body) -> Result<String, Response> {
+/// The text of a body of `most` bytes, or the answer to one that can't be used.
+pub(super) async fn read(request: &HeaderMap, body: Body, most: usize) -> Result<String, Response> {
     let waits = headers::expects(request)
         .map_err(|()| last(text(StatusCode::EXPECTATION_FAILED, "only Expect: 100-continue is understood")))?;
     let too_large = || {
-        let message = format!("the body is too large: {MAX_BODY_SIZE} bytes are taken at most");
+        let message = format!("the body is too large: {most} bytes are taken at most");
         last(text(StatusCode::PAYLOAD_TOO_LARGE, message))
     };
     let until = Instant::now() + BODY_DEADLINE;
-    let announced = headers::length(request).is_some_and(|length| length > MAX_BODY_SIZE as u64);
+    let announced = headers::length(request).is_some_and(|length| length > most as u64);
     // A client that waits for permission to send its body gets none.
     if announced && waits {
         return Err(too_large());
@@ -36,7 +36,7 @@ pub(super) async fn read(request: &HeaderMap, body: Body) -> Result<String, Resp
     loop {
         match timeout_at(until, chunk(&mut body)).await {
             Ok(Some(Ok(bytes))) => {
-                fits = fits && read.len() + bytes.len() <= MAX_BODY_SIZE;
+                fits = fits && read.len() + bytes.len() <= most;
                 // What is too large is read all the same and thrown away: a client that still sends would find its connection
                 // reset, and never see the answer.
                 if fits {

@@ -4,7 +4,7 @@ use super::ice_servers::IceServers;
 use super::media::Media;
 use super::resources::Resources;
 use crate::control::ControlPlane;
-use crate::inputs::log_budget::LogBudget;
+use model::LogBudget;
 use std::sync::Arc;
 
 /// See the [module](self).

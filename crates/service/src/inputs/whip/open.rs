@@ -34,6 +34,7 @@ pub(crate) async fn open(context: &Context<'_>) -> Result<Option<Box<dyn Listene
         ice_servers: IceServers::new(&config.rtc),
         max_connections: config.whip.max_connections as usize,
         max_connections_per_address: config.whip.max_connections_per_address as usize,
+        proxies: http::Proxies { trusted: config.whip.forwarded_from.clone(), header: config.whip.forwarded_header },
     });
     if let Some(port) = config.whip.port {
         let listener = http::listen(config.bind_address, port, "whip_port").await?;
@@ -76,6 +77,7 @@ fn endpoint(rtc: &RtcConfig, bind_address: IpAddr) -> EndpointConfig {
         advertise_internal_ip: rtc.advertise_internal_ip,
         external_ip_only: rtc.external_ip_only,
         ice_lite: rtc.use_ice_lite,
+        check_private: rtc.check_private_candidates,
         interfaces: only(&rtc.interfaces, String::clone),
         networks: only(&rtc.ips, |net| (net.address, net.prefix)),
         loopback: rtc.enable_loopback_candidate,

@@ -6,14 +6,13 @@ use super::headers::{FRAGMENT, SDP};
 use super::media::Accepted;
 use super::resources::etag;
 use crate::boxed::BoxFuture;
-use crate::inputs::log_budget::LogBudget;
 use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::sessions::admitted::Admitted;
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use model::{Blame, Fault, InputKind, ResourceId, Secret, VideoFormat};
+use model::{Blame, Fault, InputKind, LogBudget, ResourceId, Secret, VideoFormat};
 use rtc::{Accept, Offer};
 use session::Source;
 use std::net::SocketAddr;
@@ -25,7 +24,7 @@ use tokio::sync::oneshot;
 pub struct Request {
     /// The keys that were shown; the first that exists counts.
     pub keys: Vec<Secret>,
-    /// The application, for logs.
+    /// What stands before the key in the path. Clients find their session by it; in a log it may be a secret.
     pub app: String,
     /// The client's address.
     pub peer: SocketAddr,
@@ -111,7 +110,7 @@ impl PublishRequest for Request {
     }
 
     fn publisher(&self) -> Publisher {
-        Publisher { peer: Some(self.peer), encoder: self.agent.clone(), app: self.app.clone() }
+        Publisher { peer: Some(self.peer), encoder: self.agent.clone(), app: Secret::new(&*self.app) }
     }
 
     fn log_budget(&self) -> Arc<LogBudget> {

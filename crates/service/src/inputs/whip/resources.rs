@@ -4,16 +4,29 @@ use super::headers::IfMatch;
 use super::media::Control;
 use crate::boxed::BoxFuture;
 use crate::control::{ControlPlane, ServeGuard, WhipAnswer, WhipHandler, WhipRefusal, WhipRefusalKind, WhipRequest};
-use model::{Fault, ResourceId, Secret};
+use model::{Blame, Fault, ResourceId, Secret};
 use rtc::Refusal;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 /// See the [module](self). Clones share one list.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Resources {
     all: Arc<Mutex<HashMap<ResourceId, Arc<Resource>>>>,
+    /// Bounds the requests for sessions of other machines that are under way.
+    asks: Arc<Semaphore>,
+}
+
+/// Requests for sessions of other machines that are under way at a time. Each takes some milliseconds; further ones are told to come
+/// again.
+const MAX_ASKS: usize = 64;
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { all: Arc::default(), asks: Arc::new(Semaphore::new(MAX_ASKS)) }
+    }
 }
 
 /// One session.
@@ -62,7 +75,7 @@ impl Resources {
             let here = self.lock().get(resource).cloned();
             let answer = match here {
                 Some(entry) => entry.handle(key, request.clone()).await,
-                None => plane.ask_whip(resource, key, request.clone()).await,
+                None => self.ask_elsewhere(resource, key, request.clone(), plane).await,
             };
             match answer {
                 Err(refused) if refused.why == WhipRefusalKind::WrongKey => refusal = refused,
@@ -70,6 +83,30 @@ impl Resources {
             }
         }
         Err(refusal)
+    }
+
+    /// Asks the machine where the session runs, if there is one, for somebody who shows the key of an ingress: of a stranger's request
+    /// nothing but its key goes on.
+    async fn ask_elsewhere(
+        &self,
+        resource: &ResourceId,
+        key: &Secret,
+        request: WhipRequest,
+        plane: &dyn ControlPlane,
+    ) -> Result<WhipAnswer, WhipRefusal> {
+        match plane.lookup(key).await {
+            Err(fault) if fault.blame == Blame::Unknown => return Err(wrong_key()),
+            Err(fault) if fault.retry => {
+                return Err(WhipRefusal::new(WhipRefusalKind::Unreachable, fault.public()));
+            }
+            // It is somebody's key. What keeps a new session of it from starting does not keep one from being ended.
+            Ok(_) | Err(_) => {}
+        }
+        let Ok(_permit) = self.asks.try_acquire() else {
+            let text = "the server is busy; try again in a moment";
+            return Err(WhipRefusal::new(WhipRefusalKind::Unreachable, text));
+        };
+        plane.ask_whip(resource, key, request).await
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ResourceId, Arc<Resource>>> {
@@ -88,7 +125,7 @@ impl Resource {
     async fn handle(&self, key: &Secret, request: WhipRequest) -> Result<WhipAnswer, WhipRefusal> {
         // In a time that does not tell how many letters are right.
         if !bool::from(key.expose().as_bytes().ct_eq(self.key.expose().as_bytes())) {
-            return Err(WhipRefusal::new(WhipRefusalKind::WrongKey, "this key is not that of the WHIP session"));
+            return Err(wrong_key());
         }
         match request {
             WhipRequest::Delete if self.control.close() => Ok(WhipAnswer::default()),
@@ -113,6 +150,10 @@ impl Resource {
     }
 }
 
+fn wrong_key() -> WhipRefusal {
+    WhipRefusal::new(WhipRefusalKind::WrongKey, "this key is not that of the WHIP session")
+}
+
 /// The refusal of a request that names no ICE session.
 pub(super) fn unconditional() -> WhipRefusal {
     let text = "If-Match is missing: send the ETag of the WHIP session to add candidates, or * to restart ICE";
@@ -124,7 +165,8 @@ pub(super) fn etag(ice_session: &str) -> String {
     format!("\"{ice_session}\"")
 }
 
-fn refusal(refusal: Refusal) -> WhipRefusal {
+/// Why the WebRTC side does not take it.
+pub(super) fn refusal(refusal: Refusal) -> WhipRefusal {
     let why = match &refusal {
         Refusal::Unreadable(_) => WhipRefusalKind::Malformed,
         Refusal::OtherIceSession => WhipRefusalKind::OtherIceSession,

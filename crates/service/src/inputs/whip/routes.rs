@@ -65,6 +65,7 @@ async fn preflight(shared: &Shared, parts: &Parts, target: &Target) -> Response 
     if !servers.has_turn() || !parts.headers.contains_key(AUTHORIZATION) {
         return public;
     }
+    hold(parts);
     for key in headers::keys(&parts.headers, target) {
         if let Ok(found) = shared.handles.control.lookup(&key).await {
             let all = servers.all(&found.spec.ingress_id.0, SystemTime::now());
@@ -84,10 +85,11 @@ async fn publish(shared: &Shared, parts: &Parts, target: Target, body: Body) -> 
     if !headers::has_type(&parts.headers, SDP) {
         return answers::last(answers::wrong_type(&parts.method, SDP));
     }
-    let offer = match body::read(&parts.headers, body).await {
+    let offer = match body::read(&parts.headers, body, body::MAX_OFFER_SIZE).await {
         Ok(offer) => offer,
         Err(response) => return response,
     };
+    hold(parts);
     let (answer, answered) = oneshot::channel();
     let (peer, agent) = (address(parts), headers::agent(&parts.headers));
     let request = Request { keys, app: target.app, peer, agent, offer, handles: shared.handles.clone(), answer };
@@ -130,7 +132,7 @@ async fn patch(shared: &Shared, parts: &Parts, resource: &ResourceId, keys: &[Se
     if !headers::has_type(&parts.headers, FRAGMENT) {
         return answers::last(answers::wrong_type(&parts.method, FRAGMENT));
     }
-    let fragment = match body::read(&parts.headers, body).await {
+    let fragment = match body::read(&parts.headers, body, rtc::MAX_FRAGMENT).await {
         Ok(fragment) => fragment,
         Err(response) => return response,
     };
@@ -138,11 +140,16 @@ async fn patch(shared: &Shared, parts: &Parts, resource: &ResourceId, keys: &[Se
     if IfMatch::read(&if_match) == IfMatch::Missing {
         return answers::refusal(&super::resources::unconditional());
     }
+    // Before anybody else is asked about it.
+    if let Err(unreadable) = rtc::Fragment::read(&fragment) {
+        return answers::refusal(&super::resources::refusal(unreadable));
+    }
     ask(shared, parts, resource, keys, WhipRequest::Ice { if_match, fragment }).await
 }
 
 async fn ask(shared: &Shared, parts: &Parts, resource: &ResourceId, keys: &[Secret], request: WhipRequest) -> Response {
     let deletes = request == WhipRequest::Delete;
+    hold(parts);
     let answer = match shared.handles.resources.ask(resource, keys, request, &*shared.handles.control).await {
         Ok(answer) => answer,
         Err(refusal) => {
@@ -173,6 +180,14 @@ fn no_key() -> Response {
 fn address(parts: &Parts) -> std::net::SocketAddr {
     let nobody = || std::net::SocketAddr::from(([0, 0, 0, 0], 0));
     parts.extensions.get::<Peer>().map_or_else(nobody, |peer| peer.address)
+}
+
+/// The request is whole and names a key: its connection does not give way until it is answered. One that has given way by now finds
+/// nobody to answer.
+fn hold(parts: &Parts) {
+    if let Some(peer) = parts.extensions.get::<Peer>() {
+        peer.hold();
+    }
 }
 
 fn charge(parts: &Parts) {

@@ -46,12 +46,15 @@ pub struct Parts {
     pub max_connections: usize,
     /// Connections at a time from one address, on each port.
     pub max_connections_per_address: usize,
+    /// The proxies that tell whose request they pass on.
+    pub proxies: http::Proxies,
 }
 
 /// The server. Dropping it closes the ports; sessions go on.
 pub struct Server {
     shared: Arc<Shared>,
     limits: http::Limits,
+    proxies: Arc<http::Proxies>,
     requests: mpsc::Receiver<Request>,
     ports: Vec<http::Server>,
 }
@@ -67,11 +70,11 @@ impl Server {
             keep_alive: true,
             ..http::Limits::default()
         };
-        let Parts { media, control, capacity, ice_servers, .. } = parts;
+        let Parts { media, control, capacity, ice_servers, proxies, .. } = parts;
         let (resources, log) = (Resources::default(), Arc::default());
         let handles = Handles { media, control, ice_servers: Arc::new(ice_servers), resources, log };
         let shared = Shared { handles, capacity, requests };
-        Self { shared: Arc::new(shared), limits, requests: receiver, ports: Vec::new() }
+        Self { shared: Arc::new(shared), limits, proxies: Arc::new(proxies), requests: receiver, ports: Vec::new() }
     }
 
     /// Serves HTTP on this listener.
@@ -79,7 +82,7 @@ impl Server {
     /// # Errors
     /// The listener doesn't know its own address.
     pub fn listen(&mut self, listener: TcpListener) -> io::Result<SocketAddr> {
-        self.add(http::serve(listener, self.router(), self.limits)?)
+        self.open(listener, None)
     }
 
     /// Serves HTTPS on this listener.
@@ -87,10 +90,11 @@ impl Server {
     /// # Errors
     /// The listener doesn't know its own address.
     pub(crate) fn listen_tls(&mut self, listener: TcpListener, tls: Tls) -> io::Result<SocketAddr> {
-        self.add(http::serve_tls(listener, tls, self.router(), self.limits)?)
+        self.open(listener, Some(tls))
     }
 
-    fn add(&mut self, server: http::Server) -> io::Result<SocketAddr> {
+    fn open(&mut self, listener: TcpListener, tls: Option<Tls>) -> io::Result<SocketAddr> {
+        let server = http::serve_behind(listener, tls, self.router(), self.limits, self.proxies.clone())?;
         let address = server.local_addr();
         self.ports.push(server);
         Ok(address)
