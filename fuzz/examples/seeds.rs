@@ -99,6 +99,7 @@ fn main() {
     configurations();
     messages();
     machines();
+    proxies();
     headers();
     secured_sound();
 }
@@ -131,6 +132,16 @@ fn headers() {
     ] {
         write("whip_headers", name, lines.join("\n").as_bytes());
     }
+}
+
+/// What load balancers say.
+fn proxies() {
+    write("proxy_headers", "line", b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 1935\r\n");
+    write("proxy_headers", "line6", b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 1935\r\n");
+    write("proxy_headers", "binary", &[0x21, 0x11, 0, 12, 192, 0, 2, 7, 10, 0, 0, 1, 0xdc, 4, 7, 0x8f]);
+    write("proxy_headers", "binary6", &[&[0x21, 0x21, 0, 36][..], &[0x20; 36]].concat());
+    write("proxy_headers", "list", b"203.0.113.9, 192.0.2.7:4711, 10.0.0.2");
+    write("proxy_headers", "forwarded", b"for=\"[2001:db8:cafe::17]:4711\";proto=https, for=10.0.0.2;by=_x");
 }
 
 fn machines() {

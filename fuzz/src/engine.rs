@@ -47,7 +47,7 @@ pub fn rtmp_connection(data: &[u8]) {
             }
             op::ACCEPT => {
                 watch.waiting = false;
-                connection.accept_publish(now);
+                result = connection.accept_publish(now);
             }
             op::CLOSE if *much == 255 => {
                 watch.over = true;
@@ -85,8 +85,8 @@ impl Watch {
         while let Some(event) = connection.poll_event() {
             assert!(!self.over, "{event:?} after the end");
             match event {
-                Event::Publish { keys, app, .. } => {
-                    assert!(!keys.is_empty() && keys.iter().all(|key| !key.is_empty() && app != key.expose()));
+                Event::Publish { keys, .. } => {
+                    assert!(!keys.is_empty() && keys.iter().all(|key| !key.is_empty()));
                     self.waiting = true;
                 }
                 Event::Finished => {

@@ -16,6 +16,7 @@
 mod engine;
 mod machines;
 mod parsers;
+mod proxied;
 mod pulled;
 mod received;
 mod recovery;
@@ -25,6 +26,7 @@ mod whip;
 pub use engine::{op, rtmp_chunks, rtmp_connection};
 pub use machines::{ingest_clock, psrpc_envelope, session_life};
 pub use parsers::{amf, audio_configs, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, ipc_messages};
+pub use proxied::proxy_headers;
 pub use pulled::{playlists, pulled_bytes, rtsp_answers, rtsp_requests};
 pub use received::{redundant_audio, rtp_payloads, sdp_fragments, whip_offers};
 pub use recovery::recovery;
@@ -60,4 +62,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("redundant_audio", redundant_audio),
     ("dtls_handshake", dtls_handshake),
     ("whip_headers", whip_headers),
+    ("proxy_headers", proxy_headers),
 ];

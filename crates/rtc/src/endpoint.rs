@@ -51,7 +51,8 @@ impl Endpoint {
     /// [`Refusal::Full`] if no port is left.
     pub fn accept(&self, offer: &str, accept: &Accept) -> Result<(Answer, Incoming), Refusal> {
         let lite = self.0.ice_lite() || answers_no_checks(offer);
-        let offer = Offer::read(offer, accept)?;
+        let mut offer = Offer::read(offer, accept)?;
+        offer.candidates.retain(|candidate| self.0.may_check(candidate));
         let ports = self.0.for_session()?;
         let (mut driver, answer) = Driver::receiver(offer, accept, lite, &ports.locals, Instant::now())?;
         let (ufrag, _) = driver.credentials();

@@ -38,7 +38,7 @@ pub use fragment::{Fragment, MAX_FRAGMENT};
 pub use incoming::{Control, Incoming, Restarted};
 pub use offer::{Accept, Delivery, MAX_OFFER, Offer};
 pub use peer::Peer;
-pub use ports::{EndpointConfig, Filter, UdpPorts};
+pub use ports::{EndpointConfig, Filter, UdpPorts, machine_addresses};
 pub use roles::receiver::Received;
 pub use roles::sender::{AudioLine, Config, Event, Frame, LayerLine, Lines, VideoLine};
 

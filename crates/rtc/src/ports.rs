@@ -8,13 +8,15 @@ mod mux;
 mod reader;
 mod tcp;
 
+pub use addresses::machine_addresses;
 pub use config::{EndpointConfig, Filter, UdpPorts};
-pub(crate) use mux::{Datagram, Registration};
+pub(crate) use mux::{Datagram, Registration, is_check};
 
 use crate::transport::{Transport, host_candidate};
 use crate::udp::Udp;
 use crate::{Error, Refusal};
 use external_address::ExternalAddresses;
+use model::AddressKind;
 use mux::Mux;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -111,6 +113,15 @@ impl Ports {
     /// The UDP addresses that all sessions share; empty where each has its own.
     pub(crate) fn udp_addresses(&self) -> Vec<SocketAddr> {
         self.shared.iter().flat_map(|s| s.iter()).map(|u| u.address).collect()
+    }
+
+    /// Whether a check may be sent to a candidate of a client's (a `candidate:` line): anybody with a key names any address, and what is
+    /// sent to a private one knocks at this machine's neighbours. A client there sends checks itself, and answers go where those came
+    /// from.
+    pub(crate) fn may_check(&self, candidate: &str) -> bool {
+        let outside =
+            |c: str0m::Candidate| matches!(AddressKind::of(c.addr().ip()), AddressKind::Public | AddressKind::Tunnel);
+        self.config.check_private || str0m::Candidate::from_sdp_string(candidate).is_ok_and(outside)
     }
 
     /// Whether we answer checks and send none (RFC 8445 §2.5).
@@ -212,5 +223,31 @@ mod tests {
         let named = |ip: &str| ports.candidates(&[(Transport::Udp, SocketAddr::new(ip.parse().unwrap(), 5000))]);
         assert!(named("10.0.0.1")[0].contains(" 203.0.113.1 5000 typ host"), "{:?}", named("10.0.0.1"));
         assert!(named("127.0.0.1")[0].contains(" 127.0.0.1 5000 typ host"));
+    }
+
+    #[tokio::test]
+    async fn private_candidates_are_not_checked_unless_configured() {
+        let mut config = EndpointConfig {
+            udp: UdpPorts::Shared { first: 0, last: 0 },
+            bind_address: Ipv4Addr::LOCALHOST.into(),
+            loopback: true,
+            ..Default::default()
+        };
+        let strict = Ports::open(config.clone()).await.unwrap();
+        config.check_private = true;
+        let open = Ports::open(config).await.unwrap();
+        for (address, outside) in [
+            ("198.51.100.7", true),
+            ("2606:4700::7", true),
+            ("10.0.0.1", false),
+            ("127.0.0.1", false),
+            ("169.254.1.1", false),
+            ("fe80::1", false),
+            ("fd00::1", false),
+        ] {
+            let line = format!("candidate:1 1 udp 2130706431 {address} 5000 typ host");
+            assert_eq!((strict.may_check(&line), open.may_check(&line)), (outside, true), "{address}");
+        }
+        assert!(!strict.may_check("candidate:nonsense"));
     }
 }

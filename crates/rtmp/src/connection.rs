@@ -23,8 +23,8 @@ const DEFAULT_ACK_WINDOW: u32 = 2_500_000;
 pub enum Event {
     /// The peer wants to publish. Answer with [`Connection::accept_publish`] or [`Connection::reject_publish`].
     Publish {
-        /// The first segment of the application, for logs. The rest may hold keys and tokens.
-        app: String,
+        /// The first segment of the application, for logs. People paste keys there, too.
+        app: Secret,
         /// What may be the stream key, the likeliest first; at least one.
         keys: Vec<Secret>,
         /// The name of the peer's program (`flashVer`).
@@ -67,6 +67,8 @@ pub struct Connection {
     started: Instant,
     /// From `connect`; `None` before.
     app: Option<App>,
+    /// What came behind a publish that waits for its answer, as it came: it is read once the publish is accepted.
+    held: Vec<u8>,
     /// The message stream of the publish.
     stream: u32,
     /// Message streams created.
@@ -97,6 +99,7 @@ impl Connection {
             pinged: false,
             started: now,
             app: None,
+            held: Vec::new(),
             stream: 0,
             streams: 0,
             unpublish_announced: false,
@@ -163,14 +166,27 @@ impl Connection {
         self.fail_on(result)
     }
 
-    /// Accepts the publish. Does nothing unless one waits.
-    pub fn accept_publish(&mut self, now: Instant) {
-        if matches!(self.stage, Stage::Requested) {
-            self.stage = Stage::Publishing;
-            self.writer.stream_begin(self.stream);
-            self.writer.status(self.stream, Level::Status, "NetStream.Publish.Start", "Publish succeeded.");
-            self.reset_idle_timer(now);
+    /// Whether more bytes are of use now. While a publish waits for its answer, only a few are kept; hand in no more until it has it.
+    pub fn wants_input(&self) -> bool {
+        self.held.len() < self.limits.early
+    }
+
+    /// Accepts the publish, and takes what the peer has sent behind it. Does nothing unless one waits.
+    ///
+    /// # Errors
+    /// As for [`Connection::receive`].
+    pub fn accept_publish(&mut self, now: Instant) -> Result<(), Error> {
+        if !matches!(self.stage, Stage::Requested) {
+            return Ok(());
         }
+        self.stage = Stage::Publishing;
+        self.reader.allow(MessageLimits::published(&self.limits));
+        self.writer.stream_begin(self.stream);
+        self.writer.status(self.stream, Level::Status, "NetStream.Publish.Start", "Publish succeeded.");
+        self.reset_idle_timer(now);
+        let held = std::mem::take(&mut self.held);
+        let result = self.process(&mut &held[..], now);
+        self.fail_on(result)
     }
 
     /// Tells the publisher what of its stream does not get through; empty: all does again. The stream goes on. Encoders log such a status
@@ -229,6 +245,7 @@ impl Connection {
     fn end(&mut self) {
         self.stage = Stage::Closed;
         self.deadline = None;
+        self.held = Vec::new();
     }
 
     /// Restarts the idle time.
@@ -246,6 +263,10 @@ impl Connection {
             self.deadline = Some(now + self.limits.publish);
         }
         while !matches!(self.stage, Stage::Closed) {
+            if matches!(self.stage, Stage::Requested) {
+                self.hold(input)?;
+                break;
+            }
             let Some(message) = self.reader.next(input)? else { break };
             self.message(message)?;
             if self.writer.out.len() > self.limits.output {
@@ -256,6 +277,18 @@ impl Connection {
             self.acknowledged = self.received;
             self.writer.acknowledge(self.received as u32); // wraps (RTMP §5.4.3)
         }
+        Ok(())
+    }
+
+    /// Keeps what comes while a publish waits: whose key nobody has looked at yet gets no bounds of media.
+    fn hold(&mut self, input: &mut &[u8]) -> Result<(), Error> {
+        // A driver that heeds `wants_input` stays far below.
+        let most = self.limits.early.saturating_mul(2);
+        if self.held.len() + input.len() > most {
+            return Err(Error::BufferFull(most));
+        }
+        self.held.extend_from_slice(input);
+        *input = &[];
         Ok(())
     }
 
@@ -364,13 +397,12 @@ impl Connection {
         let event = Event::Publish { app: path, keys, encoder: app.encoder.clone() };
         self.stage = Stage::Requested;
         self.deadline = None;
-        self.reader.allow(MessageLimits::published(&self.limits));
         self.events.push_back(event);
         Ok(())
     }
 
     fn unpublish(&mut self) {
-        if matches!(self.stage, Stage::Publishing | Stage::Requested) {
+        if matches!(self.stage, Stage::Publishing) {
             self.tracks.finish(&mut self.events);
             self.events.push_back(Event::Finished);
             self.close(None);
@@ -387,7 +419,7 @@ impl Connection {
             name = values.next().and_then(amf::Value::as_str);
         }
         if name == Some("onMetaData")
-            && matches!(self.stage, Stage::Requested | Stage::Publishing)
+            && matches!(self.stage, Stage::Publishing)
             && let Some(object) = values.next()
         {
             self.tracks.metadata(object, &mut self.events);

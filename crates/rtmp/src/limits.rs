@@ -24,6 +24,9 @@ pub struct Limits {
     pub buffered: usize,
     /// Bytes held in unfinished messages before a publish: four of the longest commands.
     pub buffered_unpublished: usize,
+    /// Bytes that are kept of a peer that does not wait for the answer to its publish: the configurations and the first frames. Beyond,
+    /// its socket is not read until the answer is there.
+    pub early: usize,
     /// Bytes of answers that wait to be written. A peer that does not read them ends here; all answers of a proper publish are
     /// below 8 KiB.
     pub output: usize,
@@ -41,6 +44,7 @@ impl Default for Limits {
             command_message: 64 << 10,
             buffered: 16 << 20,
             buffered_unpublished: 256 << 10,
+            early: 64 << 10,
             output: 64 << 10,
         }
     }

@@ -22,8 +22,8 @@ pub use redis::{ClientCertificate, RedisConfig, RedisTls, RedisTopology};
 pub use resolved::{
     Config, CpuCost, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_RELAY_PORT, DEFAULT_RTMP_MAX_CONNECTIONS,
     DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_MAX_CONNECTIONS,
-    DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig, MIN_STALL_TIMEOUT,
-    OnDuplicate, RtmpConfig, TlsConfig, UrlConfig, WhipConfig,
+    DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_WHIP_PORT, ForwardedHeader, LogLevel, LoggingConfig,
+    MIN_STALL_TIMEOUT, OnDuplicate, PageConfig, RtmpConfig, TlsConfig, UrlConfig, WhipConfig,
 };
 pub use rtc::{
     AcceptanceMinWait, BatchIo, DEFAULT_UDP_PORT, Filter, IpNet, NodeIp, PortRange, RtcConfig, Sctp, UdpPorts,

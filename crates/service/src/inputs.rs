@@ -7,7 +7,7 @@
 pub(crate) mod connection_limits;
 pub(crate) mod context;
 pub mod listener;
-pub mod log_budget;
+pub mod proxy_header;
 pub mod request;
 pub mod rtmp;
 pub(crate) mod url;

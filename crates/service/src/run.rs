@@ -10,6 +10,7 @@ mod signals;
 
 use crate::config::{Config, Warning};
 use crate::control::livekit::LiveKit;
+use crate::descriptors;
 use crate::load::{Cpu, Roots};
 use crate::telemetry;
 use confine::Support;
@@ -41,15 +42,14 @@ pub struct WorkerProgram {
 ///
 /// # Errors
 /// What keeps the service from starting.
-pub fn run(config: Config, warnings: &[Warning], worker: WorkerProgram) -> Result<(), Fault> {
+pub fn run(mut config: Config, warnings: &[Warning], worker: WorkerProgram) -> Result<(), Fault> {
     let node_id = telemetry::node_id();
     // Only a second start within one process finds it installed, and then it serves as well.
     let _ = telemetry::install(&config.logging, &config.service_name, &node_id);
     for warning in warnings {
         warn!("configuration: {warning}");
     }
-    let connections = config.rtmp.max_connections.saturating_add(config.whip.max_connections);
-    if let Some(advice) = crate::descriptors::raise(connections) {
+    if let Some(advice) = descriptors::fit([&mut config.rtmp.max_connections, &mut config.whip.max_connections]) {
         warn!("{advice}");
     }
     let support = confinement::begin(config.confinement)?;

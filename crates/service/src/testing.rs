@@ -9,7 +9,6 @@ use crate::control::{
     Affinity, ControlPlane, Instances, ReportError, Resolved, ServeGuard, SessionCommands, SessionList, StartRequests,
     StoredIngress, WhipAnswer, WhipHandler, WhipRefusal, WhipRequest,
 };
-use crate::inputs::log_budget::LogBudget;
 use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::load::Capacity;
 use crate::metrics::{PublishCounts, Registry, SessionMetrics};
@@ -19,7 +18,7 @@ use crate::sessions::{Parts, Sessions};
 use ipc::Role;
 use ipc::demux::Demux;
 use ipc::transcode::Transcode;
-use model::{Fault, IngressId, InputKind, Layer, ResourceId, Secret, VideoCodec};
+use model::{Fault, IngressId, InputKind, Layer, LogBudget, ResourceId, Secret, VideoCodec};
 use psrpc::redis::Address;
 use publish::{AudioTrack, Config, Event, Tracks, VideoTrack};
 use session::lifecycle::Stop;

@@ -2,6 +2,7 @@
 
 use model::{Blame, Fault, Frame, Media};
 use rtmp::amf::{self, Value, object};
+use service::config::IpNet;
 use service::inputs::rtmp::{Config, Counters, Request, Server};
 use service::metrics::Registry;
 use session::{Source, SourceEnd, SourceEvent};
@@ -145,7 +146,7 @@ async fn media_flows_until_the_stream_is_deleted() {
     let mut encoder = Encoder::connect(&server);
     encoder.publish().await;
     let request: Request = server.next().await;
-    assert_eq!((request.keys[0].expose(), request.app.as_str()), ("KEY", "live"));
+    assert_eq!((request.keys[0].expose(), request.app.expose()), ("KEY", "live"));
     assert_eq!(request.peer, PEER.parse::<SocketAddr>().unwrap());
     let source = request.accept();
     for time in 0..200 {
@@ -323,18 +324,53 @@ async fn a_publisher_that_leaves_withdraws_its_request() {
 
 #[tokio::test(start_paused = true)]
 async fn media_before_the_answer_is_kept() {
-    let mut server = server();
+    let (mut server, registry) = server_with(Config::default());
     let mut encoder = Encoder::connect(&server);
     encoder.publish().await;
     let request = server.next().await;
     for time in 0..100 {
         encoder.send(8, time, &speex(300)).await;
     }
-    encoder.send(4, 0, &[0, 6, b'p', b'i', b'n', b'g']).await;
-    encoder.hear("ping").await;
+    until_received(&registry, 30_000).await;
     let source = request.accept();
     drop(encoder.stream);
     assert_eq!(rest(source).await.0.len(), 100);
+}
+
+/// Bytes received so far.
+fn received(registry: &Registry) -> usize {
+    let shown = shown(registry);
+    let value = shown.lines().find_map(|line| line.strip_prefix("ingress_rtmp_received_bytes_total "));
+    value.unwrap_or("0").parse().unwrap()
+}
+
+/// Waits until so many bytes were received.
+async fn until_received(registry: &Registry, bytes: usize) {
+    while received(registry) < bytes {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Whose key was not looked up yet has 64 KiB; the rest stays with the encoder, and is not lost.
+#[tokio::test(start_paused = true)]
+async fn only_little_is_read_before_the_answer() {
+    let (mut server, registry) = server_with(Config::default());
+    let mut encoder = Encoder::with_pipe(&server, 4096, PEER);
+    encoder.publish().await;
+    let request = server.next().await;
+    let writer = tokio::spawn(async move {
+        for time in 0..1000 {
+            encoder.send(8, time, &speex(1000)).await;
+        }
+        encoder.delete_stream().await;
+    });
+    until_received(&registry, 64 << 10).await;
+    // Time passes when nothing else happens.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(received(&registry) < 80_000, "{}", received(&registry));
+    let (frames, end) = rest(request.accept()).await;
+    assert_eq!((frames.len(), end), (1000, Some(SourceEnd::Finished)));
+    writer.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -431,14 +467,82 @@ async fn a_dropped_server_keeps_only_publishers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_are_bounded_in_all_and_per_address() {
-    let config = Config { max_connections: 3, max_waiting_per_address: 1, ..Config::default() };
+async fn connections_are_bounded_and_those_without_a_key_give_way() {
+    let config = Config { max_connections: 3, max_waiting_per_address: 2, ..Config::default() };
+    let (mut server, registry) = server_with(config);
+    let (mut publisher, source) = publishing(&mut server).await;
+    let mut silent = Encoder::connect(&server);
+    let mut greeted = Encoder::connect(&server);
+    greeted.handshake().await;
+    greeted.hear("NetConnection.Connect.Success").await;
+    // Of one address, and then of all.
+    let mut third = Encoder::connect(&server);
+    assert_eq!(silent.hear_out().await, "", "the oldest gives way, and is told nothing");
+    let mut asking = Encoder::with_pipe(&server, 64 << 10, "[2001:db8::1]:1");
+    asking.publish().await;
+    let _request = server.next().await;
+    greeted.hear_out().await;
+    // Who waits for an answer and who publishes stay.
+    let mut last = Encoder::with_pipe(&server, 1000, "[2001:db8:9::1]:1");
+    third.hear_out().await;
+    assert!(
+        Encoder::with_pipe(&server, 1000, "[2001:db8:9::1]:2").stream.read_u8().await.is_err(),
+        "too late to speak"
+    );
+    last.hear_out().await;
+    publisher.send(8, 0, &speex(9)).await;
+    publisher.delete_stream().await;
+    assert_eq!(rest(source).await.1, Some(SourceEnd::Finished));
+    let shown = shown(&registry);
+    assert!(shown.contains("rtmp_ended_connections_total{how=\"gave_way\"} 4"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_gives_way_the_next_is_refused() {
+    let config = Config { max_connections: 2, max_waiting_per_address: 1, ..Config::default() };
     let (mut server, registry) = server_with(config);
     let (_first, _source) = publishing(&mut server).await;
-    let (_second, _other_source) = publishing(&mut server).await;
-    let _waiting = Encoder::connect(&server);
+    let mut asking = Encoder::connect(&server);
+    asking.publish().await;
+    let _request = server.next().await;
+    assert_eq!(Encoder::connect(&server).hear_out().await, "");
     assert_eq!(Encoder::with_pipe(&server, 1000, "[2001:db8::1]:1").hear_out().await, "");
-    assert!(shown(&registry).contains("rtmp_refused_connections_total{reason=\"connections\"} 1"));
+    for reason in ["address", "connections"] {
+        assert!(shown(&registry).contains(&format!("rtmp_refused_connections_total{{reason=\"{reason}\"}} 1")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_says_whose_a_connection_is() {
+    let proxies = vec![IpNet { address: "192.0.2.0".parse().unwrap(), prefix: 24 }];
+    let config = Config { max_waiting_per_address: 1, proxies, ..Config::default() };
+    let (mut server, registry) = server_with(config);
+    let behind = async |client: &str| {
+        let mut encoder = Encoder::connect(&server);
+        encoder.stream.write_all(format!("PROXY TCP4 {client} 10.0.0.1 4711 1935\r\n").as_bytes()).await.unwrap();
+        encoder
+    };
+    let mut first = behind("198.51.100.1").await;
+    first.handshake().await;
+    let mut other = behind("198.51.100.2").await;
+    other.handshake().await;
+    let mut again = behind("198.51.100.1").await;
+    again.publish().await;
+    let request = server.next().await;
+    assert_eq!(request.peer.to_string(), "198.51.100.1:4711");
+    first.hear_out().await;
+    other.hear("NetConnection.Connect.Success").await;
+    // One that speaks without a header, one that does not speak, and a client's own header where no balancer is.
+    let mut plain = Encoder::connect(&server);
+    plain.stream.write_all(&[3; 1537]).await.unwrap();
+    assert_eq!(plain.hear_out().await, "");
+    assert_eq!(Encoder::connect(&server).hear_out().await, "");
+    let mut direct = Encoder::with_pipe(&server, 1000, "203.0.113.1:1");
+    direct.stream.write_all(b"PROXY TCP4 198.51.100.9 10.0.0.1 1 1935\r\n").await.unwrap();
+    assert_eq!(direct.hear_out().await, "");
+    for how in ["how=\"proxy\"} 2", "how=\"not_rtmp\"} 1", "how=\"gave_way\"} 1"] {
+        assert!(shown(&registry).contains(how), "{how} in {}", shown(&registry));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -278,3 +278,34 @@ async fn ice_lite_receives_media() {
     assert!(answer.sdp.contains("a=ice-lite"));
     until(&mut peer, &mut incoming, 1, |r| !packets(r).is_empty()).await;
 }
+
+/// A client names a neighbour of this machine, in its offer, by trickle and at a restart: nothing knocks there, and its media flows.
+#[tokio::test]
+async fn a_client_does_not_have_us_knock_at_neighbours() {
+    for (check_private, knocks) in [(false, false), (true, true)] {
+        let endpoint = Endpoint::bind(EndpointConfig { check_private, ..config() }).await.unwrap();
+        let neighbours = [0; 2].map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+        let lines_for = |socket: &std::net::UdpSocket| {
+            format!("a=candidate:9 1 udp 2130706431 127.0.0.1 {} typ host\r\n", socket.local_addr().unwrap().port())
+        };
+        let mut peer = client();
+        let offer = peer.offer(&lines(&["q"]), false).unwrap().unwrap();
+        let at = offer.find("a=ice-ufrag").unwrap();
+        let named = format!("{}{}{}", &offer[..at], lines_for(&neighbours[0]), &offer[at..]);
+        let (answer, mut incoming) = endpoint.accept(&named, &Accept::passthrough()).unwrap();
+        peer.answer(&answer.sdp).unwrap();
+        let control = incoming.control();
+        driving(&mut incoming, control.trickle(&lines_for(&neighbours[1]))).await.unwrap();
+        let mut n = 0;
+        until(&mut peer, &mut incoming, 1, |r| {
+            n += packets(r).len();
+            n > 20
+        })
+        .await;
+        let knocked = neighbours.each_ref().map(|socket| {
+            socket.set_nonblocking(true).unwrap();
+            socket.recv(&mut [0; 100]).is_ok()
+        });
+        assert_eq!(knocked, [knocks; 2]);
+    }
+}

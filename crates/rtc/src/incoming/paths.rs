@@ -3,7 +3,7 @@
 use super::control::{Command, Control, Restarted};
 use crate::driver::Driver;
 use crate::fragment::Fragment;
-use crate::ports::{Datagram, Ports, SessionInbox, SessionPorts};
+use crate::ports::{Datagram, Ports, SessionInbox, SessionPorts, is_check};
 use crate::roles::receiver::Receiver;
 use crate::runner::{Paths, Runner};
 use crate::transport::Transport;
@@ -45,15 +45,31 @@ impl SessionPaths {
         let Some((ufrag, pwd)) = fragment.credentials else {
             return Err(Refusal::Unreadable("the fragment has no ICE credentials to restart with".into()));
         };
-        driver.restart(ufrag, pwd, fragment.candidates, Instant::now())?;
+        let candidates = self.checked(fragment.candidates);
+        driver.restart(ufrag, pwd, candidates, Instant::now())?;
         let (ufrag, pwd) = driver.credentials();
         self.inbox.registration.rename(ufrag.clone());
         self.control.set_ice_session(&ufrag);
-        let candidates = self.endpoint.candidates(&self.ports.locals);
+        let ours_named = self.endpoint.candidates(&self.ports.locals);
         let ours = (ufrag.as_str(), pwd.as_str());
         let lite = self.endpoint.ice_lite();
-        let fragment = Fragment::answer(fragment.whole, driver.taken_offer(), lite, ours, &candidates);
+        let fragment = Fragment::answer(fragment.whole, driver.taken_offer(), lite, ours, &ours_named);
         Ok(Restarted { fragment, ice_session: ufrag })
+    }
+
+    fn trickle(&self, driver: &mut Driver<Receiver>, fragment: Fragment) -> Result<(), Refusal> {
+        let theirs = driver.taken_offer().ufrag.as_str();
+        if fragment.credentials.as_ref().is_some_and(|(ufrag, _)| ufrag != theirs) {
+            return Err(Refusal::OtherIceSession);
+        }
+        driver.trickle(&self.checked(fragment.candidates));
+        Ok(())
+    }
+
+    /// Those of the client's candidates that checks may be sent to.
+    fn checked(&self, mut candidates: Vec<String>) -> Vec<String> {
+        candidates.retain(|candidate| self.endpoint.may_check(candidate));
+        candidates
     }
 
     fn remember_tcp(&mut self, from: SocketAddr, reply_to: mpsc::Sender<Bytes>) {
@@ -105,7 +121,7 @@ fn poll_commands(runner: &mut Runner<SessionPaths>, cx: &mut Context<'_>) -> Res
         busy = true;
         let Runner { driver, paths, .. } = &mut *runner;
         match command {
-            Command::Trickle(fragment, reply) => _ = reply.send(trickle(driver, &fragment)),
+            Command::Trickle(fragment, reply) => _ = reply.send(paths.trickle(driver, fragment)),
             Command::Restart(fragment, reply) => _ = reply.send(paths.restart(driver, fragment)),
             Command::RequestKeyFrame(layer) => driver.request_key_frame(layer),
             Command::Close => driver.finish(),
@@ -113,15 +129,6 @@ fn poll_commands(runner: &mut Runner<SessionPaths>, cx: &mut Context<'_>) -> Res
         runner.step(Instant::now())?;
     }
     Ok(busy)
-}
-
-fn trickle(driver: &mut Driver<Receiver>, fragment: &Fragment) -> Result<(), Refusal> {
-    let theirs = driver.taken_offer().ufrag.as_str();
-    if fragment.credentials.as_ref().is_some_and(|(ufrag, _)| ufrag != theirs) {
-        return Err(Refusal::OtherIceSession);
-    }
-    driver.trickle(&fragment.candidates);
-    Ok(())
 }
 
 fn poll_datagrams(runner: &mut Runner<SessionPaths>, cx: &mut Context<'_>) -> Result<bool, Error> {
@@ -135,7 +142,7 @@ fn poll_datagrams(runner: &mut Runner<SessionPaths>, cx: &mut Context<'_>) -> Re
             continue;
         }
         // Before the answer goes out.
-        runner.paths.inbox.registration.admit_address(transport, from);
+        runner.paths.inbox.registration.admit_address(transport, from, is_check(&data));
         if let Some(reply_to) = reply_to {
             runner.paths.remember_tcp(from, reply_to);
         }

@@ -28,6 +28,8 @@ pub struct EndpointConfig {
     pub external_ip_only: bool,
     /// Answer checks but send none (RFC 8445 §2.5): for machines that everybody can reach.
     pub ice_lite: bool,
+    /// Send checks to candidates of clients that are private, link-local or loopback addresses.
+    pub check_private: bool,
     /// Interfaces to use, by name.
     pub interfaces: Filter<String>,
     /// Addresses to use, as network and number of leading bits that count.
@@ -85,6 +87,7 @@ impl Default for EndpointConfig {
             advertise_internal_ip: false,
             external_ip_only: false,
             ice_lite: false,
+            check_private: false,
             interfaces: Filter::default(),
             networks: Filter::default(),
             loopback: false,

@@ -29,6 +29,7 @@ impl ExternalAddresses {
     /// Keeps them up to date, for ever.
     pub(super) async fn refresh(self, locals: Vec<IpAddr>, servers: Vec<String>) {
         let locals: Vec<_> = locals.into_iter().filter(|ip| !ip.is_loopback()).collect();
+        let mut told = false;
         loop {
             let mut known = 0;
             for &local in &locals {
@@ -39,9 +40,11 @@ impl ExternalAddresses {
                     tracing::info!(%local, external = %seen, "external address");
                 }
             }
-            if known == 0 {
+            // Said once, and again when it had been known in between: not each ten seconds for as long as a network is down.
+            if known == 0 && !told {
                 tracing::warn!(?servers, "no STUN server tells our external address");
             }
+            told = known == 0;
             sleep(if known < locals.len() { RETRY_INTERVAL } else { REFRESH_INTERVAL }).await;
         }
     }

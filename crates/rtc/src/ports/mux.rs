@@ -82,21 +82,28 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// From here on this address's datagrams are the session's: a genuine request came from it.
-    pub(crate) fn admit_address(&mut self, transport: Transport, from: SocketAddr) {
+    /// A genuine datagram of the session's came from this address. With a `check` (a STUN request that was found genuine) all that comes
+    /// from there is the session's from here on, also where another session has claimed the address since: the newest check counts.
+    pub(crate) fn admit_address(&mut self, transport: Transport, from: SocketAddr, check: bool) {
         let key = (transport, from);
-        if self.addresses.last() == Some(&key) {
-            return;
-        }
-        if let Some(known) = self.addresses.iter().position(|a| *a == key) {
+        let known = self.addresses.iter().position(|a| *a == key);
+        if let Some(known) = known {
             // The newest last, so that the one in use is not the first to be forgotten.
-            self.addresses.remove(known);
-        } else if self.addresses.len() == MAX_ADDRESSES {
-            let oldest = self.addresses.remove(0);
-            self.forget(oldest);
+            if known + 1 < self.addresses.len() {
+                self.addresses.remove(known);
+                self.addresses.push(key);
+            }
+            if !check {
+                return;
+            }
+        } else {
+            if self.addresses.len() == MAX_ADDRESSES {
+                let oldest = self.addresses.remove(0);
+                self.forget(oldest);
+            }
+            self.addresses.push(key);
         }
         self.mux.lock().by_address.insert(key, self.inbox.clone());
-        self.addresses.push(key);
     }
 
     /// ICE restarts under another user fragment.
@@ -124,6 +131,11 @@ impl Drop for Registration {
             self.forget(key);
         }
     }
+}
+
+/// Whether a datagram is a check: a STUN request with a user fragment.
+pub(crate) fn is_check(data: &[u8]) -> bool {
+    local_ufrag(data).is_some()
 }
 
 /// The receiver's user fragment in a STUN binding request (RFC 8489 §5 and §14.3; RFC 8445 §7.2.2); `None` for all else.
@@ -177,7 +189,7 @@ mod tests {
         assert!(b_inbox.try_recv().is_ok() && a_inbox.try_recv().is_err());
         assert!(!mux.dispatch(datagram("127.0.0.1:1000", MEDIA)), "no genuine request came from there");
         assert!(!mux.dispatch(datagram("127.0.0.1:1000", request("cccc:x"))));
-        a.admit_address(Transport::Udp, "127.0.0.1:1000".parse().unwrap());
+        a.admit_address(Transport::Udp, "127.0.0.1:1000".parse().unwrap(), true);
         assert!(mux.dispatch(datagram("127.0.0.1:1000", MEDIA)) && a_inbox.try_recv().is_ok());
     }
 
@@ -186,17 +198,36 @@ mod tests {
         let mux = Mux::default();
         let (mut a, _, _inbox) = mux.register("aaaa".into());
         for port in 1..=100u16 {
-            a.admit_address(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], port)));
+            a.admit_address(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], port)), true);
         }
         assert_eq!(mux.lock().by_address.len(), MAX_ADDRESSES);
         let (mut b, _, mut b_inbox) = mux.register("bbbb".into());
-        b.admit_address(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], 100)));
+        b.admit_address(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], 100)), true);
         a.rename("cccc".into());
         assert!(!mux.knows(&request("aaaa:x")) && mux.knows(&request("cccc:x")));
         drop(a);
         assert_eq!(mux.lock().by_address.len(), 1);
         assert_eq!(mux.lock().by_ufrag.len(), 1);
         assert!(mux.dispatch(datagram("127.0.0.1:100", MEDIA)) && b_inbox.try_recv().is_ok());
+    }
+
+    /// Whoever holds a key can send a check for a session of his own from a forged address; the victim's next check takes it back.
+    #[test]
+    fn an_address_goes_to_the_newest_check() {
+        let mux = Mux::default();
+        let address: SocketAddr = "127.0.0.1:1000".parse().unwrap();
+        let (mut a, _, mut a_inbox) = mux.register("aaaa".into());
+        let (mut b, _, mut b_inbox) = mux.register("bbbb".into());
+        a.admit_address(Transport::Udp, address, true);
+        b.admit_address(Transport::Udp, address, true);
+        assert!(mux.dispatch(datagram("127.0.0.1:1000", MEDIA)) && b_inbox.try_recv().is_ok());
+        // Media that was on its way changes nothing.
+        a.admit_address(Transport::Udp, address, false);
+        assert!(mux.dispatch(datagram("127.0.0.1:1000", MEDIA)) && b_inbox.try_recv().is_ok());
+        a.admit_address(Transport::Udp, address, true);
+        assert!(mux.dispatch(datagram("127.0.0.1:1000", MEDIA)) && a_inbox.try_recv().is_ok());
+        drop(b);
+        assert!(mux.dispatch(datagram("127.0.0.1:1000", MEDIA)) && a_inbox.try_recv().is_ok());
     }
 
     #[test]
@@ -209,6 +240,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_newest_check_has_the_address(claims in proptest::collection::vec((0usize..3, 1u16..4, any::<bool>()), 1..60)) {
+            let mux = Mux::default();
+            let mut sessions: Vec<_> = ["aaaa", "bbbb", "cccc"].map(|ufrag| mux.register(ufrag.into())).into();
+            let mut newest = HashMap::new();
+            for (session, port, check) in claims {
+                let address = SocketAddr::from(([127, 0, 0, 1], port));
+                let known = sessions[session].0.addresses.contains(&(Transport::Udp, address));
+                sessions[session].0.admit_address(Transport::Udp, address, check);
+                if check || !known {
+                    newest.insert(port, session);
+                }
+            }
+            for (port, session) in newest {
+                let from = format!("127.0.0.1:{port}");
+                prop_assert!(mux.dispatch(datagram(&from, MEDIA)));
+                prop_assert!(sessions[session].2.try_recv().is_ok());
+            }
+        }
+
         #[test]
         fn any_datagram_is_classified(mut data in proptest::collection::vec(any::<u8>(), 0..80), stun: bool) {
             if stun && data.len() >= 8 {

@@ -45,7 +45,7 @@ impl Rig {
     }
 
     fn accept(&mut self) {
-        self.connection.accept_publish(self.now);
+        self.connection.accept_publish(self.now).unwrap();
         self.drain();
     }
 
@@ -102,7 +102,7 @@ fn key_of(app: &str, name: &str) -> Result<(String, String), Error> {
     let mut rig = Rig::new();
     rig.receive(&until_publish(&mut Chunker::new(128), app, name))?;
     match rig.events.pop() {
-        Some(Event::Publish { app, keys, .. }) => Ok((app, keys[0].expose().to_owned())),
+        Some(Event::Publish { app, keys, .. }) => Ok((app.expose().to_owned(), keys[0].expose().to_owned())),
         other => panic!("{other:?}"),
     }
 }
@@ -111,7 +111,8 @@ fn key_of(app: &str, name: &str) -> Result<(String, String), Error> {
 fn an_encoder_publishes() {
     let (mut rig, mut chunker) = (Rig::new(), Chunker::new(128));
     rig.receive(&until_publish(&mut chunker, "live", "KEY")).unwrap();
-    let wanted = Event::Publish { app: "live".into(), keys: vec![Secret::new("KEY")], encoder: Some("Test/1".into()) };
+    let wanted =
+        Event::Publish { app: Secret::new("live"), keys: vec![Secret::new("KEY")], encoder: Some("Test/1".into()) };
     assert_eq!(rig.events, [wanted]);
     let said: Vec<_> = rig.messages().iter().map(|m| (m.kind, m.body.len())).collect();
     assert_eq!(said[..4], [(5, 4), (6, 5), (1, 4), (4, 6)]);
@@ -151,8 +152,6 @@ fn stream_keys_are_what_follows_the_last_slash() {
     assert_eq!(key_of("live/KEY?token=1", ""), ok("live", "KEY"));
     assert_eq!(key_of("live", ""), Err(Error::NoStreamKey));
     assert_eq!(key_of("live", "?token"), Err(Error::NoStreamKey));
-    // What is shown is never the key.
-    assert_eq!(key_of("KEY", "KEY"), ok("", "KEY"));
     assert_eq!(key_of("live/KEY", "KEY"), ok("live", "KEY"));
 }
 
@@ -194,6 +193,52 @@ fn commands_of_other_encoders_are_answered() {
     assert_eq!(said, wanted);
     assert!(matches!(rig.events[..], [Event::Publish { .. }]));
     assert!(!rig.connection.is_parting());
+}
+
+#[test]
+fn what_comes_before_the_answer_waits_for_it() {
+    let (mut rig, mut chunker) = (Rig::new(), Chunker::new(128));
+    let early =
+        |chunker: &mut Chunker, time| chunker.message(4, kind::AUDIO, time, 1, &[&[0xb2][..], &[7; 299]].concat());
+    let mut bytes = until_publish(&mut chunker, "live", "KEY");
+    bytes.extend(early(&mut chunker, 0));
+    rig.receive(&bytes).unwrap();
+    rig.receive(&early(&mut chunker, 20)).unwrap();
+    assert!(matches!(rig.events[..], [Event::Publish { .. }]), "{:?}", rig.events);
+    rig.accept();
+    assert_eq!(rig.frames().len(), 2);
+    rig.receive(&early(&mut chunker, 40)).unwrap();
+    assert_eq!(rig.frames().len(), 3);
+}
+
+/// The bounds of media open with the answer: who only names a key has 64 KiB and no more.
+#[test]
+fn a_publish_without_an_answer_opens_no_bounds() {
+    let (mut rig, mut chunker) = (Rig::new(), Chunker::new(65_536));
+    rig.receive(&until_publish(&mut chunker, "live", "KEY")).unwrap();
+    let picture = chunker.message(4, kind::VIDEO, 0, 1, &vec![0x17; 4 << 20]);
+    let mut taken = 0;
+    for piece in picture.chunks(16 << 10) {
+        if !rig.connection.wants_input() {
+            break;
+        }
+        rig.receive(piece).unwrap();
+        taken += piece.len();
+    }
+    assert_eq!(taken, Limits::default().early);
+    let result: Result<(), Error> = picture[taken..].chunks(16 << 10).try_for_each(|piece| rig.receive(piece));
+    assert_eq!(result, Err(Error::BufferFull(2 * Limits::default().early)), "a driver that does not heed it");
+}
+
+#[test]
+fn an_error_in_what_came_early_comes_with_the_answer() {
+    let (mut rig, mut chunker) = (Rig::new(), Chunker::new(128));
+    rig.receive(&until_publish(&mut chunker, "live", "KEY")).unwrap();
+    rig.receive(&chunker.message(4, kind::VIDEO, 0, 1, &[0x1e, 1])).unwrap();
+    let error = rig.connection.accept_publish(rig.now).unwrap_err();
+    assert_eq!(error, Error::UnknownCodec("video codec number 14".into()));
+    rig.drain();
+    assert_eq!(rig.last_status(), ("NetStream.Failed".into(), error.to_string()));
 }
 
 #[test]

@@ -75,6 +75,7 @@ impl Config {
         }
         out.plain("rtmp_max_connections", self.rtmp.max_connections);
         out.plain("rtmp_max_connections_per_address", self.rtmp.max_connections_per_address);
+        out.list("rtmp_proxy_protocol_from", &self.rtmp.proxy_protocol_from);
         out.plain("whip_port", or_off(self.whip.port));
         match &self.whip.tls {
             None => out.plain("whip_tls_port", 0),
@@ -86,9 +87,14 @@ impl Config {
         }
         out.plain("whip_max_connections", self.whip.max_connections);
         out.plain("whip_max_connections_per_address", self.whip.max_connections_per_address);
+        out.list("whip_forwarded_from", &self.whip.forwarded_from);
+        out.plain("whip_forwarded_header", self.whip.forwarded_header.name());
         out.plain("whip_proxy_enabled", self.without_effect.whip_proxy_enabled);
-        out.plain("health_port", self.health_port.unwrap_or(0));
-        out.plain("prometheus_port", self.prometheus_port.unwrap_or(0));
+        for (name, page) in [("health", &self.health), ("prometheus", &self.prometheus)] {
+            out.plain(&format!("{name}_port"), page.port.unwrap_or(0));
+            let address = page.bind_address.map(|address| address.to_string()).unwrap_or_default();
+            out.text(&format!("{name}_bind_address"), &address);
+        }
         out.plain("debug_handler_port", self.without_effect.debug_handler_port.unwrap_or(0));
     }
 }
@@ -147,6 +153,7 @@ fn url(out: &mut Yaml, url: &UrlConfig) {
     out.plain("max_bytes", url.limits.bytes.unwrap_or(0));
     out.plain("max_file_size", url.limits.file_size.unwrap_or(0));
     out.plain("max_temporary_file", url.limits.temporary);
+    out.plain("max_temporary_files", url.temporary_files);
     out.duration("timeout", url.limits.timeout);
     out.duration("reconnect", url.limits.reconnect);
 }
@@ -177,6 +184,7 @@ fn rtc(out: &mut Yaml, rtc: &RtcConfig) {
     out.plain("advertise_internal_ip", rtc.advertise_internal_ip);
     out.plain("external_ip_only", rtc.external_ip_only);
     out.plain("use_ice_lite", rtc.use_ice_lite);
+    out.plain("check_private_candidates", rtc.check_private_candidates);
     out.section("interfaces", |out| filter(out, &rtc.interfaces));
     out.section("ips", |out| filter(out, &rtc.ips));
     out.plain("enable_loopback_candidate", rtc.enable_loopback_candidate);

@@ -12,8 +12,8 @@ use super::redis;
 use super::resolved::{
     Config, CpuCost, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_RELAY_PORT, DEFAULT_RTMP_MAX_CONNECTIONS,
     DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_RTMP_PORT, DEFAULT_WHIP_MAX_CONNECTIONS,
-    DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_WHIP_PORT, LogLevel, LoggingConfig, MIN_STALL_TIMEOUT,
-    OnDuplicate, RtmpConfig, TlsConfig, WhipConfig,
+    DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS, DEFAULT_WHIP_PORT, ForwardedHeader, LogLevel, LoggingConfig,
+    MIN_STALL_TIMEOUT, OnDuplicate, PageConfig, RtmpConfig, TlsConfig, WhipConfig,
 };
 use super::rtc;
 use super::section::{Known, Located, Port, Section, without_line_end};
@@ -163,6 +163,7 @@ fn ports(section: &mut Section<'_, '_>, config: &mut Config, known: &mut Vec<Kno
             "rtmp_max_connections_per_address",
             DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS,
         ),
+        proxy_protocol_from: section.list("rtmp_proxy_protocol_from", rtc::net),
     };
     config.whip = WhipConfig {
         port: whip.port,
@@ -173,16 +174,32 @@ fn ports(section: &mut Section<'_, '_>, config: &mut Config, known: &mut Vec<Kno
             "whip_max_connections_per_address",
             DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS,
         ),
+        forwarded_from: section.list("whip_forwarded_from", rtc::net),
+        forwarded_header: forwarded_header(section),
     };
-    config.health_port = health.port;
-    config.prometheus_port = prometheus.port;
+    config.health = PageConfig { port: health.port, bind_address: address(section, "health_bind_address") };
+    config.prometheus = PageConfig { port: prometheus.port, bind_address: address(section, "prometheus_bind_address") };
     config.without_effect.debug_handler_port = debug.port;
     config.without_effect.http_relay_port = relay.port.unwrap_or(DEFAULT_HTTP_RELAY_PORT);
-    let address = section.parsed("bind_address", |text| {
-        text.parse::<IpAddr>()
-            .map_err(|_| format!("{:?} is not an address, such as 0.0.0.0, :: or 10.0.0.5", shortened(text)))
-    });
-    config.bind_address = address.map_or(config.bind_address, |a| a.value);
+    config.bind_address = address(section, "bind_address").unwrap_or(config.bind_address);
+}
+
+/// An address of this machine to listen on.
+fn address(section: &mut Section<'_, '_>, key: &'static str) -> Option<IpAddr> {
+    let read = |text: &str| {
+        let wrong = || format!("{:?} is not an address, such as 0.0.0.0, :: or 10.0.0.5", shortened(text));
+        text.parse::<IpAddr>().map_err(|_| wrong())
+    };
+    section.parsed(key, read).map(|address| address.value)
+}
+
+fn forwarded_header(section: &mut Section<'_, '_>) -> ForwardedHeader {
+    let headers = [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded];
+    let read = |text: &str| {
+        let wrong = || format!("{:?} is neither x-forwarded-for nor forwarded", shortened(text));
+        headers.into_iter().find(|header| header.name().eq_ignore_ascii_case(text)).ok_or_else(wrong)
+    };
+    section.parsed("whip_forwarded_header", read).map(|header| header.value).unwrap_or_default()
 }
 
 /// Reports ports that are used twice, at the later position.

@@ -12,7 +12,7 @@ use session::lifecycle::STALL_TIMEOUT;
 use url::Url;
 
 use super::redis::RedisConfig;
-use super::rtc::RtcConfig;
+use super::rtc::{IpNet, RtcConfig};
 
 /// The default port of RTMP: the one that every encoder tries first.
 pub const DEFAULT_RTMP_PORT: u16 = 1935;
@@ -33,6 +33,10 @@ pub const DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS: u32 = 100;
 pub const DEFAULT_WHIP_MAX_CONNECTIONS: u32 = 1000;
 /// The default for WHIP's HTTP connections at a time from one address: as for RTMP.
 pub const DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS: u32 = 100;
+
+/// The default for pulls at a time that may keep a file on disk: with the default of a gigabyte for each, what a disk for logs and
+/// temporary files has to spare (chosen).
+pub(super) const DEFAULT_MAX_TEMPORARY_FILES: u32 = 16;
 
 /// The default for how long running sessions may go on after SIGTERM: the grace period of the Helm chart for the Go ingress (which
 /// itself waits without end).
@@ -73,10 +77,10 @@ pub struct Config {
     pub rtmp: RtmpConfig,
     /// WHIP's HTTP side.
     pub whip: WhipConfig,
-    /// The port of `/availability` and the health check; `None` switches it off.
-    pub health_port: Option<u16>,
-    /// The port of the metrics; `None` switches it off.
-    pub prometheus_port: Option<u16>,
+    /// `/availability` and the health check.
+    pub health: PageConfig,
+    /// The metrics.
+    pub prometheus: PageConfig,
     /// The limits and rules of URL inputs.
     pub url: UrlConfig,
     /// What happens when a second publisher uses the stream key of a running session.
@@ -99,6 +103,15 @@ pub struct Config {
     pub without_effect: WithoutEffect,
 }
 
+/// A port with pages for operators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageConfig {
+    /// The port; `None` switches it off.
+    pub port: Option<u16>,
+    /// The address that it listens on, in place of `bind_address`.
+    pub bind_address: Option<IpAddr>,
+}
+
 /// RTMP and RTMPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RtmpConfig {
@@ -110,6 +123,8 @@ pub struct RtmpConfig {
     pub max_connections: u32,
     /// Connections at a time from one address; at least 1.
     pub max_connections_per_address: u32,
+    /// Balancers whose connections begin with a PROXY header.
+    pub proxy_protocol_from: Vec<IpNet>,
 }
 
 /// WHIP's HTTP side.
@@ -123,6 +138,30 @@ pub struct WhipConfig {
     pub max_connections: u32,
     /// Connections at a time from one address; at least 1.
     pub max_connections_per_address: u32,
+    /// Proxies that tell whose request they pass on.
+    pub forwarded_from: Vec<IpNet>,
+    /// The header that they tell it in.
+    pub forwarded_header: ForwardedHeader,
+}
+
+/// The header in which proxies tell whose request they pass on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`, as most write it.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl ForwardedHeader {
+    /// As written in the configuration: the header's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
 }
 
 impl WhipConfig {
@@ -144,7 +183,7 @@ pub struct TlsConfig {
 }
 
 /// Limits and rules of URL inputs.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UrlConfig {
     /// The URLs that `https://alias.invalid/NAME` stands for. They may hold logins.
     pub aliases: BTreeMap<String, Secret>,
@@ -152,6 +191,15 @@ pub struct UrlConfig {
     pub guard: PullGuard,
     /// The limits of a pull.
     pub limits: PullLimits,
+    /// Pulls at a time that may keep a file on disk.
+    pub temporary_files: u32,
+}
+
+impl Default for UrlConfig {
+    fn default() -> Self {
+        let (guard, limits) = (PullGuard::default(), PullLimits::default());
+        Self { aliases: BTreeMap::new(), guard, limits, temporary_files: DEFAULT_MAX_TEMPORARY_FILES }
+    }
 }
 
 /// What happens when a second publisher uses the stream key of a running session.
@@ -230,6 +278,7 @@ impl Default for RtmpConfig {
             tls: None,
             max_connections: DEFAULT_RTMP_MAX_CONNECTIONS,
             max_connections_per_address: DEFAULT_RTMP_MAX_CONNECTIONS_PER_ADDRESS,
+            proxy_protocol_from: Vec::new(),
         }
     }
 }
@@ -241,6 +290,8 @@ impl Default for WhipConfig {
             tls: None,
             max_connections: DEFAULT_WHIP_MAX_CONNECTIONS,
             max_connections_per_address: DEFAULT_WHIP_MAX_CONNECTIONS_PER_ADDRESS,
+            forwarded_from: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
         }
     }
 }
@@ -269,8 +320,8 @@ impl Config {
             bind_address: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             rtmp: RtmpConfig::default(),
             whip: WhipConfig::default(),
-            health_port: None,
-            prometheus_port: None,
+            health: PageConfig::default(),
+            prometheus: PageConfig::default(),
             url: UrlConfig::default(),
             on_duplicate: OnDuplicate::Takeover,
             confinement: Mode::Auto,

@@ -36,6 +36,8 @@ pub struct RtcConfig {
     pub external_ip_only: bool,
     /// ICE-lite.
     pub use_ice_lite: bool,
+    /// Send ICE checks to candidates of clients that are private or link-local addresses.
+    pub check_private_candidates: bool,
     /// Which interfaces to use, by name.
     pub interfaces: Filter<String>,
     /// Which addresses to use.
@@ -156,6 +158,7 @@ impl Default for RtcConfig {
             advertise_internal_ip: false,
             external_ip_only: false,
             use_ice_lite: false,
+            check_private_candidates: false,
             interfaces: Filter::default(),
             ips: Filter::default(),
             enable_loopback_candidate: false,
@@ -172,6 +175,13 @@ impl Default for RtcConfig {
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.start == self.end { write!(f, "{}", self.start) } else { write!(f, "{}-{}", self.start, self.end) }
+    }
+}
+
+impl IpNet {
+    /// Whether an address is in it.
+    pub fn contains(self, address: IpAddr) -> bool {
+        model::in_range(address, self.address, self.prefix)
     }
 }
 
@@ -201,6 +211,7 @@ pub(super) fn read(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> (Rtc
         advertise_internal_ip: section.flag("advertise_internal_ip"),
         external_ip_only: section.flag("external_ip_only"),
         use_ice_lite: section.flag("use_ice_lite"),
+        check_private_candidates: section.flag("check_private_candidates"),
         interfaces: filter(section.section("interfaces"), |name| Ok(name.to_owned()), known),
         ips: filter(section.section("ips"), net, known),
         enable_loopback_candidate: section.flag("enable_loopback_candidate"),
@@ -313,7 +324,7 @@ fn stun_server(text: &str) -> Result<String, String> {
 }
 
 /// Reads `address/bits`, or one address.
-fn net(text: &str) -> Result<IpNet, String> {
+pub(super) fn net(text: &str) -> Result<IpNet, String> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
     let address = address.parse::<IpAddr>().ok();
     let net = address.and_then(|address| {

@@ -11,6 +11,9 @@ use super::resolved::Config;
 /// The largest configuration in bytes. Real ones have a few kilobytes; a larger file is another file.
 const MAX_SIZE: u64 = 256 * 1024;
 
+/// The argument that holds the YAML itself.
+const BODY_ARGUMENT: &str = "--config-body";
+
 /// Where to look for the configuration.
 pub struct Sources<'a> {
     /// `--config`: a file name.
@@ -35,18 +38,21 @@ pub fn process_env(name: &str) -> Option<String> {
 /// All faults together, also if there is no configuration or its file can't be read.
 pub fn load(sources: &Sources<'_>) -> Result<(Config, Vec<Warning>), Faults> {
     let (name, text) = text(sources)?;
-    let (config, faults, warnings) = read::read(&text, sources.strict, sources.env);
-    match config {
-        Some(config) => Ok((config, warnings)),
-        None => Err(Faults { source_name: name, faults, warnings }),
+    let (config, faults, mut warnings) = read::read(&text, sources.strict, sources.env);
+    let Some(config) = config else { return Err(Faults { source_name: name, faults, warnings }) };
+    if name == BODY_ARGUMENT {
+        let text = "every user of this machine can read it in the list of processes, secrets included: use --config with a file, or \
+                    INGRESS_CONFIG_BODY";
+        warnings.push(Remark { at: None, key: BODY_ARGUMENT.to_owned(), text: text.to_owned(), line: None });
     }
+    Ok((config, warnings))
 }
 
 /// The name of the source, and the text.
 fn text(sources: &Sources<'_>) -> Result<(String, String), Faults> {
     let env = |name| (sources.env)(name).filter(|text| !text.is_empty());
     if let Some(body) = sources.body.clone().filter(|body| !body.is_empty()) {
-        return Ok(("--config-body".to_owned(), body));
+        return Ok((BODY_ARGUMENT.to_owned(), body));
     }
     if let Some(body) = env("INGRESS_CONFIG_BODY") {
         return Ok(("INGRESS_CONFIG_BODY".to_owned(), body));

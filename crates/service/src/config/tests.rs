@@ -21,7 +21,10 @@ fn no_env(_: &str) -> Option<String> {
 }
 
 fn load_body(body: &str, strict: bool) -> Result<(Config, Vec<Warning>), Faults> {
-    load(&Sources { file: None, body: Some(body.to_owned()), strict, env: &no_env })
+    let (config, mut warnings) = load(&Sources { file: None, body: Some(body.to_owned()), strict, env: &no_env })?;
+    // What it always warns of; see `secrets_on_the_command_line_are_warned_of`.
+    warnings.retain(|w| w.key != "--config-body");
+    Ok((config, warnings))
 }
 
 /// The smallest valid configuration with these lines.
@@ -67,7 +70,7 @@ fn the_sample_has_every_key_and_the_defaults() {
 fn ports_zero_and_negative() {
     let config = good("rtmp_port: 0\nwhip_port: -1\nhealth_port: 7888\nprometheus_port: -1");
     assert_eq!(config.rtmp.port, Some(1935));
-    assert_eq!((config.whip.port, config.health_port, config.prometheus_port), (None, Some(7888), None));
+    assert_eq!((config.whip.port, config.health.port, config.prometheus.port), (None, Some(7888), None));
     assert_eq!(good("rtmp_port: -1").rtmp.port, None);
     assert_eq!(good("rtmp_port: \"2935\"").rtmp.port, Some(2935));
 }
@@ -153,6 +156,16 @@ fn precedence_of_sources() {
 }
 
 #[test]
+fn secrets_on_the_command_line_are_warned_of() {
+    let warnings = |body: Option<String>, env: &dyn Fn(&str) -> Option<String>| {
+        words(&load(&Sources { file: None, body, strict: true, env }).unwrap().1)
+    };
+    let env = |name: &str| (name == "INGRESS_CONFIG_BODY").then(|| MINIMAL.to_owned());
+    assert!(warnings(Some(MINIMAL.to_owned()), &env)[0].starts_with("--config-body: every user of this machine"));
+    assert_eq!(warnings(None, &env), [""; 0]);
+}
+
+#[test]
 fn every_kind_of_redis() {
     let redis = |yaml: &str| {
         let body = MINIMAL.replace("redis: {address: 'localhost:6379'}", &format!("redis: {{{yaml}}}"));
@@ -204,6 +217,27 @@ fn every_key_is_read() {
     assert_eq!((config.logging.json, config.logging.level), (true, LogLevel::Warn));
     let levels: Vec<_> = config.logging.component_levels.iter().map(|(k, v)| (k.as_str(), *v)).collect();
     assert_eq!(levels, [("rtmp", LogLevel::Debug), ("service.control", LogLevel::Trace)]);
+}
+
+#[test]
+fn balancers_and_pages_are_read() {
+    let config = good(
+        "rtmp_proxy_protocol_from: [10.0.0.0/8, 192.0.2.1]\nwhip_forwarded_from: ['fd00::/8']\nwhip_forwarded_header: Forwarded\n\
+         health_bind_address: '::1'\nprometheus_bind_address: 127.0.0.1\nrtc_config: {check_private_candidates: true}\n\
+         url: {max_temporary_files: 3}",
+    );
+    let contains = |nets: &[IpNet], ip: &str| nets.iter().any(|net| net.contains(ip.parse().unwrap()));
+    assert!(
+        contains(&config.rtmp.proxy_protocol_from, "10.9.9.9")
+            && contains(&config.rtmp.proxy_protocol_from, "192.0.2.1")
+    );
+    assert!(!contains(&config.rtmp.proxy_protocol_from, "192.0.2.2"));
+    assert!(contains(&config.whip.forwarded_from, "fd12::1"));
+    assert_eq!(config.whip.forwarded_header, ForwardedHeader::Forwarded);
+    assert_eq!(config.health.bind_address, Some("::1".parse().unwrap()));
+    assert_eq!(config.prometheus.bind_address, Some(Ipv4Addr::LOCALHOST.into()));
+    assert!(config.rtc.check_private_candidates);
+    assert_eq!(config.url.temporary_files, 3);
 }
 
 #[test]
@@ -283,6 +317,16 @@ fn each_fault_says_what_is_allowed() {
         ("confinement: off", "confinement: \"off\" is none of auto, require and never"),
         ("bind_address: eth0", "bind_address: \"eth0\" is not an address, such as 0.0.0.0, :: or 10.0.0.5"),
         ("rtmp_max_connections: 0", "rtmp_max_connections: \"0\" is not a whole number from 1 to 1000000"),
+        (
+            "rtmp_proxy_protocol_from: [10.0.0.0/33]",
+            "rtmp_proxy_protocol_from: \"10.0.0.0/33\" is not a network, such as 10.0.0.0/8 or fd00::/8",
+        ),
+        ("whip_forwarded_from: 10.0.0.1", "whip_forwarded_from: a list is expected here, such as [first, second]"),
+        ("whip_forwarded_header: via", "whip_forwarded_header: \"via\" is neither x-forwarded-for nor forwarded"),
+        (
+            "health_bind_address: eth0",
+            "health_bind_address: \"eth0\" is not an address, such as 0.0.0.0, :: or 10.0.0.5",
+        ),
         ("log_level: loud", "log_level: \"loud\" is not a level: trace, debug, info, warn and error are allowed"),
         (
             "logging: {level: loud}",

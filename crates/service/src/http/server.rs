@@ -1,5 +1,6 @@
 //! An HTTP server with deadlines and bounds, plain or over TLS.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
@@ -8,6 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,19 +21,20 @@ use hyper_util::service::TowerToHyperService;
 use model::{Blame, Fault};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use crate::inputs::connection_limits::ConnectionLimits;
+use super::forwarded::Proxies;
+use crate::inputs::connection_limits::{ConnectionLimits, Eviction, Slot};
 use crate::tls::Tls;
 
 /// Bounds on what connections may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time; further ones wait in the kernel's queue.
+    /// Connections at a time. Beyond, the oldest is closed whose request has not shown what it is for.
     pub connections: usize,
-    /// Connections at a time from one address (IPv6: from one /64); further ones are closed.
+    /// The same from one address (IPv6: from one /64, and four times as many from one /48).
     pub connections_per_address: usize,
     /// For a request's head to arrive; also how long a connection may be idle between two requests.
     pub head: Duration,
@@ -39,8 +44,8 @@ pub struct Limits {
     pub keep_alive: bool,
 }
 
-/// Probes and scrapes come a few a minute, and take milliseconds; a slow network needs a second. With these, one who opens
-/// connections and is silent must open 50 a second to keep others out.
+/// Probes and scrapes come a few a minute, and take milliseconds. With these, one who opens connections and is silent must open 256
+/// within the time that a probe takes, to keep it from its answer.
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -67,18 +72,25 @@ const TLS_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// one address, how fast keys can be tried.
 const CHARGE_DURATION: Duration = Duration::from_secs(1);
 
-/// Who is at the other end of a connection: an extension of each of its requests.
+/// Who sends a request: an extension of it.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Its address.
+    /// The client's address: the connection's, or what a trusted proxy says.
     pub address: SocketAddr,
     charged: Arc<AtomicBool>,
+    slot: Arc<Slot>,
 }
 
 impl Peer {
-    /// Counts the connection for a second longer than it lasts.
+    /// Counts the client's slot for a second longer than it is used.
     pub fn charge(&self) {
         self.charged.store(true, Ordering::Relaxed);
+    }
+
+    /// The request has shown what it is for, and all of it is here: its connection does not give way to others until it is answered.
+    /// False if it has given way already.
+    pub fn hold(&self) -> bool {
+        self.slot.hold()
     }
 }
 
@@ -145,21 +157,24 @@ impl Drop for Server {
 /// # Errors
 /// If the listener doesn't know its own address.
 pub fn serve(listener: TcpListener, router: Router, limits: Limits) -> io::Result<Server> {
-    start(listener, None, router, limits)
+    serve_behind(listener, None, router, limits, Arc::default())
 }
 
-/// The same over TLS.
+/// The same, over TLS if there is some, and behind these proxies.
 ///
 /// # Errors
 /// If the listener doesn't know its own address.
-pub(crate) fn serve_tls(listener: TcpListener, tls: Tls, router: Router, limits: Limits) -> io::Result<Server> {
-    start(listener, Some(tls), router, limits)
-}
-
-fn start(listener: TcpListener, tls: Option<Tls>, router: Router, limits: Limits) -> io::Result<Server> {
+pub(crate) fn serve_behind(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    limits: Limits,
+    proxies: Arc<Proxies>,
+) -> io::Result<Server> {
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel();
-    let acceptor = Acceptor { listener, tls, router, limits };
+    let slots = ConnectionLimits::new(limits.connections, limits.connections_per_address);
+    let acceptor = Acceptor { listener, tls, router, limits, proxies, slots };
     let task = tokio::spawn(acceptor.run(stopped));
     Ok(Server { address, stop: Some(stop), task })
 }
@@ -170,6 +185,8 @@ struct Acceptor {
     tls: Option<Tls>,
     router: Router,
     limits: Limits,
+    proxies: Arc<Proxies>,
+    slots: ConnectionLimits,
 }
 
 impl Acceptor {
@@ -185,72 +202,82 @@ impl Acceptor {
     }
 
     async fn accept(&self, connections: &mut JoinSet<()>) {
-        let free = Arc::new(Semaphore::new(self.limits.connections));
-        // All of them are bounded by the semaphore.
-        let addresses = Arc::new(ConnectionLimits::new(usize::MAX, self.limits.connections_per_address));
         loop {
             while connections.try_join_next().is_some() {}
-            // The semaphore is never closed.
-            let Ok(slot) = Arc::clone(&free).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                    let Ok(charged) = addresses.enter(address.ip()) else {
-                        if let Some(unlogged) = addresses.log().may_log() {
-                            tracing::warn!(peer = %address, unlogged, "too many HTTP connections from one address");
+                    let charged_to = (!self.proxies.trusts(address.ip())).then(|| address.ip());
+                    match self.slots.enter(charged_to) {
+                        Ok((slot, eviction)) => _ = connections.spawn(self.serve(stream, address, slot, eviction)),
+                        Err(refusal) => {
+                            if let Some(unlogged) = self.slots.log().may_log() {
+                                let reason = refusal.label();
+                                tracing::warn!(peer = %address, reason, unlogged, "HTTP connection refused");
+                            }
                         }
-                        continue;
-                    };
-                    let served = self.serve(stream, address);
-                    connections.spawn(async move {
-                        let charge = served.await;
-                        drop(slot);
-                        if charge {
-                            sleep(CHARGE_DURATION).await;
-                        }
-                        drop(charged);
-                    });
+                    }
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a connection could not be accepted");
+                    if let Some(unlogged) = self.slots.log().may_log() {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, unlogged, "a connection could not be accepted");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    /// Serves one connection; gives whether its address stays charged for it for a while.
-    fn serve(&self, stream: TcpStream, address: SocketAddr) -> impl Future<Output = bool> + Send + use<> {
-        let peer = Peer { address, charged: Arc::default() };
-        let (router, limits) = (self.router.clone(), self.limits);
+    /// Serves one connection until it ends or gives way, and keeps its address charged for a while where it has to be.
+    fn serve(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        slot: Slot,
+        mut eviction: Eviction,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let peer = Peer { address, charged: Arc::default(), slot: Arc::new(slot) };
+        let requests = Requests {
+            router: TowerToHyperService::new(self.router.clone()),
+            peer: peer.clone(),
+            proxies: self.proxies.clone(),
+            slots: self.slots.clone(),
+        };
+        let limits = self.limits;
         let handshake = match &self.tls {
             Some(tls) => Err(tls.accept(stream, TLS_HANDSHAKE_DEADLINE)),
             None => Ok(stream),
         };
         async move {
-            let charged = Arc::clone(&peer.charged);
-            match handshake {
-                Ok(stream) => answer(stream, router, limits, peer).await,
-                Err(handshake) => match handshake.await {
-                    Ok(stream) => answer(stream, router, limits, peer).await,
-                    Err(error) => tracing::debug!(peer = %address, %error, "TLS handshake failed"),
-                },
+            let served = async {
+                match handshake {
+                    Ok(stream) => answer(stream, requests, limits).await,
+                    Err(handshake) => match handshake.await {
+                        Ok(stream) => answer(stream, requests, limits).await,
+                        Err(error) => tracing::debug!(peer = %address, %error, "TLS handshake failed"),
+                    },
+                }
+            };
+            tokio::select! {
+                () = served => {}
+                () = eviction.evicted() => return tracing::debug!(peer = %address, "an HTTP connection gave way"),
             }
-            charged.load(Ordering::Relaxed)
+            if peer.charged.load(Ordering::Relaxed) {
+                // It gives way to nobody meanwhile, or the charge would be none.
+                peer.slot.hold();
+                sleep(CHARGE_DURATION).await;
+            }
         }
     }
 }
 
 /// The requests of one connection and their answers, one after the other.
-async fn answer<S>(stream: S, router: Router, limits: Limits, peer: Peer)
+async fn answer<S>(stream: S, requests: Requests, limits: Limits)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let inner = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        inner.call(request)
-    });
+    let service = service_fn(move |request| requests.clone().answer(request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -269,6 +296,53 @@ where
         Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "an HTTP connection broke"),
         Err(_) => tracing::debug!("an HTTP connection took too long"),
     }
+}
+
+/// What answers the requests of one connection.
+#[derive(Clone)]
+struct Requests {
+    router: TowerToHyperService<Router>,
+    /// The other end of the connection.
+    peer: Peer,
+    proxies: Arc<Proxies>,
+    slots: ConnectionLimits,
+}
+
+impl Requests {
+    async fn answer(self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
+        let Self { router, peer, proxies, slots } = self;
+        let client = proxies.client(peer.address, request.headers());
+        if client == peer.address {
+            let slot = peer.slot.clone();
+            request.extensions_mut().insert(peer);
+            let answer = router.call(request).await;
+            slot.wait();
+            return answer;
+        }
+        // Its connection is the proxy's, which brings others, too: what is charged for this client is the request.
+        let Ok((slot, mut eviction)) = slots.enter(Some(client.ip())) else { return Ok(too_many()) };
+        let peer = Peer { address: client, charged: Arc::default(), slot: Arc::new(slot) };
+        request.extensions_mut().insert(peer.clone());
+        let answer = tokio::select! {
+            answer = router.call(request) => answer,
+            () = eviction.evicted() => Ok(too_many()),
+        };
+        if peer.charged.load(Ordering::Relaxed) {
+            peer.slot.hold();
+            tokio::spawn(async move {
+                sleep(CHARGE_DURATION).await;
+                drop(peer);
+            });
+        }
+        answer
+    }
+}
+
+/// The answer to a client of a proxy that has too many requests under way.
+fn too_many() -> Response {
+    let mut response = Response::new(Body::from("too many requests at a time; try again in a moment"));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
 }
 
 #[cfg(test)]

@@ -1,112 +1,71 @@
-//! Bounds on connections: in all, and per address on those that do not publish yet.
+//! Bounds on a port's connections, and on log lines about them: [`model::ConnectionLimits`] for tasks that can wait for the moment
+//! at which they have to give way.
 
-use super::log_budget::LogBudget;
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Why a connection is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// All slots are taken.
-    Full,
-    /// Too many connections of its address wait.
-    Address,
-}
-
-impl Refusal {
-    /// The value of the metric's label.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Full => "connections",
-            Self::Address => "address",
-        }
-    }
-}
+use model::{ConnectionSlot, LogBudget, Refusal};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ConnectionLimits {
-    max: usize,
-    max_waiting: usize,
+    slots: Arc<model::ConnectionLimits<oneshot::Sender<()>>>,
     log: Arc<LogBudget>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    connections: usize,
-    /// Only addresses with a connection that does not publish, so it is bounded by the connections.
-    waiting: HashMap<IpAddr, usize>,
 }
 
 /// A connection's slot. Dropping it frees it for another.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    limits: Arc<ConnectionLimits>,
-    waiting: Option<IpAddr>,
-}
+pub(crate) struct Slot(ConnectionSlot<oneshot::Sender<()>>);
+
+/// Resolves when the connection has to give way.
+#[derive(Debug)]
+pub(crate) struct Eviction(oneshot::Receiver<()>);
 
 impl ConnectionLimits {
-    /// At most `max` connections, and `max_waiting` of an address (IPv6: of a /64) that do not publish.
-    pub(crate) fn new(max: usize, max_waiting: usize) -> Self {
-        Self { max, max_waiting, log: Arc::default(), state: Mutex::default() }
+    /// See [`model::ConnectionLimits::new`].
+    pub(crate) fn new(max: usize, max_per_address: usize) -> Self {
+        Self { slots: Arc::new(model::ConnectionLimits::new(max, max_per_address)), log: Arc::default() }
     }
 
-    /// Takes a slot for a connection from this address.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Slot, Refusal> {
-        let address = network(address);
-        let mut state = self.state();
-        if state.connections >= self.max {
-            return Err(Refusal::Full);
-        }
-        if state.waiting.get(&address).is_some_and(|&n| n >= self.max_waiting) {
-            return Err(Refusal::Address);
-        }
-        state.connections += 1;
-        *state.waiting.entry(address).or_default() += 1;
-        drop(state);
-        Ok(Slot { limits: Arc::clone(self), waiting: Some(address) })
+    /// See [`model::ConnectionLimits::enter`].
+    pub(crate) fn enter(&self, address: Option<IpAddr>) -> Result<(Slot, Eviction), Refusal> {
+        let (token, evicted) = oneshot::channel();
+        Ok((Slot(self.slots.enter(address, token)?), Eviction(evicted)))
     }
 
     /// The bound on log lines about these connections.
     pub(crate) fn log(&self) -> &Arc<LogBudget> {
         &self.log
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // The counts are whole after a panic: nothing in here panics between two changes.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Slot {
-    /// The connection publishes: its address is not charged for it any longer.
-    pub(crate) fn publishes(&mut self) {
-        if let Some(address) = self.waiting.take() {
-            let waiting = &mut self.limits.state().waiting;
-            if let Some(count) = waiting.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    waiting.remove(&address);
-                }
-            }
-        }
+    /// See [`ConnectionSlot::hold`].
+    pub(crate) fn hold(&self) -> bool {
+        self.0.hold()
+    }
+
+    /// See [`ConnectionSlot::wait`].
+    pub(crate) fn wait(&self) {
+        self.0.wait();
+    }
+
+    /// See [`ConnectionSlot::publishes`].
+    pub(crate) fn publishes(&self) -> bool {
+        self.0.publishes()
+    }
+
+    /// See [`ConnectionSlot::charge`].
+    pub(crate) fn charge(&self, address: IpAddr) -> Result<(), Refusal> {
+        self.0.charge(address)
     }
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.publishes();
-        self.limits.state().connections -= 1;
-    }
-}
-
-/// What is charged for an address: of IPv6 the /64, as that is what one customer gets at least.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX))),
+impl Eviction {
+    /// Resolves when the connection has to give way; never, after it has ended or while it holds its slot. Cancel safe.
+    pub(crate) async fn evicted(&mut self) {
+        // Nothing is ever sent: what resolves it is that the sender is dropped.
+        let _ = (&mut self.0).await;
     }
 }
 
@@ -114,20 +73,13 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_address_is_charged_until_it_publishes() {
-        let limits = Arc::new(ConnectionLimits::new(3, 2));
-        let [a, b] = ["192.0.2.1", "2001:db8::1"].map(|s| s.parse::<IpAddr>().unwrap());
-        let mut first = limits.enter(a).unwrap();
-        let second = limits.enter(a).unwrap();
-        assert_eq!(limits.enter(a).unwrap_err(), Refusal::Address);
-        first.publishes();
-        let third = limits.enter(a).unwrap();
-        assert_eq!(limits.enter(b).unwrap_err(), Refusal::Full);
-        drop((first, second, third));
-        let _one = limits.enter(b).unwrap();
-        let _two = limits.enter("2001:db8::ffff".parse().unwrap()).unwrap();
-        assert_eq!(limits.enter(b).unwrap_err(), Refusal::Address);
-        assert_eq!(limits.state().waiting.len(), 1);
+    #[tokio::test]
+    async fn an_eviction_reaches_its_connection() {
+        let limits = ConnectionLimits::new(1, 10);
+        let address = |last| Some(IpAddr::from([192, 0, 2, last]));
+        let (first, mut evicted) = limits.enter(address(1)).unwrap();
+        let (second, _second) = limits.enter(address(2)).unwrap();
+        evicted.evicted().await;
+        assert!(!first.hold() && second.hold());
     }
 }

@@ -1,10 +1,9 @@
 //! What every input yields: a publisher that waits for its answer.
 
-use super::log_budget::LogBudget;
 use crate::boxed::BoxFuture;
 use crate::control::Resolved;
 use crate::sessions::admitted::Admitted;
-use model::{Fault, IngressSpec, InputKind, Secret};
+use model::{Fault, IngressSpec, InputKind, LogBudget, Secret};
 use session::Source;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,8 +24,8 @@ pub struct Publisher {
     pub peer: Option<SocketAddr>,
     /// Its program, as it calls itself; empty where unknown.
     pub encoder: String,
-    /// The application that it named; empty where the protocol has none.
-    pub app: String,
+    /// The application that it named; empty where the protocol has none. It prints redacted: people paste keys anywhere in a path.
+    pub app: Secret,
 }
 
 /// A publisher that waits for its answer: a push with a stream key, or a URL to be pulled.

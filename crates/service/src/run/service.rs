@@ -196,13 +196,13 @@ fn list_of(sessions: &Sessions) -> Arc<dyn Fn() -> Vec<(IngressId, ResourceId)> 
 
 async fn open_pages(config: &Config, registry: Registry, capacity: Capacity) -> Result<Vec<http::Server>, Fault> {
     let pages = [
-        (config.health_port, "health_port", http::health(capacity)),
-        (config.prometheus_port, "prometheus_port", http::metrics(registry)),
+        (config.health, "health_port", http::health(capacity)),
+        (config.prometheus, "prometheus_port", http::metrics(registry)),
     ];
     let mut servers = Vec::new();
-    for (port, key, router) in pages {
-        let Some(port) = port else { continue };
-        let listener = http::listen(config.bind_address, port, key).await?;
+    for (page, key, router) in pages {
+        let Some(port) = page.port else { continue };
+        let listener = http::listen(page.bind_address.unwrap_or(config.bind_address), port, key).await?;
         let started = http::serve(listener, router, http::Limits::default());
         servers.push(started.map_err(|e| Fault::new(Blame::Us, format!("{key}: port {port}: {e}")))?);
     }

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::config::CpuCost;
+use crate::config::{CpuCost, IpNet};
 use crate::http::{health, metrics};
 use crate::load::Capacity;
 use crate::metrics::{Registry, register_machine, register_process};
@@ -86,19 +86,62 @@ async fn malformed_requests_cost_their_connection_only() {
     server.stop().await;
 }
 
-/// Virtual time jumps to the next deadline, so that no test waits for a silent peer.
-#[tokio::test(start_paused = true)]
-async fn a_silent_connection_frees_its_slot() {
-    let limits = Limits { connections: 1, ..Limits::default() };
+#[tokio::test]
+async fn a_silent_connection_gives_way() {
+    let limits = Limits { connections: 3, ..Limits::default() };
     let server = start(health(machine()), limits).await;
-    for begin in ["", "GET / HTTP/1.1\r\nHo"] {
-        let mut silent = TcpStream::connect(server.local_addr()).await.unwrap();
-        silent.write_all(begin.as_bytes()).await.unwrap();
-        // This one gets its turn when the silent one is sent away.
+    let mut silent = Vec::new();
+    for begin in ["", "GET / HTTP/1.1\r\nHo", ""] {
+        let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        silent.push(stream);
+    }
+    let mut kept = Vec::new();
+    for mut oldest in silent {
         assert_eq!(get(&server, "/").await.1, "Healthy");
         let mut rest = Vec::new();
-        let _ = silent.read_to_end(&mut rest).await;
+        let _ = oldest.read_to_end(&mut rest).await;
+        assert!(rest.is_empty());
+        kept.push(TcpStream::connect(server.local_addr()).await.unwrap());
     }
+    server.stop().await;
+}
+
+/// Virtual time jumps to the next deadline, so that no test waits for a silent peer.
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_ends_by_itself() {
+    let server = start(health(machine()), Limits::default()).await;
+    let mut silent = TcpStream::connect(server.local_addr()).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = silent.read_to_end(&mut rest).await;
+    server.stop().await;
+}
+
+/// A proxy brings many clients over one connection: each request is its client's.
+#[tokio::test]
+async fn requests_of_a_proxy_are_charged_to_their_clients() {
+    let router = Router::new().fallback(async |peer: axum::extract::Extension<Peer>| {
+        if peer.address.ip().to_string().ends_with(".66") {
+            peer.charge();
+        }
+        peer.address.to_string()
+    });
+    let proxies = Arc::new(Proxies { trusted: vec![IpNet { address: LOCAL, prefix: 8 }], ..Proxies::default() });
+    let limits = Limits { connections_per_address: 1, keep_alive: true, ..Limits::default() };
+    let listener = listen(LOCAL, 0, "whip_port").await.unwrap();
+    let server = serve_behind(listener, None, router, limits, proxies).unwrap();
+    let request = |client: &str, close: &str| {
+        let client = if client.is_empty() { String::new() } else { format!("X-Forwarded-For: {client}\r\n") };
+        format!("GET / HTTP/1.1\r\nHost: x\r\n{client}Connection: {close}\r\n\r\n")
+    };
+    let all = [("192.0.2.66", "keep-alive"), ("192.0.2.66", "keep-alive"), ("192.0.2.7", "keep-alive"), ("", "close")];
+    let said = ask(&server, &all.map(|(client, close)| request(client, close)).concat()).await;
+    let bodies: Vec<_> =
+        said.split("HTTP/1.1 ").skip(1).map(|a| (&a[..3], a.split("\r\n\r\n").nth(1).unwrap())).collect();
+    assert_eq!(bodies[0], ("200", "192.0.2.66:0"));
+    assert_eq!(bodies[1].0, "503", "charged for a second");
+    assert_eq!(bodies[2], ("200", "192.0.2.7:0"));
+    assert!(bodies[3].1.starts_with("127.0.0.1:"), "{bodies:?}");
     server.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use super::end::End;
 use super::request::{Answer, Request};
 use super::shared::{Config, Shared};
-use crate::inputs::connection_limits::Slot;
+use crate::inputs::connection_limits::{Eviction, Slot};
 use bytes::{Buf, Bytes};
 use model::{Blame, Fault, Media, Secret};
 use rtmp::{Connection, Event};
@@ -25,11 +25,6 @@ const IDLE_READ_SIZE: usize = 2 << 10;
 /// the bound that the engine asks for between drains.
 const MEDIA_READ_SIZE: usize = 16 << 10;
 
-/// Bytes of media that are kept of an encoder that does not wait for the answer to its publish; beyond, its socket is not read.
-const MAX_EARLY_BYTES: usize = 2 << 20;
-/// The same in access units.
-const MAX_EARLY_UNITS: usize = 512;
-
 /// Answers that may wait to be written; beyond, the peer is not read.
 const MAX_UNWRITTEN_ANSWERS: usize = 8;
 
@@ -45,6 +40,7 @@ enum Wake {
     Read(io::Result<usize>),
     Stopped(Option<Fault>),
     Notice(String),
+    GivesWay,
     /// `None` if the request was dropped.
     Answer(Option<Answer>),
     ServerGone,
@@ -54,12 +50,12 @@ enum Wake {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn run<S>(stream: S, peer: SocketAddr, slot: Slot, shared: Arc<Shared>)
+pub(super) async fn run<S>(stream: S, peer: SocketAddr, slot: Slot, eviction: Eviction, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     shared.counters.connections().inc();
-    let mut driver = Driver::new(stream, peer, slot, shared);
+    let mut driver = Driver::new(stream, peer, (slot, eviction), shared);
     let end = driver.drive().await;
     driver.finish(end).await;
 }
@@ -68,6 +64,7 @@ struct Driver<S> {
     shared: Arc<Shared>,
     peer: SocketAddr,
     slot: Slot,
+    eviction: Eviction,
     engine: Connection,
     read: ReadHalf<S>,
     write: WriteHalf<S>,
@@ -87,14 +84,13 @@ struct Driver<S> {
     stopped: Option<oneshot::Receiver<Option<Fault>>>,
     /// What the session has to say while it takes the media.
     notices: Option<mpsc::Receiver<String>>,
-    /// Media that waits for the session's answer, or for capacity in its queue.
+    /// Media that waits for capacity in the session's queue.
     pending: VecDeque<Media>,
-    pending_bytes: usize,
     ended: Option<End>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
-    fn new(stream: S, peer: SocketAddr, slot: Slot, shared: Arc<Shared>) -> Self {
+    fn new(stream: S, peer: SocketAddr, (slot, eviction): (Slot, Eviction), shared: Arc<Shared>) -> Self {
         let (read, write) = tokio::io::split(stream);
         let now = Instant::now();
         let engine = Connection::new(shared.config.limits.clone(), now.into_std());
@@ -102,6 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             shared,
             peer,
             slot,
+            eviction,
             engine,
             read,
             write,
@@ -116,7 +113,6 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             stopped: None,
             notices: None,
             pending: VecDeque::new(),
-            pending_bytes: 0,
             ended: None,
         }
     }
@@ -147,6 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
             written = self.write.write(self.out.front().map_or(&[][..], |b| b)), if !self.out.is_empty() => {
                 Wake::Written(written)
             }
+            () = self.eviction.evicted() => Wake::GivesWay,
             fault = wait(self.stopped.as_mut()), if self.stopped.is_some() => Wake::Stopped(fault.unwrap_or_default()),
             notice = next_notice(self.notices.as_mut()) => Wake::Notice(notice),
             answer = wait(self.answer.as_mut().map(|(a, _)| a)), if self.answer.is_some() => Wake::Answer(answer.ok()),
@@ -162,6 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         self.ended = match wake {
             Wake::Read(Ok(0)) => Some(self.closed()),
             Wake::Read(Err(error)) => Some(End::Socket(error)),
+            Wake::GivesWay => Some(End::GaveWay),
             Wake::Written(Ok(0)) => self.write_failed(io::ErrorKind::BrokenPipe.into()),
             Wake::Written(Err(error)) => self.write_failed(error),
             Wake::Stopped(fault) => {
@@ -204,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
     fn can_read(&self) -> bool {
         let ready = match self.events {
             Some(_) => self.pending.is_empty(),
-            None => self.pending_bytes < MAX_EARLY_BYTES && self.pending.len() < MAX_EARLY_UNITS,
+            None => self.engine.wants_input(),
         };
         ready && self.out.len() < MAX_UNWRITTEN_ANSWERS
     }
@@ -255,6 +253,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
     fn received(&mut self, count: usize) -> Option<End> {
         self.shared.counters.received(count);
         let result = self.engine.receive(&self.buffer[..count], Instant::now().into_std());
+        self.take_events(result)
+    }
+
+    /// Takes what the engine has made of bytes.
+    fn take_events(&mut self, result: Result<(), rtmp::Error>) -> Option<End> {
         let mut end = None;
         while let Some(event) = self.engine.poll_event() {
             match event {
@@ -267,8 +270,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         result.err().map(End::Protocol).or(end)
     }
 
-    fn request(&mut self, app: String, keys: Vec<Secret>, encoder: Option<String>) -> Option<End> {
-        tracing::debug!(peer = %self.peer, ?keys, app, encoder, "RTMP publish requested");
+    fn request(&mut self, app: Secret, keys: Vec<Secret>, encoder: Option<String>) -> Option<End> {
+        tracing::debug!(peer = %self.peer, ?keys, ?app, encoder, "RTMP publish requested");
+        if !self.slot.hold() {
+            return Some(End::GaveWay);
+        }
         let (answer, receiver) = oneshot::channel();
         self.key = keys.first().cloned();
         let log = self.shared.limits.log().clone();
@@ -287,21 +293,18 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         self.answer = None;
         self.slot.publishes();
         self.shared.counters.published("accepted");
-        self.engine.accept_publish(Instant::now().into_std());
         self.events = Some(feed.events);
         self.stopped = Some(feed.stopped);
         self.notices = Some(feed.notices);
         self.buffer = vec![0; MEDIA_READ_SIZE];
-        self.deliver()
+        let result = self.engine.accept_publish(Instant::now().into_std());
+        self.take_events(result)
     }
 
     fn media(&mut self, media: Media) {
-        self.pending_bytes += weight(&media);
         self.pending.push_back(media);
-        if self.events.is_some() {
-            // What the queue does not take waits for capacity; there it shows, too, if the session is gone.
-            self.deliver();
-        }
+        // What the queue does not take waits for capacity; there it shows, too, if the session is gone.
+        self.deliver();
     }
 
     /// Gives the session what its queue takes.
@@ -310,7 +313,6 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         while !self.pending.is_empty() {
             let Ok(permit) = events.try_reserve() else { break };
             if let Some(media) = self.pending.pop_front() {
-                self.pending_bytes -= weight(&media);
                 permit.send(SourceEvent::Media(media));
             }
         }
@@ -331,17 +333,21 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
     /// Tells both sides, closes, and frees the slot.
     async fn finish(mut self, end: End) {
         match &end {
-            End::Rejected(fault) | End::Refused(fault) => self.engine.reject_publish(fault.public()),
-            End::Stopped(fault) => self.engine.close(fault.as_ref().map(Fault::public)),
+            End::Rejected(fault) | End::Refused(fault) => self.engine.reject_publish(&fault.public()),
+            End::Stopped(fault) => self.engine.close(fault.as_ref().map(Fault::public).as_deref()),
             _ => {}
         }
         self.collect_output();
         self.report(&end);
-        let Self { shared, slot, read, write, out, events, pending, engine, .. } = self;
+        let Self { shared, slot, mut eviction, read, write, out, events, pending, engine, .. } = self;
         let last = end.for_session(engine.is_parting());
         let closed = async {
             if end.peer_reads() {
-                close(read, write, out, matches!(end, End::Finished), &shared.config).await;
+                tokio::select! {
+                    () = close(read, write, out, matches!(end, End::Finished), &shared.config) => {}
+                    // Its slot is another's by now.
+                    () = eviction.evicted() => {}
+                }
             }
         };
         tokio::join!(deliver_last(events, pending, last), closed);
@@ -398,16 +404,6 @@ async fn capacity(events: Option<&mpsc::Sender<SourceEvent>>) -> bool {
     match events {
         Some(events) => events.reserve().await.is_ok(),
         None => std::future::pending().await,
-    }
-}
-
-/// Bytes that a medium holds.
-fn weight(media: &Media) -> usize {
-    match media {
-        Media::Frame(frame) => frame.data.len(),
-        Media::VideoConfig(config) => config.record.len(),
-        Media::AudioConfig(config) => config.record.len(),
-        _ => 0,
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) enum End {
     Rejected(Fault),
     /// The publish was refused before the service answered.
     Refused(Fault),
+    /// It has shown no key, and gave way to a younger connection.
+    GaveWay,
     /// The session has let go of the publisher.
     Stopped(Option<Fault>),
 }
@@ -35,6 +37,7 @@ impl End {
             Self::Protocol(error) => error.label(),
             Self::WriteTimeout => "write_timeout",
             Self::Refused(_) | Self::Rejected(_) => "refused",
+            Self::GaveWay => "gave_way",
             Self::Stopped(_) => "stopped",
         }
     }
@@ -48,6 +51,7 @@ impl End {
             Self::Protocol(error) => error.to_string(),
             Self::WriteTimeout => "the encoder does not read the answers".into(),
             Self::Refused(fault) | Self::Rejected(fault) | Self::Stopped(Some(fault)) => fault.text.clone(),
+            Self::GaveWay => "it showed no key, and gave way to a younger connection".into(),
             Self::Stopped(None) => "the session has ended".into(),
         }
     }
@@ -56,7 +60,7 @@ impl End {
     pub(super) fn for_session(&self, parting: bool) -> SourceEnd {
         let text = || self.text();
         match self {
-            Self::Finished | Self::Closed | Self::Refused(_) | Self::Rejected(_) | Self::Stopped(_) => {
+            Self::Finished | Self::Closed | Self::Refused(_) | Self::Rejected(_) | Self::GaveWay | Self::Stopped(_) => {
                 SourceEnd::Finished
             }
             Self::Socket(_) if parting => SourceEnd::Finished,
@@ -72,6 +76,6 @@ impl End {
 
     /// Whether the peer may read a last message.
     pub(super) fn peer_reads(&self) -> bool {
-        !matches!(self, Self::Socket(_) | Self::WriteTimeout)
+        !matches!(self, Self::Socket(_) | Self::WriteTimeout | Self::GaveWay)
     }
 }

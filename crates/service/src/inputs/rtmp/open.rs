@@ -18,6 +18,7 @@ pub(crate) async fn open(context: &Context<'_>) -> Result<Option<Box<dyn Listene
     let settings = Config {
         max_connections: config.rtmp.max_connections as usize,
         max_waiting_per_address: config.rtmp.max_connections_per_address as usize,
+        proxies: config.rtmp.proxy_protocol_from.clone(),
         ..Config::default()
     };
     let mut server = Server::new(settings, Counters::register(&context.metrics));

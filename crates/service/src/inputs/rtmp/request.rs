@@ -1,10 +1,9 @@
 //! A publisher over RTMP that waits for its answer.
 
 use crate::boxed::BoxFuture;
-use crate::inputs::log_budget::LogBudget;
 use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::sessions::admitted::Admitted;
-use model::{Fault, InputKind, Secret};
+use model::{Fault, InputKind, LogBudget, Secret};
 use session::{Source, SourceEnd, SourceEvent, SourceFeed, source};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ pub struct Request {
     /// What may be the stream key, the likeliest first.
     pub keys: Vec<Secret>,
     /// The application, for logs.
-    pub app: String,
+    pub app: Secret,
     /// The encoder's address.
     pub peer: SocketAddr,
     /// The encoder's program, as it calls itself.

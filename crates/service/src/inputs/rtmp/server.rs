@@ -5,11 +5,12 @@
 
 use super::connection;
 use super::counters::Counters;
+use super::opening::{self, Failure};
 use super::quick_ack::QuickAck;
 use super::request::Request;
 use super::shared::{Config, Shared};
 use crate::boxed::BoxFuture;
-use crate::inputs::connection_limits::{ConnectionLimits, Slot};
+use crate::inputs::connection_limits::{ConnectionLimits, Eviction, Slot};
 use crate::inputs::listener::Listener;
 use crate::inputs::request::PublishRequest;
 use crate::tls::{Error as TlsError, Files as TlsFiles, Tls};
@@ -21,9 +22,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::server::TlsStream;
 
 /// Publishers that may wait for [`Server::next`], which is called again at once. Those beyond are refused for the moment.
 const REQUEST_QUEUE: usize = 64;
+
+/// TLS handshakes at a time, in all and of one address. One takes two round trips, below 2 s on a bad network, and a signature, a
+/// millisecond with RSA; a classroom that starts at once fits.
+const MAX_HANDSHAKES: usize = 256;
+/// See [`MAX_HANDSHAKES`].
+const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
 
 /// How long a listener pauses when the machine has no socket left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -44,8 +52,9 @@ impl Server {
     pub fn new(config: Config, counters: Counters) -> Self {
         let (requests, receiver) = mpsc::channel(REQUEST_QUEUE);
         let (open_sender, open) = watch::channel(());
-        let limits = Arc::new(ConnectionLimits::new(config.max_connections, config.max_waiting_per_address));
-        let shared = Arc::new(Shared { config, counters, limits, requests, open });
+        let limits = ConnectionLimits::new(config.max_connections, config.max_waiting_per_address);
+        let handshakes = ConnectionLimits::new(MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS);
+        let shared = Arc::new(Shared { config, counters, limits, handshakes, requests, open });
         Self { shared, requests: receiver, listeners: Vec::new(), addresses: Vec::new(), _open: open_sender }
     }
 
@@ -73,7 +82,7 @@ impl Server {
     /// The files are no certificate and key.
     pub fn listen_tls(&mut self, listener: TcpListener, files: TlsFiles) -> Result<SocketAddr, TlsError> {
         let tls = Tls::new(files, "RTMPS")?;
-        Ok(self.open(listener, Some(tls))?)
+        Ok(self.open(listener, Some(Arc::new(tls)))?)
     }
 
     /// The addresses of all ports, in the order they were opened.
@@ -98,7 +107,7 @@ impl Server {
         serve(stream, peer, Arc::clone(&self.shared))
     }
 
-    fn open(&mut self, listener: TcpListener, tls: Option<Tls>) -> io::Result<SocketAddr> {
+    fn open(&mut self, listener: TcpListener, tls: Option<Arc<Tls>>) -> io::Result<SocketAddr> {
         let address = listener.local_addr()?;
         self.addresses.push(address);
         self.listeners.push(tokio::spawn(listen(listener, tls, Arc::clone(&self.shared))));
@@ -130,22 +139,20 @@ async fn serve<S>(stream: S, peer: SocketAddr, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    match shared.limits.enter(peer.ip()) {
-        Ok(slot) => connection::run(stream, peer, slot, shared).await,
-        Err(refusal) => shared.refuse(peer, refusal),
+    if let Some((connection, slot, eviction)) = enter(stream, peer, &shared) {
+        run(connection, None, slot, eviction, shared).await;
     }
 }
 
-async fn listen(listener: TcpListener, tls: Option<Tls>, shared: Arc<Shared>) {
+async fn listen(listener: TcpListener, tls: Option<Arc<Tls>>, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 // Judged before a task is made of it, so that a flood costs no more than an accept.
-                match shared.limits.enter(peer.ip()) {
-                    Ok(slot) => spawn(stream, peer, slot, tls.as_ref(), &shared),
-                    Err(refusal) => shared.refuse(peer, refusal),
+                if let Some((connection, slot, eviction)) = enter(stream, peer, &shared) {
+                    prepare(&connection);
+                    let connection = connection.map(QuickAck);
+                    tokio::spawn(run(connection, tls.clone(), slot, eviction, Arc::clone(&shared)));
                 }
             }
             Err(error) => {
@@ -159,33 +166,73 @@ async fn listen(listener: TcpListener, tls: Option<Tls>, shared: Arc<Shared>) {
     }
 }
 
-fn spawn(stream: TcpStream, peer: SocketAddr, slot: Slot, tls: Option<&Tls>, shared: &Arc<Shared>) {
-    // Our messages are few and small, and the encoder waits for each.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "TCP_NODELAY not set");
+/// A connection that has a slot.
+struct Accepted<S> {
+    stream: S,
+    peer: SocketAddr,
+    /// Whether its address is a proxy's, which tells whom it brings.
+    proxied: bool,
+}
+
+impl<S> Accepted<S> {
+    fn map<T>(self, wrap: impl FnOnce(S) -> T) -> Accepted<T> {
+        let Self { stream, peer, proxied } = self;
+        Accepted { stream: wrap(stream), peer, proxied }
     }
-    let stream = QuickAck(stream);
-    let shared = Arc::clone(shared);
+}
+
+/// Gives a connection a slot, or refuses it.
+fn enter<S>(stream: S, peer: SocketAddr, shared: &Shared) -> Option<(Accepted<S>, Slot, Eviction)> {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let proxied = shared.config.proxies.iter().any(|net| net.contains(peer.ip()));
+    match shared.limits.enter((!proxied).then(|| peer.ip())) {
+        Ok((slot, eviction)) => Some((Accepted { stream, peer, proxied }, slot, eviction)),
+        Err(refusal) => {
+            shared.refuse(peer, refusal);
+            None
+        }
+    }
+}
+
+fn prepare(connection: &Accepted<TcpStream>) {
+    // Our messages are few and small, and the encoder waits for each.
+    if let Err(error) = connection.stream.set_nodelay(true) {
+        tracing::debug!(peer = %connection.peer, %error, "TCP_NODELAY not set");
+    }
+}
+
+/// Does what comes before RTMP. Gives whose the connection is, and the stream: secured, or as it was.
+async fn open<S>(
+    accepted: Accepted<S>,
+    tls: Option<Arc<Tls>>,
+    slot: &Slot,
+    shared: &Arc<Shared>,
+) -> Result<(SocketAddr, Result<TlsStream<S>, S>), Failure>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let Accepted { mut stream, mut peer, proxied } = accepted;
+    if proxied {
+        peer = opening::client(&mut stream, peer, slot, shared).await?;
+    }
     match tls {
-        None => {
-            tokio::spawn(connection::run(stream, peer, slot, shared));
-        }
-        Some(tls) => {
-            let accept = tls.accept(stream, shared.config.limits.handshake);
-            tokio::spawn(async move {
-                match accept.await {
-                    Ok(stream) => connection::run(stream, peer, slot, shared).await,
-                    Err(error) => {
-                        shared.counters.ended("tls");
-                        // Health checks connect and leave.
-                        if error.kind() != io::ErrorKind::UnexpectedEof
-                            && let Some(unlogged) = shared.limits.log().may_log()
-                        {
-                            tracing::info!(%peer, %error, unlogged, "TLS handshake failed on the RTMPS port");
-                        }
-                    }
-                }
-            });
-        }
+        None => Ok((peer, Err(stream))),
+        Some(tls) => Ok((peer, Ok(opening::secured(stream, peer, &tls, shared).await?))),
+    }
+}
+
+/// Serves a connection to its end, or until it has to give way.
+async fn run<S>(accepted: Accepted<S>, tls: Option<Arc<Tls>>, slot: Slot, mut eviction: Eviction, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let opened = tokio::select! {
+        () = eviction.evicted() => Err(Failure::GaveWay),
+        opened = open(accepted, tls, &slot, &shared) => opened,
+    };
+    match opened {
+        Ok((peer, Ok(secured))) => connection::run(secured, peer, slot, eviction, shared).await,
+        Ok((peer, Err(plain))) => connection::run(plain, peer, slot, eviction, shared).await,
+        Err(failure) => failure.report(&shared),
     }
 }

@@ -2,9 +2,10 @@
 
 use super::counters::Counters;
 use super::request::Request;
-use crate::inputs::connection_limits::{ConnectionLimits, Refusal};
+use crate::config::IpNet;
+use crate::inputs::connection_limits::ConnectionLimits;
+use model::Refusal;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -13,11 +14,14 @@ use tokio::sync::{mpsc, watch};
 pub struct Config {
     /// Bounds of the protocol.
     pub limits: rtmp::Limits,
-    /// Connections in all, publishing or not.
+    /// Connections in all, publishing or not. Those that have not shown a key give way to new ones, the oldest first.
     pub max_connections: usize,
-    /// Connections of one address (IPv6: of one /64) that do not publish yet. Publishers are not counted: many may share one
-    /// address, and each is admitted on its own. The default is above a classroom that starts at once.
+    /// Connections of one address (IPv6: of one /64) that do not publish yet; beyond, the oldest gives way that has not shown a key.
+    /// Publishers are not counted: many may share one address, and each is admitted on its own. The default is above a classroom
+    /// that starts at once.
     pub max_waiting_per_address: usize,
+    /// Whose connections begin with a PROXY header.
+    pub proxies: Vec<IpNet>,
     /// How long an address stays charged for a publish that was refused for its key: with the bound above, this is how fast
     /// keys can be tried.
     pub refusal_charge: Duration,
@@ -35,6 +39,7 @@ impl Default for Config {
             limits: rtmp::Limits::default(),
             max_connections: 4096,
             max_waiting_per_address: 64,
+            proxies: Vec::new(),
             refusal_charge: Duration::from_secs(1),
             answer: Duration::from_secs(15),
             write: Duration::from_secs(10),
@@ -48,7 +53,9 @@ impl Default for Config {
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) counters: Counters,
-    pub(super) limits: Arc<ConnectionLimits>,
+    pub(super) limits: ConnectionLimits,
+    /// TLS handshakes under way.
+    pub(super) handshakes: ConnectionLimits,
     pub(super) requests: mpsc::Sender<Request>,
     /// Closed when the server is dropped: connections that do not publish by then are refused.
     pub(super) open: watch::Receiver<()>,

@@ -30,7 +30,7 @@ impl Running {
     /// With a free port for RTMP, for the pages, and sessions that end within this time once it drains.
     async fn new(drain_timeout: Duration) -> Self {
         let mut config = config();
-        (config.rtmp.port, config.health_port, config.prometheus_port) = (Some(0), Some(0), Some(0));
+        (config.rtmp.port, config.health.port, config.prometheus.port) = (Some(0), Some(0), Some(0));
         config.drain_timeout = drain_timeout;
         config.cpu_cost = CpuCost { rtmp: 0.0, whip: 0.0, whip_bypass_transcoding: 0.0, url: 0.0, min_idle_ratio: 0.3 };
         let control = Embedded::new();
