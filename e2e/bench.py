@@ -20,6 +20,7 @@ import zipfile
 from fractions import Fraction
 from pathlib import Path
 
+import bench_flood
 import bench_loss
 import bench_url
 import bench_whip
@@ -252,6 +253,8 @@ def main():
     p.add_argument("--long", type=float, default=0, metavar="MINUTES",
                    help="nothing but flash and beep at 29.97 fps and 44.1 kHz for so long")
     p.add_argument("--crowd", type=int, default=0, metavar="CONNECTIONS", help="nothing but what so many idle RTMP connections cost")
+    p.add_argument("--flood", type=float, default=0, metavar="SECONDS",
+                   help="nothing but 1,000 garbage connections a second beside a good stream, whose viewer may see no gap over 200 ms")
     p.add_argument("--url", nargs="*", metavar="PART",
                    help="only URLs that are pulled, or of these only: lips, length, cpu, memory, life (3 minutes), or names of sources "
                    "(mp4, mkv, ts, webm, hls, hls4, srt, srt-clumps, rtsp, rtsp-reordered, live-hls, live-hls-2, -4, -6)")
@@ -270,6 +273,9 @@ def main():
         return
     if a.crowd:
         show("crowd", asyncio.run(crowd(a.crowd, a.seconds)))
+        return
+    if a.flood:
+        show("flood", asyncio.run(bench_flood.flood(a.flood)))
         return
     if a.url is not None:
         pulled(show, a, set(a.url))

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from rig import Feeder, Refused, RtmpClient, Stack, Viewer, flv, numbered_clip
+from rig import Feeder, Refused, RtmpClient, Stack, Viewer, flv, numbered_clip, wait_for
 from rig.rtmp import amf
+from rig.viewer import FROZEN
 
 # Ten seconds are promised. A stranger who has been greeted has ten from there; the rest is for machines that stumble.
 ANSWERED = 15
@@ -148,7 +149,7 @@ def visit_all(port):
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    return flv.read(numbered_clip(tmp_path_factory.mktemp("film") / "film.flv", 25))
+    return flv.read(numbered_clip(tmp_path_factory.mktemp("film") / "film.flv", 45))
 
 
 async def test_strangers_beside_a_good_stream(stack, film):
@@ -162,9 +163,13 @@ async def test_strangers_beside_a_good_stream(stack, film):
             took = await asyncio.get_running_loop().run_in_executor(process, visit_all, stack.port["rtmp"])
         print({name: round(seconds, 1) for name, seconds in took.items()})
         assert [name for name, seconds in took.items() if seconds > ANSWERED] == []
-        lasted = time.monotonic() - began
-        numbers = viewer.numbers(seen)
-        assert len(set(numbers)) > 0.7 * 30 * min(lasted, 20), f"{len(set(numbers))} pictures in {lasted:.1f} s: {numbers}"
+        numbers, gap = viewer.numbers(seen), viewer.longest_gap(began)
+        assert not playing.done(), "the film is too short to tell"
+        missing = set(range(numbers[0], numbers[-1])) - set(numbers)
+        print(f"longest gap {1000 * gap:.0f} ms, {len(missing)} of {numbers[-1] - numbers[0]} pictures missing")
+        assert gap < FROZEN
+        # The SDK drops some itself where this machine is busy.
+        assert len(missing) < 0.2 * (numbers[-1] - numbers[0]), sorted(missing)
         assert numbers == sorted(numbers)
         assert (await stack.wait_state(info.ingress_id, "PUBLISHING")).error == ""
         playing.cancel()
@@ -272,20 +277,31 @@ def crowded_stack():
         yield s.start()
 
 
+def gone(connection):
+    """Whether the other side has closed it."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
 def resident(pid):
     """Bytes of memory of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_many_idle_connections(crowded_stack, film):
-    """300 that were greeted and say nothing more cost a few MiB and a good stream nothing; beyond the bound one is turned away
-    and counted. (`./x bench` has the figure for 2,000.)"""
+    """300 that were greeted and say nothing more cost a few MiB and a good stream nothing; beyond the bound the oldest of them give way,
+    are counted, and the stream keeps its place. (`./x bench` has the figure for 2,000.)"""
     stack = crowded_stack
     info = await stack.create("crowd")
     async with Viewer(stack, "crowd") as viewer, Feeder(stack, info.stream_key) as feeder:
         playing = asyncio.create_task(feeder.play(film))
         await viewer.wait_numbers(20)
-        before = resident(stack.ingress.pid)
+        before, since = resident(stack.ingress.pid), time.monotonic()
         idle = [Stranger(stack.port["rtmp"]) for _ in range(300)]
         try:
             for stranger in idle:
@@ -294,11 +310,14 @@ async def test_many_idle_connections(crowded_stack, film):
             print(f"{len(idle)} idle connections: {cost / 2**20:.1f} MiB")
             assert cost < 300 * 40 * 2**20 / 2000 + 8 * 2**20  # and some for what the stream itself takes meanwhile
             more = [socket.create_connection(("127.0.0.1", stack.port["rtmp"]), 5) for _ in range(20)]
-            await asyncio.to_thread(lambda: [m.settimeout(5) or m.recv(1) for m in more[-2:]])
-            assert stack.metric("ingress_rtmp_refused_connections_total", reason="connections") >= 10
+            for oldest in idle[:10]:
+                await asyncio.to_thread(oldest.until_closed)
+            assert stack.metric("ingress_rtmp_ended_connections_total", how="gave_way") in range(10, 13)
+            assert not gone(idle[-1].socket) and not gone(more[-1]), "the youngest stay"
             for m in more:
                 m.close()
             await viewer.wait_numbers(20, over=viewer.numbers()[-1])
+            assert viewer.longest_gap(since) < FROZEN
             await stack.wait_state(info.ingress_id, "PUBLISHING", 1)
         finally:
             for stranger in idle:
@@ -307,13 +326,15 @@ async def test_many_idle_connections(crowded_stack, film):
 
 
 async def test_too_many_connections_from_one_address(stack):
-    """By default a hundred that do not publish; the next is closed on, counted, and said in the log."""
+    """By default a hundred that do not publish; for the next, the oldest is closed on and counted."""
+    before = stack.metric("ingress_rtmp_ended_connections_total", how="gave_way")
     crowd = [socket.create_connection(("127.0.0.1", stack.port["rtmp"]), 5) for _ in range(110)]
     try:
-        crowd[-1].settimeout(5)
-        assert crowd[-1].recv(1) == b""
-        assert stack.metric("ingress_rtmp_refused_connections_total", reason="address") >= 5
-        stack.ingress.wait_log("RTMP connection refused")
+        for oldest in crowd[:10]:
+            oldest.settimeout(5)
+            assert await asyncio.to_thread(oldest.recv, 1) == b""
+        wait_for("ten counted", 5, lambda: stack.metric("ingress_rtmp_ended_connections_total", how="gave_way") >= before + 10)
+        assert not any(gone(young) for young in crowd[20:])
     finally:
         for connection in crowd:
             connection.close()

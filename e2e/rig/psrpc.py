@@ -86,6 +86,11 @@ class Redis:
         """The next message of a channel that is subscribed to."""
         return self._reply()[2]
 
+    def ask(self, *words):
+        """The reply to a command."""
+        self._send(*words)
+        return self._reply()
+
     def publish(self, channel, message):
         self._send("PUBLISH", channel, message)
         return int(self._reply())

@@ -1,0 +1,44 @@
+"""A port on the internet: garbage connections by the thousand beside a good stream, and what its viewer sees of them."""
+
+import asyncio
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from rig import Feeder, Stack, Viewer, flv, numbered_clip
+from rig.flood import garbage
+from rig.processes import usage
+
+RATE, GAP = 1000, 0.2  # connections a second; seconds without a picture that are promised not to come
+
+
+async def flood(seconds):
+    """`RATE` connections a second, of all kinds, at the RTMP and the WHIP port. Fails if the viewer sees a gap over `GAP`."""
+    stack = Stack()
+    try:
+        stack.start()
+        film = flv.read(numbered_clip(stack.dir / "film.flv", 2 * seconds + 15))
+        info = await stack.create("flooded")
+        async with Viewer(stack, "flooded") as viewer, Feeder(stack, info.stream_key) as feeder:
+            playing = asyncio.create_task(feeder.play(film))
+            await viewer.wait_numbers(90)
+            quiet_since, quiet = time.monotonic(), usage(stack.ingress.pid)
+            await asyncio.sleep(seconds / 2)
+            since, before = time.monotonic(), usage(stack.ingress.pid)
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                ports = [stack.port["rtmp"], stack.port["whip"]]
+                opened = await asyncio.get_running_loop().run_in_executor(process, garbage, ports, RATE, seconds)
+            lasted, after = time.monotonic() - since, usage(stack.ingress.pid)
+            gap = viewer.longest_gap(since)
+            playing.cancel()
+        result = dict(
+            connections=opened, per_second=round(opened / lasted), longest_gap_ms=round(1000 * gap),
+            longest_gap_before_ms=round(1000 * viewer.longest_gap(quiet_since, since)),
+            cores=round((after["cpu"] - before["cpu"]) / lasted, 2),
+            cores_before=round((before["cpu"] - quiet["cpu"]) / (since - quiet_since), 2),
+            gave_way=round(stack.metric("ingress_rtmp_ended_connections_total", how="gave_way")),
+        )
+        assert gap <= GAP, f"the viewer saw nothing for {1000 * gap:.0f} ms: {result}"
+        return result
+    finally:
+        stack.stop()
