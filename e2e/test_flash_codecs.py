@@ -128,6 +128,7 @@ async def test_vp6_in_files(stack, web):
     await at_once(*(pulls.plays(stack, f"vp6-file-{c}", f"{web.url}/file/vp6-{c}.flv", mime, None) for c, mime in mimes.items()))
 
 
+@pytest.mark.words("no picture can be decoded")
 async def test_malformed_vp6(stack):
     """What says it is VP6, and is not, ends in words that name it."""
     info = await stack.create("vp6")

@@ -64,6 +64,7 @@ async def test_unusual_http_servers(stack, web):
     assert "pa:ss" not in stack.ingress.text() and "pa%3Ass" not in stack.ingress.text()
 
 
+@pytest.mark.words("")
 @pytest.mark.parametrize(
     "path, words",
     [

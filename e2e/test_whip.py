@@ -175,6 +175,7 @@ async def test_a_flood_of_strangers_datagrams(stack):
     await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
+@pytest.mark.words("has stopped")
 async def test_a_client_that_vanishes(stack, ended):
     """Killed, so that it says nothing: the session ends in words, and soon."""
     info = await create(stack, "vanish")

@@ -57,8 +57,8 @@ async def pull(stack, room, url, **fields):
     return await stack.create(room, input_type=URL, url=url, **fields)
 
 
-async def plays(stack, room, url, video="video/H264", audio="audio/aac", size=(320, 180), seconds=25, viewer=Viewer, tone=None):
-    """Pulls `url` into `room` and sees and hears it to its end. Many may do so at the same time."""
+async def plays(stack, room, url, video="video/H264", audio="audio/aac", size=(320, 180), seconds=25, viewer=Viewer, tone=None, error=""):
+    """Pulls `url` into `room` and sees and hears it to its end, with `error` in its last state. Many may do so at the same time."""
     async with viewer(stack, room) as viewer:
         async with turn():
             info = await pull(stack, room, url)
@@ -69,7 +69,7 @@ async def plays(stack, room, url, video="video/H264", audio="audio/aac", size=(3
         elif audio:
             await viewer.wait_sound()
         state = await stack.wait_state(info.ingress_id, "COMPLETE", seconds)
-    assert (state.error, state.video.mime_type, state.audio.mime_type) == ("", video or "", audio or "")
+    assert (state.error, state.video.mime_type, state.audio.mime_type) == (error, video or "", audio or "")
     return info, state, viewer
 
 
