@@ -478,8 +478,8 @@ async fn gave_way(stream: &mut TcpStream) -> bool {
 async fn one_address_does_not_take_all_places() {
     let setup = start_with(3, RtcConfig::default(), Embedded::new()).await;
     let mut silent = Vec::new();
-    for begin in ["", "POST /w/good HTTP/1.1\r\nHo", "POST /w/good HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nv=0"]
-    {
+    let unfinished = format!("POST /w/good HTTP/1.1\r\nHost: x\r\n{SDP}Content-Length: 9\r\n\r\nv=0");
+    for begin in ["", "POST /w/good HTTP/1.1\r\nHo", &unfinished] {
         let mut stream = TcpStream::connect(setup.address).await.unwrap();
         stream.write_all(begin.as_bytes()).await.unwrap();
         silent.push(stream);
