@@ -54,6 +54,8 @@ pub fn avc_config(data: &[u8]) {
         picture::h264_is_random_access(data, config.length_size);
     }
     believable(picture::h264_size(data));
+    let rates = [avc::frame_rate(data), picture::h264_frame_rate(data)];
+    assert!(rates.into_iter().flatten().all(|rate| rate.is_finite() && rate > 0.0));
 }
 
 /// Promise: what a decoder gets are whole units, none of them empty, and nothing changes them again.

@@ -92,7 +92,7 @@ pub enum Event {
         width: u32,
         /// Pixels, as to be shown.
         height: u32,
-        /// Pictures a second, if the source says.
+        /// Pictures a second: as the source declares, or measured; unknown at first if it does not.
         frame_rate: Option<f64>,
     },
     /// The format of decoded audio: at first, whenever it changes, and when there is some again after [`Event::Unusable`].

@@ -1,5 +1,5 @@
-//! Reads the headers of coded pictures: the size, for passthrough, which decodes nothing; and of AV1 the maximum luminance, which its
-//! decoder does not report.
+//! Reads the headers of coded pictures: the size, for passthrough, which decodes nothing; and what decoders do not report: of AV1 the
+//! maximum luminance, of H.264 the frame rate.
 
 mod av1;
 mod avc;
@@ -9,7 +9,7 @@ mod sei;
 mod vpx;
 
 pub use av1::{Av1Luminance, av1_luminance, av1_size};
-pub use avc::{h264_is_disposable, h264_is_random_access, h264_size};
+pub use avc::{h264_frame_rate, h264_is_disposable, h264_is_random_access, h264_size};
 pub use hevc::{h265_is_random_access, h265_size};
 pub use vpx::{vp8_size, vp9_size};
 

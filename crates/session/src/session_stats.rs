@@ -55,11 +55,11 @@ impl SessionStats {
         }
     }
 
-    /// The source's pictures have this size in pixels, and this rate a second where known. Whether the size is new.
+    /// The source's pictures have this size in pixels, and this rate a second where known. Whether either is new.
     pub(crate) fn video_format(&mut self, width: u32, height: u32, frame_rate: Option<f64>) -> bool {
         let video = self.video.get_or_insert_default();
         let frame_rate = frame_rate.unwrap_or(0.0);
-        let news = (video.width, video.height) != (width, height);
+        let news = (video.width, video.height, video.frame_rate) != (width, height, frame_rate);
         (video.width, video.height, video.frame_rate) = (width, height, frame_rate);
         news
     }

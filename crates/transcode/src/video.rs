@@ -72,6 +72,7 @@ pub(crate) struct Video {
     usable: UsableKinds,
     lateness: Lateness,
     limit: rate::Limit,
+    source_rate: rate::SourceRate,
     config: Option<VideoConfig>,
     decoder: Option<Decoder>,
     failures: u32,
@@ -92,6 +93,7 @@ impl Video {
     pub(crate) fn new(job: Job, events: Events<Event>, watch: Watchdog, usable: UsableKinds) -> Self {
         Self {
             limit: rate::Limit::new(job.max_frame_rate),
+            source_rate: rate::SourceRate::default(),
             lateness: Lateness::new(Instant::now()),
             cascade: Cascade::new(&[]),
             job,
@@ -151,6 +153,7 @@ impl Video {
         self.usable();
         self.failures = 0;
         self.without_output = 0;
+        self.source_rate.configure(&config);
         self.config = Some(config);
         self.build_decoder();
     }
@@ -219,7 +222,7 @@ impl Video {
     fn picture(&mut self, picture: Picture) {
         (self.failures, self.without_output) = (0, 0);
         self.usable();
-        self.report_format(&picture.info);
+        self.report_format(&picture);
         if self.show_from.is_some_and(|from| picture.pts < from) {
             self.shown = Some(picture);
             return;
@@ -248,11 +251,8 @@ impl Video {
         }
     }
 
-    fn report_format(&mut self, info: &VideoInfo) {
-        let fps = info.fps();
-        let rate = (fps.numer() > 0).then(|| f64::from(fps.numer()) / f64::from(fps.denom()));
-        // Beyond these a stream header is garbage, not a rate.
-        let format = (Size::shown(info), rate.filter(|r| (0.1..=480.0).contains(r)));
+    fn report_format(&mut self, picture: &Picture) {
+        let format = (Size::shown(&picture.info), self.source_rate.at(picture.pts));
         if self.format != Some(format) {
             self.format = Some(format);
             let (Size { width, height }, frame_rate) = format;

@@ -38,6 +38,13 @@ pub fn length_size(record: &[u8]) -> usize {
     record.get(4).map_or(4, |byte| usize::from(byte & 3) + 1)
 }
 
+/// Frames a second by the first sequence parameter set of the record; `None` if that does not tell.
+pub fn frame_rate(record: &[u8]) -> Option<f64> {
+    let (head, mut rest) = record.split_first_chunk::<6>()?;
+    (head[5] & 0x1f > 0).then_some(())?;
+    picture::h264_frame_rate(take_field(&mut rest)?)
+}
+
 /// Makes the record for these parameter sets, each with its NAL header and below 64 KiB; lengths are of four bytes. `None` without
 /// a sequence and a picture parameter set.
 pub fn record(sets: &[Vec<u8>]) -> Option<Vec<u8>> {

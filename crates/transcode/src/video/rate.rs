@@ -1,6 +1,8 @@
-//! Pictures a second: the limit that the job sets, and the rate that really comes.
+//! Pictures a second: the limit that the job sets, what the source says, and the rate that really comes.
 
-use model::MediaTime;
+use media::codec_config::avc;
+use model::{MediaTime, VideoCodec, VideoConfig};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How much earlier than its turn a picture may come, as a part of the interval: RTMP's whole milliseconds move a picture by
@@ -66,6 +68,45 @@ impl Meter {
     }
 }
 
+/// Rates outside of these are garbage in a header, or a clock that has nothing to do with pictures.
+const PLAUSIBLE: RangeInclusive<f64> = 0.1..=480.0;
+
+/// A measured rate is told again when it differs by more than this: variable rates differ a little in each span.
+const CHANGE: f64 = 0.1;
+
+/// The source's rate: what its configuration declares, else what is measured. Decoders are not asked. They repeat what they are told,
+/// and with nothing to repeat libav's of GStreamer 1.26 make one up (25, for any H.264).
+#[derive(Debug, Default)]
+pub(crate) struct SourceRate {
+    declared: Option<f64>,
+    measured: Option<f64>,
+    meter: Meter,
+}
+
+impl SourceRate {
+    /// A new configuration begins.
+    pub(crate) fn configure(&mut self, config: &VideoConfig) {
+        let declared = match config.codec {
+            VideoCodec::H264 => avc::frame_rate(&config.record),
+            _ => None,
+        };
+        *self = Self { declared: declared.filter(|rate| PLAUSIBLE.contains(rate)), ..Self::default() };
+    }
+
+    /// The rate, as far as it is known with the picture shown at `pts`.
+    pub(crate) fn at(&mut self, pts: MediaTime) -> Option<f64> {
+        if self.declared.is_some() {
+            return self.declared;
+        }
+        if let Some(rate) = self.meter.measure(pts).filter(|rate| PLAUSIBLE.contains(rate))
+            && self.measured.is_none_or(|before| (rate - before).abs() > before * CHANGE)
+        {
+            self.measured = Some((rate * 100.0).round() / 100.0);
+        }
+        self.measured
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +154,47 @@ mod tests {
             let got = millis(rate, 600).find_map(|t| meter.measure(t)).unwrap();
             assert!((got - rate).abs() < rate * 0.002, "{got} for {rate}");
         }
+    }
+
+    fn source(codec: VideoCodec, record: &'static [u8]) -> SourceRate {
+        let mut source = SourceRate::default();
+        source.configure(&VideoConfig::new(codec, bytes::Bytes::from_static(record), None));
+        source
+    }
+
+    /// avcC with x264's parameter set for 30 pictures a second.
+    const DECLARED: &[u8] = b"\x01\xf4\x00\x0d\xff\xe1\x00\x19\x67\xf4\x00\x0d\x91\x9b\x28\x28\x33\xf1\xb8\x08\x80\x00\x00\x03\x00\x80\x00\x00\x1e\x07\x8a\x14\xcb\x00";
+
+    #[test]
+    fn a_declared_rate_is_known_at_once_and_stays() {
+        let mut source = source(VideoCodec::H264, DECLARED);
+        assert!(millis(15.0, 200).all(|t| source.at(t) == Some(30.0)));
+    }
+
+    #[test]
+    fn a_rate_that_nothing_declares_is_measured() {
+        let mut source = source(VideoCodec::Flv1, b"");
+        assert_eq!(source.at(MediaTime::from_millis(0)), None);
+        let rates: Vec<f64> = millis(15.0, 200).filter_map(|t| source.at(t)).collect();
+        assert!(rates.iter().all(|r| (r - 15.0).abs() < 0.05), "{rates:?}");
+        assert!(rates.len() > 160);
+        // Another configuration is another source.
+        source.configure(&VideoConfig::new(VideoCodec::H264, bytes::Bytes::from_static(DECLARED), None));
+        assert_eq!(source.at(MediaTime::from_millis(20_000)), Some(30.0));
+    }
+
+    #[test]
+    fn a_measured_rate_follows_changes_but_not_jitter() {
+        let mut source = source(VideoCodec::Vp8, b"");
+        let (mut told, mut at) = (Vec::new(), 0.0);
+        for rate in [30.0, 29.0, 31.0, 20.0] {
+            for _ in 0..150 {
+                at += 1000.0 / rate;
+                source.at(MediaTime::from_millis(at as i64));
+            }
+            told.push(source.measured.unwrap().round());
+        }
+        assert_eq!(told, [30.0, 30.0, 30.0, 20.0]);
     }
 
     proptest! {
