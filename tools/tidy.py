@@ -47,7 +47,7 @@ ALONE = {
     "axum": {"service"},
     "prometheus": {"service"},
     "livekit-token": {"service"},
-    "clap": {"ingress"},
+    "clap*": {"ingress"},
     "landlock": {"confine"},
     "seccompiler": {"confine"},
 }

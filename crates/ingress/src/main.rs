@@ -1,9 +1,14 @@
-//! The program: `ingress` serves; `ingress check-config` looks at a configuration; `ingress worker` and `ingress registry` are for itself.
+//! The program: `ingress` serves; `ingress check-config` looks at a configuration; `ingress health` asks a running one; `ingress worker`
+//! and `ingress registry` are for itself.
 #![forbid(unsafe_code)]
+
+mod health;
+mod manual;
 
 use clap::{Parser, Subcommand};
 use confine::{Mode, Profile};
 use service::config::{self, Config, Sources, Warning};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +42,19 @@ enum Job {
     Serve,
     /// Say what is wrong with the configuration, or how it is understood
     CheckConfig,
+    /// Ask the ingress that runs on this machine with this configuration whether it is alive; for health checks
+    Health {
+        /// Ask whether it takes new sessions
+        #[arg(long)]
+        available: bool,
+    },
+    /// Print the manual page (for man)
+    Manual,
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// What a session starts for itself
     #[command(hide = true)]
     Worker {
@@ -58,6 +76,8 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Job::Worker { profile, mode }) => return work(profile, mode),
         Some(Job::Registry) => return worker::make_registry(),
+        Some(Job::Manual) => return printed(manual::page()),
+        Some(Job::Completions { shell }) => return printed(Ok(manual::completions(shell))),
         _ => {}
     }
     // From here on there are secrets: in the environment, in the configuration, and in all that serves.
@@ -77,7 +97,32 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Some(Job::CheckConfig) => check_config(&config, &warnings),
+        Some(Job::Health { available }) => health(&config, available),
         _ => serve(config, &warnings),
+    }
+}
+
+/// Prints a text that is for another program.
+fn printed(text: std::io::Result<Vec<u8>>) -> ExitCode {
+    match text.and_then(|text| std::io::stdout().write_all(&text)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("ingress: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn health(config: &Config, available: bool) -> ExitCode {
+    match health::ask(config, available) {
+        Ok(answer) => {
+            println!("{answer}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("ingress health: {why}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -55,3 +55,26 @@ fn a_transcoder_that_nobody_started_says_so() {
     let output = ingress(&["transcode"]);
     assert!(!output.status.success(), "standard input is no socket");
 }
+
+#[test]
+fn health_of_nothing_is_a_failure_in_words() {
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let body = GOOD.replacen('{', &format!("{{health_port: {port}, "), 1);
+    let output = ingress(&["health", "--config-body", &body]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors(&output).contains(&format!("no ingress answers at 127.0.0.1:{port}")), "{}", errors(&output));
+    let output = ingress(&["health"]);
+    assert_eq!(output.status.code(), Some(78), "{}", errors(&output));
+}
+
+#[test]
+fn manual_and_completions_are_printed_without_a_configuration() {
+    let page = String::from_utf8(ingress(&["manual"]).stdout).unwrap();
+    assert!(page.contains(".TH ingress 1") && page.contains("check\\-config"), "{page}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = String::from_utf8(ingress(&["completions", shell]).stdout).unwrap();
+        assert!(script.contains("check-config"), "{shell}");
+        assert!(!script.contains("worker"), "{shell}: what is for itself is not offered");
+    }
+}
