@@ -74,6 +74,7 @@ def longest_gap(viewer, since):
     return max((b - a for a, b in zip(times, times[1:])), default=float("inf"))
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("how", HARM)
 async def test_a_failing_transcoder_is_a_short_freeze(stack, reports, how):
     """The participant, its tracks and the encoder stay, pictures and sound come again, the state stays, and it is counted."""

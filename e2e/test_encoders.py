@@ -40,6 +40,7 @@ KINDS = {
 }
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("kind", KINDS)
 async def test_ffmpeg9(stack, kind):
     """Codecs that only Enhanced RTMP carries: pictures seen and sound heard, and the state names them."""
@@ -176,6 +177,7 @@ def secure_stack():
         yield s.start()
 
 
+@pytest.mark.core
 async def test_rtmps(secure_stack):
     """FFmpeg 9 pushes over TLS; the certificate follows its files while the stream goes on; plain RTMP there is told off."""
     stack, port = secure_stack, secure_stack.port["rtmps"]

@@ -48,6 +48,7 @@ async def plays(stack, room, info, tags, video, audio):
             await asyncio.gather(playing, return_exceptions=True)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("names", [list(KINDS)[:4], list(KINDS)[4:]], ids=["first", "second"])
 async def test_flash_codecs(stack, tmp_path, names):
     clips = {}
@@ -96,6 +97,7 @@ class Brightness(Viewer):
         self.means.append(float(np.frombuffer(frame.data, np.uint8, frame.width * frame.height).mean()))
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(("codec", "mime"), [(4, "video/x-vp6-flash"), (5, "video/x-vp6-alpha")], ids=["vp6", "alpha"])
 async def test_vp6(stack, codec, mime):
     info = await stack.create(f"vp6-{codec}")

@@ -46,6 +46,7 @@ FILES = {
 }
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("names", [list(FILES)[i::3] for i in range(3)], ids=["first", "second", "third"])
 async def test_containers_and_codecs(stack, web, names):
     """Whatever they are called: each with another one's ending or none, half of them without ranges."""
@@ -135,6 +136,7 @@ FLAT = {
 }
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("names", [list(FLAT)[:6], list(FLAT)[6:]], ids=["wide", "deep"])
 async def test_ten_bits_and_hdr(stack, web, names):
     """As bright, and of the colours, that they are meant to be when shown with eight bits on a usual display."""
@@ -198,6 +200,7 @@ SHAPES = {  # what is shown with square pixels; the containers' word counts wher
 }
 
 
+@pytest.mark.core
 async def test_interlaced_and_pixel_aspect(stack, web):
     """Interlaced pictures are not combed; pixels that are not square are shown with the right shape."""
     for name, (coding, _) in INTERLACED.items():
@@ -240,6 +243,7 @@ async def test_the_best_of_several_tracks(stack, web):
 # HLS with keys ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.core
 async def test_encrypted_hls(stack, web):
     """AES-128 with an initialisation vector in the playlist and without, and a key that changes on the way."""
     key = bytes(range(16))

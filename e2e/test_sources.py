@@ -49,6 +49,7 @@ def x264(profile, fps=30, *more):
     return ["-c:v", "libx264", "-preset", "veryfast", "-profile:v", profile, "-pix_fmt", "yuv420p", "-g", str(2 * fps), "-b:v", "500k", *more]
 
 
+@pytest.mark.core
 async def test_profiles(stack):
     """Baseline; main and high with pictures that are shown in another order than sent; high in several slices. All at once."""
     codings = {
@@ -67,6 +68,7 @@ async def test_profiles(stack):
     await asyncio.gather(*(watched(stack, room, check, info=keys[room], coding=coding) for room, coding in rooms.items()))
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("rates", [["24", "25", "30000/1001"], ["30", "50", "60"]], ids="-".join)
 async def test_rates(stack, rates):
     """Up to the preset's 30 a second all are seen; what is above is left out evenly. The stored state tells the source's rate."""
@@ -145,6 +147,7 @@ SOUNDS = {
 }
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("family", SOUNDS)
 async def test_audio_formats(stack, ended, family):
     """All of a family at once, each in a room of its own: sound alone costs little."""
@@ -165,6 +168,7 @@ async def test_audio_formats(stack, ended, family):
     await asyncio.gather(*(heard(name, *how) for name, how in SOUNDS[family].items()))
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("codec", ["flashsv"])
 async def test_screen_video(stack, codec):
     async def check(viewer, info):

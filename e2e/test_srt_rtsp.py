@@ -53,6 +53,7 @@ async def shown(viewer):
     await viewer.wait_sound()
 
 
+@pytest.mark.core
 async def test_srt_caller(stack, ended):
     """With a passphrase and a stream id; ends when its sender does."""
     [port] = free_ports(1)
@@ -67,6 +68,7 @@ async def test_srt_caller(stack, ended):
     assert "long-enough-secret" not in stack.ingress.text()
 
 
+@pytest.mark.core
 async def test_srt_listener(stack, ended):
     [port] = free_ports(1)
     async with Viewer(stack, "srt-waited") as viewer:
@@ -124,6 +126,7 @@ def rtsp(stack, ports):
     return [stack.start_rtsp(ports["rtsp"])]
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("alias", ["lobby", "basic"])
 async def test_an_rtsp_camera_by_alias(stack, rtsp, alias):
     """Whoever makes the ingress does not learn the login, and the control plane lets the address pass."""
@@ -139,6 +142,7 @@ async def test_an_rtsp_camera_by_alias(stack, rtsp, alias):
     assert LOGIN[1] not in stack.ingress.text()
 
 
+@pytest.mark.core
 async def test_an_rtsp_camera_over_udp(stack, rtsp, ports):
     """livekit-server refuses rtsp, so this goes by the alias that asks for UDP."""
     async with Viewer(stack, "udp") as viewer:

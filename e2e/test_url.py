@@ -22,6 +22,7 @@ from rig.web import Web
 TERMINAL = {"INACTIVE", "ERROR", "COMPLETE"}
 
 
+@pytest.mark.core
 async def test_a_file_plays_from_first_to_last_frame(stack, web, reports):
     make(stack, "fast.mp4", *BFRAMES, *AAC, *FAST)
     info, state, _ = await plays(stack, "mp4", f"{web.url}/file/fast.mp4")
@@ -152,6 +153,7 @@ async def test_hls_variants(stack, web):
     assert took[0] >= 6 and took[4] >= 6, took
 
 
+@pytest.mark.core
 async def test_hls_with_separate_audio(stack, web):
     hls(stack, "apart-v", "-hls_segment_type", "fmp4", "-an", coding=H264)
     hls(stack, "apart-a", "-hls_segment_type", "fmp4", "-vn", coding=AAC)
@@ -162,6 +164,7 @@ async def test_hls_with_separate_audio(stack, web):
     await plays(stack, "hls-apart", f"{web.url}/file/apart.m3u8")
 
 
+@pytest.mark.core
 async def test_live_hls(stack, web, ended):
     """Joined near its end, followed as it grows, ended when it ends."""
     encoder = await live_hls(stack.dir / "live", ended)
@@ -276,6 +279,7 @@ async def test_an_unknown_alias(stack, url):
     assert "url_alias" in str(caught.value)
 
 
+@pytest.mark.core
 async def test_rotated_phone_video_is_upright(stack, web):
     make(stack, "lying.mp4", *BFRAMES, *AAC, *FAST)
     data = bytearray((stack.dir / "lying.mp4").read_bytes())

@@ -42,6 +42,7 @@ def browser(stack):
     program.end()
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("codec", ["H264", "VP8"])
 async def test_aiortc_passthrough(stack, reports, codec):
     room = f"aiortc-{codec}"
@@ -106,6 +107,7 @@ async def test_gstreamers_webrtcbin(stack, ended, codec, transport):
         await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("transcode", [False, True], ids=["passed-on", "transcoded"])
 async def test_h265(stack, ended, transcode):
     """Which livekit-server takes unless it is told otherwise, and of which few viewers see anything without transcoding."""
@@ -187,6 +189,7 @@ async def test_a_client_that_vanishes(stack, ended):
     await stack.wait_participant("vanish", "vanish-pub", here=False)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("codec", ["H264", "VP8", "VP9", "AV1"])
 async def test_chromium_with_each_codec(stack, browser, codec):
     room = f"chromium-{codec}"
@@ -322,6 +325,7 @@ async def test_chromium_svc(stack, browser, codec, mode, transcode):
     await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
+@pytest.mark.core
 async def test_transcoded(stack):
     info = await create(stack, "transcoded", enable_transcoding=True)
     async with Viewer(stack, "transcoded") as viewer:

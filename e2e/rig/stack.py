@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import os
+import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import urllib.error
@@ -36,6 +39,8 @@ video:
         1: {samples_required: 1, cycles_required: 1, cycle_duration: 2s}
         2: {samples_required: 1, cycles_required: 1, cycle_duration: 2s}
 """
+# 1.9.11 knows that key, 1.7.2 does not.
+PATIENCE_SINCE = (1, 9)
 
 
 def status_name(state):
@@ -55,6 +60,13 @@ def livekit_binary():
     if not path:
         raise RuntimeError("no livekit-server: run this through ./x, which installs it")
     return path
+
+
+@functools.cache
+def livekit_version():
+    """Of livekit-server, as numbers: (1, 13, 5)."""
+    said = subprocess.run([livekit_binary(), "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    return tuple(int(part) for part in re.search(r"(\d+)\.(\d+)\.(\d+)", said).groups())
 
 
 class Stack:
@@ -127,7 +139,7 @@ ingress:
   rtmp_base_url: {self.rtmp_url}
   whip_base_url: http://127.0.0.1:{p["whip"]}/w
 logging: {{level: info, json: true}}
-{PATIENCE_VIDEO if self.patient and not self.quick else ""}
+{PATIENCE_VIDEO if self.patient and not self.quick and livekit_version() >= PATIENCE_SINCE else ""}
 {hook}
 """
 
