@@ -47,7 +47,7 @@ enum Port {
 
 fn port(config: &Config, available: bool) -> Option<Port> {
     let path = if available { "/availability" } else { "/health" };
-    let http = config.health_port.or(config.whip.port).map(|port| Port::Http(port, path));
+    let http = config.health.port.or(config.whip.port).map(|port| Port::Http(port, path));
     http.or_else(|| config.rtmp.port.filter(|_| !available).map(Port::Rtmp))
 }
 
@@ -68,8 +68,9 @@ fn local(bind: IpAddr) -> IpAddr {
 /// [`Unhealthy`].
 pub(crate) fn ask(config: &Config, available: bool) -> Result<String, Unhealthy> {
     let port = port(config, available).ok_or(Unhealthy::NoPort)?;
-    let ip = local(config.bind_address);
-    match (ask_at(ip, port), config.bind_address) {
+    let own = config.health.bind_address.filter(|_| config.health.port.is_some());
+    let bind = own.unwrap_or(config.bind_address);
+    match (ask_at(local(bind), port), bind) {
         // A machine with IPv6 alone.
         (Err(Unhealthy::Silent(..)), IpAddr::V6(bind)) if bind.is_unspecified() => {
             ask_at(Ipv6Addr::LOCALHOST.into(), port)
