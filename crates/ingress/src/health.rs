@@ -70,12 +70,15 @@ pub(crate) fn ask(config: &Config, available: bool) -> Result<String, Unhealthy>
     let port = port(config, available).ok_or(Unhealthy::NoPort)?;
     let own = config.health.bind_address.filter(|_| config.health.port.is_some());
     let bind = own.unwrap_or(config.bind_address);
-    match (ask_at(local(bind), port), bind) {
-        // A machine with IPv6 alone.
-        (Err(Unhealthy::Silent(..)), IpAddr::V6(bind)) if bind.is_unspecified() => {
-            ask_at(Ipv6Addr::LOCALHOST.into(), port)
-        }
-        (answer, _) => answer,
+    let first = ask_at(local(bind), port);
+    let everywhere = matches!(bind, IpAddr::V6(bind) if bind.is_unspecified());
+    if !(everywhere && matches!(first, Err(Unhealthy::Silent(..)))) {
+        return first;
+    }
+    // A machine with IPv6 alone.
+    match ask_at(Ipv6Addr::LOCALHOST.into(), port) {
+        Err(Unhealthy::Silent(..)) => first,
+        answer => answer,
     }
 }
 

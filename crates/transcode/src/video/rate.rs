@@ -174,10 +174,10 @@ mod tests {
     #[test]
     fn a_rate_that_nothing_declares_is_measured() {
         let mut source = source(VideoCodec::Flv1, b"");
-        assert_eq!(source.at(MediaTime::from_millis(0)), None);
         let rates: Vec<f64> = millis(15.0, 200).filter_map(|t| source.at(t)).collect();
         assert!(rates.iter().all(|r| (r - 15.0).abs() < 0.05), "{rates:?}");
-        assert!(rates.len() > 160);
+        // Not known before two seconds are over.
+        assert!((160..=170).contains(&rates.len()), "{}", rates.len());
         // Another configuration is another source.
         source.configure(&VideoConfig::new(VideoCodec::H264, bytes::Bytes::from_static(DECLARED), None));
         assert_eq!(source.at(MediaTime::from_millis(20_000)), Some(30.0));
