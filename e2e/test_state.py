@@ -407,7 +407,7 @@ async def test_a_source_that_stalls_is_named_and_ended(stalling_stack):
 async def test_no_key_is_left_for_ever(own_stack):
     own_stack.start()
     redis = lambda *words: subprocess.run(
-        ["redis-cli", "-p", str(own_stack.port["redis"]), *words], check=True, capture_output=True, text=True).stdout.split()
+        ["redis-cli", "-p", str(own_stack.port["redis"]), *words], check=True, capture_output=True).stdout.decode(errors="replace").split()
     records = lambda: redis("hkeys", "{ingress}_instances")
     info, encoder, _ = await publishing(own_stack, "keys")
     [record] = records()

@@ -314,7 +314,7 @@ impl Pipeline {
             return;
         }
         if self.plan.encodes(Kind::Video) && !self.plan.encoders_watched() {
-            self.watch.idle(Kind::Video, now);
+            self.watch.idle(Kind::Video);
         }
         if let Some(text) = self.watch.tick(now) {
             if text.is_empty() {

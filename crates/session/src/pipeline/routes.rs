@@ -141,7 +141,7 @@ impl Pipeline {
             Output::Audio => None,
             Output::Video(layer) => self.plan.quality(layer),
         };
-        self.watch.out(if output == Output::Audio { Kind::Audio } else { Kind::Video }, now);
+        self.watch.out(if output == Output::Audio { Kind::Audio } else { Kind::Video });
         let flows = self.egress.send(output, quality, media, at, now);
         if flows && self.session.status() == Status::Buffering {
             self.step(Input::MediaOut);
@@ -341,7 +341,7 @@ impl Pipeline {
                 self.encode.want(encoder, wanted);
             }
         }
-        self.watch.idle(Kind::Video, now());
+        self.watch.idle(Kind::Video);
         if let Some(latest) = self.ingest.watched(self.plan.encoders_watched(), now()) {
             self.encode.encode_from(Kind::Video, latest);
         }
