@@ -110,7 +110,8 @@ fn ask_http(address: SocketAddr, path: &str) -> Result<String, Unhealthy> {
 /// The answer to a GET, head and body.
 fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut connection = connect(address)?;
-    write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    // In one piece: who closes after the first would reset the connection, and its answer would be lost.
+    connection.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     connection.take(MAX_ANSWER).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
