@@ -160,24 +160,30 @@ def cache():
     return Path(os.environ.get("INGRESS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livekit-ingress")
 
 
-def feed(stack, name, picture, sound, size, fps):
-    """A test picture and a tone as RTP to these two ports, for clients that only pass it on."""
-    media = [*QUIET, *picture_input(*size, fps), *sound_input(), "-map", "0:v", *h264(fps, "500k"), "-g", str(fps), "-profile:v", "baseline"]
-    media += ["-payload_type", "96", "-ssrc", "96", "-f", "rtp", f"rtp://127.0.0.1:{picture}?pkt_size=1200"]
+def feed(stack, name, picture, sound, size, fps, layers=(), clip=None):
+    """A test picture and a tone as RTP to these two ports, for clients that only pass it on. `layers` are sizes of further streams of the
+    picture, with the SSRCs that follow; `clip` is a file whose H.264 is sent as it is in place of the picture."""
+    inputs = ["-re", "-i", str(clip)] if clip else picture_input(*size, fps)
+    media = [*QUIET, *inputs, *sound_input()]
+    for ssrc, (width, height) in enumerate([size, *layers], 96):
+        coding = [*h264(fps, "500k"), "-g", str(fps), "-profile:v", "baseline", "-s", f"{width}x{height}"]
+        media += ["-map", "0:v", *(["-c:v", "copy", "-bsf:v", "h264_mp4toannexb"] if clip else coding)]
+        media += ["-payload_type", "96", "-ssrc", str(ssrc), "-f", "rtp", f"rtp://127.0.0.1:{picture}?pkt_size=1200"]
     media += ["-map", "1:a", "-c:a", "libopus", "-payload_type", "111", "-ssrc", "111", "-f", "rtp", f"rtp://127.0.0.1:{sound}?pkt_size=1200"]
     stack.program(f"{name}-media", media)
 
 
 class DatachannelWhip(Program):
-    """libdatachannel with OBS' offer, pushing a test picture and a tone that ffmpeg makes; see datachannel_whip.cjs."""
+    """libdatachannel with OBS' offer, pushing a test picture and a tone that ffmpeg makes; see datachannel_whip.cjs. `layers` and `clip` as
+    for `feed`; layers are offered as browsers did before stream ids."""
 
-    def __init__(self, stack, url, key, name="datachannel-whip", size=(320, 180), fps=15, address="127.0.0.1"):
+    def __init__(self, stack, url, key, name="datachannel-whip", size=(320, 180), fps=15, address="127.0.0.1", layers=(), clip=None):
         picture, sound = free_ports(2)
         script = Path(__file__).with_name("datachannel_whip.cjs")
-        command = ["node", script, url, key, str(picture), str(sound), address]
+        command = ["node", script, url, key, str(picture), str(sound), address, str(1 + len(layers))]
         super().__init__(name, command, stack.dir / f"{name}.log", {**os.environ, "NODE_PATH": str(cache() / "node-datachannel-0.33.4" / "node_modules")})
         stack.programs.append(self)
-        feed(stack, name, picture, sound, size, fps)
+        feed(stack, name, picture, sound, size, fps, layers, clip)
 
 
 class RustWhip(Program):

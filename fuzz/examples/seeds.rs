@@ -102,6 +102,7 @@ fn main() {
     proxies();
     headers();
     secured_sound();
+    rtp_headers();
 }
 
 /// A handshake with all that can happen to it, and redundant sound with gaps.
@@ -119,6 +120,15 @@ fn secured_sound() {
     write("redundant_audio", "ours", &ours);
     let theirs = packet(2, 2, &[0x80 | 111, 0x0f, 0x00, 2, 111, 7, 8, 9]);
     write("redundant_audio", "theirs", &[packet(1, 1, &[111, 1]), theirs.clone(), theirs].concat());
+}
+
+/// Headers of RTP packets with extensions in both forms.
+fn rtp_headers() {
+    let fixed = [0x91, 0x80 | 111, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 9, 9, 9, 9];
+    let one_byte = [0xbe, 0xde, 0, 2, 0x10, 7, 0, 0x52, b'a', b'u', b'd', 0, 1, 2];
+    let two_bytes = [0x10, 0, 0, 2, 16, 1, 7, 0, 200, 0, 0, 0, 1];
+    write("rtp_headers", "one-byte", &[&fixed[..], &one_byte].concat());
+    write("rtp_headers", "two-bytes", &[&fixed[..], &two_bytes].concat());
 }
 
 /// Requests of WHIP clients: a path, `Authorization`, `If-Match`, `Content-Type`.

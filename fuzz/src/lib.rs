@@ -28,7 +28,7 @@ pub use machines::{ingest_clock, psrpc_envelope, session_life};
 pub use parsers::{amf, audio_configs, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, ipc_messages};
 pub use proxied::proxy_headers;
 pub use pulled::{playlists, pulled_bytes, rtsp_answers, rtsp_requests};
-pub use received::{redundant_audio, rtp_payloads, sdp_fragments, whip_offers};
+pub use received::{redundant_audio, rtp_headers, rtp_payloads, sdp_fragments, whip_offers};
 pub use recovery::recovery;
 pub use secured::dtls_handshake;
 pub use whip::whip_headers;
@@ -60,6 +60,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sdp_fragments", sdp_fragments),
     ("rtp_payloads", rtp_payloads),
     ("redundant_audio", redundant_audio),
+    ("rtp_headers", rtp_headers),
     ("dtls_handshake", dtls_handshake),
     ("whip_headers", whip_headers),
     ("proxy_headers", proxy_headers),

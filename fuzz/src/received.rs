@@ -3,7 +3,7 @@
 use media::rtp_inspector::Inspector;
 use model::VideoCodec;
 use rtc::red::{ReceiveHistory, RedEncoder, RtpPosition, split_blocks};
-use rtc::{Accept, Fragment, answer_unreachable};
+use rtc::{Accept, Fragment, RtpHeader, answer_unreachable};
 use std::time::Instant;
 
 /// An offer, down to the engine that answers it. Promise: it is answered or refused, and an answer has the offer's media lines.
@@ -34,6 +34,14 @@ pub fn rtp_payloads(data: &[u8]) {
             assert!((1..=16_384).contains(&width) && (1..=16_384).contains(&height));
         }
     }
+}
+
+/// A packet's header. Promises: it is none of RTCP's, and all that it has, it has in its bytes.
+pub fn rtp_headers(data: &[u8]) {
+    let Some(header) = RtpHeader::read(data) else { return };
+    assert!(header.payload_type < 128 && !(64..96).contains(&header.payload_type));
+    let ids = (1..=255).filter(|id| header.has(*id)).count();
+    assert!(12 + ids <= data.len());
 }
 
 /// Payload type of Opus inside redundant packets.

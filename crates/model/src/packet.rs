@@ -49,6 +49,9 @@ pub enum PassthroughMedia {
     Audio(OpusFormat),
     /// Packets, in the order they came.
     Packets(Vec<Packet>),
+    /// Pictures come in another order than they are to be shown in (B-frames), which no WebRTC viewer expects. Comes again, once a
+    /// second at most, as long as they do.
+    Reordered,
 }
 
 /// An RTP packet without the fields that belong to its connection.

@@ -1,12 +1,23 @@
 //! Our codecs in the engine's terms, and the clock rates of their RTP timestamps.
 
-use model::VideoCodec;
+use model::{AudioCodec, VideoCodec};
 use str0m::format::Codec;
 
 /// Ticks of a video RTP clock in a second (RFC 6184 §8.2.1, RFC 7741 §6.1).
 pub(crate) const VIDEO_CLOCK_RATE: u32 = 90_000;
 /// Ticks of the RTP clock of Opus in a second (RFC 7587 §4.1).
 pub(crate) const OPUS_CLOCK_RATE: u32 = 48_000;
+
+/// Ticks of the RTP clock of G.711 in a second (RFC 3551 §4.5.14).
+const G711_CLOCK_RATE: u32 = 8_000;
+
+/// Ticks of the RTP clock of an audio codec in a second.
+pub(crate) fn audio_clock_rate(codec: AudioCodec) -> u32 {
+    match codec {
+        AudioCodec::PcmAlaw | AudioCodec::PcmMulaw => G711_CLOCK_RATE,
+        _ => OPUS_CLOCK_RATE,
+    }
+}
 
 /// The engine's name of a codec; `None` for those without an RTP payload format.
 pub(crate) fn engine_codec(codec: VideoCodec) -> Option<Codec> {

@@ -27,6 +27,9 @@ pub(crate) trait Role {
     /// The connection has changed.
     fn connection_changed(&mut self, change: Change);
 
+    /// A datagram of a connection with keys comes, and goes to the engine next.
+    fn incoming(&mut self, _rtc: &mut Rtc, _data: &[u8], _now: Instant) {}
+
     /// An event of the engine's that is not about the connection.
     fn engine_event(&mut self, rtc: &mut Rtc, event: str0m::Event);
 
@@ -199,6 +202,9 @@ impl<R: Role> Driver<R> {
             return false;
         }
         self.last_received = now;
+        if self.state.dtls_up {
+            self.role.incoming(&mut self.rtc, data, now);
+        }
         if let Err(error) = self.rtc.handle_input(input) {
             tracing::debug!(%from, %error, "the engine refuses a datagram");
             if !self.is_up() && is_dtls(data) {

@@ -40,10 +40,12 @@ const SRTP_LABEL: &str = "EXTRACTOR-dtls_srtp";
 /// The longest datagram of ours, if the engine names none: fits wherever IPv6 does, with headers of UDP and TURN.
 const DEFAULT_MTU: usize = 1150;
 /// When to retransmit a flight that is not answered (RFC 6347 §4.2.4.1 allows less than its second where the path is known: ICE
-/// has just measured it, and browsers begin with 50 ms). FFmpeg ignores the first flight. Doubled each time.
+/// has just measured it, and browsers begin with 50 ms). FFmpeg ignores the first flight. Doubled each time, up to a second: small
+/// devices begin their part seconds after ICE has found a path.
 const INITIAL_RETRANSMIT: Duration = Duration::from_millis(100);
+const MAX_RETRANSMIT: Duration = Duration::from_secs(1);
 /// Retransmissions of a flight by the timer: as many as fit the time in which a session has to connect.
-const MAX_RETRANSMITS: u32 = 6;
+const MAX_RETRANSMITS: u32 = 13;
 /// Retransmissions because the other side's flight comes again: as many as a client that doubles from 50 ms asks for.
 const MAX_REQUESTED_RETRANSMITS: u32 = 16;
 /// The longest plaintext record we could be sent that means anything: an alert, or data of a channel that we don't open.
@@ -239,8 +241,8 @@ impl Dtls {
     fn retransmit(&mut self) {
         self.send_flight();
         self.retransmits += 1;
-        self.retransmit_at =
-            (self.retransmits < MAX_RETRANSMITS).then(|| self.now + INITIAL_RETRANSMIT * 2u32.pow(self.retransmits));
+        let wait = (INITIAL_RETRANSMIT * 2u32.pow(self.retransmits)).min(MAX_RETRANSMIT);
+        self.retransmit_at = (self.retransmits < MAX_RETRANSMITS).then(|| self.now + wait);
     }
 
     fn up(&mut self) -> Result<(), DtlsImplError> {

@@ -27,6 +27,7 @@ mod peer;
 mod ports;
 pub mod red;
 mod roles;
+mod rtp_header;
 mod runner;
 mod transport;
 mod udp;
@@ -41,6 +42,7 @@ pub use peer::Peer;
 pub use ports::{EndpointConfig, Filter, UdpPorts, machine_addresses};
 pub use roles::receiver::Received;
 pub use roles::sender::{AudioLine, Config, Event, Frame, LayerLine, Lines, VideoLine};
+pub use rtp_header::RtpHeader;
 
 /// The answer to an offer by somebody who can't be reached: for tests and fuzzing of what strangers send, down to the engine.
 ///

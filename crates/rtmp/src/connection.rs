@@ -4,6 +4,7 @@ use crate::address::{Address, shown};
 use crate::chunk::{Message, MessageLimits, Reader, kind};
 use crate::command::{Command, Level, Writer};
 use crate::handshake::Handshake;
+use crate::mpegts::is_mpegts;
 use crate::tracks::Tracks;
 use crate::{Error, Limits, amf};
 use bytes::Bytes;
@@ -17,6 +18,9 @@ const RECOVERED: &str = "NetStream.Publish.Recovered";
 
 /// Bytes after which a peer without a window of its own gets an acknowledgement: half the window of nginx-rtmp.
 const DEFAULT_ACK_WINDOW: u32 = 2_500_000;
+
+/// Publishes beyond the first that one connection may try: encoders of several bit rates send up to five.
+const MAX_OTHER_STREAMS: usize = 16;
 
 /// What a connection tells its driver.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,10 +73,7 @@ pub struct Connection {
     app: Option<App>,
     /// What came behind a publish that waits for its answer, as it came: it is read once the publish is accepted.
     held: Vec<u8>,
-    /// The message stream of the publish.
-    stream: u32,
-    /// Message streams created.
-    streams: u32,
+    publication: Publication,
     /// Whether FCUnpublish came: a connection that breaks after it has ended in order.
     unpublish_announced: bool,
     received: u64,
@@ -84,6 +85,29 @@ pub struct Connection {
 struct App {
     path: String,
     encoder: Option<String>,
+}
+
+/// What is published, of what the peer wants to publish.
+#[derive(Debug, Default)]
+struct Publication {
+    /// The message stream of the publish.
+    stream: u32,
+    /// What may be its stream key.
+    keys: Vec<Secret>,
+    /// Message streams created.
+    created: u32,
+    /// Message streams of publishes that were refused: encoders of several bit rates publish all of them on one connection. Their media
+    /// is dropped. That of all others is taken, as some encoders write another id than that of their publish.
+    others: Vec<u32>,
+}
+
+impl Publication {
+    /// Whether this message stream is another one than that of the publish, beyond doubt.
+    fn is_other(&self, stream: u32) -> bool {
+        let created = 1..=self.created;
+        stream != self.stream
+            && (self.others.contains(&stream) || (created.contains(&stream) && created.contains(&self.stream)))
+    }
 }
 
 impl Connection {
@@ -100,8 +124,7 @@ impl Connection {
             started: now,
             app: None,
             held: Vec::new(),
-            stream: 0,
-            streams: 0,
+            publication: Publication::default(),
             unpublish_announced: false,
             received: 0,
             acknowledged: 0,
@@ -117,7 +140,8 @@ impl Connection {
     /// an error or [`Event::Finished`] are ignored.
     pub fn receive(&mut self, mut input: &[u8], now: Instant) -> Result<(), Error> {
         self.received += input.len() as u64;
-        let result = self.process(&mut input, now);
+        let whole = input;
+        let result = self.process(&mut input, now).map_err(|error| named(error, whole));
         if matches!(self.stage, Stage::Publishing) {
             self.reset_idle_timer(now);
         }
@@ -181,11 +205,11 @@ impl Connection {
         }
         self.stage = Stage::Publishing;
         self.reader.allow(MessageLimits::published(&self.limits));
-        self.writer.stream_begin(self.stream);
-        self.writer.status(self.stream, Level::Status, "NetStream.Publish.Start", "Publish succeeded.");
+        self.writer.stream_begin(self.publication.stream);
+        self.publish_started();
         self.reset_idle_timer(now);
         let held = std::mem::take(&mut self.held);
-        let result = self.process(&mut &held[..], now);
+        let result = self.process(&mut &held[..], now).map_err(|error| named(error, &held));
         self.fail_on(result)
     }
 
@@ -195,10 +219,16 @@ impl Connection {
         if !matches!(self.stage, Stage::Publishing) {
             return;
         }
+        let stream = self.publication.stream;
         match text {
-            "" => self.writer.status(self.stream, Level::Status, RECOVERED, "The whole stream gets through again."),
-            text => self.writer.status(self.stream, Level::Warning, DEGRADED, text),
+            "" => self.writer.status(stream, Level::Status, RECOVERED, "The whole stream gets through again."),
+            text => self.writer.status(stream, Level::Warning, DEGRADED, text),
         }
+    }
+
+    fn publish_started(&mut self) {
+        let stream = self.publication.stream;
+        self.writer.status(stream, Level::Status, "NetStream.Publish.Start", "Publish succeeded.");
     }
 
     /// Refuses the publish with a text for the publisher, and ends the connection.
@@ -221,7 +251,7 @@ impl Connection {
         };
         // Before connect the peer reads no status.
         if self.app.is_some() {
-            self.writer.status(self.stream, level, code, text);
+            self.writer.status(self.publication.stream, level, code, text);
         }
         self.end();
     }
@@ -308,11 +338,11 @@ impl Connection {
             kind::COMMAND => self.command(stream, &body)?,
             // The AMF3 forms begin with a byte for the AMF version that follows (0: AMF0, as we asked for).
             kind::COMMAND_AMF3 => self.command(stream, body.get(1..).unwrap_or_default())?,
+            kind::DATA | kind::DATA_AMF3 if self.publication.others.contains(&stream) => {}
             kind::DATA => self.data(&body),
             kind::DATA_AMF3 => self.data(body.get(1..).unwrap_or_default()),
-            kind::AUDIO | kind::VIDEO | kind::AGGREGATE => {
-                self.tracks.message(kind, timestamp, body, &mut self.events)?
-            }
+            kind::AUDIO | kind::VIDEO | kind::AGGREGATE if self.publication.others.contains(&stream) => {}
+            kind::AUDIO | kind::VIDEO | kind::AGGREGATE => self.tracks.message(kind, timestamp, body, &mut self.events),
             // Shared objects and undefined types.
             _ => {}
         }
@@ -329,15 +359,24 @@ impl Connection {
     }
 
     fn command(&mut self, stream: u32, body: &[u8]) -> Result<(), Error> {
-        let Some(command) = Command::parse(body)? else { return Ok(()) };
+        let command = match Command::parse(body) {
+            Ok(Some(command)) => command,
+            Ok(None) => return Ok(()),
+            // All that matters has been said by then, but for the end.
+            Err(error) if matches!(self.stage, Stage::Publishing) => {
+                self.tracks.warn("command", &format!("{}; it is ignored", Error::Amf(error)), &mut self.events);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
         if self.app.is_none() && command.name != "connect" {
             return Err(Error::OutOfPlace("the first must be connect"));
         }
         match command.name.as_str() {
             "connect" => self.connect(&command)?,
             "createStream" => {
-                self.streams = self.streams.wrapping_add(1).max(1);
-                let id = f64::from(self.streams);
+                self.publication.created = self.publication.created.wrapping_add(1).max(1);
+                let id = f64::from(self.publication.created);
                 self.writer.result(command.transaction, [amf::Value::Null, id.into()]);
             }
             "publish" => self.publish(stream, &command)?,
@@ -356,7 +395,11 @@ impl Connection {
                 self.acknowledge_command(&command);
                 self.writer.fc_status("onFCUnpublish", "NetStream.Unpublish.Success");
             }
-            "deleteStream" | "closeStream" => self.unpublish(),
+            "deleteStream" => {
+                let id = command.arguments.get(1).and_then(amf::Value::as_number);
+                self.unpublish(id.map_or(stream, |id| id as u32));
+            }
+            "closeStream" => self.unpublish(stream),
             "getStreamLength" => self.writer.result(command.transaction, [amf::Value::Null, 0.0.into()]),
             "releaseStream" | "_checkbw" => self.acknowledge_command(&command),
             // Anything else is for other servers, or answers one of our messages.
@@ -385,15 +428,17 @@ impl Connection {
     }
 
     fn publish(&mut self, stream: u32, command: &Command) -> Result<(), Error> {
-        if !matches!(self.stage, Stage::Commands) {
-            return Err(Error::OutOfPlace("publish comes once"));
-        }
         let Some(app) = &self.app else { return Err(Error::OutOfPlace("publish needs connect")) };
-        self.stream = stream;
         let Address { app: path, keys } = Address::read(&app.path, command.text(1).unwrap_or_default());
+        if !matches!(self.stage, Stage::Commands) {
+            self.publish_another(stream, &keys);
+            return Ok(());
+        }
+        self.publication.stream = stream;
         if keys.is_empty() {
             return Err(Error::NoStreamKey);
         }
+        self.publication.keys.clone_from(&keys);
         let event = Event::Publish { app: path, keys, encoder: app.encoder.clone() };
         self.stage = Stage::Requested;
         self.deadline = None;
@@ -401,7 +446,27 @@ impl Connection {
         Ok(())
     }
 
-    fn unpublish(&mut self) {
+    /// Refuses a publish beside the one that there is, and nothing else: Flash Media Live Encoder publishes all its bit rates on one
+    /// connection. The same once more is an encoder that was not sure.
+    fn publish_another(&mut self, stream: u32, keys: &[Secret]) {
+        if stream == self.publication.stream && keys == self.publication.keys {
+            self.publish_started();
+            return;
+        }
+        let text =
+            "one connection publishes one stream: the first is taken, the others are left out; send one bit rate";
+        self.tracks.warn("several streams", text, &mut self.events);
+        let others = &mut self.publication.others;
+        if stream != self.publication.stream && !others.contains(&stream) && others.len() < MAX_OTHER_STREAMS {
+            others.push(stream);
+        }
+        self.writer.status(stream, Level::Error, "NetStream.Publish.BadName", text);
+    }
+
+    fn unpublish(&mut self, stream: u32) {
+        if self.publication.is_other(stream) {
+            return;
+        }
         if matches!(self.stage, Stage::Publishing) {
             self.tracks.finish(&mut self.events);
             self.events.push_back(Event::Finished);
@@ -425,6 +490,11 @@ impl Connection {
             self.tracks.metadata(object, &mut self.events);
         }
     }
+}
+
+/// An error by its cause, where these bytes show it.
+fn named(error: Error, bytes: &[u8]) -> Error {
+    if is_mpegts(bytes) { Error::MpegTs } else { error }
 }
 
 /// The 32-bit number of a control message.

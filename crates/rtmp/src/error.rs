@@ -3,7 +3,8 @@
 use crate::amf;
 
 /// What ends a connection. The encoder is to blame for all of them. The texts are public: they go to the publisher, to the log and
-/// to the ingress's state, and hold nothing that the peer wrote except codec names and numbers.
+/// to the ingress's state, and hold nothing that the peer wrote except numbers. Faults in the media itself are none of them: a track that
+/// can't be used is left out, in words, and the other goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -60,21 +61,15 @@ pub enum Error {
     /// Audio or video before a publish.
     #[error("media before publish")]
     MediaBeforePublish,
+    /// What comes is MPEG-TS.
+    #[error("the encoder sends MPEG-TS, and RTMP carries FLV: with FFmpeg use -f flv")]
+    MpegTs,
     /// The peer wants to play a stream.
     #[error("playing is not possible here: this server only takes streams in")]
     Play,
     /// No stream key in the publishing name.
     #[error("no stream key given")]
     NoStreamKey,
-    /// A codec number or FourCC that does not exist.
-    #[error("unknown {0}")]
-    UnknownCodec(String),
-    /// An audio or video tag that ends too early or contradicts itself.
-    #[error("malformed {0} tag")]
-    Tag(&'static str),
-    /// A malformed codec configuration.
-    #[error(transparent)]
-    Config(#[from] media::ConfigError),
 }
 
 impl Error {
@@ -96,11 +91,9 @@ impl Error {
             Self::Amf(_) => "amf",
             Self::OutOfPlace(_) => "out_of_place",
             Self::MediaBeforePublish => "media_before_publish",
+            Self::MpegTs => "mpegts",
             Self::Play => "play",
             Self::NoStreamKey => "no_stream_key",
-            Self::UnknownCodec(_) => "unknown_codec",
-            Self::Tag(_) => "tag",
-            Self::Config(_) => "codec_config",
         }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Stateless, except for the choice of one track of several. `tracks` applies tags to a stream.
 
-use crate::Error;
 use bytes::{Buf, Bytes};
 
 mod audio;
@@ -10,6 +9,17 @@ mod video;
 
 pub use audio::{AudioBody, AudioTag, parse_audio};
 pub use video::{VideoBody, VideoTag, parse_video};
+
+/// Why a tag can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TagError {
+    /// A codec number or FourCC that does not exist. The text is its name.
+    #[error("unknown {0}")]
+    UnknownCodec(String),
+    /// It ends too early or contradicts itself.
+    #[error("the tag ends too early or contradicts itself")]
+    Malformed,
+}
 
 /// The codec of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,24 +59,18 @@ struct Tracks {
 }
 
 /// Parses an enhanced tag after its first byte, which holds the packet type `packet`. `multitrack` is the packet type for several
-/// tracks; that for modifiers is the same for audio and video. `kind` is for error texts.
-fn enhanced(
-    mut data: Bytes,
-    mut packet: u8,
-    multitrack: u8,
-    choice: &mut TrackChoice,
-    kind: &'static str,
-) -> Result<Tracks, Error> {
+/// tracks; that for modifiers is the same for audio and video.
+fn enhanced(mut data: Bytes, mut packet: u8, multitrack: u8, choice: &mut TrackChoice) -> Result<Tracks, TagError> {
     let mut nanos = 0;
     while packet == MOD_EX {
-        (packet, nanos) = modifier(&mut data, nanos).ok_or(Error::Tag(kind))?;
+        (packet, nanos) = modifier(&mut data, nanos).ok_or(TagError::Malformed)?;
     }
     if packet != multitrack {
-        let fourcc = take(&mut data).ok_or(Error::Tag(kind))?;
+        let fourcc = take(&mut data).ok_or(TagError::Malformed)?;
         let others = !choice.takes(0);
         return Ok(Tracks { chosen: Some(Enhanced { packet, fourcc, nanos, data }), others });
     }
-    tracks(data, multitrack, nanos, choice).ok_or(Error::Tag(kind))
+    tracks(data, multitrack, nanos, choice).ok_or(TagError::Malformed)
 }
 
 /// E-RTMP `AudioPacketType.ModEx` and `VideoPacketType.ModEx`.
@@ -140,8 +144,8 @@ fn take<const N: usize>(data: &mut Bytes) -> Option<[u8; N]> {
 }
 
 /// The error for an unknown FourCC.
-fn unknown_fourcc(kind: &str, fourcc: [u8; 4]) -> Error {
-    Error::UnknownCodec(format!("{kind} codec \"{}\"", fourcc.escape_ascii()))
+fn unknown_fourcc(kind: &str, fourcc: [u8; 4]) -> TagError {
+    TagError::UnknownCodec(format!("{kind} codec \"{}\"", fourcc.escape_ascii()))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod error;
 pub mod flv;
 mod handshake;
 mod limits;
+mod mpegts;
 #[cfg(test)]
 mod testing;
 mod tracks;

@@ -83,7 +83,7 @@ impl Tls {
         let accept = self.acceptor(Instant::now()).accept(stream);
         async move {
             let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake did not end in time");
-            tokio::time::timeout(deadline, accept).await.unwrap_or_else(|_| Err(timed_out()))
+            tokio::time::timeout(deadline, accept).await.unwrap_or_else(|_| Err(timed_out())).map_err(explained)
         }
     }
 
@@ -107,6 +107,28 @@ impl Tls {
         }
         current.acceptor.clone()
     }
+}
+
+/// What a peer lacks, in words: the library has names for it that only its own code explains.
+fn explained(error: io::Error) -> io::Error {
+    use rustls::PeerIncompatible as Lacks;
+    let lacks = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::PeerIncompatible(lacks)) => lacks,
+        _ => return error,
+    };
+    let text = match lacks {
+        Lacks::Tls12NotOffered
+        | Lacks::Tls12NotOfferedOrEnabled
+        | Lacks::ServerDoesNotSupportTls12Or13
+        | Lacks::SupportedVersionsExtensionRequired => {
+            "it offers TLS 1.1 or older, and 1.2 is the oldest that is taken"
+        }
+        Lacks::NoCipherSuitesInCommon => {
+            "it offers no cipher suite that is taken: these are ECDHE with AES-GCM or ChaCha20-Poly1305, not key exchange by RSA"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{text} ({error})"))
 }
 
 fn stamp(files: &Files) -> Stamp {
@@ -141,6 +163,15 @@ mod tests {
         let mut command = Command::new("openssl");
         command.args(request.split(' ')).arg("-out").arg(&files.certificate).arg("-keyout").arg(&files.key);
         assert!(command.output().unwrap().status.success());
+    }
+
+    #[test]
+    fn what_a_peer_lacks_is_told_in_words() {
+        use rustls::PeerIncompatible as Lacks;
+        let told = |error| explained(io::Error::new(io::ErrorKind::InvalidData, error)).to_string();
+        assert!(told(rustls::Error::PeerIncompatible(Lacks::Tls12NotOffered)).contains("TLS 1.1 or older"));
+        assert!(told(rustls::Error::PeerIncompatible(Lacks::NoCipherSuitesInCommon)).contains("ECDHE"));
+        assert_eq!(told(rustls::Error::DecryptError), rustls::Error::DecryptError.to_string());
     }
 
     #[test]

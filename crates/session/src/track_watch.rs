@@ -1,5 +1,6 @@
 //! Notices tracks that were announced and do not get through, so that no media fault passes in silence: one that never comes, one that
-//! stops, one of which nothing comes out of decoder and encoder, one whose media is damaged. Pure: `now` goes in.
+//! stops, one of which nothing comes out of decoder and encoder, one whose media is damaged, one that viewers can't see as it is meant.
+//! Pure: `now` goes in.
 //!
 //! It judges nothing else: a session with a trouble goes on, and says so in its log and its state.
 
@@ -37,6 +38,8 @@ struct Track {
     unusable: Option<String>,
     /// What the decoder complains of, while much of it is damaged.
     damaged: Option<String>,
+    /// Why viewers don't see it as it is meant, though it gets through, and when that was last so.
+    flaw: Option<(&'static str, Instant)>,
     patience: Duration,
     trouble: Option<Trouble>,
 }
@@ -51,8 +54,8 @@ enum Trouble {
 impl Track {
     fn new(kind: Kind) -> Self {
         let (announced, came, waiting) = (None, None, None);
-        let (delivered, unusable, damaged, trouble) = (false, None, None, None);
-        Self { kind, announced, came, waiting, delivered, unusable, damaged, patience: PATIENCE, trouble }
+        let (delivered, unusable, damaged, flaw, trouble) = (false, None, None, None, None);
+        Self { kind, announced, came, waiting, delivered, unusable, damaged, flaw, patience: PATIENCE, trouble }
     }
 
     /// Since when it has been in the state that becomes a trouble after [`PATIENCE`].
@@ -66,20 +69,22 @@ impl Track {
     }
 
     fn due(&self) -> Option<Instant> {
-        let (trouble, since) = self.suspect()?;
-        (self.unusable.is_none() && self.trouble != Some(trouble)).then(|| since + self.patience)
+        let suspect = self.suspect().filter(|(trouble, _)| self.unusable.is_none() && self.trouble != Some(*trouble));
+        let flaw = self.flaw.map(|(_, last)| last + PATIENCE);
+        suspect.map(|(_, since)| since + self.patience).into_iter().chain(flaw).min()
     }
 
     /// Judges it; whether that has changed.
     fn tick(&mut self, now: Instant) -> bool {
         let found = self.suspect().filter(|(_, since)| self.unusable.is_none() && now >= *since + self.patience);
         let found = found.map(|(trouble, _)| trouble);
+        let mended = self.flaw.take_if(|(_, last)| now >= *last + PATIENCE).is_some();
         let changed = found != self.trouble;
         if changed && found.is_none() && self.unusable.is_none() {
             self.patience = (self.patience * 2).min(MAX_PATIENCE);
         }
         self.trouble = found;
-        changed
+        changed || mended
     }
 
     fn text(&self) -> Option<String> {
@@ -88,8 +93,9 @@ impl Track {
         }
         let kind = self.kind.as_str();
         let Some(trouble) = self.trouble else {
-            let why = self.damaged.as_ref()?;
-            return Some(format!("{kind} comes damaged: much of it can't be decoded as it should be ({why})"));
+            let damage =
+                |why: &String| format!("{kind} comes damaged: much of it can't be decoded as it should be ({why})");
+            return self.damaged.as_ref().map(damage).or(self.flaw.map(|(why, _)| format!("{kind}: {why}")));
         };
         Some(match trouble {
             Trouble::NeverCame => format!("{kind} was announced, and none has come"),
@@ -157,6 +163,12 @@ impl TrackWatch {
     /// The input says that something of the source is not as it should be. The newest counts.
     pub(crate) fn notice(&mut self, text: String) {
         self.notice = Some(text);
+    }
+
+    /// Viewers don't see a track as it is meant now, though it gets through. Gives whether that is new. It counts as mended when it was
+    /// not so for some seconds.
+    pub(crate) fn flawed(&mut self, kind: Kind, why: &'static str, now: Instant) -> bool {
+        self.track(kind).flaw.replace((why, now)).is_none_or(|(before, _)| before != why)
     }
 
     /// Another source takes over: what the one before announced does not count.
@@ -329,10 +341,21 @@ mod tests {
         assert_eq!(watch.text(), "");
     }
 
+    #[test]
+    fn a_flaw_is_told_until_it_was_away_for_long() {
+        let (mut watch, t0) = (TrackWatch::new(), Instant::now());
+        assert!(watch.flawed(Kind::Video, "it flickers", t0));
+        assert!(!watch.flawed(Kind::Video, "it flickers", t0 + SECOND));
+        assert_eq!((watch.text().as_str(), watch.due()), ("video: it flickers", Some(t0 + SECOND + PATIENCE)));
+        assert_eq!(watch.tick(t0 + SECOND * 3), None);
+        assert_eq!(watch.tick(t0 + SECOND + PATIENCE).as_deref(), Some(""));
+        assert_eq!((watch.text().as_str(), watch.due()), ("", None));
+    }
+
     proptest! {
         /// It never asks to be called for what it has said, so no loop spins.
         #[test]
-        fn a_tick_when_due_moves_on(steps in proptest::collection::vec((0u8..5, 0u64..9_000), 0..60)) {
+        fn a_tick_when_due_moves_on(steps in proptest::collection::vec((0u8..6, 0u64..9_000), 0..60)) {
             let (mut watch, mut now) = (TrackWatch::new(), Instant::now());
             for (step, ms) in steps {
                 now += Duration::from_millis(ms);
@@ -341,6 +364,7 @@ mod tests {
                     1 => watch.came(Kind::Audio, now),
                     2 => watch.came(Kind::Video, now),
                     3 => watch.out(Kind::Video),
+                    4 => _ = watch.flawed(Kind::Audio, "it crackles", now),
                     _ => watch.idle(Kind::Audio),
                 }
                 watch.tick(now);

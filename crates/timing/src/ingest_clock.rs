@@ -1,7 +1,8 @@
 //! A session's ingest clock: maps the source's timestamps to media time, which only moves forward, and media time to one wall
 //! clock. RTCP sender reports carry that wall clock to the viewers, so that lips match.
 //!
-//! It alone handles jumps, wrap-arounds that a server missed, stalls, and the drift between the encoder's clock and ours.
+//! It alone handles jumps, wrap-arounds that a server missed, stalls, timestamps that stand still, and the drift between the encoder's
+//! clock and ours.
 //!
 //! **May assume** of what comes before it (RTMP's timestamps, or the times of [`crate::playback_clock`]): nothing but that the two
 //! tracks share one clock.
@@ -41,6 +42,12 @@ const LATENESS_STEP: i64 = 20_000_000;
 /// Media that comes this much before it is due shows that the wall clock was tied to a frame that came late.
 const MAX_EARLY: Duration = Duration::from_millis(20);
 
+/// Frames of one timestamp after which it stands still, if they came over [`STANDS_STILL`]: more than the parts of a picture, or the
+/// packets of one message.
+const STILL_FRAMES: u32 = 6;
+/// Below [`MAX_LATENESS`], so that nothing is dropped until then.
+const STANDS_STILL: Duration = Duration::from_millis(250);
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct IngestClock {
@@ -75,6 +82,16 @@ struct Track {
     /// The least lateness seen, in ns: how far the muxer holds this track behind the other. `None` before its first frame.
     usual: Option<i64>,
     behind: Option<Behind>,
+    still: Option<Still>,
+}
+
+/// A timestamp that came again.
+#[derive(Clone, Copy, Debug)]
+struct Still {
+    source: MediaTime,
+    /// When it first came, and how often it has come.
+    since: Instant,
+    frames: u32,
 }
 
 /// How a late track develops.
@@ -132,8 +149,11 @@ impl IngestClock {
 
     /// Maps a frame that arrived at `now` with the source's own `dts` and `pts`. The DTS of one track strictly rise.
     pub fn map(&mut self, kind: Kind, dts: MediaTime, pts: MediaTime, now: Instant) -> Mapped {
-        let offset = match self.track(kind).last {
+        self.watch_stillness(kind, dts, now);
+        let last = self.track(kind).last;
+        let offset = match last {
             None => self.join(dts, now),
+            Some(_) if self.stands_still(kind, now) => self.due(now) - dts,
             Some(last) => self.follow(kind, dts, last, now),
         };
         self.offset = Some(offset);
@@ -167,6 +187,25 @@ impl IngestClock {
     /// The wall clock of a point on this timeline. Before the first frame there is none: `now` is as good as any.
     pub fn wall(&self, at: MediaTime, now: Instant) -> Instant {
         self.origin.map_or(now, |origin| origin + at.to_duration())
+    }
+
+    /// Whether the timestamps of a track stand still while its frames go on coming: then they are mapped to when they come.
+    pub fn stands_still(&self, kind: Kind, now: Instant) -> bool {
+        let track = match kind {
+            Kind::Audio => &self.audio,
+            Kind::Video => &self.video,
+        };
+        let still =
+            |still: Still| still.frames >= STILL_FRAMES && now.saturating_duration_since(still.since) >= STANDS_STILL;
+        track.still.is_some_and(still)
+    }
+
+    fn watch_stillness(&mut self, kind: Kind, dts: MediaTime, now: Instant) {
+        let track = self.track(kind);
+        match &mut track.still {
+            Some(still) if still.source == dts => still.frames = still.frames.saturating_add(1),
+            still => *still = Some(Still { source: dts, since: now, frames: 1 }),
+        }
     }
 
     /// The source was replaced by another encoder, whose clock has nothing to do with the one before.

@@ -1,7 +1,8 @@
 //! The RTP clock of WHIP: maps RTP timestamps to the time of capture on our clock, by RTCP sender reports, alike for audio and video.
 //!
 //! Without a sender report a stream's timestamps are tied to the earliest arrival they explain. With one they are tied to the sender's
-//! wall clock (RFC 3550 §6.4.1), which in turn is tied to ours by the fastest report seen.
+//! wall clock (RFC 3550 §6.4.1), which in turn is tied to ours by the fastest report seen. Some senders have no such clock, one that
+//! stands still, or one for each stream: reports that contradict those of another stream, or again and again their own, count for nothing.
 //!
 //! **May assume** of the network and the sender: nothing; timestamps and reports may be wrong, and then cost the sender its alignment.
 
@@ -13,6 +14,9 @@ const DRIFT_EVERY: Duration = Duration::from_secs(10);
 const DRIFT_STEP: i128 = 1_000_000;
 /// A tie that is off by more than this (nanoseconds) is no drift: the sender's clock was set.
 const CLOCK_SET: i128 = 2_000_000_000;
+/// How often a stream's reports may say that the sender's clock was set. People set clocks once; a clock that stands still would say so
+/// every two seconds.
+const MAX_CLOCK_SETS: u8 = 2;
 
 /// The sender's wall clock, which its streams share.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct SenderClock {
     /// Our time minus the sender's wall clock, in ns, of the fastest report.
     tie: Option<i128>,
     moved: Instant,
+    /// How often it was set.
+    sets: u32,
 }
 
 /// One stream's RTP timestamps: unwrapped, and tied to arrivals and reports.
@@ -33,26 +39,53 @@ pub struct RtpTimestamps {
     arrival: Option<i128>,
     /// A timestamp and the sender's wall clock for it, in ns.
     report: Option<(i64, i128)>,
+    /// How often the sender's clock had been set at this report; reports from before do not fit the tie.
+    epoch: u32,
+    /// Whether a report of this stream has agreed with the tie.
+    agreed: bool,
+    /// How often its reports said that the clock was set.
+    sets: u8,
 }
 
 impl SenderClock {
     /// A clock that has seen nothing.
     pub fn new(now: Instant) -> Self {
-        Self { origin: now, tie: None, moved: now }
+        Self { origin: now, tie: None, moved: now, sets: 0 }
     }
 
-    /// Takes a report that arrived at `now`: `timestamp` of `stream` belongs to `wall`, the sender's time since any epoch.
+    /// Takes a report that arrived at `now`: `timestamp` of `stream` belongs to `wall`, the sender's time since any epoch; zero is a sender
+    /// that has no clock (RFC 3550 §6.4.1).
     pub fn report(&mut self, stream: &mut RtpTimestamps, timestamp: u32, wall: Duration, now: Instant) {
-        let wall = i128::try_from(wall.as_nanos()).unwrap_or(i128::MAX / 2);
         let extended = stream.extend(timestamp);
-        stream.report = Some((extended, wall));
+        if wall.is_zero() || stream.sets > MAX_CLOCK_SETS {
+            return;
+        }
+        let wall = i128::try_from(wall.as_nanos()).unwrap_or(i128::MAX / 2);
         let seen = self.nanos(now) - wall;
         let tie = *self.tie.get_or_insert(seen);
-        if seen < tie || seen > tie + CLOCK_SET {
+        if (seen - tie).abs() > CLOCK_SET {
+            if !self.is_set(stream) {
+                stream.report = None;
+                return;
+            }
+            (self.tie, self.moved) = (Some(seen), now);
+        } else if seen < tie {
             (self.tie, self.moved) = (Some(seen), now);
         } else if now.saturating_duration_since(self.moved) >= DRIFT_EVERY {
             (self.tie, self.moved) = (Some(seen.min(tie + DRIFT_STEP)), now);
         }
+        stream.agreed = true;
+        stream.epoch = self.sets;
+        stream.report = Some((extended, wall));
+    }
+
+    /// Whether the sender's clock was set, as a report of this stream is far off. Another stream's may have said so already. A stream that
+    /// never agreed has a clock of its own, and one that says so again and again has none.
+    fn is_set(&mut self, stream: &mut RtpTimestamps) -> bool {
+        stream.sets = stream.sets.saturating_add(1);
+        let set = stream.agreed && stream.sets <= MAX_CLOCK_SETS;
+        self.sets += u32::from(set);
+        set
     }
 
     /// When the media of `timestamp`, which arrived at `now`, was captured: never after it arrived.
@@ -62,7 +95,8 @@ impl SenderClock {
         let media = stream.nanos(extended);
         let earliest = stream.arrival.get_or_insert(arrived - media);
         *earliest = (*earliest).min(arrived - media);
-        let at = match (stream.report, self.tie) {
+        let report = stream.report.filter(|_| stream.epoch == self.sets);
+        let at = match (report, self.tie) {
             (Some((timestamp, wall)), Some(tie)) => {
                 let taken = wall + media - stream.nanos(timestamp);
                 // It came faster than any report, so it is the tie; otherwise times would jitter as the network does.
@@ -86,7 +120,7 @@ impl SenderClock {
 impl RtpTimestamps {
     /// Timestamps of `rate` ticks a second.
     pub fn new(rate: u32) -> Self {
-        Self { rate, last: None, arrival: None, report: None }
+        Self { rate, last: None, arrival: None, report: None, epoch: 0, agreed: false, sets: 0 }
     }
 
     /// Forgets everything: the sender begins a new numbering.
@@ -146,6 +180,48 @@ mod tests {
         assert_eq!(clock.captured_at(&mut audio, 48_000, t0 + MS * 1500), before);
         clock.report(&mut audio, 96_000, Duration::from_secs(2), t0 + MS * 2000);
         assert_eq!(clock.captured_at(&mut audio, 96_000, t0 + MS * 2000), t0 + MS * 2000);
+    }
+
+    /// How far apart what was captured at the same time comes out, in ms, over 30 s of reports each second by these clocks.
+    fn misalignment(audio_wall: impl Fn(u64) -> Duration, video_wall: impl Fn(u64) -> Duration) -> Vec<u128> {
+        let t0 = Instant::now();
+        let mut clock = SenderClock::new(t0);
+        let (mut audio, mut video) = (RtpTimestamps::new(48_000), RtpTimestamps::new(90_000));
+        let mut apart = Vec::new();
+        for n in 0..3_000u64 {
+            let (at, ticks) = (t0 + MS * 10 * n as u32, n as u32 * 10);
+            let a = clock.captured_at(&mut audio, ticks * 48, at + MS * 20);
+            let v = clock.captured_at(&mut video, ticks * 90, at + MS * 30);
+            apart.push(a.max(v).duration_since(a.min(v)).as_millis());
+            if n % 100 == 50 {
+                clock.report(&mut audio, ticks * 48, audio_wall(n * 10), at + MS * 20);
+                clock.report(&mut video, ticks * 90, video_wall(n * 10), at + MS * 30);
+            }
+        }
+        apart
+    }
+
+    #[test]
+    fn reports_without_a_clock_count_for_nothing() {
+        let right = |ms| Duration::from_secs(1_700_000_000) + Duration::from_millis(ms);
+        let none = |_| Duration::ZERO;
+        let uptime = |ms| Duration::from_secs(77) + Duration::from_millis(ms);
+        let still = |_| Duration::from_secs(1_700_000_000);
+        let within = |apart: Vec<u128>, limit| {
+            let late = &apart[apart.len() * 2 / 3..];
+            assert!(late.iter().all(|ms| *ms <= limit), "{:?}", late.iter().max());
+        };
+        within(misalignment(right, right), 1);
+        within(misalignment(none, none), 10);
+        within(misalignment(right, none), 20);
+        within(misalignment(uptime, uptime), 1);
+        within(misalignment(right, uptime), 20);
+        within(misalignment(uptime, right), 20);
+        within(misalignment(still, still), 20);
+        within(misalignment(right, still), 20);
+        // Set once: reports fit again.
+        let set = |ms| if ms > 5_000 { right(ms) + Duration::from_secs(3_600) } else { right(ms) };
+        within(misalignment(set, set), 1);
     }
 
     proptest! {

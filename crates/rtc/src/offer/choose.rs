@@ -4,7 +4,7 @@ use super::accept::{Accept, Delivery};
 use super::read::{Attributes, Media, Sdp, candidates, credentials};
 use super::taken::{Audio, Common, Offer, Section, Video};
 use crate::{Refusal, descriptor};
-use model::{VideoCodec, VideoFormat};
+use model::{AudioCodec, VideoCodec, VideoFormat};
 
 /// Simulcast layers at most: LiveKit has three qualities.
 const MAX_LAYERS: usize = 3;
@@ -40,7 +40,7 @@ fn choose(sdp: &Sdp<'_>, accept: &Accept) -> Result<Offer, Refusal> {
             let twice = || Refusal::Unacceptable(format!("more than 1 track with given media kind: {}", media.kind));
             let mid = mid(media)?;
             if media.kind == "audio" {
-                audio.replace(choose_audio(media, mid)?).map_or(Ok(()), |_| Err(twice()))?;
+                audio.replace(choose_audio(media, mid, accept)?).map_or(Ok(()), |_| Err(twice()))?;
             } else {
                 video.replace(choose_video(media, mid, accept)?).map_or(Ok(()), |_| Err(twice()))?;
             }
@@ -165,13 +165,13 @@ fn fingerprint_of(value: &str) -> Result<String, Refusal> {
     Ok(format!("sha-256 {}", hex.trim().to_ascii_uppercase()))
 }
 
-fn choose_audio(media: &Media<'_>, mid: String) -> Result<Audio, Refusal> {
+fn choose_audio(media: &Media<'_>, mid: String, accept: &Accept) -> Result<Audio, Refusal> {
     let opus = media.formats.iter().find(|pt| {
         let map = media.attributes.of_format("rtpmap", pt).unwrap_or_default();
         map.split('/').next().is_some_and(|name| name.eq_ignore_ascii_case("opus"))
     });
     let Some(opus) = opus else {
-        return Err(unsupported(media, "Opus"));
+        return choose_g711(media, mid, accept);
     };
     let parameters = media.attributes.of_format("fmtp", opus).unwrap_or_default();
     let on = |name: &str| parameter(parameters, name) == Some("1");
@@ -181,12 +181,35 @@ fn choose_audio(media: &Media<'_>, mid: String) -> Result<Audio, Refusal> {
         map.to_ascii_lowercase().starts_with("red/48000") && repeats.all(|of| of.trim() == *opus)
     });
     Ok(Audio {
+        codec: AudioCodec::Opus,
         red: red.and_then(|pt| payload_type(pt)),
         common: common(media, mid, opus, None)?,
         stereo: on("sprop-stereo") || on("stereo"),
         dtx: on("usedtx"),
         fec: on("useinbandfec"),
     })
+}
+
+/// What telephones and small devices send. A room takes Opus alone, so that it has to be decoded.
+fn choose_g711(media: &Media<'_>, mid: String, accept: &Accept) -> Result<Audio, Refusal> {
+    let codec_of = |pt: &str| {
+        let map = media.attributes.of_format("rtpmap", pt).map(str::to_ascii_uppercase);
+        match (map.as_deref(), pt) {
+            (Some("PCMU/8000" | "PCMU/8000/1"), _) | (None, "0") => Some(AudioCodec::PcmMulaw),
+            (Some("PCMA/8000" | "PCMA/8000/1"), _) | (None, "8") => Some(AudioCodec::PcmAlaw),
+            _ => None,
+        }
+    };
+    let Some((pt, codec)) = media.formats.iter().find_map(|pt| Some((pt, codec_of(pt)?))) else {
+        return Err(unsupported(media, "Opus"));
+    };
+    if accept.delivery == Delivery::Packets {
+        let text =
+            "audio is offered as G.711 (PCMU, PCMA) alone: send Opus, or have it transcoded (enable_transcoding)";
+        return Err(Refusal::Unacceptable(text.into()));
+    }
+    let common = common(media, mid, pt, None)?;
+    Ok(Audio { codec, common, red: None, stereo: false, dtx: false, fec: false })
 }
 
 fn choose_video(media: &Media<'_>, mid: String, accept: &Accept) -> Result<Video, Refusal> {
@@ -214,7 +237,9 @@ fn choose_video(media: &Media<'_>, mid: String, accept: &Accept) -> Result<Video
             && parameter(fmtp(rtx), "apt") == Some(pt)
     });
     let rtx = rtx.and_then(|p| payload_type(p));
-    let rids = layers(attributes)?;
+    let (mut rids, layer_ssrcs) = (layers(attributes)?, ssrc_layers(attributes));
+    let layer_ssrcs = if rids.is_empty() { layer_ssrcs } else { Vec::new() };
+    rids.extend((0..layer_ssrcs.len()).map(|n| n.to_string()));
     let mut common = common(media, mid, pt, rtx)?;
     let source = descriptor::source(codec, rids.len()).filter(|_| accept.delivery == Delivery::Packets);
     if source != Some(descriptor::Source::Sender) {
@@ -230,6 +255,7 @@ fn choose_video(media: &Media<'_>, mid: String, accept: &Accept) -> Result<Video
         fir: feedback(attributes, pt, "ccm fir"),
         remb: feedback(attributes, pt, "goog-remb"),
         rids,
+        layer_ssrcs,
         format: VideoFormat { codec, parameters: parameters(codec, fmtp(pt)), described },
         common,
         rtx,
@@ -284,6 +310,21 @@ fn layers(attributes: &Attributes<'_>) -> Result<Vec<String>, Refusal> {
         return Err(invalid());
     }
     Ok(rids)
+}
+
+/// The layers of `a=ssrc-group:SIM`, lowest first, each with the SSRC of its retransmissions (FID). Further ones are left out.
+fn ssrc_layers(attributes: &Attributes<'_>) -> Vec<(u32, Option<u32>)> {
+    let group = |name| attributes.all("ssrc-group").filter_map(move |g| g.split_once(' ').filter(|(n, _)| *n == name));
+    let numbers = |list: &str| list.split_ascii_whitespace().map_while(|n| n.parse().ok()).collect::<Vec<u32>>();
+    let fids: Vec<_> = group("FID").map(|(_, list)| numbers(list)).collect();
+    let mut layers: Vec<(u32, Option<u32>)> = Vec::new();
+    for ssrc in group("SIM").next().map(|(_, list)| numbers(list)).unwrap_or_default() {
+        if layers.len() < MAX_LAYERS && layers.iter().all(|(known, _)| *known != ssrc) {
+            let rtx = fids.iter().find(|fid| fid.first() == Some(&ssrc)).and_then(|fid| fid.get(1).copied());
+            layers.push((ssrc, rtx));
+        }
+    }
+    if layers.len() < 2 { Vec::new() } else { layers }
 }
 
 fn common(media: &Media<'_>, mid: String, pt: &str, rtx: Option<u8>) -> Result<Common, Refusal> {

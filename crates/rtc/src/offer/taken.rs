@@ -1,6 +1,6 @@
 //! What we take of an offer.
 
-use model::VideoFormat;
+use model::{AudioCodec, VideoFormat};
 
 /// What we take of an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +43,10 @@ pub(crate) struct Common {
 }
 
 /// The audio line.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Audio {
+    /// Opus; G.711 where it is to be decoded and nothing else is offered.
+    pub(crate) codec: AudioCodec,
     pub(crate) common: Common,
     pub(crate) stereo: bool,
     pub(crate) dtx: bool,
@@ -65,6 +67,9 @@ pub(crate) struct Video {
     pub(crate) remb: bool,
     /// The layers' RTP stream ids in the order of `a=simulcast`; empty for a single stream.
     pub(crate) rids: Vec<String>,
+    /// The SSRCs of the layers and of their retransmissions, where the offer names layers by these alone (`a=ssrc-group:SIM`, as
+    /// browsers had it before stream ids). The ids are ours then, and the client hears nothing of them.
+    pub(crate) layer_ssrcs: Vec<(u32, Option<u32>)>,
 }
 
 impl Video {

@@ -4,6 +4,7 @@ use super::read::MAX_CANDIDATES;
 use super::*;
 use crate::Refusal;
 use crate::answer_unreachable;
+use model::AudioCodec;
 use proptest::prelude::*;
 use std::time::Instant;
 
@@ -84,7 +85,8 @@ fn faults_are_named() {
     unreadable(&OBS.replace("a=fingerprint", "a=x"), "fingerprint");
     unreadable(&OBS.replace("a=mid:1", "a=mid:0"), "same mid");
     unreadable(&format!("{OBS}{}", "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n".repeat(40)), "too many media lines");
-    unacceptable(&OBS.replace("opus/48000/2", "PCMU/8000"), "unsupported audio codec: offered PCMU; use Opus");
+    unacceptable(&OBS.replace("opus/48000/2", "G722/8000"), "unsupported audio codec: offered G722; use Opus");
+    unacceptable(&OBS.replace("opus/48000/2", "PCMU/8000"), "have it transcoded (enable_transcoding)");
     unacceptable(&OBS.replace("H264/90000", "THEORA/90000"), "unsupported video codec: offered THEORA; use H264");
     unacceptable(&OBS.replace("a=sendonly", "a=recvonly"), "neither audio nor video");
     unacceptable(&OBS.replace("UDP/TLS/RTP/SAVPF", "UDP/DTLS/SCTP"), "only UDP/TLS/RTP/SAVPF");
@@ -95,6 +97,47 @@ fn faults_are_named() {
     unacceptable(&CHROMIUM.replace("q;~h;f,x", "q;q"), "invalid simulcast configuration");
     let twice = format!("{OBS}{}", OBS[OBS.find("m=video").unwrap()..].replace("a=mid:1", "a=mid:2"));
     unacceptable(&twice, "more than 1 track");
+}
+
+#[test]
+fn g711_is_taken_where_it_is_decoded() {
+    let answer = |sdp: &str| answer_unreachable(sdp, &Accept::transcoded(), Instant::now()).unwrap();
+    for (name, codec) in [("PCMU/8000", AudioCodec::PcmMulaw), ("pcma/8000/1", AudioCodec::PcmAlaw)] {
+        let sdp = OBS.replace("opus/48000/2", name);
+        assert_eq!(Offer::read(&sdp, &Accept::transcoded()).unwrap().audio.unwrap().codec, codec);
+        let answer = answer(&sdp);
+        assert!(answer.contains("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"), "{answer}");
+        assert!(answer.contains(&format!("a=rtpmap:111 {}/8000", &name[..4].to_uppercase())), "{answer}");
+    }
+    // Static payload types need no map (RFC 3551 §6); Opus goes first, wherever it stands.
+    let opus = OBS.lines().find(|line| line.starts_with("a=rtpmap:111")).unwrap();
+    let with = |formats: &str, map: &str| {
+        OBS.replace("SAVPF 111", &format!("SAVPF {formats}")).replace(&format!("{opus}\r\n"), map)
+    };
+    let audio = |sdp: &str| Offer::read(sdp, &Accept::transcoded()).unwrap().audio.unwrap();
+    let first = audio(&with("13 8 0", ""));
+    assert_eq!((first.codec, first.common.pt), (AudioCodec::PcmAlaw, 8));
+    assert_eq!(audio(&with("0 111", &format!("{opus}\r\n"))).codec, AudioCodec::Opus);
+}
+
+#[test]
+fn layers_may_be_named_by_their_ssrcs() {
+    let group = |ssrcs: &str| {
+        let more = "a=ssrc-group:FID 2 20\r\na=ssrc:1 cname:a\r\n";
+        format!("{}a=ssrc-group:SIM {ssrcs}\r\n{more}", OBS.trim_end().to_owned() + "\r\n")
+    };
+    let layers = |ssrcs: &str| read(&group(ssrcs)).unwrap().video.unwrap().layer_ssrcs;
+    assert_eq!(layers("1 2 3"), [(1, None), (2, Some(20)), (3, None)]);
+    assert_eq!(layers("1 2 3 4").len(), 3, "LiveKit has no more");
+    assert_eq!((layers("1"), layers("1 1"), layers("x 2")), (vec![], vec![], vec![]));
+    let offer = read(&group("1 2 3")).unwrap();
+    assert_eq!(offer.video.unwrap().rids, ["0", "1", "2"]);
+    let answer = answered(&group("1 2 3")).unwrap();
+    assert!(!answer.contains("a=rid") && !answer.contains("a=simulcast"), "{answer}");
+    // Who names stream ids as well means these.
+    let both = CHROMIUM.replace("a=simulcast:send", "a=ssrc-group:SIM 1 2 3\r\na=simulcast:send");
+    let video = read(&both).unwrap().video.unwrap();
+    assert_eq!((video.rids.len(), video.layer_ssrcs.len()), (3, 0));
 }
 
 #[test]

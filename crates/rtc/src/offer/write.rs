@@ -2,6 +2,7 @@
 
 use super::taken::{Audio, Common, Offer, Section, Video};
 use crate::codec::with_opus_parameters;
+use model::AudioCodec;
 use std::fmt::Write as _;
 
 impl Offer {
@@ -30,6 +31,18 @@ impl Offer {
         let red = audio.red.map(|r| format!(" {r}")).unwrap_or_default();
         let _ = write!(s, "m=audio 9 UDP/TLS/RTP/SAVPF {pt}{red}\r\n");
         self.write_transport(s, &audio.common, first);
+        let name = match audio.codec {
+            AudioCodec::PcmMulaw => "PCMU",
+            AudioCodec::PcmAlaw => "PCMA",
+            _ => return self.write_opus(s, audio),
+        };
+        let _ = write!(s, "a=rtpmap:{pt} {name}/8000\r\n");
+        write_feedback(s, &audio.common, &[]);
+        write_ssrcs(s, &audio.common);
+    }
+
+    fn write_opus(&self, s: &mut String, audio: &Audio) {
+        let pt = audio.common.pt;
         let _ = write!(s, "a=rtpmap:{pt} opus/48000/2\r\n");
         let mut parameters = vec!["minptime=10"];
         parameters.extend(audio.fec.then_some("useinbandfec=1"));
@@ -82,9 +95,12 @@ impl Offer {
         }
     }
 
-    /// An answer's media line with the Opus parameters that the engine leaves out beside RED. It names RED first, and so that is
-    /// what a browser sends.
+    /// An answer's media line with the Opus parameters that the engine leaves out beside RED (it names RED first, and so that is what
+    /// a browser sends), and without layers that the client did not name.
     fn with_parameters(&self, section: String) -> String {
+        if section.starts_with("m=video ") && self.video.as_ref().is_some_and(|v| !v.layer_ssrcs.is_empty()) {
+            return without_layers(&section);
+        }
         let Some(audio) = self.audio.as_ref().filter(|a| a.red.is_some()) else { return section };
         if !section.starts_with("m=audio ") {
             return section;
@@ -119,6 +135,12 @@ impl Offer {
         }
         out
     }
+}
+
+/// A media line without what it says of layers.
+fn without_layers(section: &str) -> String {
+    let named = |line: &&str| !line.starts_with("a=rid:") && !line.starts_with("a=simulcast:");
+    section.split_inclusive("\r\n").filter(named).collect()
 }
 
 fn write_feedback(s: &mut String, common: &Common, more: &[(bool, &str)]) {

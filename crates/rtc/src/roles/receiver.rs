@@ -8,8 +8,10 @@ mod frames;
 mod layers;
 mod packets;
 mod parameter_sets;
+mod picture_order;
 mod remb;
 mod tracks;
+mod unmarked;
 
 use crate::Refusal;
 use crate::driver::{Change, Driver, Role};
@@ -30,6 +32,7 @@ use str0m::net::TcpType;
 use str0m::stats::MediaIngressStats;
 use timing::rtp_clock::SenderClock;
 use tracks::{Track, Tracks};
+use unmarked::Heard;
 
 /// Nothing received for so long means that the client has vanished: it checks the path every few seconds even when it has no
 /// media to send. With what it takes to end, below the ten seconds promised.
@@ -73,6 +76,7 @@ pub(crate) struct Receiver {
     packets: Vec<Packet>,
     events: VecDeque<Received>,
     over: bool,
+    heard: Heard,
     /// With an SSRC it makes a stream's id, which no other session has.
     session: u32,
 }
@@ -95,6 +99,10 @@ impl Role for Receiver {
             // The answer has them all.
             Change::LocalCandidate(_) => {}
         }
+    }
+
+    fn incoming(&mut self, rtc: &mut Rtc, data: &[u8], now: Instant) {
+        self.mark(rtc, data, now);
     }
 
     fn engine_event(&mut self, rtc: &mut Rtc, event: str0m::Event) {
@@ -150,6 +158,7 @@ impl Driver<Receiver> {
         }
         let (role, rtc) = driver.parts();
         let answer = accept_offer(rtc, &role.offer)?;
+        role.declare_layers(rtc);
         role.announce();
         driver.drain(|_, _, _, _| {}).map_err(|e| Refusal::Unacceptable(e.to_string()))?;
         Ok((driver, answer))
@@ -223,8 +232,19 @@ impl Receiver {
             packets: Vec::new(),
             events: VecDeque::new(),
             over: false,
+            heard: Heard::default(),
             session: rand::random(),
             offer,
+        }
+    }
+
+    /// Tells the engine the layers that the offer names by their SSRC alone.
+    fn declare_layers(&self, rtc: &mut Rtc) {
+        let Some(video) = &self.offer.video else { return };
+        let mut direct = rtc.direct_api();
+        for (rid, (ssrc, rtx)) in video.rids.iter().zip(&video.layer_ssrcs) {
+            let (mid, rid) = (Mid::from(video.common.mid.as_str()), Rid::from(rid.as_str()));
+            direct.expect_stream_rx((*ssrc).into(), rtx.map(Into::into), mid, Some(rid));
         }
     }
 
@@ -237,7 +257,7 @@ impl Receiver {
         if let Some(audio) = &self.offer.audio {
             let format = OpusFormat { stereo: audio.stereo, dtx: audio.dtx };
             self.tell(match &self.frames {
-                Some(_) => Received::Media(Media::AudioConfig(frames::audio_config(format))),
+                Some(_) => Received::Media(Media::AudioConfig(frames::audio_config(audio.codec, format))),
                 None => Received::Passthrough(PassthroughMedia::Audio(format)),
             });
         }

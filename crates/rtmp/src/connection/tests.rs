@@ -271,9 +271,9 @@ fn refusals_and_ends_have_a_text() {
     assert_eq!(rig.last_status().0, "NetStream.Unpublish.Success");
 
     let (mut rig, mut chunker) = Rig::publishing();
-    let error = rig.receive(&chunker.message(4, kind::VIDEO, 0, 1, &[0x1e, 1])).unwrap_err();
-    assert_eq!(error, Error::UnknownCodec("video codec number 14".into()));
-    assert_eq!(rig.last_status(), ("NetStream.Failed".into(), "unknown video codec number 14".into()));
+    let error = rig.receive(&chunker.message(2, kind::SET_CHUNK_SIZE, 0, 0, &[0; 4])).unwrap_err();
+    assert_eq!(error, Error::ChunkSize(0));
+    assert_eq!(rig.last_status(), ("NetStream.Failed".into(), "chunk size 0 is not allowed".into()));
     assert_eq!(rig.receive(&[1; 100]), Ok(()), "what follows is ignored");
 }
 
@@ -364,8 +364,96 @@ fn commands_out_of_place_end_the_connection() {
     assert_eq!(first(chunker.message(3, kind::COMMAND, 0, 0, &[4])), Err(Error::Amf(amf::Error::Marker(4))));
     let twice = [chunker.command(0, &connect("a")), chunker.command(0, &connect("a"))].concat();
     assert_eq!(first(twice).unwrap_err().label(), "out_of_place");
+}
+
+#[test]
+fn of_several_streams_the_first_is_taken() {
     let (mut rig, mut chunker) = Rig::publishing();
-    assert_eq!(rig.receive(&chunker.command(1, &publish("KEY2"))).unwrap_err().label(), "out_of_place");
+    rig.receive(&chunker.command(0, &create_stream())).unwrap();
+    for name in ["KEY2", "KEY3"] {
+        rig.receive(&chunker.command(2, &publish(name))).unwrap();
+        assert_eq!(rig.last_status().0, "NetStream.Publish.BadName");
+    }
+    assert!(matches!(&rig.events[..], [Event::Warning(text)] if text.contains("first is taken")), "{:?}", rig.events);
+    assert_eq!(rig.messages().last().unwrap().stream, 2);
+    // Sound of ours, and of a stream that nobody published; what is refused does not come between, not even by its metadata.
+    let metadata = amf::encode_all(&["onMetaData".into(), amf::object([("videocodecid", 7.0.into())])]);
+    for (stream, kind, body) in [
+        (1, kind::AUDIO, &[0x2f, 1][..]),
+        (2, kind::AUDIO, &[0x2f, 2]),
+        (2, kind::DATA, &metadata),
+        (9, kind::AUDIO, &[0x2f, 9]),
+    ] {
+        rig.receive(&chunker.message(4, kind, 0, stream, body)).unwrap();
+    }
+    assert_eq!(rig.frames().iter().map(|f| f.data[0]).collect::<Vec<_>>(), [1, 9]);
+    assert!(!rig.media().iter().any(|m| matches!(m, Media::Announced(_))));
+    // The others may end; the first ends all.
+    let delete = |id: f64| ["deleteStream".into(), 7.0.into(), Value::Null, id.into()];
+    rig.receive(&[chunker.command(0, &delete(2.0)), chunker.command(2, &["closeStream".into(), 0.0.into()])].concat())
+        .unwrap();
+    assert!(!rig.events.contains(&Event::Finished));
+    rig.receive(&chunker.command(0, &delete(1.0))).unwrap();
+    assert_eq!(rig.events.last(), Some(&Event::Finished));
+}
+
+#[test]
+fn a_publish_may_come_twice() {
+    let mut rig = Rig::new();
+    let mut chunker = Chunker::new(128);
+    rig.receive(&until_publish(&mut chunker, "live", "KEY")).unwrap();
+    rig.receive(&chunker.command(1, &publish("KEY"))).unwrap();
+    assert_eq!(rig.events.len(), 1, "{:?}", rig.events);
+    rig.accept();
+    rig.receive(&chunker.command(1, &publish("KEY"))).unwrap();
+    let starts = rig
+        .commands()
+        .iter()
+        .filter(|c| c.get(3).and_then(|i| i.get("code")) == Some(&"NetStream.Publish.Start".into()))
+        .count();
+    assert_eq!((starts, rig.events.len()), (3, 1));
+    rig.receive(&chunker.command(1, &publish("KEY2"))).unwrap();
+    assert_eq!(rig.last_status().0, "NetStream.Publish.BadName");
+    rig.receive(&chunker.message(4, kind::AUDIO, 0, 1, &[0x2f, 1])).unwrap();
+    assert_eq!(rig.frames().len(), 1);
+}
+
+#[test]
+fn a_stream_id_that_was_never_created_ends_the_stream() {
+    // Encoders that do not read the answer to createStream.
+    let mut rig = Rig::new();
+    let mut chunker = Chunker::new(128);
+    let bytes = [handshake(), chunker.command(0, &connect("live")), chunker.command(0, &publish("KEY"))].concat();
+    rig.receive(&bytes).unwrap();
+    rig.accept();
+    rig.receive(&chunker.command(0, &["deleteStream".into(), 7.0.into(), Value::Null, 1.0.into()])).unwrap();
+    assert_eq!(rig.events.last(), Some(&Event::Finished));
+}
+
+#[test]
+fn odd_commands_while_publishing_are_ignored() {
+    let (mut rig, mut chunker) = Rig::publishing();
+    for _ in 0..2 {
+        rig.receive(&chunker.message(3, kind::COMMAND, 0, 1, &[4])).unwrap();
+    }
+    assert!(
+        matches!(&rig.events[..], [Event::Warning(text)] if text.contains("malformed command")),
+        "{:?}",
+        rig.events
+    );
+}
+
+#[test]
+fn mpegts_is_told() {
+    // As FFmpeg cuts it: the first packet's bytes 13 to 23 are taken for the header of a tag.
+    let (mut rig, mut chunker) = Rig::publishing();
+    let packet = [&[0x47, 0x40, 0x11][..], &[0xff; 185]].concat();
+    let mut bytes = chunker.message(4, 0xff, 0, 1, &[0; 30]);
+    bytes[4..7].copy_from_slice(&130_816u32.to_be_bytes()[1..]);
+    bytes.extend(packet.repeat(6));
+    assert_eq!(rig.receive(&bytes), Err(Error::MpegTs));
+    assert!(rig.last_status().1.contains("-f flv"));
+    assert_eq!(Rig::new().receive(&packet.repeat(6)), Err(Error::MpegTs));
 }
 
 #[test]
@@ -462,6 +550,48 @@ fn timestamps_run_on_where_32_bits_wrap() {
 }
 
 #[test]
+fn timestamps_below_zero_are_taken() {
+    // DJI: type 1 with a delta below zero in the extended field, repeated or not on the chunks that continue.
+    for repeated in [true, false] {
+        let (mut rig, mut chunker) = Rig::publishing();
+        let mut bytes = chunker.message(6, kind::VIDEO, 1_000, 1, &avc(true, 0, 0, AVCC));
+        let picture = avc(true, 1, 0, &nal(&[&[0x65, 0x88][..], &[7; 300]].concat()));
+        bytes.extend(chunker.message(6, kind::VIDEO, 1_000, 1, &picture));
+        let extended = 0xffff_fef7_u32.to_be_bytes();
+        let header =
+            [&[0x46, 0xff, 0xff, 0xff][..], &(picture.len() as u32).to_be_bytes()[1..], &[kind::VIDEO]].concat();
+        for _ in 0..2 {
+            bytes.extend([&header[..], &extended].concat());
+            for (n, chunk) in picture.chunks(128).enumerate() {
+                if n > 0 {
+                    bytes.push(0xc6);
+                    bytes.extend(if repeated { &extended[..] } else { &[] });
+                }
+                bytes.extend(chunk);
+            }
+        }
+        rig.receive(&bytes).unwrap();
+        rig.connection.tracks.finish(&mut rig.connection.events);
+        rig.drain();
+        assert_eq!(rig.frames().iter().map(|f| f.dts.as_millis()).collect::<Vec<_>>(), [1_000, 735, 470], "{repeated}");
+    }
+}
+
+#[test]
+fn control_messages_may_come_on_any_chunk_stream() {
+    let (mut rig, mut chunker) = Rig::publishing();
+    let mut bytes = chunker.message(3, kind::SET_CHUNK_SIZE, 0, 1, &4096u32.to_be_bytes());
+    chunker.chunk_size = 4096;
+    bytes.extend(chunker.message(6, kind::USER_CONTROL, 7, 1, &[0, 6, 1, 2, 3, 4]));
+    bytes.extend(chunker.message(6, kind::WINDOW_ACK_SIZE, 7, 1, &1000u32.to_be_bytes()));
+    bytes.extend(chunker.message(6, kind::AUDIO, 7, 1, &[0x2f; 1100]));
+    rig.receive(&bytes).unwrap();
+    assert_eq!(rig.frames().len(), 1);
+    assert!(rig.messages().iter().any(|m| m.body == [0, 7, 1, 2, 3, 4][..]));
+    assert_eq!(key_of("live", "rtmp://example.com:1935/live/KEY"), Ok(("live".into(), "KEY".into())));
+}
+
+#[test]
 fn aggregates_are_taken_apart() {
     let (mut rig, mut chunker) = Rig::publishing();
     let mut body = Vec::new();
@@ -481,8 +611,12 @@ fn aggregates_are_taken_apart() {
     tag(9, 0x0100_0050, &avc(false, 1, 0, &nal(&[0x41])));
     rig.receive(&chunker.message(6, kind::AGGREGATE, 1000, 1, &body)).unwrap();
     assert_eq!(rig.frames().iter().map(|f| f.dts.as_millis()).collect::<Vec<_>>(), [1048, 1040, 1080]);
-    body[3] += 200;
-    assert_eq!(rig.receive(&chunker.message(6, kind::AGGREGATE, 0, 1, &body)), Err(Error::Tag("aggregate")));
+    let before = rig.frames().len();
+    let second = body.len() - (11 + 5 + 5 + 4) + 3;
+    body[second] += 200;
+    rig.receive(&chunker.message(6, kind::AGGREGATE, 1040, 1, &body)).unwrap();
+    assert!(rig.frames().len() > before, "what comes before the broken tag is taken");
+    assert!(matches!(rig.events.last(), Some(Event::Warning(_))));
 }
 
 /// A scripted session: its commands, then media on chunk streams of their own.

@@ -1,7 +1,6 @@
 //! Parses audio tags.
 
-use super::{Codec, TrackChoice, enhanced, unknown_fourcc};
-use crate::Error;
+use super::{Codec, TagError, TrackChoice, enhanced, unknown_fourcc};
 use bytes::{Buf, Bytes};
 use model::AudioCodec;
 
@@ -38,8 +37,8 @@ pub enum AudioBody {
 /// Parses the body of an audio message; `None` if it is empty, which means silence (E-RTMP).
 ///
 /// # Errors
-/// [`Error::UnknownCodec`], and [`Error::Tag`] for an enhanced header that ends too early or contradicts itself.
-pub fn parse_audio(mut body: Bytes, choice: &mut TrackChoice) -> Result<Option<AudioTag>, Error> {
+/// [`TagError::UnknownCodec`], and [`TagError::Malformed`] for an enhanced header that ends too early or contradicts itself.
+pub fn parse_audio(mut body: Bytes, choice: &mut TrackChoice) -> Result<Option<AudioTag>, TagError> {
     const ENHANCED: u8 = 9;
     let Ok(first) = body.try_get_u8() else { return Ok(None) };
     let format = first >> 4;
@@ -68,7 +67,7 @@ pub fn parse_audio(mut body: Bytes, choice: &mut TrackChoice) -> Result<Option<A
 }
 
 /// FLV §E.4.2.1, SoundFormat: the codec, its sample rate if the format fixes it, and whether it is mono whatever the tag says.
-fn legacy_codec(format: u8, sixteen_bits: bool) -> Result<(Codec<AudioCodec>, Option<u32>, bool), Error> {
+fn legacy_codec(format: u8, sixteen_bits: bool) -> Result<(Codec<AudioCodec>, Option<u32>, bool), TagError> {
     let (codec, rate, mono) = match format {
         // 0 is "platform endian"; all platforms that ever sent it were little-endian.
         0 | 3 if sixteen_bits => (AudioCodec::PcmS16Le, None, false),
@@ -84,15 +83,15 @@ fn legacy_codec(format: u8, sixteen_bits: bool) -> Result<(Codec<AudioCodec>, Op
         11 => (AudioCodec::Speex, Some(16_000), true),
         14 => (AudioCodec::Mp3, Some(8_000), false),
         15 => return Ok((Codec::Unusable("device-specific audio"), None, false)),
-        format => return Err(Error::UnknownCodec(format!("audio codec number {format}"))),
+        format => return Err(TagError::UnknownCodec(format!("audio codec number {format}"))),
     };
     Ok((Codec::Known(codec), rate, mono))
 }
 
-fn parse_enhanced(body: Bytes, packet: u8, choice: &mut TrackChoice) -> Result<AudioTag, Error> {
+fn parse_enhanced(body: Bytes, packet: u8, choice: &mut TrackChoice) -> Result<AudioTag, TagError> {
     const MULTITRACK: u8 = 5;
     let tag = |codec, nanos, body, others| AudioTag { codec, nanos, sample_rate: None, channels: None, body, others };
-    let tracks = enhanced(body, packet, MULTITRACK, choice, "audio")?;
+    let tracks = enhanced(body, packet, MULTITRACK, choice)?;
     let Some(chosen) = tracks.chosen else {
         return Ok(tag(Codec::Unusable("no audio"), 0, AudioBody::Nothing, tracks.others));
     };
@@ -108,7 +107,7 @@ fn parse_enhanced(body: Bytes, packet: u8, choice: &mut TrackChoice) -> Result<A
 }
 
 /// E-RTMP `AudioFourCc`.
-fn fourcc_codec(fourcc: [u8; 4]) -> Result<AudioCodec, Error> {
+fn fourcc_codec(fourcc: [u8; 4]) -> Result<AudioCodec, TagError> {
     Ok(match &fourcc {
         b"mp4a" => AudioCodec::Aac,
         b"Opus" => AudioCodec::Opus,

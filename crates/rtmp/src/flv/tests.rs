@@ -4,11 +4,11 @@ use super::*;
 use model::{AudioCodec, VideoCodec};
 use proptest::prelude::*;
 
-fn video(bytes: &[u8]) -> Result<Option<VideoTag>, Error> {
+fn video(bytes: &[u8]) -> Result<Option<VideoTag>, TagError> {
     parse_video(Bytes::copy_from_slice(bytes), &mut TrackChoice::default())
 }
 
-fn audio(bytes: &[u8]) -> Result<Option<AudioTag>, Error> {
+fn audio(bytes: &[u8]) -> Result<Option<AudioTag>, TagError> {
     parse_audio(Bytes::copy_from_slice(bytes), &mut TrackChoice::default())
 }
 
@@ -33,7 +33,7 @@ fn legacy_video() {
         assert_eq!((known(id).codec, known(id).body), (Codec::Known(codec), frame(-2, &[9])));
     }
     assert!(matches!(known(9).codec, Codec::Unusable(_)));
-    assert_eq!(video(&[0x1d, 0]), Err(Error::UnknownCodec("video codec number 13".into())));
+    assert_eq!(video(&[0x1d, 0]), Err(TagError::UnknownCodec("video codec number 13".into())));
     assert_eq!(video(&[]), Ok(None));
     assert_eq!(tag(&[0x17]).body, VideoBody::Nothing);
     assert_eq!(tag(&[0x57, 0]).body, VideoBody::Nothing, "a command");
@@ -63,7 +63,7 @@ fn legacy_audio() {
         assert_eq!(known(first), (Codec::Known(codec), rate, channels), "{first:x}");
     }
     assert!(matches!(known(0xff).0, Codec::Unusable(_)));
-    assert_eq!(audio(&[0xcf, 1]), Err(Error::UnknownCodec("audio codec number 12".into())));
+    assert_eq!(audio(&[0xcf, 1]), Err(TagError::UnknownCodec("audio codec number 12".into())));
     assert_eq!(audio(&[]), Ok(None));
     let body = |bytes: &[u8]| audio(bytes).unwrap().unwrap().body;
     assert_eq!(body(&[0xaf, 0, 7]), AudioBody::Config(Bytes::from_static(&[7])));
@@ -96,8 +96,8 @@ fn enhanced_video() {
         }
     }
     assert!(matches!(tag(b"\x91vvc1\0\0\0\0").codec, Codec::Unusable(_)));
-    assert_eq!(video(b"\x91ab\"\xff"), Err(Error::UnknownCodec("video codec \"ab\\\"\\xff\"".into())));
-    assert_eq!(video(b"\x91hvc"), Err(Error::Tag("video")));
+    assert_eq!(video(b"\x91ab\"\xff"), Err(TagError::UnknownCodec("video codec \"ab\\\"\\xff\"".into())));
+    assert_eq!(video(b"\x91hvc"), Err(TagError::Malformed));
     assert_eq!(tag(&[0xd1, 0]).body, VideoBody::Nothing, "a command");
 }
 
@@ -121,7 +121,7 @@ fn enhanced_audio() {
         assert_eq!(with(0x92, &[]).body, AudioBody::Nothing);
         assert_eq!(with(0x94, &[1, 2, 0, 0, 0, 3]).body, AudioBody::Channels(2));
     }
-    assert_eq!(audio(b"\x91abcd"), Err(Error::UnknownCodec("audio codec \"abcd\"".into())));
+    assert_eq!(audio(b"\x91abcd"), Err(TagError::UnknownCodec("audio codec \"abcd\"".into())));
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn modifiers_add_nanoseconds() {
     assert_eq!(nanos(b"\x97\x02\xff\xff\xff\x03hvc1\x01"), Ok(999_999));
     // A kind that nobody knows, then one of three bytes in the long form.
     assert_eq!(nanos(b"\x97\x00\x09\x17\xff\x00\x02\x00\x00\x07\x03hvc1\x01"), Ok(7));
-    assert_eq!(nanos(b"\x97\x02\x00\x01"), Err(Error::Tag("video")));
-    assert_eq!(nanos(b"\x97\xff\xff\xff\x00"), Err(Error::Tag("video")));
+    assert_eq!(nanos(b"\x97\x02\x00\x01"), Err(TagError::Malformed));
+    assert_eq!(nanos(b"\x97\xff\xff\xff\x00"), Err(TagError::Malformed));
     let tag = audio(b"\x97\x02\x00\x00\x09\x01Opus\x55").unwrap().unwrap();
     assert_eq!((tag.nanos, tag.body), (9, AudioBody::Packet(vec![0x55].into())));
 }
@@ -162,7 +162,7 @@ fn one_of_many_tracks_is_taken() {
         b"\x96\x13hvc1\x00\x00\x00\x09\x01",
         b"\x96\x27hvc1\x00",
     ] {
-        assert_eq!(parse(wrong), Err(Error::Tag("video")), "{wrong:?}");
+        assert_eq!(parse(wrong), Err(TagError::Malformed), "{wrong:?}");
     }
     let tag = audio(b"\x95\x01Opus\x00\x11").unwrap().unwrap();
     assert_eq!((tag.body, tag.others), (AudioBody::Packet(vec![0x11].into()), false));

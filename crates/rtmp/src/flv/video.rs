@@ -1,7 +1,6 @@
 //! Parses video tags.
 
-use super::{Codec, TrackChoice, enhanced, take, unknown_fourcc};
-use crate::Error;
+use super::{Codec, TagError, TrackChoice, enhanced, take, unknown_fourcc};
 use bytes::{Buf, Bytes};
 use model::VideoCodec;
 
@@ -44,8 +43,8 @@ const COMMAND: u8 = 5;
 /// Parses the body of a video message; `None` if it is empty.
 ///
 /// # Errors
-/// [`Error::UnknownCodec`], and [`Error::Tag`] for an enhanced header that ends too early or contradicts itself.
-pub fn parse_video(mut body: Bytes, choice: &mut TrackChoice) -> Result<Option<VideoTag>, Error> {
+/// [`TagError::UnknownCodec`], and [`TagError::Malformed`] for an enhanced header that ends too early or contradicts itself.
+pub fn parse_video(mut body: Bytes, choice: &mut TrackChoice) -> Result<Option<VideoTag>, TagError> {
     let Ok(first) = body.try_get_u8() else { return Ok(None) };
     let (frame, low) = (first >> 4 & 7, first & 0xf);
     let key = matches!(frame, KEY | GENERATED_KEY);
@@ -64,7 +63,7 @@ pub fn parse_video(mut body: Bytes, choice: &mut TrackChoice) -> Result<Option<V
 }
 
 /// FLV §E.4.3.1, CodecID. 12 is in no specification: encoders and networks agreed on it before E-RTMP existed.
-fn legacy_codec(id: u8) -> Result<Codec<VideoCodec>, Error> {
+fn legacy_codec(id: u8) -> Result<Codec<VideoCodec>, TagError> {
     Ok(Codec::Known(match id {
         2 => VideoCodec::Flv1,
         3 => VideoCodec::ScreenVideo,
@@ -76,7 +75,7 @@ fn legacy_codec(id: u8) -> Result<Codec<VideoCodec>, Error> {
         1 => return Ok(Codec::Unusable("JPEG video")),
         8 => return Ok(Codec::Unusable("H.263 video")),
         9 => return Ok(Codec::Unusable("MPEG-4 part 2 video")),
-        id => return Err(Error::UnknownCodec(format!("video codec number {id}"))),
+        id => return Err(TagError::UnknownCodec(format!("video codec number {id}"))),
     }))
 }
 
@@ -94,14 +93,20 @@ fn signed_24([a, b, c]: [u8; 3]) -> i32 {
     i32::from_be_bytes([a, b, c, 0]) >> 8
 }
 
-fn parse_enhanced(body: Bytes, frame: u8, key: bool, packet: u8, choice: &mut TrackChoice) -> Result<VideoTag, Error> {
+fn parse_enhanced(
+    body: Bytes,
+    frame: u8,
+    key: bool,
+    packet: u8,
+    choice: &mut TrackChoice,
+) -> Result<VideoTag, TagError> {
     const MULTITRACK: u8 = 6;
     const METADATA: u8 = 4;
     let nothing = |codec, others| VideoTag { codec, key, nanos: 0, body: VideoBody::Nothing, others };
     if frame == COMMAND && packet != METADATA {
         return Ok(nothing(Codec::Unusable("no video"), false));
     }
-    let tracks = enhanced(body, packet, MULTITRACK, choice, "video")?;
+    let tracks = enhanced(body, packet, MULTITRACK, choice)?;
     let Some(tag) = tracks.chosen else { return Ok(nothing(Codec::Unusable("no video"), tracks.others)) };
     let codec = fourcc_codec(tag.fourcc)?;
     let composed = matches!(codec, Codec::Known(VideoCodec::H264 | VideoCodec::H265));
@@ -119,7 +124,7 @@ fn parse_enhanced(body: Bytes, frame: u8, key: bool, packet: u8, choice: &mut Tr
 }
 
 /// E-RTMP `VideoFourCc`.
-fn fourcc_codec(fourcc: [u8; 4]) -> Result<Codec<VideoCodec>, Error> {
+fn fourcc_codec(fourcc: [u8; 4]) -> Result<Codec<VideoCodec>, TagError> {
     Ok(Codec::Known(match &fourcc {
         b"avc1" => VideoCodec::H264,
         b"hvc1" => VideoCodec::H265,

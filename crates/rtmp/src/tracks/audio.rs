@@ -1,8 +1,8 @@
 //! The audio track of one publish: its configuration, and which of its packets can be decoded.
 
 use super::warnings::Warnings;
+use crate::Event;
 use crate::flv::TrackChoice;
-use crate::{Error, Event};
 use bytes::Bytes;
 use media::codec_config::mpeg_audio::{self, AAC_FRAME_SAMPLES};
 use media::codec_config::{self, AudioFormat};
@@ -25,26 +25,43 @@ impl Audio {
         &mut self,
         codec: AudioCodec,
         record: &Bytes,
+        warnings: &mut Warnings,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), Error> {
+    ) {
         if record.is_empty() {
-            return Ok(());
+            return;
         }
-        let (record, format) = match codec {
-            AudioCodec::Aac => (record.clone(), codec_config::mpeg_audio::parse_aac(record)?),
-            AudioCodec::Opus => (record.clone(), codec_config::opus::parse(record)?),
-            AudioCodec::Flac => codec_config::flac::parse(record)?,
+        let parsed = match codec {
+            AudioCodec::Aac => mpeg_audio::parse_aac(record).map(|format| (record.clone(), format)),
+            AudioCodec::Opus => codec_config::opus::parse(record).map(|format| (record.clone(), format)),
+            AudioCodec::Flac => codec_config::flac::parse(record),
             // The other codecs have none.
-            _ => return Ok(()),
+            _ => return,
         };
-        self.announce(codec, record, format, events);
-        Ok(())
+        match parsed {
+            Ok((record, format)) => self.announce(codec, record, format, warnings, events),
+            Err(error) => warnings.bad_config(Kind::Audio, error, events),
+        }
     }
 
-    /// Hands on a configuration, if it is new.
-    fn announce(&mut self, codec: AudioCodec, record: Bytes, format: AudioFormat, events: &mut VecDeque<Event>) {
+    /// Whether a configuration has gone on.
+    pub(super) fn is_configured(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// Hands on a configuration, if it is new, or new to a track that could not be used.
+    fn announce(
+        &mut self,
+        codec: AudioCodec,
+        record: Bytes,
+        format: AudioFormat,
+        warnings: &mut Warnings,
+        events: &mut VecDeque<Event>,
+    ) {
         let config = AudioConfig { codec, record, sample_rate: format.sample_rate, channels: format.channels };
-        if self.config.as_ref() != Some(&config) {
+        let again = warnings.usable(Kind::Audio);
+        if again || self.config.as_ref() != Some(&config) {
+            warnings.configured(Kind::Audio);
             self.config = Some(config.clone());
             events.push_back(Event::Media(Media::AudioConfig(config)));
         }
@@ -66,14 +83,27 @@ impl Audio {
             && let Ok(format) = mpeg_audio::parse_aac(&adts.record)
         {
             if self.config.as_ref().is_none_or(|config| config.codec != codec) {
-                self.announce(codec, Bytes::copy_from_slice(&adts.record), format, events);
+                self.announce(codec, Bytes::copy_from_slice(&adts.record), format, warnings, events);
             }
+            self.goes_on(warnings, events);
             let rate = i64::from(format.sample_rate.unwrap_or(48_000)).max(1);
             let duration = MediaTime::from_nanos(i64::from(AAC_FRAME_SAMPLES) * 1_000_000_000 / rate);
             return adts.frames.into_iter().map(|frame| (frame, duration)).collect();
         }
         let decodable = self.prepare(codec, tag, &data, warnings, events);
+        if decodable {
+            self.goes_on(warnings, events);
+        }
         decodable.then_some((data, MediaTime::ZERO)).into_iter().collect()
+    }
+
+    /// Tells the configuration again, if the track counted as unusable until now.
+    fn goes_on(&self, warnings: &mut Warnings, events: &mut VecDeque<Event>) {
+        if warnings.usable(Kind::Audio)
+            && let Some(config) = &self.config
+        {
+            events.push_back(Event::Media(Media::AudioConfig(config.clone())));
+        }
     }
 
     /// Whether a packet can be decoded; a new configuration goes before it.
@@ -92,7 +122,7 @@ impl Audio {
                 let head = codec_config::opus::header(self.channels.unwrap_or(2));
                 let format =
                     AudioFormat { sample_rate: Some(codec_config::opus::SAMPLE_RATE), channels: Some(head[9]) };
-                self.announce(codec, head, format, events);
+                self.announce(codec, head, format, warnings, events);
             }
             AudioCodec::Aac | AudioCodec::Flac => {
                 warnings.unconfigured(Kind::Audio, if codec == AudioCodec::Aac { "AAC" } else { "FLAC" }, events);
@@ -106,12 +136,12 @@ impl Audio {
                     codec_config::ac3::format(data)
                 };
                 match read {
-                    Some(format) => self.announce(codec, Bytes::new(), format, events),
+                    Some(format) => self.announce(codec, Bytes::new(), format, warnings, events),
                     None if configured => {}
-                    None => self.announce(codec, Bytes::new(), tag, events),
+                    None => self.announce(codec, Bytes::new(), tag, warnings, events),
                 }
             }
-            _ => self.announce(codec, Bytes::new(), tag, events),
+            _ => self.announce(codec, Bytes::new(), tag, warnings, events),
         }
         true
     }

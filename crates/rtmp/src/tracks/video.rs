@@ -2,8 +2,8 @@
 
 use super::access_units::{AccessUnits, Part};
 use super::warnings::Warnings;
+use crate::Event;
 use crate::flv::TrackChoice;
-use crate::{Error, Event};
 use bytes::Bytes;
 use media::au_detector::SliceSyntax;
 use media::codec_config::{self, NalConfig};
@@ -43,7 +43,7 @@ impl Video {
         record: Bytes,
         warnings: &mut Warnings,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), Error> {
+    ) {
         // Some encoders put the parameter sets behind start codes, in place of a record.
         let by_nal_units = matches!(codec, VideoCodec::H264 | VideoCodec::H265);
         let record = if by_nal_units && nal::begins_with_start_code(&record) {
@@ -54,32 +54,39 @@ impl Video {
         // Some encoders send an empty record before the real one.
         let same = self.config.as_ref().is_some_and(|c| c.codec == codec && c.record == record);
         if same || record.is_empty() {
-            return Ok(());
+            return;
         }
-        self.flush(warnings, events);
-        let size = match codec {
-            VideoCodec::H264 | VideoCodec::H265 => {
-                let parse =
-                    if codec == VideoCodec::H264 { codec_config::avc::parse } else { codec_config::hevc::parse };
-                let NalConfig { length_size, size } = parse(&record)?;
-                self.length_size = length_size;
-                size
-            }
-            VideoCodec::Av1 => codec_config::av1::parse(&record)?,
+        let parsed = match codec {
+            VideoCodec::H264 => codec_config::avc::parse(&record),
+            VideoCodec::H265 => codec_config::hevc::parse(&record),
+            // Access units of these have no lengths inside.
+            VideoCodec::Av1 => codec_config::av1::parse(&record).map(|size| NalConfig { length_size: 0, size }),
             VideoCodec::Vp8 | VideoCodec::Vp9 => {
                 self.record = Some((codec, record));
-                return Ok(());
+                return;
             }
-            _ => return Ok(()),
+            _ => return,
         };
-        self.announce(VideoConfig::new(codec, record, size.or(self.size_hint)), events);
-        Ok(())
+        match parsed {
+            Ok(NalConfig { length_size, size }) => {
+                self.flush(warnings, events);
+                self.length_size = length_size;
+                self.announce(VideoConfig::new(codec, record, size.or(self.size_hint)), warnings, events);
+            }
+            Err(error) => warnings.bad_config(Kind::Video, error, events),
+        }
+    }
+
+    /// Whether a configuration has gone on.
+    pub(super) fn is_configured(&self) -> bool {
+        self.config.is_some()
     }
 
     /// Hands on a configuration, if it is new.
-    fn announce(&mut self, config: VideoConfig, events: &mut VecDeque<Event>) {
+    fn announce(&mut self, config: VideoConfig, warnings: &mut Warnings, events: &mut VecDeque<Event>) {
         if self.config.as_ref() != Some(&config) {
             self.gate.close();
+            warnings.configured(Kind::Video);
             self.config = Some(config.clone());
             events.push_back(Event::Media(Media::VideoConfig(config)));
         }
@@ -97,17 +104,17 @@ impl Video {
         match codec {
             VideoCodec::H264 => self.nal_units(codec, SliceSyntax::H264, part, warnings, events),
             VideoCodec::H265 => self.nal_units(codec, SliceSyntax::H265, part, warnings, events),
-            VideoCodec::Av1 if !self.is_configured(codec) => warnings.unconfigured(Kind::Video, "AV1", events),
+            VideoCodec::Av1 if !self.is_configured_for(codec) => warnings.unconfigured(Kind::Video, "AV1", events),
             VideoCodec::Av1 => self.hand_on(key, part, warnings, events),
             _ => {
-                if let Some(data) = self.self_described(codec, key, part.data, events) {
+                if let Some(data) = self.self_described(codec, key, part.data, warnings, events) {
                     self.hand_on(key, Part { data, ..part }, warnings, events);
                 }
             }
         }
     }
 
-    fn is_configured(&self, codec: VideoCodec) -> bool {
+    fn is_configured_for(&self, codec: VideoCodec) -> bool {
         self.config.as_ref().is_some_and(|config| config.codec == codec)
     }
 
@@ -119,7 +126,7 @@ impl Video {
         warnings: &mut Warnings,
         events: &mut VecDeque<Event>,
     ) {
-        let configured = self.is_configured(codec);
+        let configured = self.is_configured_for(codec);
         let (data, cut) = nal::normalized(part.data, if configured { self.length_size } else { 4 });
         if cut {
             let text = "video frames are damaged: their NAL units do not have the lengths they say";
@@ -128,11 +135,10 @@ impl Video {
         if !configured {
             // Without a configuration of its own a stream may still have parameter sets before its key frames.
             if let Some(record) = record_of(codec, nal::length_prefixed(&data, 4).flatten()) {
-                // Sets that make no configuration leave the stream without one, which is said below.
-                let _ = self.configure(codec, record, warnings, events);
+                self.configure(codec, record, warnings, events);
             }
         }
-        if !self.is_configured(codec) {
+        if !self.is_configured_for(codec) {
             warnings.unconfigured(Kind::Video, if codec == VideoCodec::H264 { "H.264" } else { "H.265" }, events);
             return;
         }
@@ -175,6 +181,12 @@ impl Video {
     /// Hands on an access unit, if a decoder can make something of it.
     fn hand_on(&mut self, key: bool, unit: Part, warnings: &mut Warnings, events: &mut VecDeque<Event>) {
         let Part { dts, pts, data } = unit;
+        if warnings.usable(Kind::Video)
+            && let Some(config) = &self.config
+        {
+            self.gate.close();
+            events.push_back(Event::Media(Media::VideoConfig(config.clone())));
+        }
         let key = key || (self.gate.is_closed() && self.gives_up_waiting(dts, warnings, events));
         if self.gate.admits(key) {
             self.waiting_since = None;
@@ -200,6 +212,7 @@ impl Video {
         codec: VideoCodec,
         key: bool,
         mut data: Bytes,
+        warnings: &mut Warnings,
         events: &mut VecDeque<Event>,
     ) -> Option<Bytes> {
         let mut record = match &self.record {
@@ -217,7 +230,7 @@ impl Video {
                 VideoCodec::Flv1 => codec_config::flv1::size(&data),
                 _ => None,
             };
-            self.announce(VideoConfig::new(codec, record, size.or(self.size_hint)), events);
+            self.announce(VideoConfig::new(codec, record, size.or(self.size_hint)), warnings, events);
         } else if self.config.as_ref().is_none_or(|c| c.codec != codec) {
             return None;
         }

@@ -185,6 +185,11 @@ impl Ingest {
         self.repeater.repeat(now)
     }
 
+    /// Whether a track's timestamps stand still while it goes on coming.
+    pub(super) fn stands_still(&self, kind: Kind, now: Instant) -> bool {
+        self.clock.stands_still(kind, now)
+    }
+
     /// The wall clock of a media time.
     pub(super) fn wall(&self, at: MediaTime, now: Instant) -> Instant {
         self.clock.wall(at, now)

@@ -13,6 +13,11 @@ use publish::{AccessUnit, Output};
 use std::time::Instant;
 use tracing::{debug, info, warn};
 
+/// What a publisher hears whose timestamps stand still.
+const STANDS_STILL: &str = "its timestamps stand still, so that it is shown as it comes; lips may not match";
+/// What a publisher hears whose video has B-frames that are passed through.
+const HAS_B_FRAMES: &str = "it has B-frames, which viewers see in the wrong order or not at all; turn them off in the encoder (bframes=0), \
+                            or enable transcoding";
 /// The rate of Opus in RTP (RFC 7587 §4.1).
 const OPUS_RATE: u32 = 48_000;
 
@@ -78,6 +83,9 @@ impl Pipeline {
         self.watch.came(kind, now);
         let taken = self.ingest.frame(frame, now);
         self.reports.stats.count(kind, taken.frame.data.len(), now);
+        if self.ingest.stands_still(kind, now) {
+            self.flawed(kind, STANDS_STILL, now);
+        }
         if let Some(due) = taken.due {
             self.encode.catch_up(kind, due);
         }
@@ -102,6 +110,14 @@ impl Pipeline {
         self.watch.unusable(kind, Some(fault.text.clone()));
         self.step(Input::Unusable(kind, fault));
         self.watch_tracks(now());
+    }
+
+    /// Viewers don't see a track as it is meant.
+    fn flawed(&mut self, kind: Kind, why: &'static str, now: Instant) {
+        if self.watch.flawed(kind, why, now) {
+            warn!(text = format!("{}: {why}", kind.as_str()), "not all of the source gets through as it is meant");
+            self.watch_tracks(now);
+        }
     }
 
     /// Much of a track is damaged, or no longer is.
@@ -207,6 +223,7 @@ impl Pipeline {
                 self.step(Input::Decodable(Kind::Audio));
             }
             PassthroughMedia::Packets(packets) => self.on_packets(packets),
+            PassthroughMedia::Reordered => self.flawed(Kind::Video, HAS_B_FRAMES, now()),
         }
     }
 

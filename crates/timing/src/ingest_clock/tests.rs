@@ -67,6 +67,49 @@ fn both_tracks_jump_together() {
 }
 
 #[test]
+fn timestamps_that_stand_still_give_way_to_arrival() {
+    for both in [false, true] {
+        let (mut b, mut last) = (Bench::new(), 0);
+        for i in 0..60 {
+            let at = i * 33;
+            let v = b.put(Kind::Video, 0, at as u32);
+            b.put(Kind::Audio, if both { 0 } else { at }, at as u32);
+            assert!(v >= last, "{v}");
+            last = v;
+            // The first quarter of a second tells nothing yet.
+            if at > 300 {
+                assert!((v - 1_000 - at).abs() <= 1, "{v} at {at}");
+            }
+            let now = b.t0 + MS * at as u32;
+            assert_eq!(b.clock.stands_still(Kind::Video, now), at >= 264, "{at}");
+            assert_eq!(b.clock.stands_still(Kind::Audio, now), both && at >= 264, "{at}");
+        }
+        // They begin to move: from here on, they count.
+        for i in 1..60 {
+            let v = b.put(Kind::Video, i * 33, (60 + i as u32) * 33);
+            assert!((v - 1_000 - (60 + i) * 33).abs() <= 34, "{v} at {i}");
+        }
+        assert!(!b.clock.stands_still(Kind::Video, b.t0 + MS * 4_000));
+    }
+}
+
+#[test]
+fn parts_of_a_picture_and_bursts_do_not_stand_still() {
+    let mut b = Bench::new();
+    for i in 0..100 {
+        for _ in 0..8 {
+            b.put(Kind::Video, i * 100, i as u32 * 100);
+        }
+        assert!(!b.clock.stands_still(Kind::Video, b.t0 + MS * (i as u32 * 100)));
+    }
+    // A slide show whose encoder repeats a picture with its timestamp, now and then.
+    for i in 0..4 {
+        b.put(Kind::Video, 9_950, 10_000 + i * 1_000);
+    }
+    assert!(!b.clock.stands_still(Kind::Video, b.t0 + MS * 13_000));
+}
+
+#[test]
 fn a_pause_is_not_a_jump() {
     let mut b = Bench::new();
     b.put(Kind::Video, 0, 0);

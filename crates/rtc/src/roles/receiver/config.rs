@@ -3,6 +3,7 @@
 use crate::codec::engine_codec;
 use crate::offer::{Audio, Delivery, Offer, Video};
 use crate::{descriptor, dtls};
+use model::AudioCodec;
 use std::time::Duration;
 use str0m::RtcConfig;
 use str0m::format::{Codec, FormatParams};
@@ -54,6 +55,10 @@ fn add_audio(rtc: &mut RtcConfig, audio: &Audio) {
         codecs.enable_opus(true, true);
         return;
     }
+    if let Some(g711) = g711(audio.codec) {
+        codecs.add_config(audio.common.pt.into(), None, g711, Frequency::EIGHT_KHZ, None, FormatParams::default());
+        return;
+    }
     let parameters = FormatParams {
         min_p_time: Some(10),
         use_inband_fec: Some(true),
@@ -64,6 +69,15 @@ fn add_audio(rtc: &mut RtcConfig, audio: &Audio) {
     };
     let rate = Frequency::FORTY_EIGHT_KHZ;
     codecs.add_config(audio.common.pt.into(), None, Codec::Opus, rate, Some(2), parameters);
+}
+
+/// The engine's name of the two codecs of G.711.
+fn g711(codec: AudioCodec) -> Option<Codec> {
+    match codec {
+        AudioCodec::PcmMulaw => Some(Codec::PCMU),
+        AudioCodec::PcmAlaw => Some(Codec::PCMA),
+        _ => None,
+    }
 }
 
 fn add_video(rtc: &mut RtcConfig, video: &Video) {

@@ -1,7 +1,7 @@
 //! Frames to be decoded: of a simulcast source the best layer, each in the form that the transcoder takes, and none that depends
 //! on what was lost.
 
-use crate::codec::OPUS_CLOCK_RATE;
+use crate::codec::{VIDEO_CLOCK_RATE, audio_clock_rate};
 use crate::offer::Offer;
 use bytes::Bytes;
 use media::codec_config::{avc, hevc};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use str0m::format::{CodecExtra, Vp9CodecExtra};
 use str0m::media::MediaData;
 use str0m::rtp::VideoOrientation;
+use timing::decode_order::DecodeOrder;
 
 /// A layer without a frame for so long is paused: the next best one takes its place.
 const LAYER_PAUSE: Duration = Duration::from_millis(700);
@@ -32,6 +33,8 @@ pub(super) struct Frames {
     gate: KeyframeGate,
     leading: RaslFilter,
     config: Option<VideoConfig>,
+    /// RTP has presentation times alone.
+    order: DecodeOrder<()>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,6 +63,7 @@ impl Frames {
             gate: KeyframeGate::closed(),
             leading: RaslFilter::default(),
             config: None,
+            order: DecodeOrder::new(true, true),
         }
     }
 
@@ -98,8 +102,9 @@ impl Frames {
             GateDecision::Resumes => self.leading.missed(),
             GateDecision::Continues => {}
         }
-        let at = self.time(at);
-        if !self.leading.admits(key, at) {
+        let pts = self.time(at);
+        let dts = pts - self.reordered(data.time.numer());
+        if !self.leading.admits(key, pts) {
             return outcome;
         }
         if key
@@ -109,7 +114,7 @@ impl Frames {
             self.config = Some(config.clone());
             outcome.media.push(Media::VideoConfig(config));
         }
-        outcome.media.push(Media::Frame(Frame { kind: Kind::Video, pts: at, dts: at, key, data: unit.data }));
+        outcome.media.push(Media::Frame(Frame { kind: Kind::Video, pts, dts, key, data: unit.data }));
         outcome
     }
 
@@ -155,20 +160,23 @@ impl Frames {
         Some(last + LAYER_PAUSE)
     }
 
+    /// How long before it is shown a frame of this RTP timestamp is decoded: zero, unless there are B-frames.
+    fn reordered(&mut self, timestamp: u64) -> MediaTime {
+        let nanos = |ticks: u64| i64::try_from(u128::from(ticks) * 1_000_000_000 / u128::from(VIDEO_CLOCK_RATE));
+        let pts = nanos(timestamp).unwrap_or(i64::MAX);
+        let dts = self.order.push(pts, None, ()).first().map_or(pts, |(dts, ())| *dts);
+        MediaTime::from_nanos(pts.saturating_sub(dts))
+    }
+
     fn time(&self, at: Instant) -> MediaTime {
         MediaTime::from(at.saturating_duration_since(self.origin))
     }
 }
 
-/// The configuration of Opus (RFC 7587): always 48 kHz.
-pub(super) fn audio_config(format: OpusFormat) -> AudioConfig {
+/// The configuration of a codec over RTP, whose sample rate is that of its RTP clock; `format` is for Opus.
+pub(super) fn audio_config(codec: AudioCodec, format: OpusFormat) -> AudioConfig {
     let channels = if format.stereo { 2 } else { 1 };
-    AudioConfig {
-        codec: AudioCodec::Opus,
-        record: Bytes::new(),
-        sample_rate: Some(OPUS_CLOCK_RATE),
-        channels: Some(channels),
-    }
+    AudioConfig { codec, record: Bytes::new(), sample_rate: Some(audio_clock_rate(codec)), channels: Some(channels) }
 }
 
 /// A VP9 frame with the superframe index that separates its spatial layers (VP9 bitstream specification 0.7, annex B.3), if it has
@@ -277,6 +285,7 @@ mod tests {
             gate: KeyframeGate::closed(),
             leading: RaslFilter::default(),
             config: None,
+            order: DecodeOrder::new(true, true),
         };
         let paused = now + LAYER_PAUSE;
         assert_eq!(frames.deadline(), Some(paused));

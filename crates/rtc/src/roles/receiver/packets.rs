@@ -1,9 +1,9 @@
 //! Packets to be passed through: each leaves with its stream, its layer and what its payload says.
 
-use super::{MAX_EVENTS, Receiver};
+use super::{MAX_EVENTS, Received, Receiver};
 use crate::descriptor::Descriptor;
 use crate::red::split_blocks;
-use model::{Kind, Packet};
+use model::{Kind, Packet, PassthroughMedia};
 use std::time::Instant;
 use str0m::Rtc;
 use str0m::rtp::{RtpPacket, Ssrc};
@@ -19,6 +19,7 @@ impl Receiver {
         if kind == Kind::Video {
             self.note_rate(index, &packet, at);
             (key, before) = self.inspect(index, &packet);
+            self.watch_order(index, &packet);
         }
         self.settle_layers(now);
         let layer = if kind == Kind::Video { self.layers.rank(index) } else { Some(0) };
@@ -73,6 +74,14 @@ impl Receiver {
             self.layers.sized(index, size, packet.timestamp);
         }
         (seen.key, before)
+    }
+
+    /// Tells of B-frames.
+    fn watch_order(&mut self, index: usize, packet: &RtpPacket) {
+        let stream = self.tracks.video.as_mut().and_then(|track| track.streams.get_mut(index));
+        if stream.is_some_and(|s| s.order.reordered(*packet.seq_no, packet.header.timestamp, packet.timestamp)) {
+            self.tell(Received::Passthrough(PassthroughMedia::Reordered));
+        }
     }
 
     /// The payload type of Opus without redundancy.

@@ -1,7 +1,8 @@
 //! The tracks of a received session and their RTP streams.
 
 use super::parameter_sets::ParameterSets;
-use crate::codec::{OPUS_CLOCK_RATE, VIDEO_CLOCK_RATE};
+use super::picture_order::PictureOrder;
+use crate::codec::{VIDEO_CLOCK_RATE, audio_clock_rate};
 use crate::offer::{Common, Offer};
 use crate::red::ReceiveHistory;
 use media::rtp_inspector::Inspector;
@@ -24,6 +25,7 @@ pub(super) struct Stream {
     pub(super) key_wanted: bool,
     /// When a key frame was last requested.
     pub(super) requested: Option<Instant>,
+    pub(super) order: PictureOrder,
     /// The newest sequence number, where the client is told a rate.
     pub(super) newest: Option<u64>,
     /// Of redundant audio (RED).
@@ -72,6 +74,7 @@ impl Tracks {
                     // A stream may begin anywhere.
                     key_wanted: inspector.is_some(),
                     requested: None,
+                    order: PictureOrder::default(),
                     newest: None,
                     history: ReceiveHistory::default(),
                 })
@@ -86,7 +89,7 @@ impl Tracks {
             audio: offer
                 .audio
                 .as_ref()
-                .map(|a| audio(track(&a.common, vec![None], OPUS_CLOCK_RATE, None), a.red.is_some())),
+                .map(|a| audio(track(&a.common, vec![None], audio_clock_rate(a.codec), None), a.red.is_some())),
             video: offer.video.as_ref().map(|v| {
                 let rids = match v.rids.as_slice() {
                     [] => vec![None],
@@ -132,6 +135,7 @@ impl Tracks {
             stream.history = ReceiveHistory::default();
             stream.parameter_sets = ParameterSets::default();
             stream.newest = None;
+            stream.order = PictureOrder::default();
             stream.key_wanted = stream.inspector.is_some();
         }
         Some((kind, stream.index))
