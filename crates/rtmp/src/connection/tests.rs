@@ -234,9 +234,9 @@ fn a_publish_without_an_answer_opens_no_bounds() {
 fn an_error_in_what_came_early_comes_with_the_answer() {
     let (mut rig, mut chunker) = (Rig::new(), Chunker::new(128));
     rig.receive(&until_publish(&mut chunker, "live", "KEY")).unwrap();
-    rig.receive(&chunker.message(4, kind::VIDEO, 0, 1, &[0x1e, 1])).unwrap();
+    rig.receive(&chunker.message(2, kind::SET_CHUNK_SIZE, 0, 0, &[1])).unwrap();
     let error = rig.connection.accept_publish(rig.now).unwrap_err();
-    assert_eq!(error, Error::UnknownCodec("video codec number 14".into()));
+    assert_eq!(error, Error::Control(kind::SET_CHUNK_SIZE));
     rig.drain();
     assert_eq!(rig.last_status(), ("NetStream.Failed".into(), error.to_string()));
 }
