@@ -247,7 +247,7 @@ impl World {
         }
         self.end(at, |session| session.thrown_out, Status::Error);
         // Instances do not beat in step.
-        if (self.seconds as usize + at * 2) % BEAT_INTERVAL.as_secs() as usize == 0 {
+        if (self.seconds as usize + at * 2).is_multiple_of(BEAT_INTERVAL.as_secs() as usize) {
             self.beat(at);
             self.look_after(at);
         }

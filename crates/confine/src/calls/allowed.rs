@@ -155,15 +155,8 @@ const FCNTL: &[u64] = &[
 ];
 
 /// Of `ioctl(2)`: what concerns a descriptor's own state.
-const IOCTL: &[u64] = &[
-    libc::FIONBIO as u64,
-    libc::FIONREAD as u64,
-    libc::FIOCLEX as u64,
-    libc::FIONCLEX as u64,
-    libc::TCGETS as u64,
-    libc::TIOCGWINSZ as u64,
-    libc::TIOCOUTQ as u64,
-];
+const IOCTL: &[u64] =
+    &[libc::FIONBIO, libc::FIONREAD, libc::FIOCLEX, libc::FIONCLEX, libc::TCGETS, libc::TIOCGWINSZ, libc::TIOCOUTQ];
 
 /// Of `prctl(2)`: names, and questions.
 const PRCTL: &[u64] = &[

@@ -115,7 +115,7 @@ const NOT_GIVEN_AT_WORK: &[(i64, &[u64])] = &[
     (libc::SYS_fcntl, &[3, 15, 0]),  // F_SETOWN_EX
     (libc::SYS_fcntl, &[3, 10, 9]),  // F_SETSIG
     (libc::SYS_ioctl, &[3, 0x8901]), // FIOSETOWN
-    (libc::SYS_ioctl, &[0, libc::TIOCSTI as u64]),
+    (libc::SYS_ioctl, &[0, libc::TIOCSTI]),
     (libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, 0]),
     (libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as u64, 1]),
     (libc::SYS_prctl, &[libc::PR_SET_PTRACER as u64, 1]),
@@ -225,7 +225,7 @@ fn what_work_needs() {
         (libc::SYS_socketpair, &[libc::AF_UNIX as u64, (libc::SOCK_STREAM | libc::SOCK_CLOEXEC) as u64]),
         (libc::SYS_tgkill, &[u64::from(std::process::id()), 1, libc::SIGABRT as u64]),
         (libc::SYS_fcntl, &[3, libc::F_DUPFD_CLOEXEC as u64]),
-        (libc::SYS_ioctl, &[3, libc::FIONBIO as u64]),
+        (libc::SYS_ioctl, &[3, libc::FIONBIO]),
         (libc::SYS_prctl, &[libc::PR_SET_NAME as u64]),
         (libc::SYS_prlimit64, &[0]),
     ];

@@ -37,7 +37,7 @@ pub(super) struct StateReporter {
 /// How a call ended.
 enum Answer {
     Reported(Result<(), ReportError>),
-    Found(Result<Option<StoredIngress>, Fault>),
+    Found(Box<Result<Option<StoredIngress>, Fault>>),
 }
 
 impl StateReporter {
@@ -116,7 +116,7 @@ impl StateReporter {
 
     fn look(&self) -> BoxFuture<'static, Answer> {
         let (control, ingress) = (self.control.clone(), self.entry.ingress_id.clone());
-        Box::pin(async move { Answer::Found(control.stored(&ingress).await) })
+        Box::pin(async move { Answer::Found(Box::new(control.stored(&ingress).await)) })
     }
 
     fn on_answer(&mut self, answer: Answer) {
@@ -129,10 +129,10 @@ impl StateReporter {
                 self.reporting.answered(&answer, now());
             }
             Answer::Found(found) => {
-                if let Err(error) = &found {
+                if let Err(error) = found.as_ref() {
                     warn!(%error, "what is stored of the ingress could not be looked at");
                 }
-                self.reporting.found(found, now());
+                self.reporting.found(*found, now());
             }
         }
     }
