@@ -8,7 +8,7 @@ use crate::config::{ForwardedHeader, IpNet};
 use axum::http::{HeaderMap, HeaderValue};
 use std::net::{IpAddr, SocketAddr};
 
-/// See the [module](self).
+/// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     /// Who is believed.

@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2 (haproxy.org, `doc/proxy-protocol.txt`): a balancer's words about whose connection it
 //! passes on, before the connection's own first byte. Read only from addresses that the configuration trusts.
 //!
-//! The parsers are pure; [`read`] takes exactly the header, so that what follows it may be anything.
+//! The parsers are pure; `read` takes exactly the header, so that what follows it may be anything.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -24,7 +24,7 @@ pub enum Loss {
     Forgotten,
 }
 
-/// See the [module](self). Clones share one.
+/// See the module. Clones share one.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     sessions: Arc<Mutex<BTreeMap<ResourceId, RecordedSession>>>,
