@@ -5,7 +5,7 @@ use super::Request;
 use super::frames::{Frames, Piece, field, value};
 use subtle::ConstantTimeEq;
 
-/// See the [module](self).
+/// See the module.
 #[derive(Clone)]
 pub struct Token(String);
 
