@@ -63,13 +63,14 @@ impl Address {
         Ok(Self { url, scheme, outside: false })
     }
 
-    /// Resolves a reference in the document at this address.
+    /// Resolves a reference in the document at this address. The login goes along only to the same server.
     ///
     /// # Errors
     /// [`Error::Scheme`], [`Error::Address`].
     pub fn join(&self, reference: &str) -> Result<Self, Error> {
         let url = self.url.join(reference).map_err(|_| Error::Address("it leads to something that is no URL"))?;
-        Ok(Self { outside: self.outside, ..Self::from_url(url)? })
+        let to = Self { outside: self.outside, ..Self::from_url(url)? };
+        Ok(if to.login().is_none() && to.same_origin(self) { to.with_login_of(self) } else { to })
     }
 
     /// Whether it may only lead outwards, because of who named it.
@@ -84,7 +85,7 @@ impl Address {
         Self { outside, ..self }
     }
 
-    /// The address that a redirect to `reference` leads to. The login goes along only to the same server.
+    /// The address that a redirect to `reference` leads to.
     ///
     /// # Errors
     /// [`Error::Scheme`], also for a redirect to another protocol; [`Error::Address`].
@@ -94,7 +95,7 @@ impl Address {
         if web(next.scheme) != web(self.scheme) || next.scheme == Scheme::Srt {
             return Err(Error::Scheme("a redirect to another protocol".into()));
         }
-        Ok(if next.login().is_none() && next.same_origin(self) { next.with_login_of(self) } else { next })
+        Ok(next)
     }
 
     /// The host in lower case, without brackets; empty if there is none.
@@ -148,6 +149,11 @@ impl Address {
     /// Names and values of the query, in order.
     pub fn query(&self) -> Vec<(String, String)> {
         self.url.query_pairs().map(|(k, v)| (k.into_owned(), v.into_owned())).collect()
+    }
+
+    /// Whether what is sent there is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.scheme, Scheme::Https | Scheme::Rtsps)
     }
 
     /// Whether scheme, host and port are the same.
@@ -249,6 +255,21 @@ mod tests {
         // A private server in between does not take the mark away, and a tunnel's end may be anybody.
         assert!(variant.unwrap().answered_by(Ok("10.0.0.1".parse().unwrap())).join("a.ts").unwrap().is_from_outside());
         assert!(reached("64:ff9b::102:304").is_from_outside());
+    }
+
+    #[test]
+    fn a_login_goes_to_entries_on_the_same_server() {
+        let list = Address::parse("http://u:p@h.example/a/list.m3u8").unwrap();
+        let login = |text: &str| list.join(text).unwrap().login().map(|(user, _)| user);
+        for same in ["1.ts", "/b/1.ts", "http://h.example/a/1.ts", "//H.example/1.ts", "http://h.example:80/1.ts"] {
+            assert_eq!(login(same).as_deref(), Some("u"), "{same}");
+        }
+        assert_eq!(login("http://other:x@h.example/1.ts").as_deref(), Some("other"));
+        for other in
+            ["https://h.example/1.ts", "http://h.example:81/1.ts", "http://cdn.example/1.ts", "//cdn.example/1.ts"]
+        {
+            assert_eq!(login(other), None, "{other}");
+        }
     }
 
     #[test]

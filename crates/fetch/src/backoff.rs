@@ -1,4 +1,4 @@
-//! Backoff for live sources: growing waits between attempts, and the time after which reconnecting is given up.
+//! Backoff: growing waits between attempts, and the time after which reconnecting to a live source is given up.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,6 +7,17 @@ use std::time::{Duration, Instant};
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The longest wait: a source that comes back is picked up within it.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
+
+/// Waits between attempts that bring nothing new; after the last a file, or a segment of one, is given up. Together with the client's own timeouts
+/// they bridge a restart of the server. The first attempt comes at once: a server may just have closed a slow connection.
+pub(crate) const RETRY_WAITS: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 
 /// Exponential backoff: each wait is twice the one before, up to four seconds.
 #[derive(Clone, Debug)]

@@ -32,6 +32,9 @@ pub enum Error {
     Slow { host: String, what: &'static str, after: Duration },
     #[error("TLS with {host} failed: {why}")]
     Tls { host: String, why: String },
+    /// The connection broke before TLS was agreed on.
+    #[error("TLS with {0} failed: {1}")]
+    Handshake(String, #[source] std::io::Error),
     /// 404 and 410. Opens with the Go ingress's text: users filter for it.
     #[error("File not found: {host} answers {status}")]
     NotFound { host: String, status: u16 },
@@ -47,6 +50,9 @@ pub enum Error {
     Redirects(usize),
     #[error("{host} does not speak HTTP as expected: {what}")]
     Protocol { host: String, what: &'static str },
+    /// A text in place of media, with a status of success.
+    #[error("{0} answers with a web page in place of media")]
+    Page(String),
     #[error("the connection to {0} broke: {1}")]
     Broken(String, #[source] std::io::Error),
     #[error("the connection to {0} ended before all had come")]
@@ -56,7 +62,9 @@ pub enum Error {
     #[error("the playlist can't be used: {0}")]
     Playlist(&'static str),
     /// A live playlist that does not grow.
-    #[error("the live playlist on {host} has had nothing new for {after:?}")]
+    #[error(
+        "the live playlist on {host} has had nothing new for {after:?}, and no EXT-X-ENDLIST says that it has ended"
+    )]
     Stalled { host: String, after: Duration },
     #[error("more than the allowed {0} bytes would be fetched")]
     TooMuch(u64),
@@ -94,12 +102,38 @@ impl Error {
             | Self::LookupTimeout(..)
             | Self::Timeout { .. }
             | Self::Slow { .. }
+            | Self::Handshake(..)
             | Self::Broken(..)
             | Self::Truncated(_) => true,
             Self::NoTemporary => true,
             Self::Inside { retry, .. } => *retry,
             Self::Status { status, .. } => *status >= 500 || *status == 429,
             _ => false,
+        }
+    }
+
+    /// Whether the same request may succeed a little later in the middle of a stream, whose server has answered before: also a name that
+    /// was found before, and an answer that was malformed once.
+    pub fn may_pass(&self) -> bool {
+        let passing = matches!(self, Self::Unresolved(_) | Self::Protocol { .. } | Self::Page(_) | Self::Inside { .. });
+        self.retry() || passing
+    }
+
+    /// Whether it may be the fault of one file alone: others of the same stream may come.
+    pub fn is_of_one_file(&self) -> bool {
+        match self {
+            Self::Refused(_)
+            | Self::Unreachable(..)
+            | Self::LookupTimeout(..)
+            | Self::Timeout { .. }
+            | Self::Slow { .. }
+            | Self::Handshake(..)
+            | Self::Broken(..)
+            | Self::Truncated(_)
+            | Self::NoTemporary
+            | Self::Temporary(_) => false,
+            Self::Inside { retry, .. } => !retry,
+            _ => !self.is_policy(),
         }
     }
 
@@ -117,6 +151,7 @@ impl Error {
             | Self::Timeout { .. }
             | Self::Slow { .. }
             | Self::Tls { .. }
+            | Self::Handshake(..)
             | Self::Protocol { .. }
             | Self::Broken(..)
             | Self::Truncated(_) => {
@@ -160,6 +195,13 @@ mod tests {
         assert_eq!(busy.fault(), Fault::transient(Blame::Source, "h answers with an error: 503"));
         let denied = Error::Denied { host: "h".into(), why: "no".into() };
         assert_eq!(denied.fault(), Fault::new(Blame::Spec, "h must not be pulled from: no"));
+        let gone = Error::NotFound { host: "h".into(), status: 404 };
+        assert_eq!((gone.may_pass(), gone.is_of_one_file()), (false, true));
+        let name = Error::Unresolved("h".into());
+        assert_eq!((name.retry(), name.may_pass(), name.is_of_one_file()), (false, true, true));
+        let away = Error::Refused("h".into());
+        assert_eq!((away.may_pass(), away.is_of_one_file()), (true, false));
+        assert!(!Error::TooMuch(1).is_of_one_file() && !Error::TooMuch(1).may_pass());
         let disk = Error::Temporary(std::io::ErrorKind::StorageFull.into());
         assert_eq!((disk.blame(), disk.retry()), (Blame::Us, false));
     }

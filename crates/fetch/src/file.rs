@@ -4,10 +4,11 @@
 //! It makes few requests: an open response is read on while the next block lies a little ahead. Memory is bounded: some cached
 //! blocks, and the receive buffers of open connections.
 
-use crate::{Address, Client, Error, Response};
+use crate::backoff::RETRY_WAITS;
+use crate::{Address, Client, Error, Response, Version};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The unit of reading and caching, in bytes: one read of a socket.
 const BLOCK: u64 = 64 << 10;
@@ -17,24 +18,13 @@ const CACHED_BLOCKS: usize = 64;
 const MAX_CURSORS: usize = 3;
 /// A block at most this many bytes ahead is reached by reading on: on usual connections a new request takes about as long.
 const READ_AHEAD: u64 = 512 << 10;
-/// Waits between attempts that bring nothing new; after the last the file is given up. Together with the client's own timeouts
-/// they bridge a restart of the server. The first attempt comes at once: a server may just have closed a slow connection.
-const RETRY_WAITS: [Duration; 6] = [
-    Duration::ZERO,
-    Duration::from_millis(200),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-];
-
 /// A file, read at any offset.
 #[derive(Debug)]
 pub struct RangeFile {
     client: Client,
     address: Address,
     length: u64,
-    tag: Option<String>,
+    version: Version,
     content_type: String,
     blocks: VecDeque<(u64, Bytes)>,
     cursors: Vec<Cursor>,
@@ -61,9 +51,10 @@ impl RangeFile {
         let Some((0, Some(length))) = response.range.filter(|_| response.status == 206) else {
             return Err(Box::new(response));
         };
-        let (tag, content_type) = (response.tag.clone(), response.content_type.clone());
+        let (version, content_type) = (response.version.clone(), response.content_type.clone());
         let first = Cursor { block: 0, response, rest: head.to_vec(), used: Instant::now() };
-        Ok(Self { client, address: asked, length, tag, content_type, blocks: VecDeque::new(), cursors: vec![first] })
+        let (blocks, cursors) = (VecDeque::new(), vec![first]);
+        Ok(Self { client, address: asked, length, version, content_type, blocks, cursors })
     }
 
     /// The content type that the server names; empty if it names none.
@@ -108,7 +99,7 @@ impl RangeFile {
                 Ok(Some(block)) => return Ok(block),
                 // There was progress: the attempts are counted again.
                 Ok(None) => tries = RETRY_WAITS.iter(),
-                Err(e) if e.retry() => match tries.next() {
+                Err(e) if e.may_pass() => match tries.next() {
                     Some(wait) => std::thread::sleep(*wait),
                     None => return Err(e),
                 },
@@ -139,7 +130,7 @@ impl RangeFile {
                         return Ok(Some(block));
                     }
                 }
-                Err(e) if e.retry() && progress => return Ok(None),
+                Err(e) if e.may_pass() && progress => return Ok(None),
                 Err(e) => return Err(e),
             }
         }
@@ -161,13 +152,37 @@ impl RangeFile {
 
     fn request(&self, number: u64) -> Result<Cursor, Error> {
         let from = number * BLOCK;
-        let response = self.client.get(&self.address, Some((from, None)))?;
-        let same = response.range == Some((from, Some(self.length))) && response.tag == self.tag;
-        if !same {
+        let mut response = self.client.get(&self.address, Some((from, None)))?;
+        let (begins, length) = match (response.status, response.range) {
+            (206, Some((at, whole))) => (at, whole),
+            (206, None) => (from, response.length.map(|length| from + length)),
+            // Another server behind the same name, which takes no ranges.
+            _ => (0, response.length),
+        };
+        let other = length.is_some_and(|length| length != self.length) || response.version.is_other(&self.version);
+        if other || begins > from {
             return Err(Error::Changed(self.address.authority()));
         }
-        Ok(Cursor { block: number, response, rest: Vec::new(), used: Instant::now() })
+        let rest = skip(&mut response, from - begins)?;
+        Ok(Cursor { block: number, response, rest, used: Instant::now() })
     }
+}
+
+/// Skips so many bytes; gives what came along with the last of them.
+fn skip(response: &mut Response, mut left: u64) -> Result<Vec<u8>, Error> {
+    while left > 0 {
+        let most = usize::try_from(left.min(BLOCK)).unwrap_or(BLOCK as usize);
+        let Some(mut piece) = response.next_piece(most)? else {
+            return Err(Error::Truncated(response.address.authority()));
+        };
+        let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+        let rest = piece.split_off(skipped);
+        left -= skipped as u64;
+        if left == 0 {
+            return Ok(rest);
+        }
+    }
+    Ok(Vec::new())
 }
 
 impl Cursor {
@@ -199,6 +214,11 @@ mod tests {
 
     /// Serves ranges of `data`, hangs up after `break_after` bytes of each response, and counts requests.
     fn server(data: Vec<u8>, break_after: usize) -> (Address, Arc<AtomicUsize>) {
+        serve(data, break_after, |_| (true, String::new()))
+    }
+
+    /// The same; `of` says for each request whether ranges are taken, and gives further lines of the head.
+    fn serve(data: Vec<u8>, break_after: usize, of: fn(usize) -> (bool, String)) -> (Address, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::parse(&format!("http://{}/f", listener.local_addr().unwrap())).unwrap();
         let count = Arc::new(AtomicUsize::new(0));
@@ -206,19 +226,20 @@ mod tests {
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 let (mut socket, data) = (socket.unwrap(), data.clone());
-                requests.fetch_add(1, Ordering::Relaxed);
+                let (ranges, lines) = of(requests.fetch_add(1, Ordering::Relaxed));
                 std::thread::spawn(move || {
                     let mut request = vec![0; 4096];
                     let n = socket.read(&mut request).unwrap();
                     let text = String::from_utf8_lossy(&request[..n]).into_owned();
                     let from: usize = text.split("bytes=").nth(1).unwrap().split('-').next().unwrap().parse().unwrap();
+                    let from = if ranges { from } else { 0 };
                     let (last, whole) = (data.len() - 1, data.len());
-                    let head = format!(
-                        "HTTP/1.1 206 P\r\nContent-Range: bytes {from}-{last}/{whole}\r\nContent-Length: {}\r\n\r\n",
-                        whole - from
-                    );
+                    let said = format!("206 P\r\nContent-Range: bytes {from}-{last}/{whole}");
+                    let said = if ranges { said.as_str() } else { "200 OK" };
+                    let head = format!("HTTP/1.1 {said}\r\n{lines}Content-Length: {}\r\n\r\n", whole - from);
                     let _ = socket.write_all(head.as_bytes());
-                    let _ = socket.write_all(&data[from..whole.min(from.saturating_add(break_after))]);
+                    let end = if ranges { whole.min(from.saturating_add(break_after)) } else { whole };
+                    let _ = socket.write_all(&data[from..end]);
                 });
             }
         });
@@ -250,6 +271,25 @@ mod tests {
         }
         assert_eq!(file.read(5_000_000, 10).unwrap(), Vec::<u8>::new());
         assert!(requests.load(Ordering::Relaxed) <= 4, "{requests:?}");
+    }
+
+    #[test]
+    fn servers_behind_one_name_may_differ() {
+        let data = data(700_000);
+        let servers: [fn(usize) -> (bool, String); 3] = [
+            |count| (true, format!("ETag: \"{count}\"\r\nLast-Modified: Monday\r\n")),
+            |count| (true, if count % 2 == 0 { "ETag: \"a\"\r\n".into() } else { String::new() }),
+            |count| (count == 0, "ETag: \"a\"\r\n".into()),
+        ];
+        for of in servers {
+            let (address, requests) = serve(data.clone(), 300_000, of);
+            let mut file = open(&address);
+            assert_eq!(file.read(100, 250_000).unwrap(), data[100..250_100]);
+            assert_eq!(file.read(250_000, 200_000).unwrap(), data[250_000..450_000]);
+            assert!(requests.load(Ordering::Relaxed) > 1);
+        }
+        let (address, _) = serve(data.clone(), 100_000, |count| (true, format!("ETag: \"{count}\"\r\n")));
+        assert!(matches!(open(&address).read(0, 300_000), Err(Error::Changed(_))));
     }
 
     #[test]

@@ -1,8 +1,19 @@
-//! An HTTP/1.1 client (RFC 9112), as far as fetching needs one: GET, ranges, redirects, every body framing, persistent connections.
+//! An HTTP/1.1 client (RFC 9112), as far as fetching needs one: GET, ranges, redirects, every body framing, persistent connections,
+//! cookies, logins.
+
+mod cookies;
+mod head;
+mod version;
+
+pub use version::Version;
+
+use cookies::Jar;
+use head::Head;
 
 use crate::body::{Chunks, Framing};
 use crate::guard::{is_inside, is_outside};
 use crate::inflate::Inflate;
+use crate::login::Login;
 use crate::socket::{Socket, connect, timed_out};
 use crate::{Address, Error, Titles};
 use base64::Engine as _;
@@ -10,7 +21,7 @@ use model::{PullGuard, PullLimits};
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Redirects that are followed. Browsers follow 20; no media source needs more than a few.
 const MAX_REDIRECTS: usize = 10;
@@ -20,14 +31,14 @@ const MAX_HEAD: usize = 32 << 10;
 const SMALL_FILE_TIMEOUTS: u32 = 2;
 /// Timeouts after which no further redirect is followed: one each for looking up, connecting and answering.
 const REDIRECT_TIMEOUTS: u32 = 3;
-/// Header lines of a response. Real ones have below 30.
-const MAX_HEADERS: usize = 100;
 /// Idle connections kept for another request: those for video, audio, and the two playlists of a live stream.
 const MAX_IDLE: usize = 4;
+/// Servers whose challenge is remembered: that of playlists, and those of segments and keys.
+const MAX_LOGINS: usize = 8;
 /// Bytes read from a socket at once.
 const READ_CHUNK: usize = 64 << 10;
 
-/// The client of one pull. Clones share idle connections, the guard and the count of fetched bytes.
+/// The client of one pull. Clones share idle connections, cookies, logins, the guard and the count of fetched bytes.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -40,6 +51,9 @@ struct Inner {
     allowed: Option<u64>,
     fetched: AtomicU64,
     idle: Mutex<Vec<(Address, Buffered)>>,
+    jar: Mutex<Jar>,
+    /// Of servers that asked for more than the login as it is (Digest), with an address that holds it.
+    logins: Mutex<Vec<(Address, Login)>>,
 }
 
 /// A connection, and what was read from it but not used yet.
@@ -84,8 +98,10 @@ pub struct Response {
     pub length: Option<u64>,
     /// Of a 206: the offset of the first byte, and the length of the whole file if the server names it.
     pub range: Option<(u64, Option<u64>)>,
-    /// What identifies this version of the file: its ETag, or else when it was modified.
-    pub tag: Option<String>,
+    /// What tells this version of the file from another.
+    pub version: Version,
+    /// Whether the body comes compressed: `length` and `range` count something else, and are not given.
+    pub compressed: bool,
     /// Whether the server is an Icecast or SHOUTcast server, whose streams have no end.
     pub radio: bool,
     titles: Option<Titles>,
@@ -104,7 +120,8 @@ impl Client {
     pub fn new(guard: PullGuard, limits: &PullLimits) -> Self {
         let (timeout, allowed) = (limits.timeout, limits.bytes);
         let (fetched, idle) = (AtomicU64::new(0), Mutex::default());
-        Self { inner: Arc::new(Inner { guard, timeout, allowed, fetched, idle }) }
+        let (jar, logins) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { guard, timeout, allowed, fetched, idle, jar, logins }) }
     }
 
     /// The rules about hosts that this client keeps.
@@ -132,9 +149,9 @@ impl Client {
                 });
             }
             let whole = range == Some((0, None));
-            let answer = match self.once(&at, range) {
+            let answer = match self.ask(&at, range) {
                 // Some servers refuse a range even from the first byte on, which asks for nothing but what they have.
-                Err(e) if whole && may_refuse_ranges(&e) => match self.once(&at, None) {
+                Err(e) if whole && may_refuse_ranges(&e) => match self.ask(&at, None) {
                     Err(_) => return Err(e),
                     answer => answer,
                 },
@@ -143,6 +160,7 @@ impl Client {
             match answer? {
                 Answer::Body(response) => return Ok(*response),
                 Answer::Moved(from, to) => at = from.redirected(&to)?,
+                Answer::Challenged(_) => return Err(Error::Forbidden { host: at.authority(), status: 401 }),
             }
         }
         Err(Error::Redirects(MAX_REDIRECTS))
@@ -190,11 +208,44 @@ impl Client {
         Ok((response.address.clone(), all))
     }
 
+    /// Asks; once more with the login, where the server says how it wants that.
+    fn ask(&self, to: &Address, range: Option<(u64, Option<u64>)>) -> Result<Answer, Error> {
+        match self.once(to, range)? {
+            Answer::Challenged(said) if self.challenged(to, &said) => self.once(to, range),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Takes a server's challenges; whether one of them can be answered with more than was sent already.
+    fn challenged(&self, to: &Address, said: &[String]) -> bool {
+        let mut logins = self.inner.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = logins.iter().position(|(of, _)| of.same_origin(to) && of.login() == to.login());
+        let made = match known {
+            Some(at) => Some(logins.remove(at).1),
+            None => to.login().and_then(|(user, password)| Login::new(user, password, rand::random())),
+        };
+        let Some(mut login) = made else { return false };
+        if login.challenged(said.iter().map(String::as_str)).is_none() || !login.is_digest() {
+            return false;
+        }
+        if logins.len() == MAX_LOGINS {
+            logins.remove(0);
+        }
+        logins.push((to.clone(), login));
+        true
+    }
+
     fn once(&self, to: &Address, range: Option<(u64, Option<u64>)>) -> Result<Answer, Error> {
         if let Some(connection) = self.take_idle(to) {
-            // An idle connection may have been closed meanwhile; then a new one is made.
+            // An idle connection may have been closed meanwhile, or be out of step; then a new one is made.
             match self.exchange(connection, to, range) {
-                Err(Error::Broken(..) | Error::Truncated(_) | Error::Inside { .. }) => {}
+                Err(
+                    Error::Broken(..)
+                    | Error::Truncated(_)
+                    | Error::Protocol { .. }
+                    | Error::Timeout { .. }
+                    | Error::Inside { .. },
+                ) => {}
                 other => return other,
             }
         }
@@ -211,7 +262,7 @@ impl Client {
         let inside = connection.socket.peer().is_ok_and(|peer| is_inside(&self.inner.guard, &to.host(), peer));
         // Until it has spoken HTTP, words tell nothing about the ports of a private network.
         let told = |error: Error| if inside { error.concealed(&to.authority()) } else { error };
-        let request = request(to, range);
+        let request = self.request(to, range);
         let sent = connection.socket.write_all(request.as_bytes()).and_then(|()| connection.socket.flush());
         sent.map_err(|e| told(self.io_fault(to, e, "take the request")))?;
         let broken = |e| Error::Broken(to.authority(), e);
@@ -221,6 +272,7 @@ impl Client {
             // Interim responses (RFC 9110 §15.2) are passed over.
             if head.status >= 200 {
                 connection.socket.set_deadline(None).map_err(broken)?;
+                self.take_cookies(to, &head.cookies);
                 // A range from the first byte on can only be refused if there is no first byte.
                 if head.status == 416 && range.is_some_and(|(from, _)| from == 0) {
                     return Err(Error::Empty);
@@ -235,11 +287,13 @@ impl Client {
         let address = to.clone().answered_by(connection.socket.peer());
         match status {
             200 | 206 => {}
-            301 | 302 | 303 | 307 | 308 => {
+            300 if head.location.is_none() => return Err(Error::Status { host, status }),
+            300..=303 | 307 | 308 => {
                 let to = head.location.ok_or(Error::Protocol { host, what: "a redirect leads nowhere" })?;
                 return Ok(Answer::Moved(address, to));
             }
             404 | 410 => return Err(Error::NotFound { host, status }),
+            401 if !head.challenges.is_empty() => return Ok(Answer::Challenged(head.challenges)),
             401 | 403 | 407 => return Err(Error::Forbidden { host, status }),
             _ => return Err(Error::Status { host, status }),
         }
@@ -262,7 +316,8 @@ impl Client {
             content_type: head.content_type,
             length,
             range,
-            tag: head.tag,
+            version: head.version,
+            compressed: inflate.is_some(),
             radio: head.radio,
             titles: head.titles.and_then(Titles::every),
             inflate,
@@ -272,6 +327,43 @@ impl Client {
             client: self.clone(),
             deadline: None,
         })))
+    }
+
+    fn request(&self, to: &Address, range: Option<(u64, Option<u64>)>) -> String {
+        let mut text = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: livekit-ingress/{}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n",
+            to.path_and_query(),
+            to.authority(),
+            env!("CARGO_PKG_VERSION"),
+        );
+        if let Some(login) = self.authorization(to) {
+            text.push_str(&format!("Authorization: {login}\r\n"));
+        }
+        let jar = self.inner.jar.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cookies) = jar.for_request(to, unix_time()) {
+            text.push_str(&format!("Cookie: {cookies}\r\n"));
+        }
+        if let Some((from, until)) = range {
+            let until = until.map(|u| u.to_string()).unwrap_or_default();
+            text.push_str(&format!("Range: bytes={from}-{until}\r\n"));
+        }
+        text + "\r\n"
+    }
+
+    /// The login as the server wants it: Basic, until it asks for more.
+    fn authorization(&self, to: &Address) -> Option<String> {
+        let mut logins = self.inner.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = logins.iter_mut().find(|(of, _)| of.same_origin(to) && of.login() == to.login());
+        if let Some((_, login)) = known {
+            return login.authorization("GET", &to.path_and_query());
+        }
+        let (user, password) = to.login()?;
+        Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))))
+    }
+
+    fn take_cookies(&self, from: &Address, lines: &[String]) {
+        let mut jar = self.inner.jar.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().for_each(|line| jar.take(from, line, unix_time()));
     }
 
     fn read_head(&self, connection: &mut Buffered, to: &Address) -> Result<Head, Error> {
@@ -338,6 +430,10 @@ impl Client {
     }
 }
 
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Whether a server may have answered like this only because it was asked for a range.
 fn may_refuse_ranges(error: &Error) -> bool {
     match error {
@@ -351,6 +447,8 @@ enum Answer {
     Body(Box<Response>),
     /// From here to there.
     Moved(Address, String),
+    /// A login is wanted, in one of these ways.
+    Challenged(Vec<String>),
 }
 
 impl Response {
@@ -430,6 +528,10 @@ impl Response {
             };
             connection.at += used;
             self.client.count(piece.len())?;
+            // Whoever knows how much there is may not ask for the end.
+            if self.framing == Framing::Length(0) {
+                self.finish();
+            }
             let piece = match &mut self.titles {
                 Some(titles) => titles.strip(&piece),
                 None => piece,
@@ -450,9 +552,10 @@ impl Response {
         finished.map(|()| None).map_err(|what| wrong(&self.address, what))
     }
 
-    /// At the end of the body: keeps the connection for another request.
+    /// At the end of the body: keeps the connection for another request. One on which more has come than the body is out of step.
     fn finish(&mut self) {
-        if let Some(mut connection) = self.connection.take().filter(|_| self.keep)
+        let in_step = |c: &Buffered| c.at == c.read.len();
+        if let Some(mut connection) = self.connection.take().filter(|c| self.keep && in_step(c))
             && connection.socket.set_deadline(None).is_ok()
         {
             self.client.put_idle(self.address.clone(), connection);
@@ -464,116 +567,14 @@ fn wrong(address: &Address, what: &'static str) -> Error {
     Error::Protocol { host: address.authority(), what }
 }
 
-fn request(to: &Address, range: Option<(u64, Option<u64>)>) -> String {
-    let mut text = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: livekit-ingress/{}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n",
-        to.path_and_query(),
-        to.authority(),
-        env!("CARGO_PKG_VERSION"),
-    );
-    if let Some((user, password)) = to.login() {
-        let login = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        text.push_str(&format!("Authorization: Basic {login}\r\n"));
-    }
-    if let Some((from, until)) = range {
-        let until = until.map(|u| u.to_string()).unwrap_or_default();
-        text.push_str(&format!("Range: bytes={from}-{until}\r\n"));
-    }
-    text + "\r\n"
-}
-
-/// Whether these bytes are a whole response head. For fuzzing.
+/// Whether these bytes are a whole response head. The cookies in it are sent back as one line, as is checked. For fuzzing.
 pub fn reads_head(bytes: &[u8]) -> bool {
-    matches!(Head::parse(bytes), Ok(Some(_)))
-}
-
-/// What is used of a response head.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Head {
-    status: u16,
-    length: Option<u64>,
-    chunked: bool,
-    /// A content or transfer encoding that the body has.
-    encoding: Option<String>,
-    keep: bool,
-    location: Option<String>,
-    content_type: String,
-    range: Option<(u64, Option<u64>)>,
-    tag: Option<String>,
-    radio: bool,
-    titles: Option<usize>,
-}
-
-impl Head {
-    /// The head and its length in bytes; `None` until it is complete.
-    fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, &'static str> {
-        // Old Icecast servers answer "ICY 200 OK" to what looks like a player.
-        let icy = bytes.starts_with(b"ICY ");
-        let patched = if icy { [b"HTTP/1.0 ", &bytes[4..]].concat() } else { Vec::new() };
-        let bytes = if icy { &patched } else { bytes };
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        let used = match response.parse(bytes) {
-            Ok(httparse::Status::Complete(used)) => used,
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => return Err("its answer has too many headers"),
-            Err(_) => return Err("its answer is no HTTP"),
-        };
-        let (status, keep) = (response.code.unwrap_or(0), response.version == Some(1));
-        let mut head = Self { status, keep, radio: icy, ..Self::default() };
-        for header in response.headers.iter() {
-            let value = String::from_utf8_lossy(header.value);
-            head.take(&header.name.to_ascii_lowercase(), value.trim())?;
-        }
-        Ok(Some((head, if icy { used - 5 } else { used })))
-    }
-
-    fn encode(&mut self, value: &str) {
-        if !value.is_empty() && !value.eq_ignore_ascii_case("identity") {
-            self.encoding = Some(value.to_ascii_lowercase());
-        }
-    }
-
-    fn take(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
-        match name {
-            "content-length" => {
-                let length = value.parse().map_err(|_| "its length is not a number")?;
-                if self.length.is_some_and(|before| before != length) {
-                    return Err("it names two lengths");
-                }
-                self.length = Some(length);
-            }
-            "transfer-encoding" => {
-                self.chunked = value.eq_ignore_ascii_case("chunked");
-                if !self.chunked {
-                    self.encode(value);
-                }
-            }
-            "content-encoding" => self.encode(value),
-            "connection" => self.keep = if value.eq_ignore_ascii_case("close") { false } else { self.keep },
-            "location" => self.location = Some(value.to_owned()),
-            "content-type" => {
-                self.content_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-            }
-            "content-range" => self.range = content_range(value),
-            "icy-metaint" => self.titles = value.parse().ok(),
-            _ if name.starts_with("icy-") => self.radio = true,
-            "server" if value.to_ascii_lowercase().starts_with("icecast") => self.radio = true,
-            "etag" => self.tag = Some(value.to_owned()),
-            "last-modified" if self.tag.is_none() => self.tag = Some(value.to_owned()),
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// Reads `bytes 0-99/1000` (RFC 9110 §14.4): the first byte, and the whole length.
-fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
-    let (range, whole) = value.strip_prefix("bytes")?.trim().split_once('/')?;
-    let (from, until) = range.split_once('-')?;
-    let (from, until) = (from.trim().parse().ok()?, until.trim().parse::<u64>().ok()?);
-    let whole = whole.trim().parse::<u64>().ok();
-    (from <= until && whole.is_none_or(|w| until < w)).then_some((from, whole))
+    let Ok(Some((head, _))) = Head::parse(bytes) else { return false };
+    let (mut jar, Ok(from)) = (Jar::default(), Address::parse("https://a.cdn.example/live/list.m3u8")) else {
+        return true;
+    };
+    head.cookies.iter().for_each(|line| jar.take(&from, line, 0));
+    jar.for_request(&from, 0).is_none_or(|sent| !sent.contains(char::is_control))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The body of a file whose server takes no range requests. After a break the file is requested again from the start, and the
 //! bytes that came before are skipped.
 
-use crate::{Address, Client, Error, Response};
+use crate::{Address, Client, Error, Response, Version};
 use std::time::Duration;
 
 /// Waits between attempts that bring nothing new; after the last the file is given up. Few, as each costs the server the whole
@@ -17,9 +17,11 @@ pub struct ResumableBody {
     address: Address,
     response: Response,
     length: Option<u64>,
-    tag: Option<String>,
+    version: Version,
     /// Bytes read so far.
     got: u64,
+    /// What came along with the last bytes that were skipped.
+    ready: Option<Vec<u8>>,
     /// Attempts since bytes last came.
     tries: usize,
 }
@@ -27,8 +29,8 @@ pub struct ResumableBody {
 impl ResumableBody {
     /// Continues `response`, the answer of `address`, of which `got` bytes were read already.
     pub fn new(client: Client, address: Address, response: Response, got: u64) -> Self {
-        let (length, tag) = (response.length, response.tag.clone());
-        Self { client, address, response, length, tag, got, tries: 0 }
+        let (length, version) = (response.length, response.version.clone());
+        Self { client, address, response, length, version, got, ready: None, tries: 0 }
     }
 
     /// The next bytes, at most `most`; `None` at the end.
@@ -40,12 +42,12 @@ impl ResumableBody {
         let mut piece = self.response.next_piece(most);
         while let Err(broken) = &piece
             && self.length.is_some()
-            && broken.retry()
+            && broken.may_pass()
             && let Some(wait) = RETRY_WAITS.get(self.tries)
         {
             self.tries += 1;
             std::thread::sleep(*wait);
-            piece = self.reopen().and_then(|()| self.response.next_piece(most));
+            piece = self.reopen().and_then(|()| self.response_piece(most));
         }
         let piece = piece?;
         self.tries = 0;
@@ -53,17 +55,28 @@ impl ResumableBody {
         Ok(piece)
     }
 
+    fn response_piece(&mut self, most: usize) -> Result<Option<Vec<u8>>, Error> {
+        match self.ready.take() {
+            Some(ready) => Ok(Some(ready)),
+            None => self.response.next_piece(most),
+        }
+    }
+
     /// Requests the file again, and skips to where it broke.
     fn reopen(&mut self) -> Result<(), Error> {
         let mut response = self.client.get(&self.address, None)?;
-        if response.length != self.length || response.tag != self.tag {
+        if response.length != self.length || response.version.is_other(&self.version) {
             return Err(Error::Changed(self.address.authority()));
         }
         let mut left = self.got;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(SKIP_CHUNK).min(SKIP_CHUNK);
-            let Some(piece) = response.next_piece(most)? else { break };
-            left = left.saturating_sub(piece.len() as u64);
+            let Some(mut piece) = response.next_piece(most)? else { break };
+            // One that comes compressed may be longer than what is left to skip.
+            let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+            let rest = piece.split_off(skipped);
+            self.ready = Some(rest).filter(|rest| !rest.is_empty());
+            left -= skipped as u64;
         }
         self.response = response;
         Ok(())

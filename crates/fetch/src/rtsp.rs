@@ -6,10 +6,9 @@
 mod description;
 mod frames;
 mod keep_alive;
-mod login;
 mod token;
 
-pub use login::Login;
+pub use crate::login::Login;
 pub use token::Token;
 
 use frames::{Frames, Piece, field, value};

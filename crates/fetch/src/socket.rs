@@ -219,18 +219,27 @@ fn finish(stream: TcpStream, to: &Address, within: Duration) -> Result<Socket, E
             Err(e) if timed_out(&e) => {
                 return Err(Error::Timeout { host: to.authority(), what: "finish TLS", after: within });
             }
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(fault("it hung up".into())),
-            Err(e) => return Err(fault(tls_text(&e))),
+            Err(e) => return Err(handshake_fault(to.authority(), e)),
         }
     }
     stream.sock.set_deadline(None).map_err(unreachable)?;
     Ok(Socket::Tls(Box::new(stream)))
 }
 
+/// Why TLS was not agreed on: what is wrong with the server's, or a connection that broke.
+fn handshake_fault(host: String, error: io::Error) -> Error {
+    match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        Some(found) => Error::Tls { host, why: tls_text(found) },
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Error::Handshake(host, io::Error::new(error.kind(), "it hung up"))
+        }
+        None => Error::Handshake(host, error),
+    }
+}
+
 /// What is wrong with a server's TLS, as text for people.
-fn tls_text(error: &io::Error) -> String {
+fn tls_text(error: &rustls::Error) -> String {
     use rustls::CertificateError as Bad;
-    let Some(error) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) else { return error.to_string() };
     match error {
         rustls::Error::InvalidMessage(_) => "it does not speak TLS there".into(),
         rustls::Error::InvalidCertificate(bad) => match bad {

@@ -1,5 +1,6 @@
 //! Response heads as servers send them, and the client against scripted servers on loopback.
 
+use super::head::content_range;
 use super::*;
 use model::HostRule;
 use proptest::prelude::*;
@@ -24,6 +25,20 @@ fn response_heads() {
     assert_eq!(Head::parse(b"HTTP/1.1 200 OK\r\nContent-Le"), Ok(None));
     assert!(Head::parse(b"SSH-2.0-OpenSSH\r\n\r\n").is_err());
     assert!(Head::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n").is_err());
+}
+
+#[test]
+fn heads_that_are_not_quite_right() {
+    let h = head("HTTP/1.1 200 OK\r\nServer : cam\r\nCache Control: x\r\nX: a\r\n b\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(h.length, Some(5));
+    assert_eq!(head("HTTP/1.0 200 OK\r\nContent-Length: -1\r\n\r\n").length, None);
+    assert_eq!(head("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n").length, Some(5));
+    let h = head("HTTP/1.1 200 OK\r\nContent-Encoding: aws-chunked, utf-8\r\n\r\n");
+    assert_eq!((h.encoding, h.chunked), (None, false));
+    let h = head("HTTP/1.1 200\r\nTransfer-Encoding: gzip, chunked\r\n\r\n");
+    assert_eq!((h.encoding.as_deref(), h.chunked), (Some("gzip"), true));
+    let h = head("HTTP/1.1 200 OK\r\nContent-Encoding: BR\r\n\r\n");
+    assert_eq!(h.encoding.as_deref(), Some("br"));
 }
 
 #[test]
@@ -259,4 +274,65 @@ fn a_compressed_body_is_inflated() {
     let (_, text) = client(PullGuard::default()).get_small(&address, None, 100).unwrap();
     assert_eq!(text, b"#EXTM3U");
     serving.join().unwrap();
+}
+
+#[test]
+fn cookies_go_along_with_redirects_and_later_requests() {
+    let close = "Connection: close\r\nContent-Length: 0\r\n";
+    let set = format!(
+        "HTTP/1.1 302 F\r\nLocation: /first?q=1\r\nSet-Cookie: a=1; path=/\r\nSet-Cookie: b=2; Max-Age=0\r\n{close}\r\n"
+    );
+    let done = format!("HTTP/1.1 200 OK\r\n{close}\r\n");
+    let (address, seen) = server(vec![set, done.clone(), done]);
+    let client = client(PullGuard::default());
+    client.get(&address, None).unwrap();
+    client.get(&address.join("/other").unwrap(), None).unwrap();
+    let seen = seen.join().unwrap();
+    assert!(!seen[0].contains("Cookie:"));
+    assert!(seen[1..].iter().all(|request| request.contains("\r\nCookie: a=1\r\n")), "{seen:?}");
+}
+
+#[test]
+fn a_digest_login_is_answered() {
+    let close = "Connection: close\r\nContent-Length: 0\r\n";
+    let asks = |nonce: &str| {
+        let digest = format!("Digest realm=\"r\", nonce=\"{nonce}\", qop=\"auth\"");
+        format!("HTTP/1.1 401 U\r\nWWW-Authenticate: {digest}\r\n{close}\r\n")
+    };
+    let done = format!("HTTP/1.1 200 OK\r\n{close}\r\n");
+    let (address, seen) =
+        server(vec![asks("n1"), done.clone(), done.clone(), asks("n2"), done, asks("n3"), asks("n3")]);
+    let client = client(PullGuard::default());
+    (0..3).for_each(|_| drop(client.get(&address, None).unwrap()));
+    assert!(matches!(client.get(&address, None), Err(Error::Forbidden { status: 401, .. })));
+    let seen = seen.join().unwrap();
+    assert!(seen[0].contains("Authorization: Basic "));
+    for (request, nonce, count) in [(1, "n1", 1), (2, "n1", 2), (3, "n1", 3), (4, "n2", 1), (5, "n2", 2), (6, "n3", 1)]
+    {
+        let request = &seen[request];
+        assert!(request.contains(&format!("nonce=\"{nonce}\", uri=\"/first?q=1\"")), "{request}");
+        assert!(request.contains(&format!("nc=0000000{count}")), "{request}");
+    }
+}
+
+#[test]
+fn a_connection_out_of_step_is_not_used_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    std::thread::spawn(move || {
+        for (count, socket) in listener.incoming().enumerate() {
+            let mut socket = socket.unwrap();
+            assert!(socket.read(&mut [0; 1000]).unwrap() > 0);
+            // The first sends more than it says at once, the second later.
+            let more: &[u8] = if count == 0 { b"more" } else { b"" };
+            socket.write_all(&[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", more].concat()).unwrap();
+            if count == 1 && socket.read(&mut [0; 1000]).unwrap() > 0 {
+                socket.write_all(b"more\r\n\r\n").unwrap();
+            }
+        }
+    });
+    let client = client(PullGuard::default());
+    for _ in 0..3 {
+        assert_eq!(client.get_whole(&address, None, 100).unwrap().1, b"ok");
+    }
 }

@@ -1,5 +1,5 @@
-//! Logging in to an RTSP server: Basic (RFC 7617) and Digest (RFC 7616, and RFC 2069 for servers without `qop`), with MD5 and
-//! SHA-256. Used by [`Rewriter`](super::Rewriter).
+//! Logging in to an HTTP or RTSP server: Basic (RFC 7617) and Digest (RFC 7616, and RFC 2069 for servers without `qop`), with MD5 and
+//! SHA-256. Pure.
 
 use base64::Engine;
 use md5::Md5;
@@ -52,7 +52,7 @@ impl Login {
 
     /// Takes the values of the server's `WWW-Authenticate` headers and keeps the strongest challenge that we can answer. Returns
     /// whether the last nonce was only stale; `None` if we can answer no challenge.
-    pub(super) fn challenged<'a>(&mut self, values: impl Iterator<Item = &'a str>) -> Option<bool> {
+    pub(crate) fn challenged<'a>(&mut self, values: impl Iterator<Item = &'a str>) -> Option<bool> {
         let all: Vec<_> = values.flat_map(challenges).collect();
         let digest = all.iter().find_map(digest);
         let basic = || all.iter().any(|c| c.scheme == "basic").then_some((Challenge::Basic, false));
@@ -61,8 +61,13 @@ impl Login {
         Some(stale)
     }
 
+    /// Whether the challenge it answers is Digest.
+    pub(crate) fn is_digest(&self) -> bool {
+        matches!(self.challenge, Some(Challenge::Digest { .. }))
+    }
+
     /// The value of the Authorization header of a request; `None` before a challenge.
-    pub(super) fn authorization(&mut self, method: &str, uri: &str) -> Option<String> {
+    pub(crate) fn authorization(&mut self, method: &str, uri: &str) -> Option<String> {
         let (user, password) = (self.user.expose(), self.password.expose());
         let Challenge::Digest { hash, realm, nonce, opaque, algorithm, qop } = self.challenge.as_ref()? else {
             let login = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
