@@ -27,7 +27,7 @@ pub use engine::{op, rtmp_chunks, rtmp_connection};
 pub use machines::{ingest_clock, psrpc_envelope, session_life};
 pub use parsers::{amf, audio_configs, av1_config, avc_config, enhanced_tags, flv_tags, hevc_config, ipc_messages};
 pub use proxied::proxy_headers;
-pub use pulled::{playlists, pulled_bytes, rtsp_answers, rtsp_requests};
+pub use pulled::{playlist_reloads, playlists, pulled_bytes, rtsp_answers, rtsp_requests};
 pub use received::{redundant_audio, rtp_headers, rtp_payloads, sdp_fragments, whip_offers};
 pub use recovery::recovery;
 pub use secured::dtls_handshake;
@@ -53,6 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("recovery", recovery),
     ("ingest_clock", ingest_clock),
     ("playlists", playlists),
+    ("playlist_reloads", playlist_reloads),
     ("pulled_bytes", pulled_bytes),
     ("rtsp_answers", rtsp_answers),
     ("rtsp_requests", rtsp_requests),

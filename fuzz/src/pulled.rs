@@ -1,11 +1,13 @@
-//! What servers send to who pulls from them: playlists, heads of answers, chunks, splice points, RTSP.
+//! What servers send to who pulls from them: playlists and their later versions, heads of answers, chunks, splice points, RTSP.
 
+use fetch::hls::window::Window;
 use fetch::playlist::{Playlist, parse};
 use fetch::rtsp::{Answer, Login, Rewriter, Token};
 use fetch::{Address, Chunks, hls, reads_head};
 use media::mpegts::filter::Filter;
 use media::mpegts::pcr::PcrGate;
 use media::vp6::crop;
+use std::time::Duration;
 
 /// A playlist. Promise: segments are numbered in order, and a master playlist gives a choice or words.
 pub fn playlists(data: &[u8]) {
@@ -22,11 +24,47 @@ pub fn playlists(data: &[u8]) {
     }
 }
 
+/// The versions of a live playlist as it is reloaded, with a zero byte between them. Promise: what is played rises by one or begins afresh,
+/// on a timeline that never goes back.
+pub fn playlist_reloads(data: &[u8]) {
+    let mut playing: Option<Window> = None;
+    let (mut last, mut at) = (None, Duration::ZERO);
+    for version in data.split(|b| *b == 0) {
+        let Ok(Playlist::Media(list)) = parse(&[b"#EXTM3U\n", version].concat()) else { continue };
+        let window = match &mut playing {
+            Some(window) => {
+                window.take(list, version.len() % 2 == 0);
+                window
+            }
+            none => none.insert(Window::new(list)),
+        };
+        window.catch_up();
+        while let Some(next) = window.next_segment() {
+            let number = next.segment.sequence;
+            assert!(next.fresh || last.is_some_and(|last: u64| last.checked_add(1) == Some(number)));
+            assert!(next.at >= at);
+            (last, at) = (Some(number), next.at);
+            if version.len() % 3 == 0 {
+                window.lost();
+            }
+            let _ = window.listed(number);
+        }
+    }
+}
+
 /// The head of an answer, chunks, an MPEG-TS, FLV and an address; the first byte cuts the rest into pieces. Promise for MPEG-TS: nothing
 /// is left out, and the pieces make no difference.
 pub fn pulled_bytes(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else { return };
-    reads_head(data);
+    let _ = reads_head(data);
+    if let Ok(line) = std::str::from_utf8(data)
+        && !line.contains(['\r', '\n'])
+    {
+        assert!(
+            reads_head(format!("HTTP/1.1 200 OK\r\nSet-Cookie: {line}\r\n\r\n").as_bytes())
+                || line.contains(char::is_control)
+        );
+    }
     crop(data);
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(address) = Address::parse(text)

@@ -8,13 +8,13 @@ use crate::source::Source;
 use crate::sync::lock;
 use crate::time_shift::{self, TimeShift};
 use crate::track_queues::TrackQueues;
-use fetch::hls::{Choice, Piece, Stream, choose};
+use fetch::hls::{Piece, Stream, choose};
 use fetch::playlist::{self, Playlist};
 use fetch::{Address, Client, Response};
 use ipc::demux::Job;
 use media::id3;
 use media::mpegts::pcr::PcrGate;
-use model::Fault;
+use model::{Fault, Kind};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use timing::hls_clock::{FrameTime, Rendition};
@@ -31,35 +31,12 @@ pub(crate) fn open(
     job: &Job,
     client: Client,
     asked: Address,
-    mut response: Response,
+    response: Response,
     head: Vec<u8>,
 ) -> Result<Source, Fault> {
-    let mut text = head;
-    while let Some(piece) = response.next_piece(HEAD).map_err(of_fetch)? {
-        text.extend(piece);
-        if text.len() > playlist::MAX_TEXT {
-            return Err(unplayable("the playlist is too long"));
-        }
-    }
-    let base = response.address.clone();
-    let reconnect = job.limits.reconnect;
-    let mut streams = match playlist::parse(&text).map_err(of_fetch)? {
-        Playlist::Media(_) => vec![Stream::new(client, asked, base, &text, reconnect).map_err(of_fetch)?],
-        Playlist::Master(master) => {
-            let choices = choose(&master, &base, job.largest).map_err(of_fetch)?;
-            first_that_opens(&choices, |choice| {
-                let mut streams = vec![Stream::open(client.clone(), &choice.main, reconnect)?];
-                if let Some(audio) = choice.audio.as_ref().filter(|audio| **audio != choice.main) {
-                    let mut audio = Stream::open(client.clone(), audio, reconnect)?;
-                    audio.join(&streams[0]);
-                    streams.push(audio);
-                }
-                Ok(streams)
-            })
-            .map_err(of_fetch)?
-        }
-    };
     let queues = TrackQueues::new();
+    let (base, text) = whole(&client, &asked, response, head).map_err(of_fetch)?;
+    let mut streams = streams(job, client, asked, base, &text, &queues).map_err(of_fetch)?;
     let mut begin = None;
     for stream in &mut streams {
         begin = stream.begin(begin);
@@ -70,33 +47,70 @@ pub(crate) fn open(
     let clock = SharedClock::default();
     // All join before the first comes to the end of a run.
     let renditions: Vec<Rendition> = streams.iter().map(|_| clock.join()).collect();
+    let separate_audio = streams.len() > 1;
     for (i, (stream, rendition)) in streams.into_iter().zip(renditions).enumerate() {
         if i > 0 {
             queues.open();
         }
-        let feeder = Feeder::new(&queues, &clock, rendition);
+        let tracks = Tracks::new(&queues);
+        // The audio that was chosen is the other one.
+        let tracks = if i == 0 && separate_audio { tracks.without(Kind::Audio) } else { tracks };
+        let feeder = Feeder::new(&queues, tracks, &clock, rendition);
         queues.fill("feed", move || feeder.run(stream))?;
     }
     Ok(Source { queues, live: false, file: None })
 }
 
-/// Opens the first choice that can be; gives the fault of the best if none can.
-fn first_that_opens<T>(
-    choices: &[Choice],
-    open: impl Fn(&Choice) -> Result<T, fetch::Error>,
-) -> Result<T, fetch::Error> {
-    let mut first = None;
-    for choice in choices {
-        match open(choice) {
-            Ok(opened) => return Ok(opened),
-            Err(e) if e.is_policy() => return Err(first.unwrap_or(e)),
-            Err(e) => {
-                eprintln!("a variant of the stream can't be opened: {e}");
-                first.get_or_insert(e);
-            }
+/// The whole text of a playlist, and where it came from. One that breaks off is fetched again, also where the server gives less than it has
+/// to whom asks for a range.
+fn whole(
+    client: &Client,
+    asked: &Address,
+    mut response: Response,
+    head: Vec<u8>,
+) -> Result<(Address, Vec<u8>), fetch::Error> {
+    let mut text = head;
+    let length = response.range.and_then(|(_, whole)| whole);
+    let complete = loop {
+        match response.next_piece(HEAD) {
+            Ok(Some(piece)) => text.extend(piece),
+            Ok(None) => break length.is_none_or(|length| text.len() as u64 >= length),
+            Err(fetch::Error::Broken(..) | fetch::Error::Truncated(_)) => break false,
+            Err(e) => return Err(e),
         }
+        if text.len() > playlist::MAX_TEXT {
+            return Err(fetch::Error::Playlist("it is too long"));
+        }
+    };
+    if complete {
+        return Ok((response.address.clone(), text));
     }
-    Err(first.unwrap_or(fetch::Error::Playlist("it lists nothing to play")))
+    drop(response);
+    client.get_small(asked, None, playlist::MAX_TEXT)
+}
+
+/// The streams to play: one, or pictures and sound.
+fn streams(
+    job: &Job,
+    client: Client,
+    asked: Address,
+    base: Address,
+    text: &[u8],
+    queues: &TrackQueues,
+) -> Result<Vec<Stream>, fetch::Error> {
+    let reconnect = job.limits.reconnect;
+    let context = playlist::Context { query: asked.query(), ..playlist::Context::default() };
+    let master = match playlist::parse_in(text, &context)? {
+        Playlist::Media(_) => return Ok(vec![Stream::new(client, asked, base, text, reconnect)?]),
+        Playlist::Master(master) => master,
+    };
+    let choices = choose(&master, &base, job.largest)?;
+    let opened = fetch::hls::open(&client, &choices, &master.variables, reconnect)?;
+    if let Some(fault) = opened.without_audio {
+        eprintln!("the stream is played without its separate audio: {fault}");
+        queues.add_missing(Kind::Audio, format!("its playlist can't be opened ({fault})"));
+    }
+    Ok([opened.main].into_iter().chain(opened.audio).collect())
 }
 
 /// Feeds the segments of one rendition.
@@ -117,13 +131,20 @@ struct Feeder {
     begun: bool,
     /// Every segment begins again: audio without a container.
     raw_audio: bool,
+    /// What came was media before.
+    recognised: bool,
+    /// The rest of the segment is left out.
+    skipping: bool,
+    /// Segments that were left out.
+    missing: u32,
+    live: bool,
 }
 
 impl Feeder {
-    fn new(queues: &TrackQueues, clock: &SharedClock, rendition: Rendition) -> Self {
+    fn new(queues: &TrackQueues, tracks: Tracks, clock: &SharedClock, rendition: Rendition) -> Self {
         Self {
             queues: queues.clone(),
-            tracks: Tracks::new(queues),
+            tracks,
             clock: clock.clone(),
             rendition: Arc::new(Mutex::new(rendition)),
             demux: None,
@@ -132,14 +153,23 @@ impl Feeder {
             number: 0,
             begun: false,
             raw_audio: false,
+            recognised: false,
+            skipping: false,
+            missing: 0,
+            live: false,
         }
     }
 
     fn run(mut self, mut stream: Stream) {
         loop {
+            self.live = stream.live();
             let done = match stream.next_piece() {
                 Ok(Some(Piece::Segment { fresh, at, run })) => self.segment(fresh, at, run),
                 Ok(Some(Piece::Bytes(bytes))) => self.bytes(bytes),
+                Ok(Some(Piece::LeftOut(why))) => {
+                    self.left_out(&why);
+                    Ok(true)
+                }
                 Ok(None) => {
                     self.finish(true);
                     self.clock.leave();
@@ -165,9 +195,10 @@ impl Feeder {
     fn segment(&mut self, fresh: bool, at: Duration, number: u64) -> Result<bool, Fault> {
         // A segment that broke off is followed by a fresh start, so this one was complete and not recognised.
         if !fresh && !self.head.is_empty() && self.demux.is_none() {
-            return Err(unplayable("a segment is not media that can be played"));
+            self.unrecognised()?;
         }
-        if fresh || self.raw_audio {
+        if fresh || self.raw_audio || self.skipping {
+            self.skipping = false;
             self.finish(number != self.number);
             self.head.clear();
             self.at = at;
@@ -181,16 +212,48 @@ impl Feeder {
         Ok(true)
     }
 
+    /// What came is no media. In the middle of a stream that may be true of one segment alone.
+    fn unrecognised(&mut self) -> Result<(), Fault> {
+        let text = "a segment is not media that can be played";
+        if !self.recognised {
+            return Err(unplayable(text));
+        }
+        self.left_out(text);
+        self.skipping = true;
+        Ok(())
+    }
+
+    /// A segment is left out. A live stream goes on as if nothing had been; of a recording something is missing for good.
+    fn left_out(&mut self, why: &str) {
+        self.missing += 1;
+        let text = match self.missing {
+            1 => format!("a segment of the stream is left out: {why}"),
+            count => format!("{count} segments of the stream are left out, the last as {why}"),
+        };
+        eprintln!("{text}");
+        if !self.live {
+            self.queues.notice(text);
+        }
+    }
+
     /// False if nobody wants more.
     fn bytes(&mut self, bytes: Vec<u8>) -> Result<bool, Fault> {
+        if self.skipping {
+            return Ok(true);
+        }
         if let Some(demux) = &self.demux {
             return Ok(demux.push_bytes(bytes));
         }
         self.head.extend(bytes);
-        let Some(kind) = container::detect(&self.head) else {
-            let enough = self.head.len() >= HEAD;
-            return if enough { Err(unplayable("a segment is not media that can be played")) } else { Ok(true) };
+        let found = container::detect(&self.head);
+        let media = found.filter(|caps| caps.structure(0).is_some_and(|s| !s.name().starts_with("text/")));
+        let Some(kind) = media else {
+            if self.head.len() >= HEAD {
+                self.unrecognised()?;
+            }
+            return Ok(true);
         };
+        self.recognised = true;
         let name = kind.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
         self.raw_audio = name.starts_with("audio/") || name == "application/x-id3";
         let gate = container::is_mpegts(&kind).then(PcrGate::default);

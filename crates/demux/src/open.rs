@@ -55,6 +55,8 @@ fn http(
     let endless = response.length.is_none() && response.range.is_none();
     let mut head = read_head(&mut response, endless, client.small_file_timeout()).map_err(of_fetch)?;
     if playlist::is_playlist(&head) {
+        // Also one whose end is not known beforehand: it is small.
+        response.set_deadline(client.small_file_timeout()).map_err(of_fetch)?;
         return hls::open(job, client, address, response, head);
     }
     response.clear_deadline().map_err(of_fetch)?;

@@ -39,8 +39,7 @@ pub(crate) fn play(source: &Source, job: &Job, events: &Events<Event>) -> Result
     // What begins later is announced when it does: the session would wait for it, and lose what comes meanwhile.
     let later = source.queues.begins_later(APART).filter(|_| !source.live);
     events.send_when_ready(&announced(&kinds, later));
-    for (kind, what) in source.queues.left_out() {
-        let text = format!("{} is left out: {what} can't be decoded here", kind.as_str());
+    for (kind, text) in source.queues.left_out() {
         events.send_when_ready(&Event::Unusable(kind, text));
     }
     // A worker that replaces a crashed one goes on where that was, if the file can seek.
@@ -103,6 +102,9 @@ fn run(
         }
         for event in queues.splices(due) {
             events.send(&Event::Splice(event));
+        }
+        if let Some(text) = queues.take_notice() {
+            events.send_when_ready(&Event::Notice(text));
         }
         match queues.next(due) {
             Next::Item(kind, Item::Config(config), _) => {

@@ -67,6 +67,8 @@ struct State {
     closed: bool,
     /// Why nothing more comes.
     fault: Option<Fault>,
+    /// What is to be said of the source.
+    notice: Option<String>,
 }
 
 /// See the [module](self).
@@ -121,6 +123,7 @@ impl TrackQueues {
             seeking: false,
             closed: false,
             fault: None,
+            notice: None,
         };
         Self { shared: Arc::new((Mutex::new(state), Condvar::new())) }
     }
@@ -171,6 +174,17 @@ impl TrackQueues {
     /// A track of this kind is there that nothing here can play.
     pub(crate) fn add_unknown(&self, kind: Option<Kind>, what: String) {
         self.lock().choice.add_unknown(kind, what);
+    }
+
+    /// There should be a track of this kind, and why there is none.
+    pub(crate) fn add_missing(&self, kind: Kind, why: String) {
+        self.lock().choice.add_missing(kind, why);
+    }
+
+    /// Something of the source is not as it should be, in words for whoever made the ingress. The newest counts.
+    pub(crate) fn notice(&self, text: String) {
+        self.lock().notice = Some(text);
+        self.changed();
     }
 
     /// A filler will add no further track.
@@ -289,7 +303,12 @@ impl TrackQueues {
 
     // === the side that plays ===
 
-    /// The kinds of which nothing is played, though there is some, and what that is.
+    /// What is to be said, once.
+    pub(crate) fn take_notice(&self) -> Option<String> {
+        self.lock().notice.take()
+    }
+
+    /// The kinds of which nothing is played, though there is some or should be, and why in words.
     pub(crate) fn left_out(&self) -> Vec<(Kind, String)> {
         self.lock().choice.left_out()
     }

@@ -1,35 +1,35 @@
 //! Plays one HLS media playlist: its segments as a stream of bytes, with a mark where each segment begins. A live playlist is
-//! reloaded as it grows.
+//! reloaded as it grows. What does not come is tried again, had from another playlist of the same presentation, or left out.
 
-use crate::backoff::{Reconnect, Served};
-use crate::crypt::decrypt;
-use crate::playlist::{self, Key, Map, Master, MediaList, Playlist, Segment, Variant};
-use crate::{Address, Client, Error, Response};
+mod background;
+mod choice;
+mod fetcher;
+mod sources;
+pub mod window;
+
+pub use choice::{Choice, choose};
+
+use crate::backoff::{RETRY_WAITS, Reconnect, Served};
+use crate::playlist::{self, Context, MediaList, Playlist, Variables};
+use crate::{Address, Client, Error};
+use background::{Background, Fetched};
+use fetcher::{Current, Fetcher};
+use sources::Sources;
 use std::time::{Duration, Instant};
+use window::{Upcoming, Window};
 
-/// How many segments before its end a live stream is joined. The newest segment is up to one segment old when its playlist is read,
-/// so that joining at three made 3.1 to 3.5 segments of delay, and three are promised. RFC 8216 §6.3.3 advises against fewer than
-/// three, for players that must not stall. Here a source that stalls is shown later from then on; and with two, the next segment
-/// is there before the last is used up, as the playlist is reloaded twice per segment.
-const JOIN_FROM_END: usize = 2;
-/// A live stream that is more segments behind has stalled, and is joined again.
-const MAX_BEHIND: usize = 6;
-/// The longest encrypted segment in bytes; it is decrypted as a whole, in memory.
-const MAX_ENCRYPTED: usize = 64 << 20;
-/// The longest initialisation section in bytes.
-const MAX_MAP: usize = 4 << 20;
-/// Bytes handed over at once.
-const MAX_PIECE: usize = 64 << 10;
-/// Attempts to fetch a segment before it is given up.
+/// Attempts to fetch a segment of a live stream before it is given up.
 const SEGMENT_ATTEMPTS: u32 = 4;
-/// The wait before the second attempt at a segment of a stream that is not live; each further wait is one unit longer.
-const SEGMENT_RETRY_WAIT: Duration = Duration::from_millis(250);
+/// Attempts to fetch a live playlist before another one is looked for.
+const PLAYLIST_ATTEMPTS: u32 = 2;
+/// Segments in a row that may be left out of a stream that is not live, before it is given up.
+const MAX_MISSING: u32 = 3;
+/// The newest segments of a live playlist may be listed before they can be had: so many of them, and the wait between attempts.
+const LATE_SEGMENTS: usize = 2;
+const LATE_WAIT: Duration = Duration::from_millis(250);
 /// Target durations within which a live playlist has to grow, whatever is configured. Its server has to add to it within one and
 /// a half (RFC 8216 §6.2.1).
 const STALL_TARGET_DURATIONS: u32 = 3;
-
-/// Variants that are tried at most, where one after the other can't be fetched.
-const MAX_CHOICES: usize = 6;
 
 /// What comes next of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,52 +45,85 @@ pub enum Piece {
     },
     /// Bytes of the segment.
     Bytes(Vec<u8>),
+    /// The segment, or what was left of it, can't be had, for this reason: the stream goes on without.
+    LeftOut(String),
 }
 
-/// The playlists to play: the best variant that fits, and its audio rendition if that is separate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// The variant's media playlist.
-    pub main: Address,
-    /// The media playlist of its audio.
-    pub audio: Option<Address>,
+/// A presentation that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its variant.
+    pub main: Stream,
+    /// Its audio, if that is separate.
+    pub audio: Option<Stream>,
+    /// Why its separate audio can't be opened.
+    pub without_audio: Option<Error>,
 }
 
-/// Chooses from a master playlist. The best comes first: the largest variant within `largest` (pixels), or else the smallest. The
-/// others follow, for where its server is down (redundant variants, RFC 8216 §6.2.4): those that fit from large to small, then the
-/// rest from small to large.
+/// Opens the best choice that can be; the others may stand in for it later. A live one is tried again for `reconnect` after a fault.
 ///
 /// # Errors
-/// URIs that can't be used; [`Error::Playlist`].
-pub fn choose(master: &Master, base: &Address, largest: (u32, u32)) -> Result<Vec<Choice>, Error> {
-    let fits = |v: &&Variant| v.size.is_none_or(|(w, h)| w <= largest.0 && h <= largest.1);
-    let has_video = master.variants.iter().any(|v| v.size.is_some());
-    let of_use = |v: &&Variant| !has_video || v.size.is_some();
-    let pixels = |v: &Variant| v.size.map_or(0, |(w, h)| u64::from(w) * u64::from(h));
-    let rank = |v: &&Variant| (pixels(v), v.bandwidth);
-    let (mut fitting, mut others): (Vec<_>, Vec<_>) = master.variants.iter().filter(of_use).partition(fits);
-    // Stable: of equals the first comes first.
-    fitting.sort_by_key(|v| std::cmp::Reverse(rank(v)));
-    others.sort_by_key(rank);
-    let mut choices = Vec::new();
-    for chosen in fitting.into_iter().chain(others).take(MAX_CHOICES) {
-        let group = master.audio.iter().filter(|r| Some(&r.group) == chosen.audio.as_ref());
-        let audio = group.max_by_key(|r| (r.default, r.uri.is_some())).and_then(|r| r.uri.clone());
-        let audio = audio.map(|uri| base.join(&uri)).transpose()?;
-        choices.push(Choice { main: base.join(&chosen.uri)?, audio });
+/// The fault of the best, if none can be opened.
+pub fn open(client: &Client, choices: &[Choice], variables: &Variables, reconnect: Duration) -> Result<Opened, Error> {
+    let stream = |all: Vec<Address>| -> Result<Stream, Error> {
+        let mut first = None;
+        for at in 0..all.len() {
+            let fetched = client.get_small(&all[at], None, playlist::MAX_TEXT);
+            let opened = fetched.and_then(|(from, text)| {
+                let sources = Sources::new(all.clone(), at, Instant::now());
+                Stream::with(client.clone(), sources, from, &text, variables.clone(), reconnect)
+            });
+            match opened {
+                Ok(stream) => return Ok(stream),
+                Err(e) if e.is_policy() => return Err(first.unwrap_or(e)),
+                Err(e) => {
+                    eprintln!("a playlist of the stream can't be opened: {e}");
+                    first.get_or_insert(e);
+                }
+            }
+        }
+        Err(first.unwrap_or(Error::Playlist("it lists nothing to play")))
+    };
+    // One without separate audio can't stand in where that is played beside it, but the other way round.
+    let separate = choices.first().is_some_and(|c| c.audio.is_some());
+    let mains = distinct(choices.iter().filter(|c| separate || c.audio.is_none()).map(|c| &c.main));
+    let main = stream(mains)?;
+    let audios = distinct(choices.iter().filter(|_| separate).filter_map(|c| c.audio.as_ref()));
+    let (mut audio, mut without_audio) = (None, None);
+    if !audios.is_empty() {
+        match stream(audios) {
+            Ok(mut opened) => {
+                opened.served = main.served.clone();
+                audio = Some(opened);
+            }
+            Err(e) if e.is_policy() => return Err(e),
+            Err(e) => without_audio = Some(e),
+        }
     }
-    if choices.is_empty() { Err(Error::Playlist("it lists nothing to play")) } else { Ok(choices) }
+    Ok(Opened { main, audio, without_audio })
+}
+
+fn distinct<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<Address> {
+    let mut all: Vec<Address> = Vec::new();
+    for address in addresses {
+        if !all.contains(address) {
+            all.push(address.clone());
+        }
+    }
+    all
 }
 
 /// A media playlist that is being played.
 #[derive(Debug)]
 pub struct Stream {
     client: Client,
-    /// Where the playlist is asked for: a redirect from there may lead to another place each time, or to one that expires.
-    asked: Address,
-    /// Where it came from, and what its own addresses are relative to.
+    fetcher: Fetcher,
+    sources: Sources,
+    /// Of the master playlist.
+    variables: Variables,
+    /// Where the playlist came from, and what its own addresses are relative to.
     address: Address,
-    list: MediaList,
+    window: Window,
     read_at: Instant,
     reconnect: Duration,
     /// Of a live stream: faults since bytes of a segment last came.
@@ -99,25 +132,19 @@ pub struct Stream {
     served: Served,
     /// Since when a live playlist has not grown.
     stalled_since: Option<Instant>,
-    next: Option<u64>,
-    at: Duration,
-    fresh: bool,
-    /// Added to discontinuity sequence numbers: a server that does not count the discontinuities that left its playlist counts too
-    /// few.
-    runs: u64,
+    /// Faults of the playlist since it last came.
+    unread: u32,
+    /// Segments in a row that were left out.
+    missing: u32,
+    /// Whether anything has come.
+    came: bool,
     current: Option<Current>,
-    map: Option<Map>,
-    key: Option<(Key, [u8; 16])>,
-}
-
-/// A segment that is being fetched.
-#[derive(Debug)]
-struct Current {
-    segment: Segment,
-    response: Option<Response>,
-    got: u64,
-    tries: u32,
-    whole: bool,
+    /// Why a segment was left out, until that is said.
+    left_out: Option<String>,
+    /// The playlist that is being reloaded while there are segments left.
+    reading: Option<Background>,
+    /// The preferred playlist, where another one is played.
+    returning: Option<Background>,
 }
 
 impl Stream {
@@ -133,73 +160,54 @@ impl Stream {
         text: &[u8],
         reconnect: Duration,
     ) -> Result<Self, Error> {
-        let Playlist::Media(list) = playlist::parse(text)? else {
-            return Err(Error::Playlist("it lists playlists that list playlists"));
-        };
+        let sources = Sources::new(vec![asked], 0, Instant::now());
+        Self::with(client, sources, address, text, Variables::default(), reconnect)
+    }
+
+    fn with(
+        client: Client,
+        sources: Sources,
+        address: Address,
+        text: &[u8],
+        variables: Variables,
+        reconnect: Duration,
+    ) -> Result<Self, Error> {
+        let list = media(text, sources.current(), &variables)?;
         Ok(Self {
+            fetcher: Fetcher::new(client.clone()),
             client,
-            asked,
+            sources,
+            variables,
             address,
-            list,
+            window: Window::new(list),
             read_at: Instant::now(),
             reconnect,
             faults: Reconnect::new(reconnect),
             served: Served::default(),
             stalled_since: None,
-            next: None,
-            at: Duration::ZERO,
-            fresh: true,
-            runs: 0,
+            unread: 0,
+            missing: 0,
+            came: false,
             current: None,
-            map: None,
-            key: None,
+            left_out: None,
+            reading: None,
+            returning: None,
         })
-    }
-
-    /// Fetches the playlist at `address` and plays it, as [`Stream::new`].
-    ///
-    /// # Errors
-    /// As [`Client::get_small`], and [`Error::Playlist`].
-    pub fn open(client: Client, address: &Address, reconnect: Duration) -> Result<Self, Error> {
-        let (from, text) = client.get_small(address, None, playlist::MAX_TEXT)?;
-        Self::new(client, address.clone(), from, &text, reconnect)
-    }
-
-    /// Joins the presentation of `other`: when one of them is served again after a fault, the others do not wait for their own attempt.
-    pub fn join(&mut self, other: &Self) {
-        self.served = other.served.clone();
     }
 
     /// Whether it is live: segments will be added.
     pub fn live(&self) -> bool {
-        !self.list.ended
+        self.window.live()
     }
 
-    /// Chooses the first segment, `with` if that is in the playlist, and returns the number of the next one once it is known.
-    /// A separate audio rendition begins with the number of the video.
+    /// See [`Window::begin`]. A separate audio rendition of a live stream begins with the number of the video.
     pub fn begin(&mut self, with: Option<u64>) -> Option<u64> {
-        let segments = &self.list.segments;
-        let from = if self.list.ended { 0 } else { segments.len().saturating_sub(JOIN_FROM_END) };
-        let first = segments.get(from).map(|s| s.sequence);
-        let known = with.filter(|n| segments.iter().any(|s| s.sequence == *n));
-        if self.next.is_none() {
-            self.next = known.or(first);
-        }
-        self.next
+        self.window.begin(with)
     }
 
     /// Skips segments that end before `from`, in a stream that is not live.
     pub fn skip_to(&mut self, from: Duration) {
-        self.begin(None);
-        while let Some(segment) = self.segment().filter(|s| self.at + s.duration <= from).cloned() {
-            self.at += segment.duration;
-            self.next = Some(segment.sequence + 1);
-        }
-    }
-
-    fn segment(&self) -> Option<&Segment> {
-        let next = self.next?;
-        self.list.segments.iter().find(|s| s.sequence >= next)
+        self.window.skip_to(from);
     }
 
     /// What comes next; `None` at the end of a stream that is not live.
@@ -214,185 +222,213 @@ impl Stream {
                     None => continue,
                 }
             }
-            self.begin(None);
+            if let Some(why) = self.left_out.take() {
+                return Ok(Some(Piece::LeftOut(why)));
+            }
+            self.go_back();
             self.catch_up();
-            let Some(segment) = self.segment().cloned() else {
-                if self.list.ended {
+            let Some(upcoming) = self.window.next_segment() else {
+                if !self.live() {
                     return Ok(None);
                 }
                 self.reload()?;
                 continue;
             };
-            // A missing segment has left the live playlist.
-            let missed = self.next.is_some_and(|n| segment.sequence > n);
-            self.next = Some(segment.sequence + 1);
             self.stalled_since = None;
-            if segment.gap {
-                self.at += segment.duration;
-                self.fresh = true;
-                continue;
-            }
-            let fresh = std::mem::take(&mut self.fresh) || missed || segment.discontinuity;
-            let piece = Piece::Segment { fresh, at: self.at, run: segment.run.saturating_add(self.runs) };
+            let Upcoming { fresh, at, run, .. } = upcoming;
             if fresh {
-                self.map = None;
+                self.fetcher.begin_afresh();
             }
-            self.at += segment.duration;
-            self.current = Some(Current { segment, response: None, got: 0, tries: 0, whole: false });
-            return Ok(Some(piece));
+            self.current = Some(Current::new(upcoming));
+            return Ok(Some(Piece::Segment { fresh, at, run }));
         }
     }
 
     fn go_on(&mut self, mut current: Current) -> Result<Option<Piece>, Error> {
-        let fetched = self.fetch(&mut current);
-        match fetched {
+        let live = self.live();
+        match self.fetcher.next_bytes(&mut current, &self.address, live) {
             Ok(Some(bytes)) => {
                 current.tries = 0;
                 if self.faults.is_failing() {
                     self.served.announce();
                 }
                 self.faults.succeeded();
+                self.sources.came();
+                (self.missing, self.came) = (0, true);
                 self.current = Some(current);
                 Ok(Some(Piece::Bytes(bytes)))
             }
             Ok(None) => Ok(None),
-            Err(e) if self.live() => self.recover(e, Some(current)).map(|()| None),
-            Err(e) if e.retry() && current.tries < SEGMENT_ATTEMPTS => {
-                current.tries += 1;
-                current.response = None;
-                std::thread::sleep(SEGMENT_RETRY_WAIT * current.tries);
-                self.current = Some(current);
-                Ok(None)
-            }
-            Err(e) => Err(e),
+            Err(e) if e.is_policy() => Err(e),
+            Err(e) if live => self.recover_segment(e, current).map(|()| None),
+            Err(e) => self.try_again(e, current).map(|()| None),
         }
     }
 
-    /// After a fault of a live stream: waits, and tries the segment again if it is still in the playlist. One that is not, or that
-    /// can't be fetched, becomes a gap.
-    fn recover(&mut self, fault: Error, hit: Option<Current>) -> Result<(), Error> {
-        let missing = matches!(fault, Error::NotFound { .. } | Error::Forbidden { .. } | Error::Status { .. });
-        if fault.is_policy() || (hit.is_some() && !missing && !fault.retry()) {
+    /// After a fault of a stream that is not live: tries the segment again, has it from elsewhere, or leaves it out.
+    fn try_again(&mut self, fault: Error, mut current: Current) -> Result<(), Error> {
+        if fault.may_pass()
+            && let Some(wait) = RETRY_WAITS.get(current.tries as usize)
+        {
+            current.tries += 1;
+            std::thread::sleep(*wait);
+            self.current = Some(current);
+            return Ok(());
+        }
+        if self.switch(current.position()) {
+            return Ok(());
+        }
+        self.missing += 1;
+        let last = !self.window.has_next() && !self.came;
+        if !fault.is_of_one_file() || self.missing >= MAX_MISSING || last {
             return Err(fault);
         }
-        let Some(wait) = self.faults.failed(Instant::now()) else { return Err(fault) };
-        self.served.wait(wait);
-        let Some(mut current) = hit else { return Ok(()) };
-        current.response = None;
-        current.tries += 1;
-        // A server that has the playlist but not this segment will not have it later.
-        let hopeless = self.read().is_ok() && current.tries >= SEGMENT_ATTEMPTS;
-        let same = |s: &Segment| s.sequence == current.segment.sequence && s.uri == current.segment.uri;
-        let listed = !self.fresh && self.list.segments.iter().any(same);
-        if listed && fault.retry() && !hopeless {
-            self.current = Some(current);
+        self.leave_out(&fault);
+        Ok(())
+    }
+
+    /// After a fault of a live stream: waits, and tries the segment again if it is still in the playlist. One that is not, or that
+    /// can't be fetched, is had from elsewhere or left out.
+    fn recover_segment(&mut self, fault: Error, mut current: Current) -> Result<(), Error> {
+        let (now, again) = (Instant::now(), self.faults.is_failing());
+        let Some(mut wait) = self.faults.failed(now) else { return Err(fault) };
+        let since = *current.since.get_or_insert(now);
+        let newest = self.window.listed(current.number()).is_some_and(|(_, after)| after < LATE_SEGMENTS);
+        let not_yet = matches!(fault, Error::NotFound { .. } | Error::Forbidden { .. });
+        let late = newest && not_yet && now.saturating_duration_since(since) < self.window.target();
+        if late {
+            wait = wait.min(LATE_WAIT);
         } else {
-            self.fresh = true;
+            current.tries += 1;
+        }
+        // What takes too long now is behind when it comes.
+        let may_come = late || (fault.may_pass() && !matches!(fault, Error::Slow { .. }));
+        if self.unread == 0 {
+            // The server is there, and its stream goes on.
+            wait = wait.min(self.window.target() / 2);
+        }
+        if may_come || again {
+            self.served.wait(wait);
+        }
+        let read = self.read().is_ok();
+        let Some(segment) = self.window.listed(current.number()).map(|(segment, _)| segment.clone()) else {
+            // It has left the playlist, or the server has restarted.
+            self.window.lost();
+            return Ok(());
+        };
+        let attempts = if read { SEGMENT_ATTEMPTS } else { PLAYLIST_ATTEMPTS };
+        let used_up = current.tries >= attempts;
+        if used_up && self.switch(current.position()) {
+            return Ok(());
+        }
+        // A server that has the playlist but not this segment will not have it later; one that has neither may.
+        let may_come = may_come || segment.uri != current.upcoming.segment.uri;
+        if may_come && !(used_up && read) && current.follow(segment, &self.address) {
+            self.current = Some(current);
+        } else if !self.switch(current.position()) {
+            self.leave_out(&fault);
         }
         Ok(())
     }
 
-    /// The next bytes of a segment, after those of its initialisation section; `None` at its end.
-    fn fetch(&mut self, current: &mut Current) -> Result<Option<Vec<u8>>, Error> {
-        if let Some(map) = current.segment.map.clone().filter(|map| self.map.as_ref() != Some(map)) {
-            let address = self.address.join(&map.uri)?;
-            let (_, bytes) = self.client.get_small(&address, map.range.map(request_range), MAX_MAP)?;
-            let mut bytes = match map.range {
-                // A server that takes no range requests sends the whole file.
-                Some((from, length)) if bytes.len() as u64 > length => cut(bytes, from, length),
-                _ => bytes,
-            };
-            if let Some(key) = &map.key {
-                let iv = key.iv.unwrap_or_else(|| u128::from(current.segment.sequence).to_be_bytes());
-                decrypt(self.secret(key)?, iv, &mut bytes)?;
+    fn leave_out(&mut self, fault: &Error) {
+        self.left_out = Some(fault.to_string());
+        self.window.lost();
+    }
+
+    /// After a fault of a live playlist: waits, or has it from elsewhere.
+    fn recover_playlist(&mut self, fault: Error) -> Result<(), Error> {
+        let wait = self.faults.failed(Instant::now()).filter(|_| !fault.is_policy());
+        let Some(wait) = wait else { return Err(fault) };
+        let gone = matches!(fault, Error::NotFound { .. } | Error::Forbidden { .. });
+        if (gone || self.unread >= PLAYLIST_ATTEMPTS) && self.switch(self.window.at()) {
+            return Ok(());
+        }
+        self.served.wait(wait);
+        Ok(())
+    }
+
+    /// Goes on with another playlist of the presentation; false if none is of use.
+    fn switch(&mut self, at: Duration) -> bool {
+        while let Some((index, address)) = self.sources.another() {
+            let fetched = self.client.get_small(&address, None, playlist::MAX_TEXT);
+            if self.go_to(index, &address, fetched, at) {
+                return true;
             }
-            self.map = Some(map);
-            return Ok(Some(bytes));
         }
-        if let Some(key) = current.segment.key.clone() {
-            return if std::mem::replace(&mut current.whole, true) { Ok(None) } else { self.decrypted(current, &key) };
-        }
-        let (start, length) = current.segment.range.map_or((0, None), |(from, length)| (from, Some(length)));
-        if length.is_some_and(|l| current.got >= l) {
-            return Ok(None);
-        }
-        let mut response = match current.response.take() {
-            Some(response) => response,
-            None => self.request(&current.segment, start + current.got, length.map(|l| start + l - 1))?,
+        false
+    }
+
+    fn go_to(&mut self, index: usize, asked: &Address, fetched: Fetched, at: Duration) -> bool {
+        let read = fetched.and_then(|(from, text)| Ok((from, media(&text, asked, &self.variables)?)));
+        let (from, list) = match read {
+            Ok(read) => read,
+            Err(e) => {
+                eprintln!("another playlist of the stream can't be opened: {e}");
+                return false;
+            }
         };
-        let most = length.map_or(MAX_PIECE, |l| MAX_PIECE.min(usize::try_from(l - current.got).unwrap_or(MAX_PIECE)));
-        let piece = response.next_piece(most)?;
-        current.got += piece.as_ref().map_or(0, |p| p.len() as u64);
-        current.response = Some(response);
-        Ok(piece)
-    }
-
-    fn request(&self, segment: &Segment, from: u64, until: Option<u64>) -> Result<Response, Error> {
-        let address = self.address.join(&segment.uri)?;
-        let range = (from > 0 || until.is_some()).then_some((from, until));
-        let mut response = self.client.get(&address, range)?;
-        let mut skip = if response.range.is_some_and(|(at, _)| at == from) { 0 } else { from };
-        while skip > 0 {
-            let Some(piece) = response.next_piece(usize::try_from(skip).unwrap_or(MAX_PIECE).min(MAX_PIECE))? else {
-                break;
-            };
-            skip -= piece.len() as u64;
+        let newest = Window::new(list.clone()).last();
+        let of_use = if self.live() { list.ended || self.sources.is_new(index, newest.as_ref()) } else { list.ended };
+        if !of_use || list.segments.is_empty() {
+            return false;
         }
-        Ok(response)
+        eprintln!("the stream goes on with the playlist {from}");
+        self.sources.go_to(index, self.window.last(), Instant::now());
+        self.window.replace(list, at);
+        (self.address, self.read_at) = (from, Instant::now());
+        self.fetcher = Fetcher::new(self.client.clone());
+        (self.reading, self.returning) = (None, None);
+        (self.stalled_since, self.unread) = (None, 0);
+        true
     }
 
-    /// The bytes of a key, fetched once.
-    fn secret(&mut self, key: &Key) -> Result<[u8; 16], Error> {
-        if let Some((known, secret)) = &self.key
-            && known.uri == key.uri
-        {
-            return Ok(*secret);
+    /// Goes back to the preferred playlist once it is there again.
+    fn go_back(&mut self) {
+        if let Some(address) = self.sources.return_due(Instant::now()) {
+            self.returning = Background::start(&self.client, &address);
         }
-        let (_, bytes) = self.client.get_small(&self.address.join(&key.uri)?, None, 1024)?;
-        let secret = bytes.try_into().map_err(|_| Error::Playlist("its key does not have 16 bytes"))?;
-        self.key = Some((key.clone(), secret));
-        Ok(secret)
+        if let Some(fetched) = self.returning.as_ref().and_then(Background::done) {
+            self.returning = None;
+            let address = self.sources.preferred().clone();
+            self.go_to(0, &address, fetched, self.window.at());
+        }
     }
 
-    fn decrypted(&mut self, current: &Current, key: &Key) -> Result<Option<Vec<u8>>, Error> {
-        let secret = self.secret(key)?;
-        let address = self.address.join(&current.segment.uri)?;
-        let (_, mut bytes) =
-            self.client.get_whole(&address, current.segment.range.map(request_range), MAX_ENCRYPTED)?;
-        let iv = key.iv.unwrap_or_else(|| u128::from(current.segment.sequence).to_be_bytes());
-        decrypt(secret, iv, &mut bytes)?;
-        Ok(Some(bytes))
-    }
-
-    /// Joins a live stream again if it is far ahead of what was fetched.
+    /// Reloads a live playlist beside the segments that are left, and joins it again if it is far ahead of what was fetched.
     fn catch_up(&mut self) {
-        if self.list.ended || self.read_at.elapsed() < self.list.target {
+        if !self.live() {
             return;
         }
-        // A fault is handled when no segment is left.
-        let _ = self.read();
-        let left = self.next.map(|next| self.list.segments.iter().filter(|s| s.sequence >= next).count());
-        if !self.list.ended && left.is_some_and(|left| left > MAX_BEHIND) {
-            self.next = None;
-            self.begin(None);
-            self.fresh = true;
+        if let Some(fetched) = self.reading.as_ref().and_then(Background::done) {
+            self.reading = None;
+            // A fault is handled when no segment is left.
+            let _ = self.take(fetched);
+            self.window.catch_up();
+        }
+        if self.reading.is_none() && self.read_at.elapsed() >= self.window.target() {
+            self.reading = Background::start(&self.client, self.sources.current());
         }
     }
 
     /// Waits until a live playlist may have grown, and reloads it.
     fn reload(&mut self) -> Result<(), Error> {
         // Half a target duration, as where nothing is new (RFC 8216 §6.3.4): segments may be shorter than that.
-        let wait = (self.list.target / 2).clamp(Duration::from_millis(200), Duration::from_secs(10));
+        let wait = (self.window.target() / 2).clamp(Duration::from_millis(200), Duration::from_secs(10));
         std::thread::sleep(wait.saturating_sub(self.read_at.elapsed()));
         if let Err(fault) = self.read() {
-            return self.recover(fault, None);
+            return self.recover_playlist(fault);
         }
-        if self.segment().is_some() || self.next.is_none() && !self.list.segments.is_empty() {
+        if self.window.has_next() {
             return Ok(());
         }
         let stalled = self.stalled_since.get_or_insert_with(Instant::now).elapsed();
-        let allowed = self.reconnect.max(self.list.target * STALL_TARGET_DURATIONS);
-        if self.live() && stalled >= allowed {
+        let least = self.window.target() * STALL_TARGET_DURATIONS;
+        if !self.live() || stalled < least || self.switch(self.window.at()) {
+            return Ok(());
+        }
+        let allowed = self.reconnect.max(least);
+        if stalled >= allowed {
             return Err(Error::Stalled { host: self.address.authority(), after: allowed });
         }
         Ok(())
@@ -400,79 +436,33 @@ impl Stream {
 
     /// Reloads the playlist.
     fn read(&mut self) -> Result<(), Error> {
-        let answer = self.client.get_small(&self.asked, None, playlist::MAX_TEXT);
+        let fetched = match self.reading.take() {
+            Some(reading) => reading.wait(),
+            None => self.client.get_small(self.sources.current(), None, playlist::MAX_TEXT),
+        };
+        self.take(fetched)
+    }
+
+    fn take(&mut self, fetched: Fetched) -> Result<(), Error> {
         self.read_at = Instant::now();
-        let (address, text) = answer?;
-        if let Playlist::Media(list) = playlist::parse(&text)? {
-            self.address = address;
-            self.take(list);
-        }
+        let asked = self.sources.current();
+        let read = fetched.and_then(|(from, text)| Ok((from, media(&text, asked, &self.variables)?)));
+        self.unread = if read.is_ok() { 0 } else { self.unread + 1 };
+        let (from, list) = read?;
+        self.address = from;
+        self.window.take(list, self.faults.is_failing());
         Ok(())
     }
+}
 
-    /// Takes the playlist as reloaded. A server that restarted counts from the start again; one that we fell behind has dropped the
-    /// next segment.
-    fn take(&mut self, list: MediaList) {
-        let ends = |list: &MediaList| Some((list.segments.first()?.sequence, list.segments.last()?.sequence));
-        let Some((first, last)) = ends(&list) else {
-            self.list = list;
-            return;
-        };
-        let (old_first, old_last) = ends(&self.list).unwrap_or((first, last));
-        // A cache may answer with an older version.
-        let earlier = !self.faults.is_failing() && last + 1 == old_last && first + 1 >= old_first;
-        if earlier {
-            return;
-        }
-        let restarted = first < old_first || last < old_last;
-        // The discontinuity sequence number of the first segment, before and now.
-        let same = |s: &Segment| self.list.segments.iter().find(|old| old.sequence == s.sequence);
-        let known = list.segments.first().and_then(|new| Some((same(new)?.run, new.run))).filter(|_| !restarted);
-        if let Some((old, new)) = known {
-            self.runs = self.runs.saturating_add(old).saturating_sub(new);
-        }
-        self.list = list;
-        if self.next.is_some_and(|next| restarted || next > last.saturating_add(1) || next < first) {
-            self.next = None;
-            self.fresh = true;
-        }
+/// Parses the media playlist that was `asked` for.
+fn media(text: &[u8], asked: &Address, variables: &Variables) -> Result<MediaList, Error> {
+    let context = Context { query: asked.query(), imported: variables.clone() };
+    match playlist::parse_in(text, &context)? {
+        Playlist::Media(list) => Ok(list),
+        Playlist::Master(_) => Err(Error::Playlist("it lists playlists that list playlists")),
     }
-}
-
-/// Offset and length as first and last byte, the form of a request.
-fn request_range((from, length): (u64, u64)) -> (u64, Option<u64>) {
-    (from, Some(from.saturating_add(length).saturating_sub(1)))
-}
-
-fn cut(bytes: Vec<u8>, from: u64, length: u64) -> Vec<u8> {
-    let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
-    let until = from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(bytes.len());
-    bytes[from..until].to_vec()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn variant(uri: &str, size: Option<(u32, u32)>, bandwidth: u64) -> Variant {
-        Variant { uri: uri.into(), size, bandwidth, ..Variant::default() }
-    }
-
-    #[test]
-    fn the_best_variant_that_fits_is_chosen() {
-        let base = Address::parse("http://h/m.m3u8").unwrap();
-        let master = |variants: Vec<Variant>| Master { variants, audio: Vec::new() };
-        let of =
-            |variants: Vec<Variant>| choose(&master(variants), &base, (1280, 720)).unwrap()[0].main.path_and_query();
-        let all = vec![
-            variant("low", Some((320, 180)), 1),
-            variant("hd", Some((1280, 720)), 3),
-            variant("hd-better", Some((1280, 720)), 4),
-            variant("full", Some((1920, 1080)), 9),
-            variant("sound", None, 10),
-        ];
-        assert_eq!(of(all.clone()), "/hd-better");
-        assert_eq!(of(vec![all[3].clone(), variant("uhd", Some((3840, 2160)), 1)]), "/full");
-        assert_eq!(of(vec![variant("a", None, 1), variant("b", None, 2)]), "/b");
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ mod http;
 mod icy;
 mod inflate;
 mod login;
+mod part;
 pub mod playlist;
 mod relay;
 mod resumable_body;

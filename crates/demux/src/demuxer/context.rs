@@ -58,12 +58,15 @@ pub(crate) struct Tracks {
     /// Those that were there when the connection began, for demultiplexers that stand side by side: each goes to one of them.
     earlier: Adoptable,
     complete: Arc<AtomicBool>,
+    /// What is not played though it may come.
+    without: Option<Kind>,
 }
 
 impl Tracks {
     /// None yet, in these queues.
     pub(crate) fn new(queues: &TrackQueues) -> Self {
-        Self { queues: queues.clone(), all: Arc::default(), earlier: Arc::default(), complete: Arc::default() }
+        let (all, earlier, complete) = (Arc::default(), Arc::default(), Arc::default());
+        Self { queues: queues.clone(), all, earlier, complete, without: None }
     }
 
     /// The same, for another connection to the source.
@@ -73,6 +76,17 @@ impl Tracks {
 
     fn snapshot(&self) -> Adoptable {
         Arc::new(Mutex::new(lock(&self.all).clone()))
+    }
+
+    /// The same, but tracks of this kind are had from elsewhere.
+    #[must_use]
+    pub(crate) fn without(self, kind: Kind) -> Self {
+        Self { without: Some(kind), ..self }
+    }
+
+    /// Whether tracks of this kind are to be played.
+    pub(super) fn wants(&self, kind: Kind) -> bool {
+        self.without != Some(kind)
     }
 
     /// The stream has come to its end.

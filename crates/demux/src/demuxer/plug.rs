@@ -47,6 +47,7 @@ pub(super) fn plug(context: &Arc<Context>, pad: &gst::Pad, kind: &gst::CapsRef, 
     }
     match caps::stream(kind) {
         Stream::Container(factory) => open_container(context, pad, factory, depth),
+        Stream::Media(plan) if depth > 0 && !context.tracks.wants(plan.kind) => discard(context, pad),
         Stream::Media(plan) => parse(context, pad, &plan),
         Stream::Unknown(_) if depth == 0 && kind.structure(0).is_some_and(|s| s.name().starts_with("image/")) => {
             Err(unplayable("this is a still picture, and no media that can be played"))

@@ -17,6 +17,8 @@ pub(super) struct Choice {
     pub(super) tracks: Vec<Track>,
     /// Tracks that nothing here can play.
     unknown: Vec<(Option<Kind>, String)>,
+    /// Kinds that there should be, and why there is none.
+    missing: Vec<(Kind, String)>,
     /// How many fillers may still add tracks.
     open: usize,
     /// When the first frame came.
@@ -47,15 +49,26 @@ impl Choice {
         }
     }
 
-    /// The kinds of which nothing is played, though there is some, and what that is.
+    /// There should be a track of this kind.
+    pub(super) fn add_missing(&mut self, kind: Kind, why: String) {
+        if self.missing.len() < MAX_UNKNOWN {
+            self.missing.push((kind, why));
+        }
+    }
+
+    /// The kinds of which nothing is played, though there is some or should be, and why in words.
     pub(super) fn left_out(&self) -> Vec<(Kind, String)> {
         let played = self.kinds().unwrap_or_default();
-        let left = [Kind::Video, Kind::Audio].into_iter().filter(|kind| !played.contains(kind));
-        let of = |kind: Kind| {
-            let of_kind = self.unknown.iter().filter(|(k, _)| *k == Some(kind)).map(|(_, what)| what.as_str());
-            of_kind.collect::<Vec<_>>().join(", ")
+        let why = |kind: Kind| {
+            let codecs = self.unknown.iter().filter(|(k, _)| *k == Some(kind)).map(|(_, what)| what.as_str());
+            let codecs = codecs.collect::<Vec<_>>().join(", ");
+            let undecoded = (!codecs.is_empty()).then(|| format!("{codecs} can't be decoded here"));
+            let missing = self.missing.iter().filter(|(k, _)| *k == kind).map(|(_, why)| why.clone());
+            let all: Vec<String> = missing.chain(undecoded).collect();
+            (!all.is_empty()).then(|| format!("{} is left out: {}", kind.as_str(), all.join("; ")))
         };
-        left.map(|kind| (kind, of(kind))).filter(|(_, what)| !what.is_empty()).collect()
+        let left = [Kind::Video, Kind::Audio].into_iter().filter(|kind| !played.contains(kind));
+        left.filter_map(|kind| Some((kind, why(kind)?))).collect()
     }
 
     /// A frame came.
