@@ -128,6 +128,10 @@ impl TrackWatch {
 
     /// Something of a track has come from the source.
     pub(crate) fn came(&mut self, kind: Kind, now: Instant) {
+        if self.tracks.iter().all(|track| track.came.is_none()) {
+            // Before anything comes nothing is missed: to connect may take its time.
+            self.tracks.iter_mut().for_each(|track| track.announced = track.announced.map(|_| now));
+        }
         let track = self.track(kind);
         track.announced.get_or_insert(now);
         track.came = Some(now);
@@ -241,8 +245,11 @@ mod tests {
             watch.came(Kind::Video, now);
             watch.out(Kind::Video);
         };
+        // It took its time to connect.
+        let t0 = t0 + SECOND * 7;
+        feed(&mut watch, t0);
+        assert_eq!((watch.tick(t0), watch.due()), (None, Some(t0 + PATIENCE)));
         feed(&mut watch, t0 + SECOND * 4);
-        assert_eq!((watch.tick(t0 + SECOND * 4), watch.due()), (None, Some(t0 + PATIENCE)));
         assert_eq!(watch.tick(t0 + PATIENCE).as_deref(), Some("audio was announced, and none has come"));
         feed(&mut watch, t0 + SECOND * 6);
         assert_eq!(watch.tick(t0 + SECOND * 6), None, "once");
