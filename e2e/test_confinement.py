@@ -22,7 +22,10 @@ def workers(stack):
     """Process ids of the workers, by what they are for."""
     found = {}
     for pid in descendants(stack.ingress.pid)[1:]:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except FileNotFoundError:  # it has ended meanwhile
+            continue
         if b"worker" in words:
             found.setdefault(words[2].decode(), []).append(pid)
     return found

@@ -121,5 +121,6 @@ async def live(stack, ended, kind):
         await source.stop()
 
 
+@pytest.mark.words("has stopped")
 async def test_av_sync_of_hls(stack, web, ended):
     await at_once(files(stack, web, "mpegts"), files(stack, web, "fmp4"), live(stack, ended, "mpegts"))

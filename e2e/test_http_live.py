@@ -108,6 +108,7 @@ async def test_radio_with_the_same_beginning_is_live(stack):
             await stack.delete(info.ingress_id)
 
 
+@pytest.mark.words("has stopped")
 async def test_a_lost_stream_ends_with_an_error(stack):
     name, _ = endless(stack, "mp3")
     with streaming(stack) as web:

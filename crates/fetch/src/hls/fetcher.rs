@@ -101,8 +101,10 @@ impl Fetcher {
         let piece = match current.upcoming.segment.key.clone() {
             Some(key) => {
                 let secret = self.secret(&key, base)?;
-                let mut bytes = self.part(current, base, live)?.all(&self.client, MAX_ENCRYPTED)?;
+                let all = self.part(current, base, live)?.all(&self.client, MAX_ENCRYPTED);
+                // It is decrypted as a whole: after an error it is fetched from its beginning.
                 current.part = None;
+                let mut bytes = all?;
                 decrypt(secret, key.iv.unwrap_or_else(|| iv_of(current.number())), &mut bytes)?;
                 current.whole = true;
                 Some(bytes)

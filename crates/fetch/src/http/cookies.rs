@@ -241,7 +241,7 @@ mod tests {
         ] {
             assert_eq!(date(text), Some(expected), "{text}");
         }
-        assert_eq!((date("never"), date("Mon, 01 Jan 0001 00:00:00 GMT")), (None, Some(0)));
+        assert_eq!((date("never"), date("Mon, 01 Jan 1601 00:00:00 GMT")), (None, Some(0)));
     }
 
     #[test]
@@ -254,7 +254,8 @@ mod tests {
         assert!(jar.for_request(&at("http://h/"), NOW).unwrap().len() <= MAX_SENT);
         jar.take(&at("http://g/"), &format!("n={}", "x".repeat(5000)), NOW);
         assert_eq!(jar.for_request(&at("http://g/"), NOW), None);
-        assert!(!format!("{jar:?}").contains("xxx"));
+        // Of a secret no more than its ends is shown.
+        assert!(!format!("{jar:?}").contains("xxxx"));
     }
 
     proptest! {

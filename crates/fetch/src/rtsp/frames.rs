@@ -31,6 +31,8 @@ pub(super) struct Frames {
     body: usize,
     /// Bytes of the current packet still to come.
     packet: usize,
+    /// A message or a packet has come: this is RTSP. What never speaks it is for the client to find fault with.
+    speaks: bool,
 }
 
 impl Frames {
@@ -60,18 +62,20 @@ impl Frames {
                 // A line end between messages: some servers end a body with one that Content-Length does not count.
                 [b'\r' | b'\n'] => return Ok(Some(Piece::Other(std::mem::take(&mut self.head).into()))),
                 // Some cameras leave bytes between packets that belong to none: the next packet or message is looked for.
-                [b'$', channel] if channel > MAX_CHANNEL => self.begin_at(channel),
+                [b'$', channel] if self.speaks && channel > MAX_CHANNEL => self.begin_at(channel),
                 [b'$', _, high, low] => {
                     self.packet = usize::from(u16::from_be_bytes([high, low]));
+                    self.speaks = true;
                     return Ok(Some(Piece::Other(std::mem::take(&mut self.head).into())));
                 }
                 [b'$', ..] => {}
-                _ if !begins_message(&self.head) => self.begin_at(byte),
+                _ if self.speaks && !begins_message(&self.head) => self.begin_at(byte),
                 _ if byte == b'\n' && ends(&self.head) => {
                     let head = std::mem::take(&mut self.head);
                     if let Some(length) = value(&head, "content-length") {
                         self.body = length.parse::<u32>().map_err(|_| "its length is not a number")? as usize;
                     }
+                    self.speaks = true;
                     return Ok(Some(Piece::Head(head)));
                 }
                 _ if self.head.len() == MAX_HEAD => return Err("a message has no end"),
