@@ -120,6 +120,7 @@ async def test_a_lost_stream_ends_with_an_error(stack):
     assert "File not found" in state.error, state.error
 
 
+@pytest.mark.words("has stopped")
 async def test_live_hls_follows_its_server(stack, ended):
     await asyncio.gather(restarted(stack, ended), paused(stack, ended))
 

@@ -272,6 +272,7 @@ async def test_format_changes_mid_stream(stack, clips, change):
     await fed(stack, f"change-{change}", feed, check)
 
 
+@pytest.mark.words("has stopped")
 async def test_a_stall_leaves_no_delay(stack, clips):
     """Ten seconds in which nothing comes, then all of it at once, as TCP does it: two seconds later the delay is below 500 ms."""
     tags = clips("long", 17)
