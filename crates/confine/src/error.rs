@@ -1,6 +1,6 @@
 //! Why a process can't be confined.
 
-/// See the [module](self).
+/// See the module.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

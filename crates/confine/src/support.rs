@@ -4,7 +4,7 @@ use crate::{calls, files};
 use landlock::LandlockStatus;
 use rustix::thread::set_no_new_privs;
 
-/// See the [module](self).
+/// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Support {
     /// The version of Landlock's interface (ABI); 0 if there is none.

@@ -30,7 +30,7 @@ impl Refusal {
     }
 }
 
-/// See the [module](self). Each connection leaves a token, which is dropped when the connection has to give way.
+/// See the module. Each connection leaves a token, which is dropped when the connection has to give way.
 #[derive(Debug)]
 pub struct ConnectionLimits<T> {
     max: usize,

@@ -9,7 +9,7 @@ const LOG_LINES: u32 = 20;
 /// See [`LOG_LINES`].
 const LOG_WINDOW: Duration = Duration::from_secs(10);
 
-/// See the [module](self).
+/// See the module.
 #[derive(Debug, Default)]
 pub struct LogBudget(Mutex<LogWindow>);
 

@@ -32,7 +32,7 @@ const TOLD: [(&str, &str); 5] = [
     ("GIO_USE_PROXY_RESOLVER", "dummy"),
 ];
 
-/// See the [module](self).
+/// See the module.
 #[derive(Debug)]
 pub struct Program {
     /// The program.
