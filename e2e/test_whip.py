@@ -107,6 +107,8 @@ async def test_gstreamers_webrtcbin(stack, ended, codec, transport):
         await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
+# GStreamer sends what it has gathered before its connection stands: until that is through, the ingress says that time stands still.
+@pytest.mark.words("timestamps stand still")
 @pytest.mark.core
 @pytest.mark.parametrize("transcode", [False, True], ids=["passed-on", "transcoded"])
 async def test_h265(stack, ended, transcode):
@@ -124,6 +126,7 @@ async def test_h265(stack, ended, transcode):
         await stack.wait_state(info.ingress_id, "INACTIVE")
 
 
+@pytest.mark.words("it has B-frames")
 async def test_a_late_viewer_sees_open_gop_h265(stack, ended):
     """Key pictures that are no IDR, and parameter sets that were sent once, before anybody watched."""
     info = await create(stack, "open")
