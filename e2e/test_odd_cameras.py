@@ -105,8 +105,7 @@ async def shown(viewer, pictures=200, readable=0.9):
 
 async def one(stack, films, ports, name):
     film, habits = HABITS[name]
-    camera = Camera(ports[name], films[film], **habits)
-    try:
+    with Camera(ports[name], films[film], **habits) as camera:
         async with Viewer(stack, alias(name)) as viewer:
             info = await pulled(stack, name)
             # Ten seconds are more than any time-out here, and all of a clip.
@@ -115,8 +114,6 @@ async def one(stack, films, ports, name):
             assert state.error == "", state.error
         await stack.delete(info.ingress_id)
         return camera
-    finally:
-        camera.close()
 
 
 GROUPS = [list(HABITS)[i : i + 4] for i in range(0, len(HABITS), 4)]
@@ -135,8 +132,7 @@ async def test_habits_of_cameras(stack, films, ports, names):
 @pytest.mark.words("audio is left out")
 async def test_a_stream_that_breaks_ends_alone(stack, films, ports):
     """Sound that no reader takes: its depayloader gives up, and the pictures go on. The state says so."""
-    camera = Camera(ports["broken"], films["plain"], sdp=lambda sdp: without_config(sdp).replace("48000/2", "48001/2"))
-    try:
+    with Camera(ports["broken"], films["plain"], sdp=lambda sdp: without_config(sdp).replace("48000/2", "48001/2")) as camera:
         async with Viewer(stack, "broken") as viewer:
             info = await pulled(stack, "broken")
             await viewer.wait_numbers(100)
@@ -145,14 +141,11 @@ async def test_a_stream_that_breaks_ends_alone(stack, films, ports):
                     await asyncio.sleep(0.2)
             assert state.status == state.ENDPOINT_PUBLISHING
         await stack.delete(info.ingress_id)
-    finally:
-        camera.close()
 
 
 @pytest.mark.words("audio is left out")
 async def test_a_codec_that_is_left_out_is_said(stack, films, ports):
-    camera = Camera(ports["unknown"], films["plain"], sdp=lambda sdp: without_config(sdp).replace("mpeg4-generic/48000/2", "G726-32/8000"))
-    try:
+    with Camera(ports["unknown"], films["plain"], sdp=lambda sdp: without_config(sdp).replace("mpeg4-generic/48000/2", "G726-32/8000")) as camera:
         async with Viewer(stack, "unknown") as viewer:
             info = await pulled(stack, "unknown")
             await viewer.wait_numbers(60)
@@ -160,18 +153,13 @@ async def test_a_codec_that_is_left_out_is_said(stack, films, ports):
                 while "audio is left out: RTP G726-32 can't be decoded here" not in (await stack.info(info.ingress_id)).state.error:
                     await asyncio.sleep(0.2)
         await stack.delete(info.ingress_id)
-    finally:
-        camera.close()
 
 
 async def test_a_recording_ends(stack, films, ports):
     """What says where it ends is not asked for again."""
-    camera = Camera(ports["vod"], films["plain"], bye=5, sdp=lambda sdp: sdp.replace("npt=now-", "npt=0-5.0"))
-    try:
+    with Camera(ports["vod"], films["plain"], bye=5, sdp=lambda sdp: sdp.replace("npt=now-", "npt=0-5.0")) as camera:
         async with Viewer(stack, "vod") as viewer:
             info = await pulled(stack, "vod")
             await viewer.wait_numbers(60)
             state = await stack.wait_state(info.ingress_id, "COMPLETE", 20)
             assert (state.error, camera.connections) == ("", 1)
-    finally:
-        camera.close()

@@ -26,16 +26,6 @@ def films(tmp_path_factory):
     return {name: flv.read(numbered_clip(directory / f"{name}.flv", SECONDS, coding=options)) for name, options in coding.items()}
 
 
-def units(body):
-    """The NAL units of a picture's tag."""
-    at, found = 5, []
-    while at < len(body):
-        size = int.from_bytes(body[at : at + 4], "big")
-        found.append(body[at + 4 : at + 4 + size])
-        at += 4 + size
-    return found
-
-
 def put(tag, found):
     """The tag with these NAL units in place of its own."""
     return tag._replace(body=tag.body[:5] + b"".join(len(u).to_bytes(4, "big") + u for u in found))
@@ -50,7 +40,7 @@ def pictures(tags, change):
 def sliced(tag):
     """Each slice in a message of its own; what comes before the first goes with it."""
     groups, pending = [], []
-    for unit in units(tag.body):
+    for unit in flv.units(tag):
         pending.append(unit)
         if unit[0] & 0x1F in (1, 5):
             groups.append(pending)
@@ -60,7 +50,7 @@ def sliced(tag):
 
 
 def empties(tag):
-    found = units(tag.body)
+    found = flv.units(tag)
     return [put(tag, [b"", *found, b""])]
 
 
@@ -69,11 +59,11 @@ def flagged(kind):
 
 
 def without(*kinds):
-    return lambda tag: [put(tag, [u for u in units(tag.body) if u[0] & 0x1F not in kinds])]
+    return lambda tag: [put(tag, [u for u in flv.units(tag) if u[0] & 0x1F not in kinds])]
 
 
 def annex_b(tag):
-    return [tag._replace(body=tag.body[:5] + b"".join(b"\0\0\0\1" + u for u in units(tag.body)))]
+    return [tag._replace(body=tag.body[:5] + b"".join(b"\0\0\0\1" + u for u in flv.units(tag)))]
 
 
 def joined_late(tags, first):
@@ -102,14 +92,11 @@ def adts(tags):
 def in_band(tags):
     """No configuration of the video; parameter sets come before each key frame, in Annex B."""
     [config] = [t for t in tags if flv.is_config(t) and t.kind == flv.VIDEO]
-    record = config.body[5:]
-    size = int.from_bytes(record[6:8], "big")
-    sps, rest = record[8 : 8 + size], record[8 + size + 1 :]
-    pps = rest[2 : 2 + int.from_bytes(rest[:2], "big")]
+    sps, pps = flv.parameter_sets(config)
 
     def change(tag):
         sets = [sps, pps] if flv.is_key(tag) else []
-        return annex_b(put(tag, [*sets, *(u for u in units(tag.body) if u[0] & 0x1F not in (SPS, PPS))]))
+        return annex_b(put(tag, [*sets, *(u for u in flv.units(tag) if u[0] & 0x1F not in (SPS, PPS))]))
 
     return pictures([t for t in tags if t is not config], change)
 
@@ -118,10 +105,8 @@ def annex_b_record(tags):
     """A configuration that is parameter sets behind start codes."""
     for tag in tags:
         if flv.is_config(tag) and tag.kind == flv.VIDEO:
-            record = tag.body[5:]
-            size = int.from_bytes(record[6:8], "big")
-            sps, rest = record[8 : 8 + size], record[8 + size + 1 :]
-            tag = tag._replace(body=tag.body[:5] + b"\0\0\0\1" + sps + b"\0\0\0\1" + rest[2 : 2 + int.from_bytes(rest[:2], "big")])
+            sps, pps = flv.parameter_sets(tag)
+            tag = tag._replace(body=tag.body[:5] + b"\0\0\0\1" + sps + b"\0\0\0\1" + pps)
         yield tag
 
 
@@ -191,7 +176,7 @@ ODD_NAMES = {"live%2F{}": "encoded", " {}\n": "blanks", "{}?token=a/b": "query",
 
 def with_a_slice_lost(tag):
     """The second of its four slices is gone: in every picture, so that no key frame mends it."""
-    found = units(tag.body)
+    found = flv.units(tag)
     slices = [i for i, unit in enumerate(found) if unit[0] & 0x1F in (1, 5)]
     return [put(tag, [u for i, u in enumerate(found) if i != slices[1]])]
 

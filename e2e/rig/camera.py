@@ -14,24 +14,6 @@ from . import flv
 MTU = 1300
 
 
-def units(body):
-    """The NAL units of a picture's tag."""
-    at, found = 5, []
-    while at < len(body):
-        size = int.from_bytes(body[at : at + 4], "big")
-        found.append(body[at + 4 : at + 4 + size])
-        at += 4 + size
-    return found
-
-
-def parameter_sets(config):
-    """SPS and PPS of an FLV configuration."""
-    record = config.body[5:]
-    size = int.from_bytes(record[6:8], "big")
-    sps, rest = record[8 : 8 + size], record[8 + size + 1 :]
-    return sps, rest[2 : 2 + int.from_bytes(rest[:2], "big")]
-
-
 class Stream:
     """One RTP stream on a channel."""
 
@@ -63,7 +45,7 @@ def fragments(unit):
 
 
 class Camera:
-    """Serves `film` (tags of an FLV) at rtsp://127.0.0.1:`port`/live until it is closed.
+    """Serves `film` (tags of an FLV) at rtsp://127.0.0.1:`port`/live inside a `with`.
 
     `habits` may hold: `sdp`, a function of the description; `heads`, a function of the lines of an answer; `marks="each"`, a mark on the
     last packet of each NAL unit; `joined`, the units of a key picture as one behind start codes; `garbage`, bytes after every so many
@@ -75,12 +57,15 @@ class Camera:
         self.requests, self.connections = [], 0  # (method, seconds) as they come
         [config] = [t for t in film if flv.is_config(t) and t.kind == flv.VIDEO]
         [audio] = [t for t in film if flv.is_config(t) and t.kind == flv.AUDIO]
-        self.sets, self.audio = parameter_sets(config), audio.body[2:]
+        self.sets, self.audio = flv.parameter_sets(config), audio.body[2:]
         self.listener = socket.create_server(("127.0.0.1", port))
         self.port, self.closed = port, False
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
         self.closed = True
         self.listener.close()
 
@@ -203,7 +188,7 @@ class Talk:
                 unit = tag.body[2:]
                 yield audio.packet(struct.pack(">HH", 16, len(unit) << 3) + unit, at, True)
             return
-        found = units(tag.body)
+        found = flv.units(tag)
         if flv.is_key(tag):
             found = [*self.camera.sets, *(u for u in found if u[0] & 0x1F not in (7, 8))]
             if "joined" in self.habits:

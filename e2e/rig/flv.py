@@ -35,6 +35,24 @@ def is_key(tag):
     return is_picture(tag) and tag.body[0] >> 4 == 1
 
 
+def units(tag):
+    """The NAL units of a picture."""
+    at, found = 5, []
+    while at < len(tag.body):
+        size = int.from_bytes(tag.body[at : at + 4], "big")
+        found.append(tag.body[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found
+
+
+def parameter_sets(config):
+    """SPS and PPS of a configuration of H.264."""
+    record = config.body[5:]
+    size = int.from_bytes(record[6:8], "big")
+    sps, rest = record[8 : 8 + size], record[8 + size + 1 :]
+    return sps, rest[2 : 2 + int.from_bytes(rest[:2], "big")]
+
+
 def aggregate(tags):
     """The body of an aggregate message (RTMP 1.0 §7.1.6): tags in a row, each followed by its length."""
     body = b""

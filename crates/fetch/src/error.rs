@@ -94,17 +94,25 @@ impl Error {
         }
     }
 
+    /// Whether the connection was not made, or did not hold.
+    fn is_of_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_)
+                | Self::Unreachable(..)
+                | Self::LookupTimeout(..)
+                | Self::Timeout { .. }
+                | Self::Slow { .. }
+                | Self::Handshake(..)
+                | Self::Broken(..)
+                | Self::Truncated(_)
+        )
+    }
+
     /// Whether the same request may succeed a little later.
     pub fn retry(&self) -> bool {
         match self {
-            Self::Refused(_)
-            | Self::Unreachable(..)
-            | Self::LookupTimeout(..)
-            | Self::Timeout { .. }
-            | Self::Slow { .. }
-            | Self::Handshake(..)
-            | Self::Broken(..)
-            | Self::Truncated(_) => true,
+            _ if self.is_of_connection() => true,
             Self::NoTemporary => true,
             Self::Inside { retry, .. } => *retry,
             Self::Status { status, .. } => *status >= 500 || *status == 429,
@@ -122,16 +130,8 @@ impl Error {
     /// Whether it may be the fault of one file alone: others of the same stream may come.
     pub fn is_of_one_file(&self) -> bool {
         match self {
-            Self::Refused(_)
-            | Self::Unreachable(..)
-            | Self::LookupTimeout(..)
-            | Self::Timeout { .. }
-            | Self::Slow { .. }
-            | Self::Handshake(..)
-            | Self::Broken(..)
-            | Self::Truncated(_)
-            | Self::NoTemporary
-            | Self::Temporary(_) => false,
+            _ if self.is_of_connection() => false,
+            Self::NoTemporary | Self::Temporary(_) => false,
             Self::Inside { retry, .. } => !retry,
             _ => !self.is_policy(),
         }

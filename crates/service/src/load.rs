@@ -7,5 +7,6 @@ mod cpu;
 mod sampler;
 
 pub use capacity::{Active, Capacity, Permit};
-pub use cpu::{Cpu, CpuUsage, Roots};
+pub use confine::memory::Roots;
+pub use cpu::{Cpu, CpuUsage};
 pub use sampler::Sampler;

@@ -3,7 +3,7 @@
 mod decode;
 mod encode;
 
-use crate::damage::{DamageMeter, Verdict};
+use crate::damage::DamageMeter;
 use crate::usable_kinds::UsableKinds;
 use decode::{DecodedAudio, Decoder, Format};
 use encode::Encoder;
@@ -124,12 +124,9 @@ impl Audio {
 
     /// Tells the parent if much comes out of the decoder damaged, and when it does no longer.
     fn judge(&mut self) {
-        let why = match self.damage.unit(true, decode_errors::take(), Instant::now()) {
-            Some(Verdict::Damaged(why)) => Some(why),
-            Some(Verdict::Fine) => None,
-            None => return,
-        };
-        self.events.send(&Event::Damaged { kind: Kind::Audio, why });
+        if let Some(verdict) = self.damage.unit(true, decode_errors::take(), Instant::now()) {
+            self.events.send(&verdict.event(Kind::Audio));
+        }
     }
 
     fn take_audio(&mut self) {

@@ -1,5 +1,7 @@
 //! Judges by the decoder's complaints whether much of a track comes out damaged. Pure: `now` goes in.
 
+use ipc::transcode::Event;
+use model::Kind;
 use std::time::{Duration, Instant};
 
 /// One step of the window.
@@ -41,6 +43,17 @@ pub(crate) enum Verdict {
     Damaged(String),
     /// It is fine again.
     Fine,
+}
+
+impl Verdict {
+    /// As the parent is told it.
+    pub(crate) fn event(self, kind: Kind) -> Event {
+        let why = match self {
+            Self::Damaged(why) => Some(why),
+            Self::Fine => None,
+        };
+        Event::Damaged { kind, why }
+    }
 }
 
 impl DamageMeter {

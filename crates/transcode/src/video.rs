@@ -11,7 +11,7 @@ mod scale;
 mod shape;
 mod tone;
 
-use crate::damage::{DamageMeter, Verdict};
+use crate::damage::DamageMeter;
 use crate::usable_kinds::UsableKinds;
 use decode::Decoder;
 use encode::LayerEncoder;
@@ -200,12 +200,9 @@ impl Video {
 
     /// Tells the parent if much comes out of the decoder damaged, and when it does no longer.
     fn judge(&mut self, key: bool) {
-        let why = match self.damage.unit(key, decode_errors::take(), Instant::now()) {
-            Some(Verdict::Damaged(why)) => Some(why),
-            Some(Verdict::Fine) => None,
-            None => return,
-        };
-        self.events.send(&Event::Damaged { kind: Kind::Video, why });
+        if let Some(verdict) = self.damage.unit(key, decode_errors::take(), Instant::now()) {
+            self.events.send(&verdict.event(Kind::Video));
+        }
     }
 
     fn take_pictures(&mut self) {

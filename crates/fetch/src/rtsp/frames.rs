@@ -27,6 +27,8 @@ pub(super) enum Piece<'a> {
 pub(super) struct Frames {
     /// The beginning of a message head or a packet header.
     head: Vec<u8>,
+    /// The first line of `head` is whole and names RTSP: what follows is a head's, whatever it is.
+    named: bool,
     /// Bytes of the current body still to come.
     body: usize,
     /// Bytes of the current packet still to come.
@@ -39,8 +41,30 @@ impl Frames {
     /// What came was no message: one may begin with this byte.
     fn begin_at(&mut self, byte: u8) {
         self.head.clear();
+        self.named = false;
         if byte == b'$' || byte.is_ascii_uppercase() {
             self.head.push(byte);
+        }
+    }
+
+    /// Whether `head` may still be that of a message, by this byte at its end: it begins with a short word, and its first line names RTSP. Each
+    /// byte is looked at for itself: a line may be long.
+    fn is_message(&mut self, newest: u8) -> bool {
+        let head = &self.head[..];
+        // The word, and the blank behind it.
+        if head.len() <= MAX_WORD + 1 && !self.named {
+            let word = head.split(|byte| matches!(byte, b' ' | b'\n')).next().unwrap_or_default();
+            if !is_word(word) {
+                return false;
+            }
+        }
+        match newest {
+            _ if self.named => true,
+            b'\n' => {
+                self.named = head.windows(5).any(|five| five == b"RTSP/");
+                self.named
+            }
+            _ => newest.is_ascii_graphic() || b" \t\r".contains(&newest) || newest >= 0x80,
         }
     }
 
@@ -58,6 +82,7 @@ impl Frames {
             }
             *bytes = &bytes[1..];
             self.head.push(byte);
+            let fits = !self.speaks || self.is_message(byte);
             match self.head[..] {
                 // A line end between messages: some servers end a body with one that Content-Length does not count.
                 [b'\r' | b'\n'] => return Ok(Some(Piece::Other(std::mem::take(&mut self.head).into()))),
@@ -69,9 +94,10 @@ impl Frames {
                     return Ok(Some(Piece::Other(std::mem::take(&mut self.head).into())));
                 }
                 [b'$', ..] => {}
-                _ if self.speaks && !begins_message(&self.head) => self.begin_at(byte),
+                _ if !fits => self.begin_at(byte),
                 _ if byte == b'\n' && ends(&self.head) => {
                     let head = std::mem::take(&mut self.head);
+                    self.named = false;
                     if let Some(length) = value(&head, "content-length") {
                         self.body = length.parse::<u32>().map_err(|_| "its length is not a number")? as usize;
                     }
@@ -86,20 +112,10 @@ impl Frames {
     }
 }
 
-/// Whether a message may begin like this: with a method or a version, which are short, and a blank; and its first line names RTSP.
-fn begins_message(head: &[u8]) -> bool {
-    let (line, complete) = match head.iter().position(|byte| *byte == b'\n') {
-        Some(end) => (&head[..end], true),
-        None => (head, false),
-    };
-    let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+/// Whether a message may begin with this word: a method or a version.
+fn is_word(word: &[u8]) -> bool {
     let of_word = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"/._-".contains(byte);
-    let printable = |byte: &u8| byte.is_ascii_graphic() || b" \t\r".contains(byte) || *byte >= 0x80;
-    word.len() <= MAX_WORD
-        && word.iter().all(of_word)
-        && head.first().is_some_and(u8::is_ascii_uppercase)
-        && line.iter().all(printable)
-        && (!complete || line.windows(5).any(|five| five == b"RTSP/"))
+    word.len() <= MAX_WORD && word.iter().all(of_word) && word.first().is_some_and(u8::is_ascii_uppercase)
 }
 
 fn take<'a>(left: &mut usize, bytes: &mut &'a [u8]) -> &'a [u8] {

@@ -3,6 +3,7 @@
 //! Both views count: in a container with a quota the machine around it may be full while the quota is not, and the other way
 //! round. What is idle is the lesser of the two.
 
+use confine::memory::Roots;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,20 +11,6 @@ use std::time::Duration;
 
 /// Ticks a second in `/proc/stat` (`USER_HZ`): 100 on every architecture Linux still supports.
 const USER_HZ: f64 = 100.0;
-
-/// Where the kernel's files are; other places in tests.
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Roots {
-    pub proc: PathBuf,
-    pub cgroup: PathBuf,
-}
-
-impl Default for Roots {
-    fn default() -> Self {
-        Self { proc: "/proc".into(), cgroup: "/sys/fs/cgroup".into() }
-    }
-}
 
 /// The CPUs this process has, and where their use is read.
 #[derive(Debug)]
