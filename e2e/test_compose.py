@@ -13,7 +13,7 @@ from rig.stack import ingress_binary, livekit_binary
 
 COMPOSE = Path(__file__).parent.parent / "deploy" / "compose"
 # What a user writes into .env.
-VALUES = {"HOST": "127.0.0.1", "LIVEKIT_API_KEY": KEY, "LIVEKIT_API_SECRET": SECRET, "CORES_PER_RTMP_SESSION": "0"}
+VALUES = {"HOST": "127.0.0.1", "LIVEKIT_API_KEY": KEY, "LIVEKIT_API_SECRET": SECRET, "IDLE_SHARE": "0.01"}
 # The ports in the file, by the names that the rig has for them.
 PORTS = {
     "6379": "redis", "7880": "livekit", "7881": "rtc_tcp", "7882": "rtc_udp", "1935": "rtmp", "8080": "whip", "7888": "health",

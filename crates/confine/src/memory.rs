@@ -32,13 +32,36 @@ pub fn child_limit(roots: &Roots) -> u64 {
 
 /// Bytes that this process's control group may take, with all of its processes; `None` without a limit.
 pub fn group_limit(roots: &Roots) -> Option<u64> {
-    let limits = groups(roots).into_iter().filter_map(|(directory, version)| {
-        let file = if version == 2 { "memory.max" } else { "memory.limit_in_bytes" };
-        let limit = fs::read_to_string(directory.join(file)).ok()?.trim().parse::<u64>().ok()?;
-        // Without one, v1 shows the largest number that it can count with, and v2 a word.
-        (limit < 1 << 60).then_some(limit)
-    });
-    limits.min()
+    groups(roots).iter().filter_map(limit).min()
+}
+
+/// Of the control groups that limit this process's memory, that which has the least left: its limit and what it uses, in bytes. Files
+/// that the kernel would let go of are not in use. `None` without a limit.
+pub fn tightest_group(roots: &Roots) -> Option<(u64, u64)> {
+    let groups = groups(roots);
+    let used = groups.iter().filter_map(|group| Some((limit(group)?, usage(group)?)));
+    used.min_by_key(|(limit, usage)| limit.saturating_sub(*usage))
+}
+
+fn limit((directory, version): &(PathBuf, u8)) -> Option<u64> {
+    let file = if *version == 2 { "memory.max" } else { "memory.limit_in_bytes" };
+    let limit = number(&directory.join(file))?;
+    // Without one, v1 shows the largest number that it can count with, and v2 a word.
+    (limit < 1 << 60).then_some(limit)
+}
+
+fn usage((directory, version): &(PathBuf, u8)) -> Option<u64> {
+    let (file, inactive) = match version {
+        2 => ("memory.current", "inactive_file "),
+        _ => ("memory.usage_in_bytes", "total_inactive_file "),
+    };
+    let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
+    let files = stat.lines().find_map(|line| line.strip_prefix(inactive)?.trim().parse().ok()).unwrap_or(0);
+    Some(number(&directory.join(file))?.saturating_sub(files))
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Whether the kernel ends *all* processes of the control group, with every session, when one of them takes the last of its memory

@@ -146,7 +146,7 @@ impl Admission {
                 return Ok(Outcome::TakesOver { running, resource_id, ws_url: resolved.ws_url });
             }
         };
-        let permit = match self.sessions.parts().capacity.try_admit(input, resolved.spec.transcode) {
+        let permit = match self.sessions.parts().capacity.try_admit(&resource_id, &resolved.spec) {
             Ok(permit) => permit,
             Err(fault) => {
                 self.store_refusal(wanted, &resolved, &resource_id, &fault).await;

@@ -14,7 +14,7 @@ pub use instances::{Instances, RECORDS_KEPT, Record, RecordedSession, StoredReco
 pub(crate) use plane::store_refusal;
 pub use plane::{
     Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, ReportError, Resolved, START_QUEUE, ServeGuard,
-    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress,
+    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress, Wanted,
     started_after,
 };
 pub use whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRefusalKind, WhipRequest};

@@ -23,7 +23,7 @@ pub mod time;
 mod track_watch;
 pub mod workers;
 
-pub use observer::{Observer, SessionIds, SessionObserver};
+pub use observer::{Observer, SessionIds, SessionObserver, Work};
 pub use pipeline::{Start, run};
 pub use report::{AudioFacts, Report, Status, VideoFacts};
 pub use source::{

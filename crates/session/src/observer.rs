@@ -1,6 +1,6 @@
 //! What others may learn of a session while it runs: for metrics and status pages.
 
-use model::{IngressId, InputKind, Quality, ResourceId};
+use model::{IngressId, InputKind, Layer, Quality, ResourceId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,19 @@ pub struct SessionIds {
     pub resource_id: ResourceId,
     /// How its media comes in.
     pub input: InputKind,
+}
+
+/// What a session asks of its transcoder.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Work {
+    /// The process id of the worker; `None` while there is none.
+    pub worker: Option<u32>,
+    /// The layers to encode, lowest first; empty until the source's pictures are known.
+    pub layers: Vec<Layer>,
+    /// Which of them viewers want.
+    pub wanted: Vec<bool>,
+    /// Pictures a second of the source; `None` if unknown.
+    pub frame_rate: Option<f64>,
 }
 
 /// Observes all sessions.
@@ -32,4 +45,6 @@ pub trait Observer: Send + Sync + 'static {
     /// Whether the source has sent nothing for some seconds, of any track that it announced. Told again and again; no longer once
     /// the session ends.
     fn stalled(&self, stalled: bool);
+    /// The transcoder is asked for this from now on. Never told where nothing is transcoded.
+    fn works(&self, work: Work);
 }

@@ -156,6 +156,9 @@ impl Pipeline {
         }
         loop {
             self.carry_out().await;
+            if let Some(work) = self.encode.changed_work() {
+                self.observer.works(work);
+            }
             if self.session.ended() {
                 break;
             }

@@ -2,7 +2,7 @@
 
 use crate::participant::{AcceptedCodecs, Joined, Participant, ParticipantFactory};
 use crate::workers::{self, FromWorker};
-use crate::{Observer, SessionIds, SessionObserver};
+use crate::{Observer, SessionIds, SessionObserver, Work};
 use bytes::Bytes;
 use ipc::demux;
 use ipc::transcode::{Command, Event as WorkerEvent, Job};
@@ -55,12 +55,23 @@ pub(crate) fn picture(ms: i64, key: bool) -> Frame {
 
 /// Counts what it observes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Observed(Arc<Mutex<Vec<Option<Quality>>>>);
+pub(crate) struct Observed(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    latencies: Vec<Option<Quality>>,
+    works: Vec<Work>,
+}
 
 impl Observed {
     /// The layers whose latency was sampled since the last call.
     pub(crate) fn latencies(&self) -> Vec<Option<Quality>> {
-        std::mem::take(&mut self.0.lock().unwrap())
+        std::mem::take(&mut self.0.lock().unwrap().latencies)
+    }
+
+    /// What the transcoder was asked for, change by change, since the last call.
+    pub(crate) fn works(&self) -> Vec<Work> {
+        std::mem::take(&mut self.0.lock().unwrap().works)
     }
 }
 
@@ -72,11 +83,14 @@ impl SessionObserver for Observed {
 
 impl Observer for Observed {
     fn latency(&self, layer: Option<Quality>, _: Duration) {
-        self.0.lock().unwrap().push(layer);
+        self.0.lock().unwrap().latencies.push(layer);
     }
     fn transcoder_restarted(&self) {}
     fn dropped(&self, _: u64) {}
     fn stalled(&self, _: bool) {}
+    fn works(&self, work: Work) {
+        self.0.lock().unwrap().works.push(work);
+    }
 }
 
 /// The other end of a worker.

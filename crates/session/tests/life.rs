@@ -143,6 +143,7 @@ impl Observer for Notes {
     }
     fn dropped(&self, _: u64) {}
     fn stalled(&self, _: bool) {}
+    fn works(&self, _: Work) {}
 }
 
 fn spec() -> IngressSpec {

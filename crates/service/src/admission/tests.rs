@@ -93,7 +93,7 @@ async fn a_refusal_leaves_the_state_of_a_running_session() {
 #[tokio::test(start_paused = true)]
 async fn a_full_machine_refuses_and_stores_it() {
     let stage = Stage::new(OnDuplicate::Takeover);
-    let _other = stage.capacity.try_admit(Whip, false).unwrap();
+    let _other = stage.capacity.try_admit(&ResourceId("WH_x".into()), &ingress(Whip, "other").spec).unwrap();
     stage.capacity.set_idle(0.0);
     let fault = stage.push("k").await.refused();
     assert_eq!((fault.blame, fault.retry), (Blame::Capacity, true));

@@ -50,10 +50,11 @@ impl Config {
         });
         out.section("cpu_cost", |out| {
             let costs = &self.cpu_cost;
-            out.plain("rtmp_cpu_cost", costs.rtmp);
-            out.plain("whip_cpu_cost", costs.whip);
-            out.plain("whip_bypass_transcoding_cpu_cost", costs.whip_bypass_transcoding);
-            out.plain("url_cpu_cost", costs.url);
+            let cost = |cost: Option<f64>| cost.map_or_else(|| "auto".to_owned(), |cores| cores.to_string());
+            out.plain("rtmp_cpu_cost", cost(costs.rtmp));
+            out.plain("whip_cpu_cost", cost(costs.whip));
+            out.plain("whip_bypass_transcoding_cpu_cost", cost(costs.whip_bypass_transcoding));
+            out.plain("url_cpu_cost", cost(costs.url));
             out.plain("min_idle_ratio", costs.min_idle_ratio);
         });
         out.section("rtc_config", |out| rtc(out, &self.rtc));

@@ -338,20 +338,25 @@ fn level(text: &str) -> Result<LogLevel, String> {
 
 fn cpu_cost(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> CpuCost {
     let default = CpuCost::default();
-    let mut cost = |key: &'static str, default: f64| match section.quantity(key) {
-        None => default,
-        Some(Located { value, at }) => {
-            if value == 0.0 {
-                section.warn(at, key, "0 admits any number of such sessions, however busy the machine is");
+    let mut cost = |key: &'static str| {
+        let Located { value, at } = section.parsed(key, |text| match text {
+            "auto" => Ok(None),
+            _ => {
+                let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
+                let fault = || format!("{:?} is neither auto nor a number of 0 or more", shortened(text));
+                number.map(Some).ok_or_else(fault)
             }
-            value
+        })?;
+        if value == Some(0.0) {
+            section.warn(at, key, "0 admits any number of such sessions, however busy the machine is");
         }
+        value
     };
     let mut costs = CpuCost {
-        rtmp: cost("rtmp_cpu_cost", default.rtmp),
-        whip: cost("whip_cpu_cost", default.whip),
-        whip_bypass_transcoding: cost("whip_bypass_transcoding_cpu_cost", default.whip_bypass_transcoding),
-        url: cost("url_cpu_cost", default.url),
+        rtmp: cost("rtmp_cpu_cost"),
+        whip: cost("whip_cpu_cost"),
+        whip_bypass_transcoding: cost("whip_bypass_transcoding_cpu_cost"),
+        url: cost("url_cpu_cost"),
         min_idle_ratio: default.min_idle_ratio,
     };
     let ratio = section.parsed("min_idle_ratio", |text| {

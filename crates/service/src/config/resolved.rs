@@ -256,17 +256,17 @@ pub struct LoggingConfig {
     pub component_levels: BTreeMap<String, LogLevel>,
 }
 
-/// The estimated cost of sessions, in CPUs.
+/// What sessions cost, in cores, where the operator knows better than what is measured (`None`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CpuCost {
     /// RTMP, transcoded.
-    pub rtmp: f64,
+    pub rtmp: Option<f64>,
     /// WHIP, transcoded.
-    pub whip: f64,
+    pub whip: Option<f64>,
     /// WHIP passthrough, and passthrough of any other input.
-    pub whip_bypass_transcoding: f64,
+    pub whip_bypass_transcoding: Option<f64>,
     /// A pulled URL, transcoded.
-    pub url: f64,
+    pub url: Option<f64>,
     /// The share of the machine that is kept free; more than 0 and less than 1.
     pub min_idle_ratio: f64,
 }
@@ -302,10 +302,10 @@ impl Default for LoggingConfig {
     }
 }
 
-/// The costs that the Go ingress documents (its code leaves them at 0).
+/// All costs are measured. (The Go ingress documents 2.0 and 0.1; its code leaves them at 0, which admits any number.)
 impl Default for CpuCost {
     fn default() -> Self {
-        Self { rtmp: 2.0, whip: 2.0, whip_bypass_transcoding: 0.1, url: 2.0, min_idle_ratio: 0.3 }
+        Self { rtmp: None, whip: None, whip_bypass_transcoding: None, url: None, min_idle_ratio: 0.3 }
     }
 }
 

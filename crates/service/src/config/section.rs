@@ -235,14 +235,6 @@ impl<'r, 't> Section<'r, 't> {
         })
     }
 
-    /// A number of at least 0.
-    pub(super) fn quantity(&mut self, key: &'static str) -> Option<Located<f64>> {
-        self.parsed(key, |text| {
-            let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
-            number.ok_or_else(|| format!("{:?} is not a number of 0 or more", shortened(text)))
-        })
-    }
-
     /// A port, where 0 or an absent key means `default`, and a negative number switches it off.
     pub(super) fn port(&mut self, key: &'static str, default: Option<u16>) -> Port {
         let off = if default.is_some() { "-1" } else { "0" };

@@ -202,7 +202,7 @@ fn every_key_is_read() {
          confinement: require\n\
          bind_address: 127.0.0.1\nwhip_max_connections: 7\nwhip_max_connections_per_address: 3\n\
          service_name: edge\n\
-         cpu_cost: {rtmp_cpu_cost: 0.5, whip_cpu_cost: 1, whip_bypass_transcoding_cpu_cost: .05, url_cpu_cost: 3, min_idle_ratio: 0.1}\n\
+         cpu_cost: {rtmp_cpu_cost: 0.5, whip_cpu_cost: 1, whip_bypass_transcoding_cpu_cost: .05, url_cpu_cost: auto, min_idle_ratio: 0.1}\n\
          logging: {json: true, level: WARN, component_levels: {rtmp: debug, service.control: trace}}",
     );
     assert_eq!((config.rtmp.max_connections, config.rtmp.max_connections_per_address), (5, 2));
@@ -212,7 +212,13 @@ fn every_key_is_read() {
     assert_eq!(config.bind_address, IpAddr::V4(Ipv4Addr::LOCALHOST));
     assert_eq!((config.whip.max_connections, config.whip.max_connections_per_address), (7, 3));
     assert_eq!(config.service_name, "edge");
-    let costs = CpuCost { rtmp: 0.5, whip: 1.0, whip_bypass_transcoding: 0.05, url: 3.0, min_idle_ratio: 0.1 };
+    let costs = CpuCost {
+        rtmp: Some(0.5),
+        whip: Some(1.0),
+        whip_bypass_transcoding: Some(0.05),
+        url: None,
+        min_idle_ratio: 0.1,
+    };
     assert_eq!(config.cpu_cost, costs);
     assert_eq!((config.logging.json, config.logging.level), (true, LogLevel::Warn));
     let levels: Vec<_> = config.logging.component_levels.iter().map(|(k, v)| (k.as_str(), *v)).collect();
@@ -336,8 +342,8 @@ fn each_fault_says_what_is_allowed() {
             "logging: {component_levels: {rtmp: 3}}",
             "logging.component_levels.rtmp: \"3\" is not a level: trace, debug, info, warn and error are allowed",
         ),
-        ("cpu_cost: {rtmp_cpu_cost: -1}", "cpu_cost.rtmp_cpu_cost: \"-1\" is not a number of 0 or more"),
-        ("cpu_cost: {url_cpu_cost: inf}", "cpu_cost.url_cpu_cost: \"inf\" is not a number of 0 or more"),
+        ("cpu_cost: {rtmp_cpu_cost: -1}", "cpu_cost.rtmp_cpu_cost: \"-1\" is neither auto nor a number of 0 or more"),
+        ("cpu_cost: {url_cpu_cost: inf}", "cpu_cost.url_cpu_cost: \"inf\" is neither auto nor a number of 0 or more"),
         (
             "cpu_cost: {min_idle_ratio: 1}",
             "cpu_cost.min_idle_ratio: \"1\" is not a share: more than 0 and less than 1 is allowed",
@@ -546,7 +552,7 @@ line 6, column 12: rtmp_port: "80000" is not a port: 1 to 65535 is allowed, and 
 line 8, column 14: health_port: 8080 is also whip_port (its default): each needs a port of its own
   8 | health_port: 8080
     |              ^
-line 10, column 18: cpu_cost.rtmp_cpu_cost: "two" is not a number of 0 or more
+line 10, column 18: cpu_cost.rtmp_cpu_cost: "two" is neither auto nor a number of 0 or more
   10 |   rtmp_cpu_cost: two   # CPUs
      |                  ^
 line 12, column 18: logging.level: "loud" is not a level: trace, debug, info, warn and error are allowed

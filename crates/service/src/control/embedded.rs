@@ -6,7 +6,7 @@
 use super::instances::{Instances, Record, StoredRecord};
 use super::plane::{
     Affinity, COMMAND_QUEUE, ControlPlane, ReportError, Resolved, START_QUEUE, ServeGuard, SessionCommand,
-    SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress,
+    SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress, Wanted,
 };
 use super::whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRequest};
 use crate::boxed::BoxFuture;
@@ -114,7 +114,8 @@ impl Embedded {
     /// where its answer arrives.
     pub fn start(&self, ingress: Resolved) -> Option<oneshot::Receiver<Result<Report, Fault>>> {
         let (affinity, requests) = self.state().starts.clone()?;
-        affinity(ingress.spec.input, &ingress.spec.ingress_id)?;
+        let spec = &ingress.spec;
+        affinity(Wanted { input: spec.input, ingress: &spec.ingress_id, spec: Some(spec) })?;
         let (this, made) = (self.clone(), ingress.clone());
         let create = Box::new(move || -> BoxFuture<'static, _> {
             this.put(made);

@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::control::key_lookups::KeyLookups;
 use crate::control::{
     Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, Instances, ReportError, Resolved, START_QUEUE, ServeGuard,
-    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress, WhipAnswer,
-    WhipHandler, WhipRefusal, WhipRequest, store_refusal,
+    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress, Wanted,
+    WhipAnswer, WhipHandler, WhipRefusal, WhipRequest, store_refusal,
 };
 use instances::RedisInstances;
 use livekit_protocol as lk;
@@ -311,7 +311,11 @@ impl ControlPlane for LiveKit {
         let registration: Registration = self.internal.register(
             START_INGRESS,
             "",
-            move |request: &StartIngressRequest| affinity(input_of(request)?, &ingress_of(request)?),
+            move |request: &StartIngressRequest| {
+                let info = request.info.as_ref()?;
+                let (ingress, spec) = (IngressId(info.ingress_id.clone()), convert::spec(info).ok());
+                affinity(Wanted { input: input_of(info)?, ingress: &ingress, spec: spec.as_ref() })
+            },
             move |request: StartIngressRequest| start(request, access.clone(), io.clone(), requests.clone()),
         );
         StartRequests::new(queue, ServeGuard::new(registration))
@@ -368,16 +372,12 @@ fn gone() -> Failure {
     Failure::new(Code::NotFound, "the session has ended")
 }
 
-fn input_of(request: &StartIngressRequest) -> Option<InputKind> {
-    match lk::IngressInput::try_from(request.info.as_ref()?.input_type).ok()? {
+fn input_of(info: &lk::IngressInfo) -> Option<InputKind> {
+    match lk::IngressInput::try_from(info.input_type).ok()? {
         lk::IngressInput::RtmpInput => Some(InputKind::Rtmp),
         lk::IngressInput::WhipInput => Some(InputKind::Whip),
         lk::IngressInput::UrlInput => Some(InputKind::Url),
     }
-}
-
-fn ingress_of(request: &StartIngressRequest) -> Option<IngressId> {
-    Some(IngressId(request.info.as_ref()?.ingress_id.clone()))
 }
 
 /// Puts a request that was won to the service and waits for its answer; the caller's deadline bounds it.

@@ -138,7 +138,18 @@ pub(crate) async fn store_refusal(
 
 /// How much this machine wants the session of an ingress: `None` is no bid, else the greatest positive number wins (the Go
 /// ingress bids 1). A request that is made again must find the machine that has taken it already.
-pub type Affinity = Arc<dyn Fn(InputKind, &IngressId) -> Option<f32> + Send + Sync>;
+pub type Affinity = Arc<dyn Fn(Wanted<'_>) -> Option<f32> + Send + Sync>;
+
+/// The session that machines bid for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// How its media comes in.
+    pub input: InputKind,
+    /// Its ingress.
+    pub ingress: &'a IngressId,
+    /// The ingress as it is configured; `None` if it is not valid, which whoever takes it says in words.
+    pub spec: Option<&'a IngressSpec>,
+}
 
 /// The sessions that run now.
 pub type SessionList = Arc<dyn Fn() -> Vec<(IngressId, ResourceId)> + Send + Sync>;

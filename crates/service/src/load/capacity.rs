@@ -1,26 +1,40 @@
-//! Whether one more session fits on this machine: the Go ingress's calculation, with a first session that always fits.
+//! Whether one more session fits on this machine.
 //!
-//! Free is what is idle, less what was admitted within the last second (it doesn't show in the idle figure yet), less a reserve.
-//! A session fits if more is free than its kind is configured to cost. The whole reserve (`min_idle_ratio`) is kept when
-//! livekit-server asks beforehand whether this machine would take a session, half of it once a session is here.
+//! A session fits if more cores are free than it will need, and as much memory. Free cores are the lesser of two:
 //!
-//! A machine without any session takes one as soon as more than the reserve is idle, whatever the cost: with the documented
-//! costs of 2.0 a machine of two CPUs would never take any. A cost of 0 always fits.
+//! - what is idle now, less what was admitted within the last second (it doesn't show in the idle figure yet);
+//! - what would be left if all layers of every session here were wanted (see [`costs`](super::costs)): viewers of those that rest
+//!   now may come at any moment.
+//!
+//! A reserve stays free besides. The whole reserve (`min_idle_ratio`) is kept when livekit-server asks beforehand whether this machine
+//! would take a session, half of it once a session is here.
+//!
+//! A machine without any session takes one as soon as more than the reserve is idle, whatever the cost: else a small machine would
+//! never take any. A configured cost of 0 always fits, as far as there is memory.
 
-use std::collections::VecDeque;
+use super::costs::{Cost, Demand, Meter, Rates};
+use super::memory::Memory;
+use super::process::ProcessUsage;
+use crate::config::CpuCost;
+use model::{Blame, Fault, IngressSpec, InputKind, ResourceId, VideoPreset};
+use session::Work;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use model::{Blame, Fault, InputKind};
 use tokio::time::Instant;
-
-use crate::config::CpuCost;
 
 /// How long an admitted session's cost is counted beside the measured load: until a whole sample has seen it.
 const PENDING_COST: Duration = Duration::from_secs(1);
 
 /// What a machine without sessions bids if the cost exceeds what is free: less than any machine where it fits.
 const FIRST_SESSION_BID: f32 = 0.5;
+
+/// The share of the machine below which what is idle may be none at all: workers get less than they want. Chosen; two samples of a full
+/// machine differ by about as much.
+const STARVED: f64 = 0.05;
+
+/// Bytes of memory that stay free beside sessions, for this process itself and the system: connections, bursts. Chosen.
+const MEMORY_RESERVE: u64 = 64 << 20;
 
 /// Decides whether sessions fit. Clones share one state.
 #[derive(Clone, Debug)]
@@ -32,7 +46,7 @@ pub struct Capacity {
 #[derive(Debug)]
 pub struct Permit {
     capacity: Capacity,
-    slot: usize,
+    resource: ResourceId,
     number: u64,
 }
 
@@ -47,15 +61,27 @@ pub struct Active {
     pub sessions: u32,
 }
 
+/// What is there for sessions, in cores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cores {
+    /// What the sessions here need when all of their layers are wanted.
+    pub committed: f64,
+    /// What is free for one more that is here already; less than 0 where the reserve is in use.
+    pub free: f64,
+}
+
 impl Capacity {
-    /// A machine of `capacity` CPUs, taken to be idle until the first sample.
-    pub fn new(capacity: f64, costs: CpuCost) -> Self {
+    /// A machine of this many cores, taken to be idle until the first sample.
+    pub fn new(cores: f64, costs: CpuCost) -> Self {
         let state = State {
-            capacity,
+            cores,
             costs,
-            idle: capacity,
+            rates: Rates::default(),
+            idle: cores,
+            memory: None,
             pending: VecDeque::new(),
-            active: [None; SLOTS],
+            sessions: HashMap::new(),
+            seen: [false; SLOTS],
             admitted: 0,
             draining: false,
         };
@@ -67,40 +93,62 @@ impl Capacity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The CPUs this machine has.
-    pub fn capacity(&self) -> f64 {
-        self.state().capacity
-    }
-
-    /// Sets how many CPUs are idle.
+    /// Sets how many cores are idle.
     pub fn set_idle(&self, idle: f64) {
         self.state().idle = idle;
+    }
+
+    /// Sets how much memory there is.
+    pub(crate) fn set_memory(&self, memory: Option<Memory>) {
+        self.state().memory = memory;
+    }
+
+    /// Looks at what the sessions' workers use, as `read` has it by process id.
+    pub(crate) fn measure(&self, read: impl Fn(u32) -> Option<ProcessUsage>) {
+        let workers = self.state().workers();
+        // Files are read without the lock.
+        let usages = workers.into_iter().filter_map(|(resource, pid)| Some((resource, pid, read(pid)?)));
+        let usages: Vec<_> = usages.collect();
+        self.state().sample(usages, Instant::now());
     }
 
     /// Takes a session that is here already (a publisher that connected, a request this machine won).
     ///
     /// # Errors
     /// A transient fault if it doesn't fit, or if this machine is draining. Its text is public.
-    pub fn try_admit(&self, input: InputKind, transcoding: bool) -> Result<Permit, Fault> {
-        let slot = slot(input, transcoding);
-        let number = self.state().try_admit(slot, Instant::now())?;
-        Ok(Permit { capacity: self.clone(), slot, number })
+    pub fn try_admit(&self, resource: &ResourceId, spec: &IngressSpec) -> Result<Permit, Fault> {
+        let number = self.state().try_admit(resource, spec, Instant::now())?;
+        Ok(Permit { capacity: self.clone(), resource: resource.clone(), number })
     }
 
-    /// Whether a session of any kind would fit: what `/availability` answers.
+    /// The worker of a session is asked for this from now on.
+    pub fn works(&self, resource: &ResourceId, work: Work) {
+        if let Some(session) = self.state().sessions.get_mut(resource) {
+            session.meter.works(work);
+        }
+    }
+
+    /// Whether the source of a session has sent nothing for some time.
+    pub fn stalled(&self, resource: &ResourceId, stalled: bool) {
+        if let Some(session) = self.state().sessions.get_mut(resource) {
+            session.meter.stalled(stalled);
+        }
+    }
+
+    /// Whether a session of any kind would fit, with the default encoding: what `/availability` answers.
     pub fn can_accept_every_kind(&self) -> bool {
         let mut state = self.state();
-        let most =
-            KINDS.iter().map(|(input, transcoding, _)| state.cost(slot(*input, *transcoding))).fold(0.0, f64::max);
-        state.bid(most, Instant::now()).is_some()
+        let now = Instant::now();
+        (0..SLOTS).all(|slot| state.bid(slot, &usual(slot), now).is_some())
     }
 
     /// What this machine bids for a session that livekit-server wants to place: -1 for no bid; from 1 to 2, the more is free;
-    /// less than 1 if it would be taken only for being the first here. The Go ingress always bids 1.
-    pub fn affinity(&self, input: InputKind, transcoding: bool) -> f32 {
-        let mut state = self.state();
-        let cost = state.cost(slot(input, transcoding));
-        state.bid(cost, Instant::now()).unwrap_or(-1.0)
+    /// less than 1 if it would be taken only for being the first here. The Go ingress always bids 1. Without a valid ingress the bid is
+    /// for the default encoding.
+    pub fn affinity(&self, input: InputKind, spec: Option<&IngressSpec>) -> f32 {
+        let slot = slot(input, spec.is_none_or(|spec| spec.transcode));
+        let demand = spec.map_or_else(|| usual(slot), Demand::of);
+        self.state().bid(slot, &demand, Instant::now()).unwrap_or(-1.0)
     }
 
     /// No session is taken any more.
@@ -111,37 +159,45 @@ impl Capacity {
     /// The share of the machine in use, from 0 to 1.
     pub fn load(&self) -> f64 {
         let state = self.state();
-        1.0 - state.idle / state.capacity
+        1.0 - state.idle / state.cores
+    }
+
+    /// What is there for sessions.
+    pub fn cores(&self) -> Cores {
+        let mut state = self.state();
+        let reserve = state.costs.min_idle_ratio / 2.0;
+        Cores { committed: state.committed(), free: state.free(reserve, Instant::now()) }
     }
 
     /// The sessions there are, for each kind of which there was one since the start.
     pub fn active(&self) -> Vec<Active> {
         let state = self.state();
-        let of = |(input, transcoding, _)| {
-            let sessions = state.active[slot(input, transcoding)]?;
-            Some(Active { input, transcoding, sessions })
+        let of = |(slot, (input, transcoding, _)): (usize, (InputKind, bool, _))| {
+            let sessions = state.sessions.values().filter(|session| session.slot == slot).count();
+            state.seen[slot].then_some(Active { input, transcoding, sessions: sessions as u32 })
         };
-        KINDS.into_iter().filter_map(of).collect()
+        KINDS.into_iter().enumerate().filter_map(of).collect()
     }
 
     /// Advice for the operator at the start: which configured costs are so high for this machine that sessions will be refused
     /// though it idles. `None` if there is none.
     pub fn advice(&self) -> Option<String> {
         let state = self.state();
-        let free = state.capacity * (1.0 - state.costs.min_idle_ratio);
-        let of = |(input, transcoding, key): (InputKind, bool, &str)| {
-            let cost = state.cost(slot(input, transcoding));
+        let free = state.cores * (1.0 - state.costs.min_idle_ratio);
+        let of = |(slot, (.., key)): (usize, (InputKind, bool, &str))| {
+            let cost = state.configured(slot)?;
             (cost > 0.0 && cost >= free).then(|| format!("{key}: {cost:.1}"))
         };
-        let keys: Vec<String> = KINDS.into_iter().filter_map(of).collect();
+        let mut keys: Vec<String> = KINDS.into_iter().enumerate().filter_map(of).collect();
+        keys.dedup();
         if keys.is_empty() {
             return None;
         }
         Some(format!(
-            "this machine has {:.1} CPUs, of which {free:.1} are for sessions (cpu_cost.min_idle_ratio {}), and a session is \
-             configured to cost as much or more ({}). It takes the first session, but no second one while that runs. If a \
-             session costs less here (livekit_node_cpu_load shows it), lower these keys under cpu_cost",
-            state.capacity,
+            "this machine has {:.1} cores, of which {free:.1} are for sessions (cpu_cost.min_idle_ratio {}), and a session is \
+             configured to cost as much or more ({}). It takes the first session, but no second one while that runs. Leave these \
+             keys out under cpu_cost, and sessions count with what they are measured to use",
+            state.cores,
             state.costs.min_idle_ratio,
             keys.join(", ")
         ))
@@ -151,9 +207,7 @@ impl Capacity {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.capacity.state();
-        if let Some(sessions) = &mut state.active[self.slot] {
-            *sessions = sessions.saturating_sub(1);
-        }
+        state.sessions.remove(&self.resource);
         state.pending.retain(|p| p.number != self.number);
     }
 }
@@ -179,6 +233,14 @@ fn slot(input: InputKind, transcoding: bool) -> usize {
     kind + usize::from(!transcoding)
 }
 
+/// What a session of a kind is to encode that asks for nothing special.
+fn usual(slot: usize) -> Demand {
+    match KINDS[slot] {
+        (_, false, _) => Demand::PASSTHROUGH,
+        _ => Demand::encoded_as(&VideoPreset::H264_720p30Layers3.encoding()),
+    }
+}
+
 /// A session that was admitted a moment ago: what it costs does not show in the machine's load yet.
 #[derive(Debug)]
 struct Pending {
@@ -188,21 +250,32 @@ struct Pending {
 }
 
 #[derive(Debug)]
+struct Session {
+    slot: usize,
+    meter: Meter,
+}
+
+#[derive(Debug)]
 struct State {
-    capacity: f64,
+    cores: f64,
     costs: CpuCost,
+    rates: Rates,
     idle: f64,
+    /// `None` where it can't be read: then it is no reason to refuse.
+    memory: Option<Memory>,
     /// What was admitted lately, and until when it is counted. Grows by what is admitted within a second.
     pending: VecDeque<Pending>,
+    sessions: HashMap<ResourceId, Session>,
+    /// The kinds of which there was a session.
+    seen: [bool; SLOTS],
     /// Admitted so far.
     admitted: u64,
-    /// Sessions by kind; `None` if there never was one.
-    active: [Option<u32>; SLOTS],
     draining: bool,
 }
 
 impl State {
-    fn cost(&self, slot: usize) -> f64 {
+    /// What the operator says that a session costs.
+    fn configured(&self, slot: usize) -> Option<f64> {
         match KINDS[slot] {
             (_, false, _) => self.costs.whip_bypass_transcoding,
             (InputKind::Rtmp, ..) => self.costs.rtmp,
@@ -211,66 +284,131 @@ impl State {
         }
     }
 
-    /// CPUs free beyond a reserve; may be less than 0.
+    /// What has to be free for a session.
+    fn cost(&self, slot: usize, demand: &Demand) -> Cost {
+        let expected = self.rates.cost(demand);
+        Cost { cpu: self.configured(slot).unwrap_or(expected.cpu), ..expected }
+    }
+
+    /// What the sessions here need when all of it is wanted. A configured cost is what has to be free for another one; where it is more
+    /// than a session turns out to need, it does not keep others out.
+    fn committed(&self) -> f64 {
+        let of = |session: &Session| {
+            let cpu = session.meter.cost(&self.rates).cpu;
+            self.configured(session.slot).map_or(cpu, |configured| configured.min(cpu))
+        };
+        // The sum of nothing is -0.0, which shows in metrics.
+        self.sessions.values().map(of).fold(0.0, std::ops::Add::add)
+    }
+
+    /// Cores free beyond a reserve; may be less than 0.
     fn free(&mut self, reserve: f64, now: Instant) -> f64 {
         while self.pending.front().is_some_and(|p| p.until <= now) {
             self.pending.pop_front();
         }
         let pending: f64 = self.pending.iter().map(|p| p.cost).sum();
-        self.idle - pending - reserve * self.capacity
+        let idle = self.idle - pending;
+        idle.min(self.cores - self.committed()) - reserve * self.cores
     }
 
-    fn alone(&self) -> bool {
-        self.active.iter().flatten().all(|sessions| *sessions == 0)
+    /// Bytes free for one more session, and in all; `None` if unknown.
+    fn free_memory(&self) -> Option<(u64, u64)> {
+        let Memory { total, free } = self.memory?;
+        let to_come: u64 = self.sessions.values().map(|session| session.meter.memory_to_come()).sum();
+        Some((free.saturating_sub(to_come).saturating_sub(MEMORY_RESERVE), total))
     }
 
-    fn try_admit(&mut self, slot: usize, now: Instant) -> Result<u64, Fault> {
+    fn try_admit(&mut self, resource: &ResourceId, spec: &IngressSpec, now: Instant) -> Result<u64, Fault> {
         if self.draining {
             return Err(Fault::transient(Blame::Draining, "this machine is shutting down and takes no new session"));
         }
-        let cost = self.cost(slot);
+        let slot = slot(spec.input, spec.transcode);
+        let cost = self.cost(slot, &Demand::of(spec));
         let reserve = self.costs.min_idle_ratio / 2.0;
         let free = self.free(reserve, now);
-        if cost > 0.0 && free <= cost && !(self.alone() && free > 0.0) {
-            return Err(self.full(slot, free, reserve));
+        if cost.cpu > 0.0 && free <= cost.cpu && !(self.sessions.is_empty() && free > 0.0) {
+            return Err(self.full(slot, cost.cpu, free, reserve));
+        }
+        if let Some((free, total)) = self.free_memory().filter(|(free, _)| *free < cost.memory) {
+            return Err(short_of_memory(slot, cost.memory, free, total));
         }
         self.admitted += 1;
-        self.pending.push_back(Pending { until: now + PENDING_COST, number: self.admitted, cost });
-        let sessions = self.active[slot].get_or_insert(0);
-        *sessions = sessions.saturating_add(1);
+        self.pending.push_back(Pending { until: now + PENDING_COST, number: self.admitted, cost: cost.cpu });
+        self.sessions.insert(resource.clone(), Session { slot, meter: Meter::new(spec) });
+        self.seen[slot] = true;
         Ok(self.admitted)
     }
 
-    fn full(&self, slot: usize, free: f64, reserve: f64) -> Fault {
-        let (input, transcoding, key) = KINDS[slot];
-        let name = match (input, transcoding) {
-            (InputKind::Rtmp, true) => "an RTMP session",
-            (InputKind::Rtmp, false) => "an RTMP session without transcoding",
-            (InputKind::Whip, true) => "a WHIP session with transcoding",
-            (InputKind::Whip, false) => "a WHIP session without transcoding",
-            (InputKind::Url, _) => "a URL session",
+    fn full(&self, slot: usize, cost: f64, free: f64, reserve: f64) -> Fault {
+        let key = match self.configured(slot) {
+            Some(_) => format!(" (cpu_cost.{})", KINDS[slot].2),
+            None => String::new(),
         };
         let text = format!(
-            "this machine is full: {name} needs {:.1} CPUs (cpu_cost.{key}), and {:.1} of {:.1} are free besides the {:.1} \
-             that stay idle (cpu_cost.min_idle_ratio)",
-            self.cost(slot),
+            "this machine is full: {} needs {cost:.1} cores{key}, and {:.1} of {:.1} are free besides the {:.1} that stay idle \
+             (cpu_cost.min_idle_ratio); the sessions here may need {:.1}",
+            name(slot),
             free.max(0.0),
-            self.capacity,
-            reserve * self.capacity,
+            self.cores,
+            reserve * self.cores,
+            self.committed(),
         );
         Fault::transient(Blame::Capacity, text)
     }
 
-    /// What to bid for a session of this cost; `None` if it doesn't fit.
-    fn bid(&mut self, cost: f64, now: Instant) -> Option<f32> {
+    /// What to bid for a session; `None` if it doesn't fit.
+    fn bid(&mut self, slot: usize, demand: &Demand, now: Instant) -> Option<f32> {
         if self.draining {
             return None;
         }
-        let free = self.free(self.costs.min_idle_ratio, now);
-        if cost == 0.0 || free > cost {
-            return Some(1.0 + (free / self.capacity).clamp(0.0, 1.0) as f32);
+        let cost = self.cost(slot, demand);
+        if self.free_memory().is_some_and(|(free, _)| free < cost.memory) {
+            return None;
         }
-        (self.alone() && free > 0.0).then_some(FIRST_SESSION_BID)
+        let free = self.free(self.costs.min_idle_ratio, now);
+        if cost.cpu == 0.0 || free > cost.cpu {
+            return Some(1.0 + (free / self.cores).clamp(0.0, 1.0) as f32);
+        }
+        (self.sessions.is_empty() && free > 0.0).then_some(FIRST_SESSION_BID)
+    }
+
+    /// The sessions that have a worker, with its process id.
+    fn workers(&self) -> Vec<(ResourceId, u32)> {
+        let worker = |(resource, session): (&ResourceId, &Session)| Some((resource.clone(), session.meter.worker()?));
+        self.sessions.iter().filter_map(worker).collect()
+    }
+
+    fn sample(&mut self, usages: Vec<(ResourceId, u32, ProcessUsage)>, now: Instant) {
+        let starved = self.idle < STARVED * self.cores;
+        for (resource, pid, usage) in usages {
+            // It may have got another worker since.
+            let session = self.sessions.get_mut(&resource).filter(|session| session.meter.worker() == Some(pid));
+            if let Some(session) = session {
+                session.meter.sample(usage, starved, &mut self.rates, now);
+            }
+        }
+    }
+}
+
+fn short_of_memory(slot: usize, need: u64, free: u64, total: u64) -> Fault {
+    let text = format!(
+        "this machine is short of memory: {} needs {} MiB, and {} of {} MiB are free besides the {} that stay so",
+        name(slot),
+        need >> 20,
+        free >> 20,
+        total >> 20,
+        MEMORY_RESERVE >> 20,
+    );
+    Fault::transient(Blame::Capacity, text)
+}
+
+fn name(slot: usize) -> &'static str {
+    match KINDS[slot] {
+        (InputKind::Rtmp, true, _) => "an RTMP session",
+        (InputKind::Rtmp, false, _) => "an RTMP session without transcoding",
+        (InputKind::Whip, true, _) => "a WHIP session with transcoding",
+        (InputKind::Whip, false, _) => "a WHIP session without transcoding",
+        (InputKind::Url, ..) => "a URL session",
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::{Capacity, Cpu};
+use super::memory::Memory;
+use super::process::ProcessUsage;
+use super::{Capacity, Cpu, Roots};
 
 /// The first sample is short, so that a start on a busy machine is noticed soon; until then the machine counts as idle. Twenty
 /// ticks of `/proc/stat` on two CPUs: a tenth of what is measured is its error.
@@ -21,8 +23,8 @@ pub struct Sampler {
 
 impl Sampler {
     /// Begins. Needs a tokio runtime.
-    pub fn spawn(cpu: Cpu, capacity: Capacity) -> Self {
-        Self { task: tokio::spawn(sample(cpu, capacity)) }
+    pub fn spawn(cpu: Cpu, roots: Roots, capacity: Capacity) -> Self {
+        Self { task: tokio::spawn(sample(cpu, roots, capacity)) }
     }
 }
 
@@ -32,7 +34,8 @@ impl Drop for Sampler {
     }
 }
 
-async fn sample(cpu: Cpu, capacity: Capacity) {
+async fn sample(cpu: Cpu, roots: Roots, capacity: Capacity) {
+    capacity.set_memory(Memory::read(&roots));
     let mut before = (cpu.usage(), Instant::now());
     let mut pause = FIRST_SAMPLE;
     loop {
@@ -41,6 +44,8 @@ async fn sample(cpu: Cpu, capacity: Capacity) {
         if let Some(idle) = cpu.idle(&before.0, &now.0, now.1 - before.1) {
             capacity.set_idle(idle);
         }
+        capacity.set_memory(Memory::read(&roots));
+        capacity.measure(|pid| ProcessUsage::read(&roots.proc, pid));
         before = now;
         pause = SAMPLE_INTERVAL;
     }
@@ -60,11 +65,12 @@ mod tests {
         fs::create_dir_all(root.join("self")).unwrap();
         let stat = |ticks: u32| fs::write(root.join("stat"), format!("cpu0 {ticks} 0 0 0\ncpu1 0 0 0 0\n")).unwrap();
         stat(1000);
-        let cpu = Cpu::find(&Roots { proc: root.clone(), cgroup: root.join("none") }, None);
+        let roots = Roots { proc: root.clone(), cgroup: root.join("none") };
+        let cpu = Cpu::find(&roots, None);
         let capacity = Capacity::new(cpu.capacity(), CpuCost::default());
         // Ticks become seconds and those a share; hundredths are enough.
         let load = || (capacity.load() * 100.0).round() / 100.0;
-        let _sampler = Sampler::spawn(cpu, capacity.clone());
+        let _sampler = Sampler::spawn(cpu, roots, capacity.clone());
         // The task reads where it begins.
         sleep(Duration::from_millis(1)).await;
         assert_eq!(load(), 0.0);

@@ -21,6 +21,17 @@ pub fn register(registry: &Registry, node_id: &str, version: &str, capacity: &Ca
         vec![Sample { labels: vec![("node_id", node.clone())], value }]
     });
 
+    let cores = capacity.clone();
+    registry.read_gauges(
+        "ingress_committed_cores",
+        "Cores that the sessions here need when all layers are watched",
+        move || vec![Sample { labels: Vec::new(), value: cores.cores().committed }],
+    );
+    let cores = capacity.clone();
+    registry.read_gauges("ingress_free_cores", "Cores that are free for one more session", move || {
+        vec![Sample { labels: Vec::new(), value: cores.cores().free.max(0.0) }]
+    });
+
     let (sessions, node) = (capacity.clone(), node_id.to_owned());
     registry.read_gauges("livekit_ingress_requests", "Sessions that run", move || {
         let sample = |active: crate::load::Active| Sample {

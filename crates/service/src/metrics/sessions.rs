@@ -4,7 +4,7 @@
 use super::Registry;
 use model::{InputKind, Quality};
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
-use session::{Observer, SessionIds, SessionObserver};
+use session::{Observer, SessionIds, SessionObserver, Work};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -90,6 +90,8 @@ impl Observer for Observed {
     fn transcoder_restarted(&self) {
         self.metrics.restarts.inc();
     }
+
+    fn works(&self, _: Work) {}
 
     fn dropped(&self, frames: u64) {
         self.metrics.dropped.inc_by(frames);

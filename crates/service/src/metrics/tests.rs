@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::config::CpuCost;
-use crate::control::embedded::Embedded;
+use crate::control::embedded::{self, Embedded};
 use crate::inputs::rtmp::Counters;
 use crate::load::Capacity;
-use model::{Blame, Fault, IngressId, InputKind, Quality, ResourceId};
+use model::{Blame, Fault, IngressId, IngressSpec, InputKind, Quality, ResourceId};
 use session::{SessionIds, SessionObserver};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,15 @@ const IDLE: &str = "\
 # HELP ingress_build_info The version that runs; always 1
 # TYPE ingress_build_info gauge
 ingress_build_info{version=\"1.2.3\",node_type=\"INGRESS\"} 1
+# HELP ingress_committed_cores Cores that the sessions here need when all layers are watched
+# TYPE ingress_committed_cores gauge
+ingress_committed_cores 0
 # HELP ingress_dropped_frames_total Frames of sources that were dropped because their transcoder did not take them
 # TYPE ingress_dropped_frames_total counter
 ingress_dropped_frames_total 0
+# HELP ingress_free_cores Cores that are free for one more session
+# TYPE ingress_free_cores gauge
+ingress_free_cores 24
 # HELP ingress_redis_connected Whether the control plane (Redis) is connected
 # TYPE ingress_redis_connected gauge
 ingress_redis_connected 1
@@ -85,8 +91,12 @@ async fn the_page_has_all_series_by_their_names() {
     let rtmp = Counters::register(&registry);
     assert_eq!(registry.page().unwrap(), IDLE);
 
-    let permit = capacity.try_admit(InputKind::Rtmp, true).unwrap();
-    let _other = capacity.try_admit(InputKind::Whip, false).unwrap();
+    let admit = |id: &str, input, transcode| {
+        let spec = IngressSpec { transcode, ..embedded::ingress(input, "k").spec };
+        capacity.try_admit(&ResourceId(id.into()), &spec).unwrap()
+    };
+    let permit = admit("RT_1", InputKind::Rtmp, true);
+    let _other = admit("WH_1", InputKind::Whip, false);
     drop(permit);
     capacity.drain();
     capacity.set_idle(8.0);

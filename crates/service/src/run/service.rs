@@ -9,10 +9,10 @@ use crate::http;
 use crate::inputs;
 use crate::inputs::context::Context;
 use crate::inputs::listener::Listeners;
-use crate::load::{Capacity, Cpu, Sampler};
+use crate::load::{Capacity, Cpu, Roots, Sampler};
 use crate::metrics::{self, PublishCounts, Registry, SessionMetrics};
 use crate::recovery::{Keeper, Ledger};
-use crate::sessions::{Parts, Sessions};
+use crate::sessions::{Observers, Parts, Sessions};
 use model::{Blame, Fault, IngressId, ResourceId};
 use session::participant::ParticipantFactory;
 use session::workers::Workers;
@@ -70,7 +70,7 @@ impl Service {
         }
         let registry = registry(&node_id, &capacity, control.clone());
         metrics::register_confinement(&registry, confinement.support, confinement.killed);
-        let sampler = Sampler::spawn(cpu, capacity.clone());
+        let sampler = Sampler::spawn(cpu, Roots::default(), capacity.clone());
         let ledger = Ledger::default();
         let keeper = Keeper::start(control.clone(), node_id.clone(), ledger.clone());
         let sessions = Sessions::new(Parts {
@@ -79,7 +79,7 @@ impl Service {
             participants,
             workers: workers.clone(),
             ledger,
-            observer: Arc::new(SessionMetrics::register(&registry)),
+            observer: Arc::new(Observers::new(SessionMetrics::register(&registry), capacity.clone())),
             stall_timeout: config.stall_timeout,
             loopback: uses_loopback(config),
         });

@@ -4,6 +4,7 @@
 //! replacement has to be told, and the order in which layers return. It knows neither source nor room. A worker that takes
 //! nothing costs access units, never memory.
 
+use crate::Work;
 use crate::layers::restart_barrier::RestartBarrier;
 use crate::workers::pending_commands::PendingCommands;
 use crate::workers::{FULL_QUEUE_DEADLINE, FromWorker, Gone, Worker, Workers};
@@ -82,6 +83,10 @@ pub(super) struct Encode {
     barrier: Option<RestartBarrier<EncodedFrame>>,
     /// Since when the worker's queue has been full without a break.
     full_since: Option<Instant>,
+    /// Pictures a second of the source, as the worker finds them.
+    frame_rate: Option<f64>,
+    /// What an observer was told last.
+    observed: Work,
 }
 
 impl Encode {
@@ -95,7 +100,23 @@ impl Encode {
             told: Replay::default(),
             barrier: None,
             full_since: None,
+            frame_rate: None,
+            observed: Work::default(),
         }
+    }
+
+    /// What is asked of the worker, where that has changed since this was called last.
+    pub(super) fn changed_work(&mut self) -> Option<Work> {
+        let worker = self.worker.as_ref().and_then(Worker::pid);
+        let (before, told) = (&self.observed, &self.told);
+        let same = (before.worker, before.frame_rate) == (worker, self.frame_rate)
+            && (&before.layers, &before.wanted) == (&told.layers, &told.wanted);
+        if same {
+            return None;
+        }
+        let (layers, wanted) = (told.layers.clone(), told.wanted.clone());
+        self.observed = Work { worker, layers, wanted, frame_rate: self.frame_rate };
+        Some(self.observed.clone())
     }
 
     /// Takes a worker.
@@ -281,7 +302,10 @@ impl Encode {
             }
         };
         Some(match event {
-            Event::VideoFormat { width, height, frame_rate } => Encoded::VideoFormat { width, height, frame_rate },
+            Event::VideoFormat { width, height, frame_rate } => {
+                self.frame_rate = frame_rate;
+                Encoded::VideoFormat { width, height, frame_rate }
+            }
             Event::AudioFormat { sample_rate, channels } => Encoded::AudioFormat { sample_rate, channels },
             Event::AccessUnit { layer, pts, key, data } => {
                 return self.in_order(EncodedFrame { encoder: usize::from(layer), pts, key, data }, now);

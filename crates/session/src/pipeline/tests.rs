@@ -16,6 +16,7 @@ struct Stage {
     reports: mpsc::Receiver<Report>,
     workers: mpsc::UnboundedReceiver<Worker>,
     rooms: mpsc::UnboundedReceiver<Room>,
+    observer: Observed,
     _running: tokio::task::JoinHandle<()>,
 }
 
@@ -29,7 +30,7 @@ impl Stage {
         let (factory, workers) = Workers::new(64);
         let (participants, rooms) = Participants::new();
         let producers = producers(&spec);
-        let observer = Arc::new(Observed::default());
+        let observer = Observed::default();
         let (ws_url, token) = ("ws://sfu".into(), Secret::new("token"));
         let start = Start {
             slot,
@@ -42,10 +43,10 @@ impl Stage {
             source,
             participants,
             workers: factory,
-            observer,
+            observer: Arc::new(observer.clone()),
         };
         let (running, reports) = run_with(start, producers);
-        Self { feed, reports, workers, rooms, _running: tokio::spawn(running) }
+        Self { feed, reports, workers, rooms, observer, _running: tokio::spawn(running) }
     }
 
     async fn source(&self, event: SourceEvent) {
@@ -127,6 +128,9 @@ async fn a_mixed_plan_asks_the_producer_of_a_layer() {
     settle().await;
     let expected = [ToWorker::KeyFrame { layer: 1 }, ToWorker::Wanted { layer: 1, wanted: false }];
     assert_eq!(worker.told(), expected, "the source's layer is none of the worker's business");
+    // Who observes the session learns what the worker is asked for, as often as that changes.
+    let works: Vec<_> = stage.observer.works().into_iter().map(|work| (work.layers.len(), work.wanted)).collect();
+    assert_eq!(works, [(2, vec![true, true]), (2, vec![true, false])]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -304,8 +304,10 @@ async fn a_url_is_pulled_where_it_is_wanted() {
     let willing = Arc::new(AtomicBool::new(true));
     let asked = Arc::new(Mutex::new(Vec::new()));
     let (bid, seen) = (willing.clone(), asked.clone());
-    let mut requests = livekit.start_requests(Arc::new(move |input, _| {
-        seen.lock().unwrap().push(input);
+    let mut requests = livekit.start_requests(Arc::new(move |wanted| {
+        assert_eq!(wanted.ingress.0, ingress().ingress_id);
+        assert!(wanted.spec.is_none_or(|spec| spec.input == wanted.input));
+        seen.lock().unwrap().push(wanted.input);
         bid.load(Ordering::Relaxed).then_some(1.0)
     }));
 

@@ -26,13 +26,13 @@ pub(crate) fn open(context: &Context<'_>) -> Option<Box<dyn Listener>> {
 /// What this machine bids for a URL: the more, the more of it is free.
 fn bids(context: &Context<'_>) -> Affinity {
     let (sessions, capacity) = (context.sessions.clone(), context.capacity.clone());
-    Arc::new(move |input, ingress| {
-        if input != InputKind::Url {
+    Arc::new(move |wanted| {
+        if wanted.input != InputKind::Url {
             return None;
         }
-        if sessions.get(ingress).is_some() {
+        if sessions.get(wanted.ingress).is_some() {
             return Some(RUNNING_BID);
         }
-        Some(capacity.affinity(input, true)).filter(|bid| *bid > 0.0)
+        Some(capacity.affinity(wanted.input, wanted.spec)).filter(|bid| *bid > 0.0)
     })
 }

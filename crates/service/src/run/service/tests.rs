@@ -32,7 +32,13 @@ impl Running {
         let mut config = config();
         (config.rtmp.port, config.health.port, config.prometheus.port) = (Some(0), Some(0), Some(0));
         config.drain_timeout = drain_timeout;
-        config.cpu_cost = CpuCost { rtmp: 0.0, whip: 0.0, whip_bypass_transcoding: 0.0, url: 0.0, min_idle_ratio: 0.3 };
+        config.cpu_cost = CpuCost {
+            rtmp: Some(0.0),
+            whip: Some(0.0),
+            whip_bypass_transcoding: Some(0.0),
+            url: Some(0.0),
+            min_idle_ratio: 0.3,
+        };
         let control = Embedded::new();
         let waiting_workers_ended = Arc::<AtomicBool>::default();
         let ended = waiting_workers_ended.clone();
