@@ -296,6 +296,7 @@ impl Stage {
             ledger: Ledger::default(),
             observer: Arc::new(SessionMetrics::register(&metrics)),
             stall_timeout: session::lifecycle::STALL_TIMEOUT,
+            passthrough: session::Passthrough::default(),
             loopback: false,
         });
         let publishes = PublishCounts::register(&metrics, "NE_x");

@@ -1,5 +1,6 @@
 //! What others may learn of a session while it runs: for metrics and status pages.
 
+use crate::layers::passing::State as TopLayer;
 use model::{IngressId, InputKind, Layer, Quality, ResourceId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub trait Observer: Send + Sync + 'static {
     /// Whether the source has sent nothing for some seconds, of any track that it announced. Told again and again; no longer once
     /// the session ends.
     fn stalled(&self, stalled: bool);
+    /// Who makes the highest layer of video from now on. Never told where all or nothing is passed through.
+    fn top_layer(&self, maker: TopLayer);
     /// The transcoder is asked for this from now on. Never told where nothing is transcoded.
     fn works(&self, work: Work);
 }

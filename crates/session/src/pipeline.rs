@@ -12,7 +12,9 @@ mod reports;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod top_layer;
 
+use crate::layers::passing::Passthrough;
 use crate::layers::plan::{Plan, Producers};
 use crate::lifecycle::{Action, Input, Lifecycle, Stop};
 use crate::participant::ParticipantFactory;
@@ -32,6 +34,7 @@ use reports::Reports;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use top_layer::TopOutput;
 use tracing::{info, warn};
 
 /// Reports that may wait for the control plane. A session makes a handful; more than this wait only while the control plane is
@@ -52,6 +55,8 @@ pub struct Start {
     pub renew: RenewToken,
     /// How long the source may send no media once it publishes.
     pub stall_timeout: Duration,
+    /// Whether the source's own video may be the highest layer.
+    pub passthrough: Passthrough,
     /// Whether to offer loopback addresses for media.
     pub loopback: bool,
     /// Where media comes from.
@@ -86,6 +91,7 @@ struct Pipeline {
     egress: Egress,
     reports: Reports,
     watch: TrackWatch,
+    top: TopOutput,
     observer: Arc<dyn Observer>,
     /// Taken until the session ends.
     commands: Option<Commands>,
@@ -112,6 +118,7 @@ impl Pipeline {
             token,
             renew,
             stall_timeout,
+            passthrough,
             loopback,
             source,
             participants,
@@ -142,6 +149,7 @@ impl Pipeline {
             egress: Egress::new(access, ids, &spec, observer.clone()),
             reports: Reports::new(stats, reports),
             watch: TrackWatch::new(),
+            top: TopOutput::new(&spec, passthrough),
             observer,
             commands: Some(slot.commands()),
             _slot: slot,
@@ -220,6 +228,7 @@ impl Pipeline {
             self.reports.due(),
             self.ingest.splice_due(),
             self.plan.due(),
+            self.top.due(),
             self.watch.due().filter(|_| self.publishing()),
         ];
         deadlines.into_iter().flatten().min()
@@ -227,6 +236,7 @@ impl Pipeline {
 
     fn tick(&mut self) {
         let now = now();
+        self.release_top(now);
         self.repeat_picture();
         let change = self.plan.tick(now);
         self.follow(change);
@@ -350,6 +360,7 @@ impl Pipeline {
                 let fault = Fault::new(Blame::Access, "another encoder has connected with the same stream key");
                 self.ingest.take_over(source, fault, now());
                 self.watch.restart();
+                self.restart_top(now());
             }
             Some(Command::TakeOver(source)) => source.refuse_ended(),
             None => self.step(Input::Stop(Stop::Shutdown)),
@@ -364,7 +375,9 @@ impl Pipeline {
                 }
             }
             FromRoom::KeyframeWanted(output) => {
-                if let Some(producer) = self.plan.keyframe_producer(output) {
+                if !self.bridge_top(output, now())
+                    && let Some(producer) = self.plan.keyframe_producer(output)
+                {
                     self.request_keyframe(producer);
                 }
             }

@@ -2,7 +2,7 @@
 
 use crate::participant::{AcceptedCodecs, Joined, Participant, ParticipantFactory};
 use crate::workers::{self, FromWorker};
-use crate::{Observer, SessionIds, SessionObserver, Work};
+use crate::{Observer, SessionIds, SessionObserver, TopLayer, Work};
 use bytes::Bytes;
 use ipc::demux;
 use ipc::transcode::{Command, Event as WorkerEvent, Job};
@@ -88,6 +88,7 @@ impl Observer for Observed {
     fn transcoder_restarted(&self) {}
     fn dropped(&self, _: u64) {}
     fn stalled(&self, _: bool) {}
+    fn top_layer(&self, _: TopLayer) {}
     fn works(&self, work: Work) {
         self.0.lock().unwrap().works.push(work);
     }
@@ -122,7 +123,12 @@ impl Worker {
 
     /// Sends an access unit of one of its encoders.
     pub(crate) async fn encoded(&self, encoder: u8, key: bool) {
-        let pts = MediaTime::from_millis(1_000);
+        self.encoded_at(encoder, key, 1_000).await;
+    }
+
+    /// The same of a picture at this time in milliseconds.
+    pub(crate) async fn encoded_at(&self, encoder: u8, key: bool, ms: i64) {
+        let pts = MediaTime::from_millis(ms);
         self.say(WorkerEvent::AccessUnit { layer: encoder, pts, key, data: Bytes::from_static(b"encoded") }).await;
     }
 }

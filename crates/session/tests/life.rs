@@ -143,6 +143,7 @@ impl Observer for Notes {
     }
     fn dropped(&self, _: u64) {}
     fn stalled(&self, _: bool) {}
+    fn top_layer(&self, _: TopLayer) {}
     fn works(&self, _: Work) {}
 }
 
@@ -196,6 +197,7 @@ impl Stage {
             token: Secret::new("token"),
             renew: RenewToken::same(Secret::new("token")),
             stall_timeout: session::lifecycle::STALL_TIMEOUT,
+            passthrough: Passthrough::default(),
             loopback: false,
             source,
             participants: Arc::new(FakeParticipants(rooms_tx)),

@@ -45,6 +45,26 @@ pub fn frame_rate(record: &[u8]) -> Option<f64> {
     picture::h264_frame_rate(take_field(&mut rest)?)
 }
 
+/// The parameter sets of the record, each with its NAL header, the sequence parameter sets first: as far as it can be read.
+pub fn parameter_sets(record: &[u8]) -> Vec<&[u8]> {
+    let mut sets = Vec::new();
+    let _ = take_sets(record, &mut sets);
+    sets.retain(|set| set.first().is_some_and(|&header| matches!(kind(header), SPS | PPS)));
+    sets
+}
+
+fn take_sets<'a>(record: &'a [u8], sets: &mut Vec<&'a [u8]>) -> Option<()> {
+    let (head, mut rest) = record.split_first_chunk::<6>()?;
+    for _ in 0..head[5] & 0x1f {
+        sets.push(take_field(&mut rest)?);
+    }
+    let (&count, mut rest) = rest.split_first()?;
+    for _ in 0..count {
+        sets.push(take_field(&mut rest)?);
+    }
+    Some(())
+}
+
 /// Makes the record for these parameter sets, each with its NAL header and below 64 KiB; lengths are of four bytes. `None` without
 /// a sequence and a picture parameter set.
 pub fn record(sets: &[Vec<u8>]) -> Option<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! H.264: picture size and frame rate from a sequence parameter set (H.264 §7.3.2.1.1), and whether a picture is disposable.
+//! H.264: what parameter sets say (H.264 §7.3.2.1.1), and what kind of picture an access unit is.
 
 use super::bits::{Bits, unescape};
 use super::sei::has_recovery_point;
@@ -8,79 +8,222 @@ use crate::nal::length_prefixed;
 
 /// Width and height in pixels of a sequence parameter set with its NAL header, cropping applied; `None` if it does not parse.
 pub fn h264_size(nal: &[u8]) -> Option<(u32, u32)> {
-    let rbsp = unescape(nal.get(1..)?, MAX_PARAMETER_SET);
-    let (width, height) = size(&mut Bits::new(&rbsp))?;
-    plausible_size(width, height)
+    H264Sps::read(nal).map(|sps| sps.size)
 }
 
 /// Frames a second by the timing information of a sequence parameter set with its NAL header (H.264 §E.2.1: a tick is the time of a
 /// field, two are a frame); `None` where there is none. Any positive number: encoders write nonsense here too.
 pub fn h264_frame_rate(nal: &[u8]) -> Option<f64> {
-    let rbsp = unescape(nal.get(1..)?, MAX_PARAMETER_SET);
-    let mut bits = Bits::new(&rbsp);
-    size(&mut bits)?;
-    if !bits.bit()? {
-        return None; // no usability information
-    }
-    let (units_in_tick, time_scale) = timing(&mut bits)?;
-    (units_in_tick > 0 && time_scale > 0).then(|| f64::from(time_scale) / (2.0 * f64::from(units_in_tick)))
+    H264Sps::read(nal)?.frame_rate
 }
 
-/// Reads from the profile to the cropping, and gives width and height in pixels.
-fn size(bits: &mut Bits<'_>) -> Option<(u32, u32)> {
-    let profile = bits.read(8)?;
-    bits.skip(16)?; // constraints, level
-    bits.unsigned()?; // id
-    let chroma = if has_chroma_format(profile) { chroma_and_scaling(bits)? } else { 1 };
-    bits.unsigned()?; // log2_max_frame_num_minus4
-    picture_order(bits)?;
-    bits.unsigned()?; // max_num_ref_frames
-    bits.skip(1)?; // gaps allowed
-    let width_in_macroblocks = bits.unsigned()?.checked_add(1)?;
-    let height_in_units = bits.unsigned()?.checked_add(1)?;
-    let frames_only = bits.bit()?;
-    if !frames_only {
-        bits.skip(1)?; // adaptive frame/field
-    }
-    bits.skip(1)?; // direct_8x8
-    let fields = if frames_only { 1 } else { 2 };
-    let (width, height) = (width_in_macroblocks.checked_mul(16)?, height_in_units.checked_mul(16 * fields)?);
-    if !bits.bit()? {
-        return Some((width, height));
-    }
-    let (unit_x, unit_y) = match chroma {
-        1 => (2, 2 * fields),
-        2 => (2, fields),
-        _ => (1, fields),
-    };
-    let mut cropped = |unit: u32| bits.unsigned()?.checked_add(bits.unsigned()?)?.checked_mul(unit);
-    let (x, y) = (cropped(unit_x)?, cropped(unit_y)?);
-    Some((width.checked_sub(x)?, height.checked_sub(y)?))
+/// What a sequence parameter set says (H.264 §7.3.2.1.1, §E.1.1), as far as it matters to who decodes or shows the stream.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct H264Sps {
+    /// `profile_idc`: 66 Baseline, 77 Main, 100 High.
+    pub profile: u8,
+    /// Its number, by which picture parameter sets name it.
+    pub id: u32,
+    /// `chroma_format_idc`: 1 is 4:2:0.
+    pub chroma_format: u32,
+    /// Bits of a luma and of a chroma sample.
+    pub depth: (u32, u32),
+    /// `pic_order_cnt_type`: with 2, pictures are shown in the order in which they are coded.
+    pub order_type: u32,
+    /// Every picture is a whole frame: nothing is interlaced.
+    pub frames_only: bool,
+    /// Width and height in pixels, cropping applied.
+    pub size: (u32, u32),
+    /// Width to height of a pixel, if the stream says so.
+    pub pixel_aspect: Option<(u32, u32)>,
+    /// Frames a second, if the stream says so and they are fixed or not.
+    pub frame_rate: Option<f64>,
+    /// `max_num_reorder_frames`, if the stream says so.
+    pub max_reordered: Option<u32>,
 }
 
-/// Reads usability information (H.264 §E.1.1) from its start to the timing; `num_units_in_tick` and `time_scale`.
-fn timing(bits: &mut Bits<'_>) -> Option<(u32, u32)> {
-    const EXTENDED_SAR: u32 = 255;
-    if bits.bit()? && bits.read(8)? == EXTENDED_SAR {
-        bits.skip(32)?;
-    }
-    if bits.bit()? {
-        bits.skip(1)?; // overscan
-    }
-    if bits.bit()? {
-        bits.skip(4)?; // video format, range
-        if bits.bit()? {
-            bits.skip(24)?; // colours
+impl H264Sps {
+    /// Reads a set with its NAL header; `None` if it does not parse. What stands in the usability information behind a place that does not
+    /// parse is as if it were not there.
+    pub fn read(nal: &[u8]) -> Option<Self> {
+        let rbsp = unescape(nal.get(1..)?, MAX_PARAMETER_SET);
+        let mut bits = Bits::new(&rbsp);
+        let mut sps = Self::up_to_size(&mut bits)?;
+        if bits.bit() == Some(true) {
+            // Encoders write nonsense here, too.
+            let _ = sps.usability(&mut bits);
         }
+        plausible_size(sps.size.0, sps.size.1)?;
+        Some(sps)
     }
-    if bits.bit()? {
-        bits.unsigned()?; // chroma location of the top field
-        bits.unsigned()?; // and of the bottom field
+
+    /// Reads from the profile to the cropping.
+    fn up_to_size(bits: &mut Bits<'_>) -> Option<Self> {
+        let profile = bits.read(8)?;
+        bits.skip(16)?; // constraints, level
+        let id = bits.unsigned()?;
+        let colours = if has_chroma_format(profile) { Colours::read(bits)? } else { Colours::USUAL };
+        bits.unsigned()?; // log2_max_frame_num_minus4
+        let order_type = picture_order(bits)?;
+        bits.unsigned()?; // max_num_ref_frames
+        bits.skip(1)?; // gaps allowed
+        let width_in_macroblocks = bits.unsigned()?.checked_add(1)?;
+        let height_in_units = bits.unsigned()?.checked_add(1)?;
+        let frames_only = bits.bit()?;
+        if !frames_only {
+            bits.skip(1)?; // adaptive frame/field
+        }
+        bits.skip(1)?; // direct_8x8
+        let fields = if frames_only { 1 } else { 2 };
+        let (width, height) = (width_in_macroblocks.checked_mul(16)?, height_in_units.checked_mul(16 * fields)?);
+        let mut size = (width, height);
+        if bits.bit()? {
+            let (unit_x, unit_y) = match colours.array_type() {
+                1 => (2, 2 * fields),
+                2 => (2, fields),
+                _ => (1, fields),
+            };
+            let mut cropped = |unit: u32| bits.unsigned()?.checked_add(bits.unsigned()?)?.checked_mul(unit);
+            let (x, y) = (cropped(unit_x)?, cropped(unit_y)?);
+            size = (width.checked_sub(x)?, height.checked_sub(y)?);
+        }
+        Some(Self {
+            profile: u8::try_from(profile).ok()?,
+            id,
+            chroma_format: colours.format,
+            depth: colours.depth,
+            order_type,
+            frames_only,
+            size,
+            pixel_aspect: None,
+            frame_rate: None,
+            max_reordered: None,
+        })
     }
+
+    /// Reads usability information (H.264 §E.1.1).
+    fn usability(&mut self, bits: &mut Bits<'_>) -> Option<()> {
+        if bits.bit()? {
+            self.pixel_aspect = pixel_aspect(bits)?;
+        }
+        if bits.bit()? {
+            bits.skip(1)?; // overscan
+        }
+        if bits.bit()? {
+            bits.skip(4)?; // video format, range
+            if bits.bit()? {
+                bits.skip(24)?; // colours
+            }
+        }
+        if bits.bit()? {
+            bits.unsigned()?; // chroma location of the top field
+            bits.unsigned()?; // and of the bottom field
+        }
+        if bits.bit()? {
+            let (units_in_tick, time_scale) = (bits.read(32)?, bits.read(32)?);
+            // A tick is the time of a field, two are a frame (§E.2.1).
+            let known = units_in_tick > 0 && time_scale > 0;
+            self.frame_rate = known.then(|| f64::from(time_scale) / (2.0 * f64::from(units_in_tick)));
+            bits.skip(1)?; // fixed
+        }
+        let hrd = [hypothetical_decoder(bits)?, hypothetical_decoder(bits)?];
+        if hrd.contains(&true) {
+            bits.skip(1)?; // low delay
+        }
+        bits.skip(1)?; // picture structure
+        if bits.bit()? {
+            bits.skip(1)?; // motion vectors over the edge
+            (0..4).try_for_each(|_| bits.unsigned().map(drop))?;
+            self.max_reordered = Some(bits.unsigned()?);
+        }
+        Some(())
+    }
+}
+
+/// Reads the pixel aspect ratio; `None` inside where it is not specified.
+fn pixel_aspect(bits: &mut Bits<'_>) -> Option<Option<(u32, u32)>> {
+    const EXTENDED: u32 = 255;
+    /// Those of H.264 table E-1.
+    const TABLE: [(u32, u32); 16] = [
+        (1, 1),
+        (12, 11),
+        (10, 11),
+        (16, 11),
+        (40, 33),
+        (24, 11),
+        (20, 11),
+        (32, 11),
+        (80, 33),
+        (18, 11),
+        (15, 11),
+        (64, 33),
+        (160, 99),
+        (4, 3),
+        (3, 2),
+        (2, 1),
+    ];
+    Some(match bits.read(8)? {
+        EXTENDED => Some((bits.read(16)?, bits.read(16)?)).filter(|(width, height)| *width > 0 && *height > 0),
+        index => usize::try_from(index).ok()?.checked_sub(1).and_then(|index| TABLE.get(index)).copied(),
+    })
+}
+
+/// Reads over the parameters of a hypothetical reference decoder (H.264 §E.1.2), where there are any.
+fn hypothetical_decoder(bits: &mut Bits<'_>) -> Option<bool> {
     if !bits.bit()? {
+        return Some(false);
+    }
+    let schedules = bits.unsigned()?;
+    bits.skip(8)?; // scales
+    if schedules > 31 {
         return None;
     }
-    Some((bits.read(32)?, bits.read(32)?))
+    for _ in 0..=schedules {
+        bits.unsigned()?;
+        bits.unsigned()?;
+        bits.skip(1)?;
+    }
+    bits.skip(20)?; // lengths
+    Some(true)
+}
+
+/// What a picture parameter set says (H.264 §7.3.2.2), as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct H264Pps {
+    /// Its number.
+    pub id: u32,
+    /// The sequence parameter set that it belongs to.
+    pub sps: u32,
+    /// Slices come in any order, in groups or twice, as only Baseline has it and few decoders take it.
+    pub flexible: bool,
+}
+
+impl H264Pps {
+    /// Reads a set with its NAL header; `None` if it does not parse.
+    pub fn read(nal: &[u8]) -> Option<Self> {
+        let rbsp = unescape(nal.get(1..)?, MAX_PARAMETER_SET);
+        let mut bits = Bits::new(&rbsp);
+        let (id, sps) = (bits.unsigned()?, bits.unsigned()?);
+        bits.skip(2)?; // entropy coding, picture order
+        if bits.unsigned()? > 0 {
+            return Some(Self { id, sps, flexible: true });
+        }
+        bits.unsigned()?; // references of P slices
+        bits.unsigned()?; // and of B slices
+        bits.skip(3)?; // weighted prediction
+        (0..3).try_for_each(|_| bits.signed().map(drop))?; // quantizers
+        bits.skip(2)?; // deblocking control, intra prediction
+        Some(Self { id, sps, flexible: bits.bit()? })
+    }
+}
+
+/// Whether a slice with its NAL header may refer to pictures that are shown later (a B slice, H.264 §7.4.3); `None` if it can't be read.
+pub fn h264_is_b_slice(nal: &[u8]) -> Option<bool> {
+    // Two numbers of at most 32 bits, and the bytes that are put between.
+    let rbsp = unescape(nal.get(1..)?, 12);
+    let mut bits = Bits::new(&rbsp);
+    bits.unsigned()?; // first_mb_in_slice
+    Some(bits.unsigned()? % 5 == 1)
 }
 
 /// Whether a picture is disposable: no other picture refers to it, as each of its slices has a `nal_ref_idc` of 0 (H.264 §7.4.1), and
@@ -114,21 +257,38 @@ fn has_chroma_format(profile: u32) -> bool {
     matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135)
 }
 
-/// Reads from the chroma format to the scaling lists. Returns ChromaArrayType.
-fn chroma_and_scaling(bits: &mut Bits<'_>) -> Option<u32> {
-    let chroma = bits.unsigned()?;
-    let separate_planes = chroma == 3 && bits.bit()?;
-    bits.unsigned()?; // luma depth
-    bits.unsigned()?; // chroma depth
-    bits.skip(1)?; // transform bypass
-    if bits.bit()? {
-        for list in 0..if chroma == 3 { 12 } else { 8 } {
-            if bits.bit()? {
-                scaling_list(bits, if list < 6 { 16 } else { 64 })?;
+/// The samples of a picture.
+struct Colours {
+    format: u32,
+    separate_planes: bool,
+    depth: (u32, u32),
+}
+
+impl Colours {
+    /// Of profiles that have no others.
+    const USUAL: Self = Self { format: 1, separate_planes: false, depth: (8, 8) };
+
+    /// Reads from the chroma format to the scaling lists.
+    fn read(bits: &mut Bits<'_>) -> Option<Self> {
+        let format = bits.unsigned()?;
+        let separate_planes = format == 3 && bits.bit()?;
+        let mut depth = || bits.unsigned()?.checked_add(8);
+        let depth = (depth()?, depth()?);
+        bits.skip(1)?; // transform bypass
+        if bits.bit()? {
+            for list in 0..if format == 3 { 12 } else { 8 } {
+                if bits.bit()? {
+                    scaling_list(bits, if list < 6 { 16 } else { 64 })?;
+                }
             }
         }
+        Some(Self { format, separate_planes, depth })
     }
-    Some(if separate_planes { 0 } else { chroma })
+
+    /// ChromaArrayType.
+    fn array_type(&self) -> u32 {
+        if self.separate_planes { 0 } else { self.format }
+    }
 }
 
 /// H.264 §7.3.2.1.1.1.
@@ -145,9 +305,10 @@ fn scaling_list(bits: &mut Bits<'_>, entries: usize) -> Option<()> {
     Some(())
 }
 
-/// Reads over the fields of the picture order count.
-fn picture_order(bits: &mut Bits<'_>) -> Option<()> {
-    match bits.unsigned()? {
+/// Reads the fields of the picture order count, and gives its type.
+fn picture_order(bits: &mut Bits<'_>) -> Option<u32> {
+    let order_type = bits.unsigned()?;
+    match order_type {
         0 => {
             bits.unsigned()?;
         }
@@ -165,7 +326,7 @@ fn picture_order(bits: &mut Bits<'_>) -> Option<()> {
         }
         _ => {}
     }
-    Some(())
+    Some(order_type)
 }
 
 #[cfg(test)]
@@ -217,6 +378,9 @@ mod tests {
         assert_eq!(h264_frame_rate(&ntsc), Some(30000.0 / 1001.0));
         assert_eq!(h264_frame_rate(&interlaced), Some(25.0));
         assert_eq!(h264_size(&whole), Some((320, 180)));
+        let sps = H264Sps::read(&interlaced).unwrap();
+        assert!(!sps.frames_only && sps.chroma_format == 1 && sps.depth == (8, 8), "{sps:?}");
+        assert_eq!((sps.profile, sps.order_type, sps.pixel_aspect), (100, 0, Some((15, 17))));
         // Cut off before the timing, or within it.
         for length in 0..22 {
             assert_eq!(h264_frame_rate(&whole[..length]), None, "{length}");
@@ -228,7 +392,7 @@ mod tests {
         fn noise_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..200), length_size in 1usize..5) {
             h264_is_disposable(&noise, length_size);
             h264_is_random_access(&noise, length_size);
-            let _ = (h264_size(&noise), h264_frame_rate(&noise));
+            let _ = (H264Sps::read(&noise), H264Pps::read(&noise), h264_is_b_slice(&noise));
         }
     }
 }

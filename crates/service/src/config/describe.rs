@@ -36,6 +36,10 @@ impl Config {
         out.plain("on_duplicate", OnDuplicate::as_str(self.on_duplicate));
         out.plain("confinement", self.confinement.as_str());
         out.duration("stall_timeout", self.stall_timeout);
+        out.plain("passthrough", if self.passthrough.enabled { "auto" } else { "never" });
+        let bits = self.passthrough.max_bitrate.map_or_else(|| "auto".to_owned(), |bits| bits.to_string());
+        out.plain("passthrough_max_bitrate", bits);
+        out.duration("passthrough_max_keyframe_interval", self.passthrough.max_keyframe_interval);
         out.duration("drain_timeout", self.drain_timeout);
         out.plain("enable_stream_latency_reduction", self.without_effect.enable_stream_latency_reduction);
         out.plain("development", self.without_effect.development);

@@ -253,6 +253,7 @@ fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
     });
     config.confinement = confinement.map_or(config.confinement, |mode| mode.value);
     config.drain_timeout = section.duration("drain_timeout").map_or(DEFAULT_DRAIN_TIMEOUT, |d| d.value);
+    passthrough(section, config);
     if let Some(timeout) = section.duration("stall_timeout") {
         if timeout.value < MIN_STALL_TIMEOUT {
             section.fault(timeout.at, "stall_timeout", "is at least 5s: a shorter silence is no stall".to_owned());
@@ -333,6 +334,27 @@ fn level(text: &str) -> Result<LogLevel, String> {
         "warn" | "warning" => Ok(LogLevel::Warn),
         "error" | "dpanic" | "panic" | "fatal" => Ok(LogLevel::Error),
         _ => Err(format!("{:?} is not a level: trace, debug, info, warn and error are allowed", shortened(text))),
+    }
+}
+
+fn passthrough(section: &mut Section<'_, '_>, config: &mut Config) {
+    let enabled = section.parsed("passthrough", |text| match text {
+        "auto" => Ok(true),
+        "never" => Ok(false),
+        _ => Err(format!("{:?} is neither auto nor never", shortened(text))),
+    });
+    let max_bitrate = section.parsed("passthrough_max_bitrate", |text| match text {
+        "auto" => Ok(None),
+        _ => {
+            let bits = text.replace('_', "").parse::<u64>().ok().filter(|bits| *bits > 0);
+            bits.map(Some).ok_or_else(|| format!("{:?} is neither auto nor a number of bits a second", shortened(text)))
+        }
+    });
+    let wish = &mut config.passthrough;
+    wish.enabled = enabled.map_or(wish.enabled, |given| given.value);
+    wish.max_bitrate = max_bitrate.map_or(wish.max_bitrate, |given| given.value);
+    if let Some(interval) = section.duration("passthrough_max_keyframe_interval") {
+        wish.max_keyframe_interval = interval.value;
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use confine::Mode;
 use model::{PullGuard, PullLimits, Secret};
+use session::Passthrough;
 use session::lifecycle::STALL_TIMEOUT;
 use url::Url;
 
@@ -89,6 +90,8 @@ pub struct Config {
     pub confinement: Mode,
     /// How long a source that publishes may send no media before its session ends; at least [`MIN_STALL_TIMEOUT`].
     pub stall_timeout: Duration,
+    /// Whether the source's own video may be the highest layer of a transcoded session.
+    pub passthrough: Passthrough,
     /// How long running sessions may go on after SIGTERM, before they are ended. Zero ends them at once.
     pub drain_timeout: Duration,
     /// Logging.
@@ -326,6 +329,7 @@ impl Config {
             on_duplicate: OnDuplicate::Takeover,
             confinement: Mode::Auto,
             stall_timeout: STALL_TIMEOUT,
+            passthrough: Passthrough::default(),
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             logging: LoggingConfig::default(),
             cpu_cost: CpuCost::default(),

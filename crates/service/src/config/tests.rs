@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use model::Secret;
 use proptest::prelude::*;
+use session::Passthrough;
 use url::Url;
 
 use super::*;
@@ -199,6 +200,7 @@ fn every_kind_of_redis() {
 fn every_key_is_read() {
     let config = good(
         "rtmp_max_connections: 5\nrtmp_max_connections_per_address: 2\non_duplicate: refuse\ndrain_timeout: 90s\nstall_timeout: 7s\n\
+         passthrough: never\npassthrough_max_bitrate: 6_000_000\npassthrough_max_keyframe_interval: 10s\n\
          confinement: require\n\
          bind_address: 127.0.0.1\nwhip_max_connections: 7\nwhip_max_connections_per_address: 3\n\
          service_name: edge\n\
@@ -209,6 +211,9 @@ fn every_key_is_read() {
     assert_eq!((config.on_duplicate, config.drain_timeout), (OnDuplicate::Refuse, Duration::from_secs(90)));
     assert_eq!(config.confinement, confine::Mode::Require);
     assert_eq!(config.stall_timeout, Duration::from_secs(7));
+    let interval = Duration::from_secs(10);
+    let passthrough = Passthrough { enabled: false, max_bitrate: Some(6_000_000), max_keyframe_interval: interval };
+    assert_eq!(config.passthrough, passthrough);
     assert_eq!(config.bind_address, IpAddr::V4(Ipv4Addr::LOCALHOST));
     assert_eq!((config.whip.max_connections, config.whip.max_connections_per_address), (7, 3));
     assert_eq!(config.service_name, "edge");
@@ -319,6 +324,11 @@ fn each_fault_says_what_is_allowed() {
             "drain_timeout: \"30\" is not a length of time: a number with a unit is expected, such as 500ms, 30s, 5m or 3h",
         ),
         ("stall_timeout: 4s", "stall_timeout: is at least 5s: a shorter silence is no stall"),
+        ("passthrough: only", "passthrough: \"only\" is neither auto nor never"),
+        (
+            "passthrough_max_bitrate: 3M",
+            "passthrough_max_bitrate: \"3M\" is neither auto nor a number of bits a second",
+        ),
         ("on_duplicate: ignore", "on_duplicate: \"ignore\" is neither takeover nor refuse"),
         ("confinement: off", "confinement: \"off\" is none of auto, require and never"),
         ("bind_address: eth0", "bind_address: \"eth0\" is not an address, such as 0.0.0.0, :: or 10.0.0.5"),

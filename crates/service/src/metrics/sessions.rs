@@ -4,7 +4,7 @@
 use super::Registry;
 use model::{InputKind, Quality};
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
-use session::{Observer, SessionIds, SessionObserver, Work};
+use session::{Observer, SessionIds, SessionObserver, TopLayer, Work};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub struct SessionMetrics {
     dropped: IntCounter,
     stalls: IntCounterVec,
     stalled: IntGauge,
+    passing: IntGauge,
+    top_layers: IntCounterVec,
 }
 
 impl SessionMetrics {
@@ -44,6 +46,13 @@ impl SessionMetrics {
                 "How often a source that publishes has sent nothing for some seconds",
                 &["type"],
             ),
+            passing: registry
+                .gauge("ingress_passthrough_sessions", "Sessions whose highest layer is the source's own video"),
+            top_layers: registry.counters(
+                "ingress_passthrough_changes_total",
+                "How often the highest layer came to be made by the source or an encoder, and why it is encoded",
+                &["to", "reason"],
+            ),
             stalled: registry
                 .gauge("ingress_stalled_sources", "Sources that publish and have sent nothing for some seconds"),
         }
@@ -52,7 +61,8 @@ impl SessionMetrics {
 
 impl SessionObserver for SessionMetrics {
     fn begin(&self, session: &SessionIds) -> Arc<dyn Observer> {
-        Arc::new(Observed { session: session.clone(), metrics: self.clone(), stalled: AtomicBool::new(false) })
+        let (stalled, passes) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Observed { session: session.clone(), metrics: self.clone(), stalled, passes })
     }
 }
 
@@ -62,11 +72,24 @@ struct Observed {
     metrics: SessionMetrics,
     /// Whether the source is counted as stalled.
     stalled: AtomicBool,
+    /// Whether the session is counted as one whose highest layer is passed through.
+    passes: AtomicBool,
+}
+
+impl Observed {
+    fn count_passing(&self, passes: bool) {
+        match (self.passes.swap(passes, Ordering::Relaxed), passes) {
+            (false, true) => self.metrics.passing.inc(),
+            (true, false) => self.metrics.passing.dec(),
+            _ => {}
+        }
+    }
 }
 
 impl Drop for Observed {
     fn drop(&mut self) {
         self.stalled(false);
+        self.count_passing(false);
     }
 }
 
@@ -92,6 +115,17 @@ impl Observer for Observed {
     }
 
     fn works(&self, _: Work) {}
+
+    fn top_layer(&self, maker: TopLayer) {
+        let (to, reason) = match maker {
+            TopLayer::Passing => ("source", ""),
+            TopLayer::Bridging => ("encoder", "key_frame"),
+            TopLayer::Encoding(reason) => ("encoder", reason.as_str()),
+        };
+        self.metrics.top_layers.with_label_values(&[to, reason]).inc();
+        // A bridge lasts up to the next key frame.
+        self.count_passing(!matches!(maker, TopLayer::Encoding(_)));
+    }
 
     fn dropped(&self, frames: u64) {
         self.metrics.dropped.inc_by(frames);

@@ -6,7 +6,7 @@ use crate::control::embedded::{self, Embedded};
 use crate::inputs::rtmp::Counters;
 use crate::load::Capacity;
 use model::{Blame, Fault, IngressId, IngressSpec, InputKind, Quality, ResourceId};
-use session::{SessionIds, SessionObserver};
+use session::{EncodingReason, SessionIds, SessionObserver, TopLayer};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ ingress_dropped_frames_total 0
 # HELP ingress_free_cores Cores that are free for one more session
 # TYPE ingress_free_cores gauge
 ingress_free_cores 24
+# HELP ingress_passthrough_sessions Sessions whose highest layer is the source's own video
+# TYPE ingress_passthrough_sessions gauge
+ingress_passthrough_sessions 0
 # HELP ingress_redis_connected Whether the control plane (Redis) is connected
 # TYPE ingress_redis_connected gauge
 ingress_redis_connected 1
@@ -58,6 +61,9 @@ const BUSY: &[&str] = &[
     "ingress_transcoder_restarts_total 1",
     "ingress_dropped_frames_total 17",
     "ingress_stalled_sources 1",
+    "ingress_passthrough_sessions 1",
+    "ingress_passthrough_changes_total{reason=\"\",to=\"source\"} 1",
+    "ingress_passthrough_changes_total{reason=\"unknown\",to=\"encoder\"} 1",
     "ingress_source_stalls_total{type=\"rtmp\"} 2",
     "livekit_node_cpu_load{node_id=\"NE_x\",node_type=\"INGRESS\"} 0.75",
     "livekit_ingress_available{node_id=\"NE_x\"} 0",
@@ -115,6 +121,9 @@ async fn the_page_has_all_series_by_their_names() {
     for stalled in [false, true, true, false, true] {
         observer.stalled(stalled);
     }
+    for maker in [TopLayer::Encoding(EncodingReason::Unknown), TopLayer::Passing, TopLayer::Bridging] {
+        observer.top_layer(maker);
+    }
     rtmp.count_one_of_each();
     let page = registry.page().unwrap();
     for line in BUSY {
@@ -122,6 +131,10 @@ async fn the_page_has_all_series_by_their_names() {
     }
     assert_eq!(page.matches("_bucket{").count(), 13);
     drop(observer);
+    assert!(
+        registry.page().unwrap().contains("ingress_passthrough_sessions 0"),
+        "a session that has ended passes nothing"
+    );
     assert!(registry.page().unwrap().contains("ingress_stalled_sources 0"), "a session that ends stalls no longer");
 }
 

@@ -81,6 +81,7 @@ impl Service {
             ledger,
             observer: Arc::new(Observers::new(SessionMetrics::register(&registry), capacity.clone())),
             stall_timeout: config.stall_timeout,
+            passthrough: config.passthrough,
             loopback: uses_loopback(config),
         });
         let publishes = PublishCounts::register(&registry, &node_id);

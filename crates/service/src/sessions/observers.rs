@@ -3,7 +3,7 @@
 use crate::load::Capacity;
 use crate::metrics::SessionMetrics;
 use model::{Quality, ResourceId};
-use session::{Observer, SessionIds, SessionObserver, Work};
+use session::{Observer, SessionIds, SessionObserver, TopLayer, Work};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,10 @@ impl Observer for OfSession {
     fn stalled(&self, stalled: bool) {
         self.metrics.stalled(stalled);
         self.capacity.stalled(&self.resource, stalled);
+    }
+
+    fn top_layer(&self, maker: TopLayer) {
+        self.metrics.top_layer(maker);
     }
 
     fn works(&self, work: Work) {

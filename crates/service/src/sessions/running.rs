@@ -12,7 +12,7 @@ use session::participant::ParticipantFactory;
 use session::registry::{Command, Registry};
 use session::time::unix_nanos;
 use session::workers::Workers;
-use session::{SessionObserver, Source};
+use session::{Passthrough, SessionObserver, Source};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub struct Parts {
     pub observer: Arc<dyn SessionObserver>,
     /// How long a source may send no media once it publishes.
     pub stall_timeout: Duration,
+    /// Whether the source's own video may be the highest layer.
+    pub passthrough: Passthrough,
     /// Whether to offer loopback addresses for media.
     pub loopback: bool,
 }
@@ -146,6 +148,7 @@ impl Sessions {
             token: resolved.token,
             renew: resolved.renew,
             stall_timeout: self.parts.stall_timeout,
+            passthrough: self.parts.passthrough,
             loopback: self.parts.loopback,
             source,
             participants: prejoined.map_or_else(|| self.parts.participants.clone(), |prejoined| Arc::new(prejoined)),

@@ -131,6 +131,8 @@ pub(crate) struct Plan {
     source_format: Option<VideoFormat>,
     source_opus: Option<OpusFormat>,
     encoder_layers: Vec<Layer>,
+    /// Who makes the highest of the encoded layers, if not its encoder.
+    top: Option<Producer>,
     source_layers: Vec<Layer>,
     /// Lowest first; empty until all producers have told their sizes.
     outputs: Vec<Output>,
@@ -151,6 +153,7 @@ impl Plan {
             source_format: None,
             source_opus: None,
             encoder_layers: Vec::new(),
+            top: None,
             source_layers: Vec::new(),
             outputs: Vec::new(),
             published: None,
@@ -244,7 +247,9 @@ impl Plan {
         {
             return Change::default();
         }
-        let encoded = self.encoder_layers.iter().enumerate().map(|(n, l)| LayerOutput::new(*l, Producer::Encoder(n)));
+        let highest = self.encoder_layers.len().checked_sub(1);
+        let maker = |n| self.top.filter(|_| highest == Some(n)).unwrap_or(Producer::Encoder(n));
+        let encoded = self.encoder_layers.iter().enumerate().map(|(n, l)| LayerOutput::new(*l, maker(n)));
         let source = self.source_layers.iter().enumerate().filter(|_| self.passthrough);
         let passed = source.map(|(n, l)| LayerOutput::new(*l, Producer::Passthrough(n)));
         let outputs: Vec<_> = encoded.chain(passed).collect();
@@ -303,6 +308,39 @@ impl Plan {
     /// The rank of an output's layer.
     pub(crate) fn quality(&self, output: usize) -> Option<Quality> {
         self.outputs.get(output).map(|output| output.layer.quality)
+    }
+
+    /// The source's access units take the place of the highest encoded layer (`true`), or its encoder makes it again: each from its next
+    /// key frame on. Gives the change, and the encoder, if that changes anything.
+    pub(crate) fn pass_top(&mut self, passes: bool) -> Option<(usize, Change)> {
+        let top = passes.then_some(Producer::Passthrough(0));
+        if !self.may_pass_top() || self.top == top || self.outputs.is_empty() {
+            return None;
+        }
+        self.top = top;
+        let encoder = self.encoder_layers.len().checked_sub(1)?;
+        Some((encoder, self.update()))
+    }
+
+    /// Whether the highest layer may be made by the source or an encoder, one in the place of the other.
+    pub(crate) fn may_pass_top(&self) -> bool {
+        self.sizing.is_some() && !self.passthrough
+    }
+
+    /// The highest encoded layer, whoever makes it, with its output; `None` while nothing is encoded.
+    pub(crate) fn top(&self) -> Option<(usize, Layer)> {
+        let layer = self.encoder_layers.last()?;
+        Some((self.encoder_layers.len() - 1, *layer)).filter(|_| self.may_pass_top() && !self.outputs.is_empty())
+    }
+
+    /// Whether viewers want an output.
+    pub(crate) fn wanted(&self, output: usize) -> bool {
+        self.outputs.get(output).is_some_and(|output| output.wanted)
+    }
+
+    /// Who makes an output now.
+    pub(crate) fn producer(&self, output: usize) -> Option<Producer> {
+        self.outputs.get(output).map(|output| output.layer.producer)
     }
 
     /// The layers that the worker encodes, lowest first.

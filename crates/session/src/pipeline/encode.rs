@@ -187,6 +187,11 @@ impl Encode {
         }
     }
 
+    /// Whether the layer of this encoder is asked for.
+    pub(super) fn wants(&self, encoder: usize) -> bool {
+        self.told.wanted.get(encoder).is_some_and(|wanted| *wanted)
+    }
+
     /// Asks an encoder for a key frame.
     pub(super) fn request_keyframe(&mut self, encoder: usize) {
         self.send(Command::KeyFrame { layer: encoder as u8 });

@@ -60,6 +60,7 @@ impl Pipeline {
                 self.step(Input::Configured(Kind::Video));
                 self.reports.stats.video_codec(config.codec);
                 self.ingest.video_config(now());
+                self.configure_top(&config);
                 if self.plan.encodes(Kind::Video) {
                     self.encode.video_config(config);
                 }
@@ -138,6 +139,8 @@ impl Pipeline {
         let output = match frame.kind {
             Kind::Audio if self.plan.passes_audio() => Output::Audio,
             Kind::Audio => return,
+            // What is passed in an encoder's place is judged and rewritten first.
+            Kind::Video if self.plan.may_pass_top() => return self.pass_top(frame, now),
             Kind::Video => match self.plan.route(Producer::Passthrough(0), frame.key) {
                 Some(layer) => Output::Video(layer),
                 None => return,
@@ -147,7 +150,7 @@ impl Pipeline {
         self.send_unit(output, AccessUnit { pts, at, key, data: frame.data.clone(), level: None }, now);
     }
 
-    fn send_unit(&mut self, output: Output, unit: AccessUnit, now: Instant) {
+    pub(super) fn send_unit(&mut self, output: Output, unit: AccessUnit, now: Instant) {
         let at = unit.at;
         self.send(output, publish::Media::AccessUnit(unit), at, now);
     }
@@ -189,11 +192,14 @@ impl Pipeline {
 
     /// When the last picture is to be shown once more; `None` while nobody would see it. A full queue is left alone.
     pub(super) fn repeat_due(&self) -> Option<Instant> {
-        let seen = self.publishing() && self.plan.encoders_seen() && self.encode.ready();
+        let seen = self.publishing() && (self.plan.encoders_seen() || self.top_seen()) && self.encode.ready();
         self.ingest.repeat_due().filter(|_| seen)
     }
 
     pub(super) fn repeat_picture(&mut self) {
+        if self.repeat_due().is_some_and(|due| due <= now()) {
+            self.stall_top(now());
+        }
         if self.repeat_due().is_some()
             && let Some(at) = self.ingest.repeat(now())
         {
@@ -303,6 +309,9 @@ impl Pipeline {
     fn on_encoded_frame(&mut self, frame: EncodedFrame) {
         let now = now();
         let EncodedFrame { encoder, pts, key, data } = frame;
+        if !self.admits_encoded(encoder, pts, key) {
+            return;
+        }
         let Some(layer) = self.plan.route(Producer::Encoder(encoder), key) else { return };
         let at = self.ingest.wall(pts, now);
         self.send_unit(Output::Video(layer), AccessUnit { pts, at, key, data, level: None }, now);
@@ -330,6 +339,7 @@ impl Pipeline {
     pub(super) fn follow(&mut self, change: Change) {
         if change.encoders {
             self.encode.layers(self.plan.encoder_layers());
+            self.resize_top();
         }
         match change.track {
             TrackChange::None => {}

@@ -8,7 +8,9 @@ use crate::workers::{FromWorker as WorkerMessage, Gone};
 use crate::{KeyframeRequest, SourceFeed, source};
 use bytes::Bytes;
 use ipc::transcode::{Command as ToWorker, Event as FromTranscoder};
-use model::{InputKind, Kind, Layer, Media, Packet, PassthroughMedia, Quality, VideoCodec, VideoConfig, VideoFormat};
+use model::{
+    Frame, InputKind, Kind, Layer, Media, Packet, PassthroughMedia, Quality, VideoCodec, VideoConfig, VideoFormat,
+};
 use std::time::Duration;
 
 struct Stage {
@@ -17,6 +19,7 @@ struct Stage {
     workers: mpsc::UnboundedReceiver<Worker>,
     rooms: mpsc::UnboundedReceiver<Room>,
     observer: Observed,
+    entry: crate::registry::Entry,
     _running: tokio::task::JoinHandle<()>,
 }
 
@@ -39,14 +42,16 @@ impl Stage {
             token,
             renew: RenewToken::same(Secret::new("token")),
             stall_timeout: crate::lifecycle::STALL_TIMEOUT,
+            passthrough: Passthrough::default(),
             loopback: false,
             source,
             participants,
             workers: factory,
             observer: Arc::new(observer.clone()),
         };
+        let entry = start.slot.entry.clone();
         let (running, reports) = run_with(start, producers);
-        Self { feed, reports, workers, rooms, observer, _running: tokio::spawn(running) }
+        Self { feed, reports, workers, rooms, observer, entry, _running: tokio::spawn(running) }
     }
 
     async fn source(&self, event: SourceEvent) {
@@ -198,4 +203,157 @@ async fn passthrough_alone_needs_no_worker() {
     assert_eq!(second.config.token.expose(), "second");
     assert_eq!(second.tracks.video.map(|t| t.layers[0].format.clone()), Some(vp8));
     assert_eq!(room.given(), [Given::Left]);
+}
+
+/// A session whose highest layer of 320x180 is encoded, and published; and a source that fits.
+async fn encoded() -> (Stage, Worker, Room) {
+    let mut stage = Stage::new(InputKind::Rtmp, Producers::of);
+    let mut worker = stage.workers.recv().await.expect("encoders need a worker");
+    stage.media(Media::Announced(SourceTracks { video: true, audio: false })).await;
+    let sets = ["674d400dd901419f9f0110000003001000000303c0f142a480", "68ebc3cb20"];
+    let hex =
+        |text: &str| (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect();
+    let record = Bytes::from(media::codec_config::avc::record(&sets.map(hex)).unwrap());
+    stage.media(Media::VideoConfig(VideoConfig::new(VideoCodec::H264, record, None))).await;
+    stage.shows(0, IDR).await;
+    worker.expect(|m| matches!(m, ToWorker::Frame(_))).await;
+    worker.say(FromTranscoder::VideoFormat { width: 320, height: 180, frame_rate: Some(25.0) }).await;
+    worker.expect(|m| matches!(m, ToWorker::Layers(l) if l.len() == 1)).await;
+    let room = stage.room().await;
+    (stage, worker, room)
+}
+
+const IDR: &[u8] = &[0, 0, 0, 3, 0x65, 0x88, 0x84];
+const P: &[u8] = &[0, 0, 0, 3, 0x41, 0b1001_1010, 1];
+const B: &[u8] = &[0, 0, 0, 3, 0x01, 0b1001_1110, 1];
+
+impl Stage {
+    /// Picture number `n` of 25 a second, when it is due.
+    async fn shows(&self, n: i64, unit: &'static [u8]) {
+        self.media(Media::Frame(Frame { data: Bytes::from_static(unit), ..picture(n * 40, unit == IDR) })).await;
+        settle().await;
+        tokio::time::sleep(Duration::from_millis(39)).await;
+    }
+
+    /// GOPs of 25 pictures, from this number on.
+    async fn gops(&self, numbers: std::ops::Range<i64>) {
+        for n in numbers {
+            self.shows(n, if n % 25 == 0 { IDR } else { P }).await;
+        }
+    }
+}
+
+/// Which layer each picture was sent on, and whether it is the source's own.
+fn sent(room: &mut Room) -> Vec<(usize, bool)> {
+    let own = |given| match given {
+        Given::Video(layer, data) => (layer, data != Bytes::from_static(b"encoded")),
+        other => panic!("{other:?}"),
+    };
+    room.given().into_iter().map(own).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_fits_takes_the_place_of_the_encoder() {
+    let (stage, mut worker, mut room) = encoded().await;
+    stage.gops(1..25).await;
+    worker.encoded(0, true).await;
+    settle().await;
+    assert_eq!(sent(&mut room), [(0, false)]);
+    worker.told();
+    stage.gops(25..27).await;
+    assert_eq!(sent(&mut room), [(0, true), (0, true)]);
+    assert!(worker.told().contains(&ToWorker::Wanted { layer: 0, wanted: false }), "the encoder rests");
+    // What was still inside the encoder is of no use.
+    worker.encoded_at(0, false, 1_000 + 24 * 40).await;
+    settle().await;
+    assert_eq!(sent(&mut room), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picture_that_does_not_fit_brings_the_encoder_back() {
+    let (stage, mut worker, mut room) = encoded().await;
+    stage.gops(1..30).await;
+    sent(&mut room);
+    worker.told();
+    stage.shows(30, B).await;
+    assert_eq!(sent(&mut room), [], "it is not sent");
+    let told = worker.told();
+    assert!(told.contains(&ToWorker::Wanted { layer: 0, wanted: true }), "{told:?}");
+    // The encoder's first picture is one that was sent already: it makes another key frame.
+    worker.encoded_at(0, true, 1_000 + 29 * 40).await;
+    settle().await;
+    assert_eq!(sent(&mut room), []);
+    assert!(worker.told().contains(&ToWorker::KeyFrame { layer: 0 }));
+    worker.encoded_at(0, false, 1_000 + 30 * 40).await;
+    worker.encoded_at(0, true, 1_000 + 31 * 40).await;
+    worker.encoded_at(0, false, 1_000 + 32 * 40).await;
+    settle().await;
+    assert_eq!(sent(&mut room), [(0, false), (0, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_viewer_is_bridged_by_the_encoder() {
+    let (stage, mut worker, mut room) = encoded().await;
+    stage.gops(1..30).await;
+    sent(&mut room);
+    worker.told();
+    room.events.send(publish::Event::KeyframeRequest { layer: 0 }).await.unwrap();
+    stage.gops(30..33).await;
+    assert_eq!(sent(&mut room), [], "they wait for the encoder");
+    assert!(worker.told().contains(&ToWorker::Wanted { layer: 0, wanted: true }));
+    worker.encoded_at(0, true, 1_000 + 31 * 40).await;
+    settle().await;
+    assert_eq!(sent(&mut room), [(0, true), (0, false)], "those before its key frame are the source's");
+    stage.gops(33..34).await;
+    assert_eq!(sent(&mut room), []);
+    // With the source's next key frame it is the source's again.
+    stage.gops(34..51).await;
+    assert_eq!(sent(&mut room), [(0, true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_encoder_that_is_late_keeps_nobody_waiting() {
+    let (stage, mut worker, mut room) = encoded().await;
+    stage.gops(1..30).await;
+    sent(&mut room);
+    room.events.send(publish::Event::KeyframeRequest { layer: 0 }).await.unwrap();
+    stage.gops(30..36).await;
+    assert_eq!(sent(&mut room).len(), 6, "a fifth of a second later they go on");
+    worker.told();
+    worker.encoded_at(0, true, 1_000 + 34 * 40).await;
+    settle().await;
+    assert_eq!(sent(&mut room), [], "it was sent already");
+    assert!(worker.told().contains(&ToWorker::KeyFrame { layer: 0 }));
+    worker.encoded_at(0, true, 1_000 + 36 * 40).await;
+    settle().await;
+    assert_eq!(sent(&mut room), [(0, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_source_is_judged_anew() {
+    let (stage, mut worker, mut room) = encoded().await;
+    stage.gops(1..30).await;
+    assert!(!sent(&mut room).is_empty());
+    worker.told();
+    let (feed, source) = source();
+    assert!(stage.entry.tell(Command::TakeOver(source)).is_ok());
+    settle().await;
+    assert!(worker.told().contains(&ToWorker::Wanted { layer: 0, wanted: true }), "an encoder makes it until then");
+    let frame = Frame { data: Bytes::from_static(P), ..picture(0, false) };
+    feed.events.send(SourceEvent::Media(Media::Frame(frame))).await.unwrap();
+    settle().await;
+    assert_eq!(sent(&mut room), [], "it begins in the middle of a GOP");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_stalls_is_shown_by_the_encoder() {
+    let (stage, mut worker, mut room) = encoded().await;
+    worker.encoded(0, true).await;
+    stage.gops(1..30).await;
+    sent(&mut room);
+    worker.told();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let told = worker.told();
+    assert!(told.contains(&ToWorker::Wanted { layer: 0, wanted: true }), "{told:?}");
+    assert!(told.iter().any(|command| matches!(command, ToWorker::Repeat(_))), "{told:?}");
 }
