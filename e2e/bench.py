@@ -22,6 +22,7 @@ from pathlib import Path
 
 import bench_flood
 import bench_loss
+import bench_passthrough
 import bench_url
 import bench_whip
 from rig import Push, Source, Stack, Viewer
@@ -136,16 +137,16 @@ async def lips(fps, rate, seconds):
         stack.stop()
 
 
-async def density(clip, sessions, viewers, seconds, idle_mib):
+async def density(clip, sessions, viewers, seconds, idle_mib, yaml="", **fields):
     """CPU and memory of the ingress per session, on film that the source sends without encoding. Memory is what `idle_mib`, which
-    the process and its warm child take anyway, does not cover."""
-    stack = Stack(patient=False)
+    the process and its warm child take anyway, does not cover. `yaml` is more configuration, `fields` are those of the ingresses."""
+    stack = Stack(yaml, patient=False)
     try:
         stack.start()
         watching = []
         for i in range(sessions):
             room = f"film{i}"
-            info = await stack.create(room)
+            info = await stack.create(room, **fields)
             for v in range(viewers):
                 watching.append(await Viewer(stack, room, f"viewer{v}").__aenter__())
             Push(stack, f"{stack.rtmp_url}/{info.stream_key}", name=f"push{i}", clip=clip)
@@ -262,6 +263,9 @@ def main():
                    help="only WHIP, or of it only these: latency, one, twenty, many (200 sessions for a minute)")
     p.add_argument("--loss", nargs="*", metavar="PART",
                    help="nothing but what lost packets cost a viewer; or of that only: aiortc, chromium, ffmpeg (WHIP), sfu")
+    p.add_argument("--passthrough", action="store_true",
+                   help="only H.264 that fits the room: passed through beside encoded again, with what each costs, how late it is, and how "
+                   "soon late viewers see it")
     p.add_argument("--clip", type=Path, help="a film of your own instead of the one that is fetched")
     a = p.parse_args()
 
@@ -287,6 +291,9 @@ def main():
         asyncio.run(bench_loss.all(show, a.seconds, set(a.loss)))
         return
     clip = a.clip or film()
+    if a.passthrough:
+        asyncio.run(bench_passthrough.all(show, a.seconds, clip))
+        return
 
     show("codec floor", floor(clip))
     nothing = asyncio.run(idle())

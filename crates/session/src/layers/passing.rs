@@ -36,6 +36,8 @@ const HOLD_OFF: Duration = Duration::from_secs(10);
 const MAX_HOLD_OFF: Duration = Duration::from_secs(600);
 /// A stream that has passed for this long begins with the short hold-off again.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
+/// For how long the reason that was said stays so, once it was not seen any more: a stream may fail by several in turns.
+const REASON_STAYS: Duration = Duration::from_secs(10);
 /// A key frame that is due within this time is waited for. A new decoder needs as long.
 const SOON: Duration = Duration::from_millis(300);
 /// Of this time, no more than this part may be bridged: then passing saves little, and viewers see every change.
@@ -170,6 +172,8 @@ pub(crate) struct Passing {
     not_before: Option<Instant>,
     hold_off: Duration,
     since: Option<Instant>,
+    /// When the reason that was said was seen last.
+    reason_seen: Option<Instant>,
     bridges: Bridges,
 }
 
@@ -189,6 +193,7 @@ impl Passing {
             not_before: None,
             hold_off: HOLD_OFF,
             since: None,
+            reason_seen: None,
             bridges: Bridges::default(),
         }
     }
@@ -200,6 +205,9 @@ impl Passing {
 
     /// The video to come is coded like this. `room`: the codec of the layers that are encoded. Whether it is decided anew.
     pub(crate) fn configure(&mut self, config: &VideoConfig, room: VideoCodec, now: Instant) -> bool {
+        if !self.wish.enabled {
+            return false;
+        }
         let codec = config.codec == VideoCodec::H264 && room == VideoCodec::H264;
         let same = |stream: &H264Stream| stream.same_as(&H264Stream::new(&config.record));
         if codec && self.config.is_none() && self.stream.as_ref().is_some_and(same) {
@@ -362,6 +370,12 @@ impl Passing {
             self.hold_off = (self.hold_off * 2).min(MAX_HOLD_OFF);
         }
         let state = State::Encoding(reason);
+        let recent = self.reason_seen.is_some_and(|seen| now.saturating_duration_since(seen) < REASON_STAYS);
+        if self.state != state && !passed && recent {
+            return false;
+        }
+        // That nothing is known is no reason that lasts.
+        self.reason_seen = (reason != Reason::Unknown).then_some(now);
         std::mem::replace(&mut self.state, state) != state
     }
 }

@@ -338,11 +338,6 @@ impl Plan {
         self.outputs.get(output).is_some_and(|output| output.wanted)
     }
 
-    /// Who makes an output now.
-    pub(crate) fn producer(&self, output: usize) -> Option<Producer> {
-        self.outputs.get(output).map(|output| output.layer.producer)
-    }
-
     /// The layers that the worker encodes, lowest first.
     pub(crate) fn encoder_layers(&self) -> &[Layer] {
         &self.encoder_layers

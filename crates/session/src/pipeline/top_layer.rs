@@ -149,16 +149,13 @@ impl Pipeline {
 
     /// A viewer needs a key frame of the highest layer, which the source makes. False if it does not.
     pub(super) fn bridge_top(&mut self, output: usize, now: Instant) -> bool {
-        let passed = self.plan.producer(output) == Some(Producer::Passthrough(0));
-        if !passed || self.plan.top().is_none_or(|(top, _)| top != output) {
+        if self.top.passing.state() != TopLayer::Passing || self.plan.top().is_none_or(|(top, _)| top != output) {
             return false;
         }
         if self.top.passing.keyframe_wanted(now) {
             self.follow_top();
             // A browser that pushes makes one at once; no other source can.
             self.ingest.request_keyframe(0);
-        } else if self.top.passing.state() == TopLayer::Bridging {
-            self.encode.request_keyframe(output);
         }
         true
     }

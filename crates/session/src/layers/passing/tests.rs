@@ -134,12 +134,25 @@ fn what_does_not_fit_is_named() {
     stream.passing.configure(&vp8, VideoCodec::H264, stream.now);
     stream.gops(3, 50);
     assert_eq!(reason(&mut stream), "codec");
+    stream.now += Duration::from_secs(11);
     let turned = VideoConfig { rotation: Rotation::Clockwise90, ..config(MAIN) };
     stream.passing.configure(&turned, VideoCodec::H264, stream.now);
     stream.gops(3, 50);
     assert_eq!(reason(&mut stream), "rotation");
     let mut stream = Stream::of(MAIN, Passthrough { enabled: false, ..Passthrough::default() });
     assert_eq!(stream.gops(5, 50), 0);
+}
+
+#[test]
+fn of_several_reasons_one_is_said() {
+    let mut stream = Stream::new(HIGH);
+    stream.bytes = 3_000;
+    let mut said = 0;
+    for n in 0..500 {
+        let nal: &[u8] = if n % 50 == 0 { &[IDR, 0x88] } else { &[[0x41, P], [0x01, B]][n % 2] };
+        said += u32::from(stream.picture(nal).changed);
+    }
+    assert_eq!((said, stream.state()), (1, State::Encoding(Reason::Stream(Unfit::BFrames))));
 }
 
 #[test]
