@@ -6,7 +6,7 @@
 
 use crate::nal::h264::{IDR, PPS, SLICE, SPS, kind};
 use crate::nal::length_prefixed;
-use crate::picture::{H264Pps, H264Sps, h264_is_b_slice};
+use crate::picture::{H264Pps, H264Slice, H264Sps};
 use bytes::Bytes;
 use std::fmt;
 
@@ -36,6 +36,8 @@ pub enum Unfit {
     NoIdr,
     /// Pixels that are not square: viewers would show the picture squeezed.
     Aspect,
+    /// Pictures that it builds on are missing before it.
+    Missing,
 }
 
 impl Unfit {
@@ -51,6 +53,7 @@ impl Unfit {
             Self::BFrames => "b_frames",
             Self::NoIdr => "no_idr",
             Self::Aspect => "aspect",
+            Self::Missing => "missing",
         }
     }
 }
@@ -82,6 +85,8 @@ pub struct H264Stream {
     facts: Option<H264Sps>,
     /// What is wrong with the sets.
     unfit: Option<Unfit>,
+    /// `frame_num` of the newest picture that others build on.
+    reference: Option<u32>,
 }
 
 impl H264Stream {
@@ -121,12 +126,15 @@ impl H264Stream {
         let mut found = H264Unit { idr: false, unfit: None, bytes: 0 };
         let mut sets = Vec::new();
         let (mut slices, mut b_frames, mut partitions) = (false, false, false);
+        let mut first = None;
         for nal in length_prefixed(unit, self.length_size).flatten().filter(|nal| !nal.is_empty()) {
             match kind(nal[0]) {
-                IDR => (found.idr, slices, found.bytes) = (true, true, found.bytes + nal.len()),
-                SLICE => {
+                header @ (IDR | SLICE) => {
                     (slices, found.bytes) = (true, found.bytes + nal.len());
-                    b_frames |= h264_is_b_slice(nal).unwrap_or(true);
+                    found.idr |= header == IDR;
+                    let slice = H264Slice::read(nal, self.facts.map_or(0, |facts| facts.frame_num_bits));
+                    b_frames |= slice.is_none_or(|slice| slice.bidirectional);
+                    first = first.or(slice.map(|slice| (slice, nal[0] & 0x60 != 0)));
                 }
                 2..IDR => partitions = true,
                 SPS | PPS => sets.push(unit.slice_ref(nal)),
@@ -134,15 +142,28 @@ impl H264Stream {
             }
         }
         let changed = !sets.is_empty() && self.take_sets(sets.into_iter());
+        let missing = first.is_some_and(|(slice, reference)| self.follows_a_gap(slice, reference, found.idr));
         found.unfit = match self.unfit {
             _ if partitions => Some(Unfit::Slices),
             _ if b_frames => Some(Unfit::BFrames),
             None if changed && !found.idr => Some(Unfit::ParameterSets),
+            None if missing => Some(Unfit::Missing),
             // Nothing to show: a unit of sets or of other information alone.
             None if !slices => None,
             unfit => unfit,
         };
         found
+    }
+
+    /// Whether pictures are missing before one that begins with this slice (H.264 §7.4.3, `frame_num`).
+    fn follows_a_gap(&mut self, slice: H264Slice, reference: bool, idr: bool) -> bool {
+        let before = self.reference;
+        if reference || idr {
+            self.reference = Some(slice.frame_num);
+        }
+        let bits = self.facts.map_or(0, |facts| facts.frame_num_bits);
+        let next = |before: u32| before.wrapping_add(1) & ((1u32 << bits) - 1);
+        !idr && before.is_some_and(|before| slice.frame_num != before && slice.frame_num != next(before))
     }
 
     /// An access unit as Annex B with what viewers need: slices, and before those of a key frame its parameter sets. `None` if there is
@@ -164,25 +185,30 @@ impl H264Stream {
 
     /// Takes over parameter sets. Whether that changes anything.
     fn take_sets(&mut self, sets: impl Iterator<Item = Bytes>) -> bool {
-        let (mut all_sps, mut all_pps): (Vec<Bytes>, Vec<Bytes>) = (Vec::new(), Vec::new());
+        let (mut sps, mut pps, mut several) = (None::<Bytes>, None::<Bytes>, false);
         for set in sets.filter(|set| set.len() <= MAX_PARAMETER_SET) {
-            let all = if kind(set[0]) == SPS { &mut all_sps } else { &mut all_pps };
-            if !all.contains(&set) {
-                all.push(set);
-            }
+            let newest = if kind(set[0]) == SPS { &mut sps } else { &mut pps };
+            several |= newest.as_ref().is_some_and(|before| *before != set);
+            *newest = Some(set);
         }
-        let several = all_sps.len() > 1 || all_pps.len() > 1;
-        let before = (self.sps.clone(), self.pps.clone());
-        // A copy, as each would keep its whole access unit in memory.
-        let own = |set: Bytes| Bytes::copy_from_slice(&set);
-        self.sps = all_sps.pop().map_or_else(|| before.0.clone(), own);
-        self.pps = all_pps.pop().map_or_else(|| before.1.clone(), own);
-        let changed = several || (&self.sps, &self.pps) != (&before.0, &before.1);
+        several |= pps.as_ref().is_some_and(|pps| self.is_another_pps(pps));
+        let changed = several
+            || sps.as_ref().is_some_and(|sps| *sps != self.sps)
+            || pps.as_ref().is_some_and(|pps| *pps != self.pps);
         if changed {
+            // Copies, as each would keep its whole access unit in memory.
+            sps.iter().for_each(|sps| self.sps = Bytes::copy_from_slice(sps));
+            pps.iter().for_each(|pps| self.pps = Bytes::copy_from_slice(pps));
             self.facts = H264Sps::read(&self.sps);
             self.unfit = if several { Some(Unfit::ParameterSets) } else { self.judge_sets() };
         }
         changed
+    }
+
+    /// Whether a picture parameter set stands beside the known one, and does not replace it.
+    fn is_another_pps(&self, pps: &[u8]) -> bool {
+        let ids = [H264Pps::read(pps), H264Pps::read(&self.pps)].map(|set| set.map(|set| set.id));
+        matches!(ids, [Some(new), Some(known)] if new != known)
     }
 
     fn judge_sets(&self) -> Option<Unfit> {
@@ -283,7 +309,24 @@ mod tests {
         let (sps, pps) = (hex(MAIN.0), hex(MAIN.1));
         assert_eq!(stream.look(&unit(&[&sps, &pps, IDR_SLICE])), H264Unit { idr: true, unfit: None, bytes: 4 });
         let second = hex("6842e3cb22c0");
+        assert_eq!(stream.look(&unit(&[&second, IDR_SLICE])).unfit, Some(Unfit::ParameterSets), "of another number");
         assert_eq!(stream.look(&unit(&[&sps, &pps, &second, IDR_SLICE])).unfit, Some(Unfit::ParameterSets));
+    }
+
+    #[test]
+    fn missing_pictures_are_noticed() {
+        /// A P slice with this `frame_num` of four bits.
+        fn numbered(number: u8, reference: bool) -> Vec<u8> {
+            vec![if reference { 0x41 } else { 0x01 }, 0b1001_1010 | number >> 3, number << 5 | 1]
+        }
+        let mut stream = H264Stream::new(&record(MAIN));
+        let mut look = |number, reference| stream.look(&unit(&[&numbered(number, reference)])).unfit;
+        assert_eq!(look(9, true), None, "what came before is not known");
+        assert_eq!((look(10, true), look(11, false), look(11, false), look(11, true)), (None, None, None, None));
+        assert_eq!(look(13, true), Some(Unfit::Missing));
+        assert_eq!((look(14, true), look(15, true), look(0, true)), (None, None, None));
+        assert_eq!(stream.look(&unit(&[IDR_SLICE])).unfit, None);
+        assert_eq!(stream.look(&unit(&[&numbered(2, true)])).unfit, Some(Unfit::Missing));
     }
 
     #[test]

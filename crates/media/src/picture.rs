@@ -9,9 +9,7 @@ mod sei;
 mod vpx;
 
 pub use av1::{Av1Luminance, av1_luminance, av1_size};
-pub use avc::{
-    H264Pps, H264Sps, h264_frame_rate, h264_is_b_slice, h264_is_disposable, h264_is_random_access, h264_size,
-};
+pub use avc::{H264Pps, H264Slice, H264Sps, h264_frame_rate, h264_is_disposable, h264_is_random_access, h264_size};
 pub use hevc::{h265_is_random_access, h265_size};
 pub use vpx::{vp8_size, vp9_size};
 

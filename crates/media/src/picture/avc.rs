@@ -28,6 +28,8 @@ pub struct H264Sps {
     pub chroma_format: u32,
     /// Bits of a luma and of a chroma sample.
     pub depth: (u32, u32),
+    /// Bits of `frame_num`: 4 to 16.
+    pub frame_num_bits: u32,
     /// `pic_order_cnt_type`: with 2, pictures are shown in the order in which they are coded.
     pub order_type: u32,
     /// Every picture is a whole frame: nothing is interlaced.
@@ -63,7 +65,7 @@ impl H264Sps {
         bits.skip(16)?; // constraints, level
         let id = bits.unsigned()?;
         let colours = if has_chroma_format(profile) { Colours::read(bits)? } else { Colours::USUAL };
-        bits.unsigned()?; // log2_max_frame_num_minus4
+        let frame_num_bits = bits.unsigned()?.checked_add(4).filter(|bits| *bits <= 16)?;
         let order_type = picture_order(bits)?;
         bits.unsigned()?; // max_num_ref_frames
         bits.skip(1)?; // gaps allowed
@@ -92,6 +94,7 @@ impl H264Sps {
             id,
             chroma_format: colours.format,
             depth: colours.depth,
+            frame_num_bits,
             order_type,
             frames_only,
             size,
@@ -217,13 +220,27 @@ impl H264Pps {
     }
 }
 
-/// Whether a slice with its NAL header may refer to pictures that are shown later (a B slice, H.264 §7.4.3); `None` if it can't be read.
-pub fn h264_is_b_slice(nal: &[u8]) -> Option<bool> {
-    // Two numbers of at most 32 bits, and the bytes that are put between.
-    let rbsp = unescape(nal.get(1..)?, 12);
-    let mut bits = Bits::new(&rbsp);
-    bits.unsigned()?; // first_mb_in_slice
-    Some(bits.unsigned()? % 5 == 1)
+/// The beginning of a slice header (H.264 §7.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct H264Slice {
+    /// It may refer to pictures that are shown later: a B slice.
+    pub bidirectional: bool,
+    /// Counts pictures that others build on, modulo a power of two.
+    pub frame_num: u32,
+}
+
+impl H264Slice {
+    /// Reads a slice with its NAL header, of a stream whose `frame_num` has so many bits; `None` if it does not parse. Separate colour
+    /// planes, which nobody has, are not looked for.
+    pub fn read(nal: &[u8], frame_num_bits: u32) -> Option<Self> {
+        // Three numbers of at most 32 bits, `frame_num`, and the bytes that are put between.
+        let rbsp = unescape(nal.get(1..)?, 20);
+        let mut bits = Bits::new(&rbsp);
+        bits.unsigned()?; // first_mb_in_slice
+        let bidirectional = bits.unsigned()? % 5 == 1;
+        bits.unsigned()?; // picture parameter set
+        Some(Self { bidirectional, frame_num: bits.read(frame_num_bits.min(16))? })
+    }
 }
 
 /// Whether a picture is disposable: no other picture refers to it, as each of its slices has a `nal_ref_idc` of 0 (H.264 §7.4.1), and
@@ -392,7 +409,7 @@ mod tests {
         fn noise_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..200), length_size in 1usize..5) {
             h264_is_disposable(&noise, length_size);
             h264_is_random_access(&noise, length_size);
-            let _ = (H264Sps::read(&noise), H264Pps::read(&noise), h264_is_b_slice(&noise));
+            let _ = (H264Sps::read(&noise), H264Pps::read(&noise), H264Slice::read(&noise, 16));
         }
     }
 }

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 /// A stream that does not say that nothing is reordered is watched for so many GOPs, and so long, before it passes.
 const WATCHED_GOPS: u32 = 2;
 const WATCHED_FOR: Duration = Duration::from_secs(2);
+/// How far before its time of showing a picture may be decoded where nothing is reordered: encoders shift by a few pictures at most.
+const MAX_COMPOSITION_OFFSET: MediaTime = MediaTime::from_millis(500);
 /// The bitrate is a mean over this time, which is the rate control window that encoders for live streams are set to (1 or 2 s).
 const RATE_WINDOW: Duration = Duration::from_secs(2);
 /// How much more than the highest layer's a source's bitrate may be where no limit is configured. Chosen: half of it more is what a viewer's
@@ -27,8 +29,6 @@ const BITRATE_BOUND: f64 = 1.5;
 const HYSTERESIS: f64 = 1.2;
 /// Pictures a second above those of the encoding, as a factor: rates are measured, and 30 is also 29.97.
 const FRAME_RATE_BOUND: f64 = 1.1;
-/// Pictures a second at least: of fewer the SFU takes the layer for one that has stopped.
-const LEAST_FRAME_RATE: f64 = 10.0;
 /// Bits within one second, as a factor of those allowed on average: more is a queue on a viewer's connection, and then loss.
 const PEAK_BOUND: f64 = 2.0;
 /// After it did not fit, the source is not tried again for this long; twice as long each time, up to the second.
@@ -38,7 +38,7 @@ const MAX_HOLD_OFF: Duration = Duration::from_secs(600);
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// For how long the reason that was said stays so, once it was not seen any more: a stream may fail by several in turns.
 const REASON_STAYS: Duration = Duration::from_secs(10);
-/// A key frame that is due within this time is waited for. A new decoder needs as long.
+/// A key frame that is due within this time is waited for. Chosen: a viewer who has just joined is not kept waiting for longer.
 const SOON: Duration = Duration::from_millis(300);
 /// Of this time, no more than this part may be bridged: then passing saves little, and viewers see every change.
 const BRIDGED_OF: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ pub enum Reason {
     Bitrate,
     /// Key frames are too far apart.
     KeyInterval,
-    /// Timestamps stand still or go back.
+    /// Timestamps stand still, go back, or lie far ahead of those of decoding.
     Timestamps,
     /// So many key frames are asked for that it would be encoded most of the time.
     Bridging,
@@ -168,6 +168,8 @@ pub(crate) struct Passing {
     /// Since when all fits.
     clean: Option<(Instant, u32)>,
     last_pts: Option<MediaTime>,
+    /// When the newest access unit is to be decoded.
+    at: MediaTime,
     /// Not to be tried before; and how long to wait the next time.
     not_before: Option<Instant>,
     hold_off: Duration,
@@ -190,6 +192,7 @@ impl Passing {
             rate: Rate::default(),
             clean: None,
             last_pts: None,
+            at: MediaTime::ZERO,
             not_before: None,
             hold_off: HOLD_OFF,
             since: None,
@@ -209,18 +212,19 @@ impl Passing {
             return false;
         }
         let codec = config.codec == VideoCodec::H264 && room == VideoCodec::H264;
-        let same = |stream: &H264Stream| stream.same_as(&H264Stream::new(&config.record));
-        if codec && self.config.is_none() && self.stream.as_ref().is_some_and(same) {
-            return false;
-        }
-        self.stream = codec.then(|| H264Stream::new(&config.record));
         let square = config.pixel_aspect.is_none_or(|(width, height)| width == height);
-        self.config = match config.rotation {
+        let against = match config.rotation {
             _ if !codec => Some(Reason::Codec),
             Rotation::None if square => None,
             Rotation::None => Some(Reason::Stream(Unfit::Aspect)),
             _ => Some(Reason::Rotation),
         };
+        let stream = codec.then(|| H264Stream::new(&config.record));
+        let same = self.stream.as_ref().zip(stream.as_ref()).is_some_and(|(before, stream)| before.same_as(stream));
+        if same && self.config == against {
+            return false;
+        }
+        (self.stream, self.config) = (stream, against);
         self.restart(now)
     }
 
@@ -236,8 +240,14 @@ impl Passing {
         self.top = top;
     }
 
-    /// An access unit of the source. `stands_still`: its timestamps do.
-    pub(crate) fn picture(&mut self, frame: &Frame, stands_still: bool, now: Instant) -> Verdict {
+    /// An access unit of the source. `stands_still`: its timestamps do. `newest`: of what was sent as the highest layer, by whomever.
+    pub(crate) fn picture(
+        &mut self,
+        frame: &Frame,
+        stands_still: bool,
+        newest: Option<MediaTime>,
+        now: Instant,
+    ) -> Verdict {
         let nothing = Verdict { send: None, changed: false };
         if !self.wish.enabled {
             return nothing;
@@ -247,31 +257,36 @@ impl Passing {
             let changed = self.leave(self.config.unwrap_or(Reason::Unknown), false, now);
             return Verdict { changed, ..nothing };
         };
-        self.rate.add(unit.bytes, now);
+        // Bits and key frames count by the source's clock: a network that stalls is no fault of the encoder.
+        self.at = frame.dts;
+        self.rate.add(unit.bytes, self.at);
         // A key frame by its flag that is none can't be the beginning of anything.
         let idr = unit.idr;
         if idr {
-            self.gops.key(now);
+            self.gops.key(self.at);
         }
         let ordered = self.last_pts.is_none_or(|last| frame.pts > last);
         self.last_pts = Some(frame.pts);
         let momentary = match unit.unfit {
             Some(unfit) => Some(Reason::Stream(unfit)),
             None if frame.key && !idr => Some(Reason::Stream(Unfit::NoIdr)),
-            None if !ordered => Some(Reason::Stream(Unfit::BFrames)),
-            None if stands_still => Some(Reason::Timestamps),
+            None if !ordered || stands_still || frame.pts - frame.dts > MAX_COMPOSITION_OFFSET => {
+                Some(Reason::Timestamps)
+            }
             None => None,
         };
-        let against = self.config.or(momentary).or_else(|| self.limits(now));
+        let against = self.config.or(momentary).or_else(|| self.limits());
         if let Some(reason) = against {
             self.clean = None;
-            // What only begins to be known is no failure.
-            let failed = momentary.is_some() || self.passes();
+            // What the network lost comes whole again with the next key frame.
+            let failed = against != Some(Reason::Stream(Unfit::Missing));
             return Verdict { changed: self.leave(reason, failed, now), ..nothing };
         }
         let (_, gops) = self.clean.get_or_insert((now, 0));
         *gops += u32::from(idr);
-        self.advance(frame, idr, now)
+        // Behind what was sent it would be dropped on its way, and what builds on it shown all the same.
+        let begins = idr && newest.is_none_or(|newest| frame.pts > newest);
+        self.advance(frame, begins, now)
     }
 
     /// A viewer needs a key frame of the highest layer. True: an encoder is to make it; false: one comes soon, or nothing is passed.
@@ -279,7 +294,7 @@ impl Passing {
         if self.state != State::Passing {
             return false;
         }
-        if self.gops.due_within(SOON, now) {
+        if self.gops.due_within(SOON, self.at) {
             return false;
         }
         if self.bridges.in_last(BRIDGED_OF, now) > BRIDGED_AT_MOST {
@@ -305,14 +320,15 @@ impl Passing {
         !matches!(self.state, State::Encoding(_))
     }
 
-    fn advance(&mut self, frame: &Frame, idr: bool, now: Instant) -> Verdict {
+    /// `begins`: the source may take over with this access unit.
+    fn advance(&mut self, frame: &Frame, begins: bool, now: Instant) -> Verdict {
         let before = self.state;
         match self.state {
-            State::Encoding(_) if idr && self.may_enter(now) => {
+            State::Encoding(_) if begins && self.may_enter(now) => {
                 (self.state, self.since) = (State::Passing, Some(now));
             }
             State::Encoding(_) => {}
-            State::Bridging if idr => {
+            State::Bridging if begins => {
                 self.state = State::Passing;
                 self.bridges.end(now);
             }
@@ -339,7 +355,7 @@ impl Passing {
     }
 
     /// What stands against the stream as a whole.
-    fn limits(&self, now: Instant) -> Option<Reason> {
+    fn limits(&self) -> Option<Reason> {
         // Before that is known, nothing can stand against it, and nothing is passed.
         let top = self.top?;
         let facts = self.stream.as_ref().and_then(|stream| stream.facts())?;
@@ -347,14 +363,13 @@ impl Passing {
         let even = |(width, height): (u32, u32)| (width.next_multiple_of(2), height.next_multiple_of(2));
         let limit = self.wish.max_bitrate.map_or(f64::from(top.layer.bitrate) * BITRATE_BOUND, |bits| bits as f64);
         let most = if top.max_frame_rate > 0.0 { top.max_frame_rate * FRAME_RATE_BOUND } else { f64::INFINITY };
-        let mean = self.rate.mean(now);
+        let mean = self.rate.mean(self.at);
         let rules = [
             (even(facts.size) == (top.layer.width, top.layer.height), Reason::Size),
             (mean.is_none_or(|(pictures, _)| pictures <= most * slack), Reason::FrameRate),
-            (mean.is_none_or(|(pictures, _)| pictures * slack >= LEAST_FRAME_RATE), Reason::FrameRate),
-            (self.gops.longest(now) <= self.wish.max_keyframe_interval.mul_f64(slack), Reason::KeyInterval),
+            (self.gops.longest(self.at) <= self.wish.max_keyframe_interval.mul_f64(slack), Reason::KeyInterval),
             (mean.is_none_or(|(_, bits)| bits <= limit * slack), Reason::Bitrate),
-            (self.rate.peak(now) <= limit * slack * PEAK_BOUND, Reason::Bitrate),
+            (self.rate.peak(self.at) <= limit * slack * PEAK_BOUND, Reason::Bitrate),
         ];
         rules.into_iter().find(|(holds, _)| !holds).map(|(_, reason)| reason)
     }
@@ -383,7 +398,7 @@ impl Passing {
 /// How far apart key frames are.
 #[derive(Debug, Default)]
 struct Gops {
-    last: Option<Instant>,
+    last: Option<MediaTime>,
     /// The newest distances.
     distances: VecDeque<Duration>,
 }
@@ -391,69 +406,69 @@ struct Gops {
 impl Gops {
     const KEPT: usize = 3;
 
-    fn key(&mut self, now: Instant) {
+    fn key(&mut self, now: MediaTime) {
         if let Some(last) = self.last.replace(now) {
             if self.distances.len() == Self::KEPT {
                 self.distances.pop_front();
             }
-            self.distances.push_back(now.saturating_duration_since(last));
+            self.distances.push_back((now - last).to_duration());
         }
     }
 
     /// The longest of the newest distances, the current one as far as it goes.
-    fn longest(&self, now: Instant) -> Duration {
-        let current = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+    fn longest(&self, now: MediaTime) -> Duration {
+        let current = self.last.map_or(Duration::ZERO, |last| (now - last).to_duration());
         self.distances.iter().copied().max().unwrap_or_default().max(current)
     }
 
     /// Whether the next is to be expected within this time: where the distance is steady.
-    fn due_within(&self, time: Duration, now: Instant) -> bool {
+    fn due_within(&self, time: Duration, now: MediaTime) -> bool {
         let (Some(last), Some(longest)) = (self.last, self.distances.iter().max()) else { return false };
         let steady = self.distances.iter().all(|d| longest.saturating_sub(*d) < SOON / 3);
-        let next = last + *longest;
-        steady && next >= now && next <= now + time
+        let next = last + MediaTime::from(*longest);
+        steady && next >= now && next <= now + MediaTime::from(time)
     }
 }
 
 /// Bitrate and picture rate of the stream.
 #[derive(Debug, Default)]
 struct Rate {
-    /// When access units came, how many, and their bytes, within the window. Those of a few milliseconds stand together.
-    units: VecDeque<(Instant, u32, usize)>,
-    began: Option<Instant>,
+    /// When access units are to be decoded, how many, and their bytes, within the window. Those of a few milliseconds stand together.
+    units: VecDeque<(MediaTime, u32, usize)>,
+    began: Option<MediaTime>,
 }
 
 impl Rate {
     const TOGETHER: Duration = Duration::from_millis(5);
 
-    fn add(&mut self, bytes: usize, now: Instant) {
+    fn add(&mut self, bytes: usize, now: MediaTime) {
         self.began.get_or_insert(now);
         match self.units.back_mut() {
-            Some((at, units, sum)) if now.saturating_duration_since(*at) < Self::TOGETHER => {
+            Some((at, units, sum)) if (now - *at).to_duration() < Self::TOGETHER => {
                 (*units, *sum) = (units.saturating_add(1), sum.saturating_add(bytes));
             }
             _ => self.units.push_back((now, 1, bytes)),
         }
-        while self.units.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > RATE_WINDOW) {
+        while self.units.front().is_some_and(|(at, ..)| (now - *at).to_duration() > RATE_WINDOW) {
             self.units.pop_front();
         }
     }
 
     /// Access units and bytes of the newest time.
-    fn newest(&self, time: Duration, now: Instant) -> (f64, f64) {
-        let within = self.units.iter().filter(|(at, ..)| now.saturating_duration_since(*at) <= time);
+    fn newest(&self, time: Duration, now: MediaTime) -> (f64, f64) {
+        let within = self.units.iter().filter(|(at, ..)| (now - *at).to_duration() <= time);
         within.fold((0.0, 0.0), |(units, sum), (_, n, bytes)| (units + f64::from(*n), sum + *bytes as f64))
     }
 
     /// Pictures and bits a second, over the window; `None` before it is full.
-    fn mean(&self, now: Instant) -> Option<(f64, f64)> {
-        let full = self.began.is_some_and(|began| now.saturating_duration_since(began) >= RATE_WINDOW);
+    fn mean(&self, now: MediaTime) -> Option<(f64, f64)> {
+        let full = self.began.is_some_and(|began| (now - began).to_duration() >= RATE_WINDOW);
         let (units, bytes) = self.newest(RATE_WINDOW, now);
         full.then(|| (units / RATE_WINDOW.as_secs_f64(), bytes * 8.0 / RATE_WINDOW.as_secs_f64()))
     }
 
     /// Bits within the newest second.
-    fn peak(&self, now: Instant) -> f64 {
+    fn peak(&self, now: MediaTime) -> f64 {
         self.newest(Duration::from_secs(1), now).1 * 8.0
     }
 }

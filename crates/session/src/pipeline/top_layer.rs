@@ -17,9 +17,11 @@ use tracing::{debug, info};
 
 /// What has to come after a picture that was sent: the next one, however close.
 const NEXT: MediaTime = MediaTime::from_nanos(1);
-/// How long the source's access units wait for an encoder that is to take over. It takes 20 to 60 ms (measured; a new encoder, and the
-/// pictures that it builds on); a viewer's jitter buffer holds about as much. One that takes longer takes over later.
+/// How long the source's access units wait for an encoder that is to take over. Chosen: it takes one picture's time and its encoding where
+/// the decoder is at work, some more where that has to catch up; a viewer notices no pause below it much.
 const HOLD: Duration = Duration::from_millis(200);
+/// How often they wait for one encoder: each time its key frame has come too late. After that the source's next key frame is waited for.
+const HOLDS: u32 = 4;
 /// Access units that wait at most: HOLD at 120 a second, and some more.
 const MAX_HELD: usize = 32;
 
@@ -30,11 +32,13 @@ pub(super) struct TopOutput {
     /// What is encoded for the room.
     codec: EncodedVideo,
     max_frame_rate: f64,
-    /// The newest access unit of the source that was sent.
+    /// The newest access unit of the source that was sent, and the newest of any maker.
     sent: Option<MediaTime>,
-    /// Those that wait for the encoder, and until when.
+    newest: Option<MediaTime>,
+    /// The source's that wait for the encoder, until when, and how often they may again.
     held: VecDeque<AccessUnit>,
     hold_until: Option<Instant>,
+    holds_left: u32,
 }
 
 impl TopOutput {
@@ -46,8 +50,10 @@ impl TopOutput {
             codec: encoding.codec,
             max_frame_rate: encoding.max_frame_rate,
             sent: None,
+            newest: None,
             held: VecDeque::new(),
             hold_until: None,
+            holds_left: 0,
         }
     }
 
@@ -64,15 +70,17 @@ impl Pipeline {
             EncodedVideo::H264 => VideoCodec::H264,
             EncodedVideo::Vp8 => VideoCodec::Vp8,
         };
+        let before = self.top.passing.state();
         if self.top.passing.configure(config, room, now()) {
-            self.follow_top();
+            self.follow_top(before);
         }
     }
 
     /// Another source takes over.
     pub(super) fn restart_top(&mut self, now: Instant) {
+        let before = self.top.passing.state();
         if self.top.passing.restart(now) {
-            self.follow_top();
+            self.follow_top(before);
         }
     }
 
@@ -90,9 +98,10 @@ impl Pipeline {
     /// Sends an access unit of the source as the highest layer, if it fits.
     pub(super) fn pass_top(&mut self, frame: &Frame, now: Instant) {
         let stands_still = self.ingest.stands_still(Kind::Video, now);
-        let verdict = self.top.passing.picture(frame, stands_still, now);
+        let before = self.top.passing.state();
+        let verdict = self.top.passing.picture(frame, stands_still, self.top.newest, now);
         if verdict.changed {
-            self.follow_top();
+            self.follow_top(before);
         }
         let (Some(data), Some((top, _))) = (verdict.send, self.plan.top()) else { return };
         if self.plan.route(Producer::Passthrough(0), frame.key).is_none() {
@@ -104,6 +113,14 @@ impl Pipeline {
         let waits = self.top.hold_until.is_some_and(|until| now < until) && self.top.held.len() <= MAX_HELD;
         if !waits {
             self.send_held(None);
+        }
+    }
+
+    /// The source's access units wait for the encoder from now on.
+    fn hold(&mut self, now: Instant) {
+        if self.top.hold_until.is_none() && self.top.holds_left > 0 {
+            self.top.holds_left -= 1;
+            self.top.hold_until = Some(now + HOLD);
         }
     }
 
@@ -122,6 +139,7 @@ impl Pipeline {
         while let Some(unit) = self.top.held.pop_front() {
             if before.is_none_or(|before| unit.pts < before) {
                 self.top.sent = Some(unit.pts);
+                self.top.newest = self.top.newest.max(self.top.sent);
                 self.send_unit(Output::Video(top), unit, now);
             }
         }
@@ -137,12 +155,16 @@ impl Pipeline {
         if self.top.sent.is_some_and(|sent| pts <= sent) {
             if takes_over {
                 self.encode.request_keyframe(encoder);
+                self.hold(now());
             }
             return false;
         }
         if takes_over {
             self.top.hold_until = None;
             self.send_held(Some(pts));
+        }
+        if self.plan.keyframe_producer(encoder) == Some(Producer::Encoder(encoder)) {
+            self.top.newest = self.top.newest.max(Some(pts));
         }
         true
     }
@@ -153,7 +175,7 @@ impl Pipeline {
             return false;
         }
         if self.top.passing.keyframe_wanted(now) {
-            self.follow_top();
+            self.follow_top(TopLayer::Passing);
             // A browser that pushes makes one at once; no other source can.
             self.ingest.request_keyframe(0);
         }
@@ -163,14 +185,15 @@ impl Pipeline {
     /// The source stalls: the last picture is to be shown again, which an encoder has to do.
     pub(super) fn stall_top(&mut self, now: Instant) {
         if self.top.passing.stalls(now) {
-            self.follow_top();
+            self.follow_top(TopLayer::Passing);
         }
     }
 
-    /// Carries out what is decided about the highest layer.
-    fn follow_top(&mut self) {
+    /// Carries out what is decided about the highest layer; `before`: what was so far.
+    fn follow_top(&mut self, before: TopLayer) {
         let (state, now) = (self.top.passing.state(), now());
         match state {
+            TopLayer::Passing if before == TopLayer::Bridging => debug!("the highest layer is the source's own again"),
             TopLayer::Passing => info!("the source's own video is the highest layer now: it is not encoded again"),
             TopLayer::Bridging => debug!("the highest layer is encoded up to the source's next key frame"),
             TopLayer::Encoding(reason) => {
@@ -186,7 +209,8 @@ impl Pipeline {
             self.top.hold_until = None;
             return;
         }
-        self.top.hold_until = Some(now + HOLD);
+        (self.top.hold_until, self.top.holds_left) = (None, HOLDS);
+        self.hold(now);
         self.follow(change);
         // An encoder that rested begins with a key frame.
         self.encode.want(encoder, self.plan.wanted(encoder));

@@ -34,6 +34,7 @@ struct Stream {
     number: i64,
     /// Bytes of each picture.
     bytes: usize,
+    newest: Option<MediaTime>,
 }
 
 impl Stream {
@@ -42,7 +43,7 @@ impl Stream {
         let layer = Layer { quality: Quality::Low, width: 320, height: 180, bitrate: 200_000 };
         passing.encoded(Some(Top { layer, max_frame_rate: 30.0 }));
         passing.configure(&config(sets), VideoCodec::H264, now);
-        Self { passing, now, number: 0, bytes: 500 }
+        Self { passing, now, number: 0, bytes: 500, newest: None }
     }
 
     fn new(sets: [&str; 2]) -> Self {
@@ -55,14 +56,16 @@ impl Stream {
         let frame = Frame { kind: Kind::Video, pts, dts: pts, key, data: unit(nal, self.bytes) };
         self.number += 1;
         self.now += Duration::from_millis(40);
-        self.passing.picture(&frame, false, self.now)
+        let verdict = self.passing.picture(&frame, false, self.newest, self.now);
+        self.newest = if verdict.send.is_some() { Some(pts) } else { self.newest };
+        verdict
     }
 
     /// GOPs of so many pictures; gives how many pictures were sent.
     fn gops(&mut self, count: usize, length: usize) -> usize {
         let mut sent = 0;
         for n in 0..count * length {
-            let verdict = if n % length == 0 { self.picture(&[IDR, 0x88]) } else { self.picture(&[0x41, P]) };
+            let verdict = if n % length == 0 { self.picture(&[IDR, 0x88, 0x80]) } else { self.picture(&[0x41, P, 0]) };
             sent += usize::from(verdict.send.is_some());
         }
         sent
@@ -78,10 +81,10 @@ fn a_stream_that_says_it_reorders_nothing_passes_with_its_second_gop() {
     let mut stream = Stream::new(MAIN);
     assert_eq!(stream.state(), State::Encoding(Reason::Unknown));
     assert_eq!(stream.gops(1, 50), 0);
-    let verdict = stream.picture(&[IDR, 0x88]);
+    let verdict = stream.picture(&[IDR, 0x88, 0x80]);
     assert!(verdict.changed && verdict.send.is_some());
     assert_eq!(stream.state(), State::Passing);
-    assert!(!stream.picture(&[0x41, P]).changed);
+    assert!(!stream.picture(&[0x41, P, 0]).changed);
 }
 
 #[test]
@@ -95,13 +98,13 @@ fn one_that_says_nothing_is_watched_for_two_gops() {
 fn a_picture_that_does_not_fit_is_not_sent() {
     let mut stream = Stream::new(MAIN);
     assert_eq!(stream.gops(2, 50), 50);
-    let verdict = stream.picture(&[0x01, B]);
+    let verdict = stream.picture(&[0x01, B, 0]);
     assert_eq!(verdict, Verdict { send: None, changed: true });
     assert_eq!(stream.state(), State::Encoding(Reason::Stream(Unfit::BFrames)));
     // Without any more of them it passes again, but not soon.
     assert_eq!(stream.gops(5, 50), 0);
     assert_eq!(stream.gops(2, 50), 100);
-    stream.picture(&[0x01, B]);
+    stream.picture(&[0x01, B, 0]);
     assert_eq!(stream.gops(10, 50), 0, "twice as long");
     assert_eq!(stream.gops(2, 50), 100);
 }
@@ -134,11 +137,17 @@ fn what_does_not_fit_is_named() {
     stream.passing.configure(&vp8, VideoCodec::H264, stream.now);
     stream.gops(3, 50);
     assert_eq!(reason(&mut stream), "codec");
-    stream.now += Duration::from_secs(11);
+    let mut stream = Stream::new(MAIN);
+    assert_eq!(stream.gops(2, 50), 50);
     let turned = VideoConfig { rotation: Rotation::Clockwise90, ..config(MAIN) };
-    stream.passing.configure(&turned, VideoCodec::H264, stream.now);
-    stream.gops(3, 50);
-    assert_eq!(reason(&mut stream), "rotation");
+    assert!(stream.passing.configure(&turned, VideoCodec::H264, stream.now), "the same parameter sets, turned");
+    assert_eq!((stream.gops(3, 50), reason(&mut stream)), (0, "rotation"));
+    let mut stream = Stream::new(MAIN);
+    stream.gops(2, 50);
+    stream.number += 20;
+    stream.picture(&[0x41, P, 0x40]);
+    assert_eq!(reason(&mut stream), "missing");
+    assert_eq!(stream.gops(2, 50), 50, "with the second key frame it passes again");
     let mut stream = Stream::of(MAIN, Passthrough { enabled: false, ..Passthrough::default() });
     assert_eq!(stream.gops(5, 50), 0);
 }
@@ -149,7 +158,7 @@ fn of_several_reasons_one_is_said() {
     stream.bytes = 3_000;
     let mut said = 0;
     for n in 0..500 {
-        let nal: &[u8] = if n % 50 == 0 { &[IDR, 0x88] } else { &[[0x41, P], [0x01, B]][n % 2] };
+        let nal: &[u8] = if n % 50 == 0 { &[IDR, 0x88, 0x80] } else { &[[0x41, P, 0], [0x01, B, 0]][n % 2] };
         said += u32::from(stream.picture(nal).changed);
     }
     assert_eq!((said, stream.state()), (1, State::Encoding(Reason::Stream(Unfit::BFrames))));
@@ -170,13 +179,13 @@ fn a_key_frame_that_is_wanted_is_bridged() {
     let mut stream = Stream::new(MAIN);
     assert_eq!(stream.gops(3, 50), 100);
     assert!(!stream.passing.keyframe_wanted(stream.now), "the next is due in 40 ms");
-    stream.picture(&[IDR, 0x88]);
-    stream.picture(&[0x41, P]);
+    stream.picture(&[IDR, 0x88, 0x80]);
+    stream.picture(&[0x41, P, 0]);
     assert!(stream.passing.keyframe_wanted(stream.now));
     assert!(!stream.passing.keyframe_wanted(stream.now), "once");
     assert_eq!(stream.state(), State::Bridging);
-    assert!(stream.picture(&[0x41, P]).send.is_some(), "until the encoder has taken over");
-    assert!(stream.picture(&[IDR, 0x88]).changed);
+    assert!(stream.picture(&[0x41, P, 0]).send.is_some(), "until the encoder has taken over");
+    assert!(stream.picture(&[IDR, 0x88, 0x80]).changed);
     assert_eq!(stream.state(), State::Passing);
 }
 
@@ -189,9 +198,9 @@ fn too_much_bridging_is_encoding() {
         asked += 1;
         assert!(asked < 30, "{:?}", stream.state());
         // Somebody comes with each GOP.
-        stream.picture(&[IDR, 0x88]);
+        stream.picture(&[IDR, 0x88, 0x80]);
         assert!(stream.passing.keyframe_wanted(stream.now), "an encoder has to make it in any case");
-        (0..49).for_each(|_| drop(stream.picture(&[0x41, P])));
+        (0..49).for_each(|_| drop(stream.picture(&[0x41, P, 0])));
     }
     assert_eq!(asked, 16, "half a minute of it is bridged");
 }
@@ -203,6 +212,12 @@ fn a_source_that_stalls_is_bridged() {
     assert!(stream.passing.stalls(stream.now));
     assert_eq!(stream.state(), State::Bridging);
     assert!(!stream.passing.stalls(stream.now));
+    // What was shown meanwhile is newer than the key frame that was on its way.
+    stream.newest = Some(MediaTime::from_millis(stream.number * 40 + 300));
+    assert_eq!(stream.gops(1, 50), 50, "the plan keeps them back");
+    assert_eq!(stream.state(), State::Bridging);
+    stream.gops(1, 50);
+    assert_eq!(stream.state(), State::Passing);
 }
 
 #[test]
@@ -224,10 +239,10 @@ proptest! {
         for (kind, event, bytes) in pictures {
             stream.bytes = bytes;
             let nal: &[u8] = match kind {
-                0 | 1 => &[IDR, 0x88],
-                2 => &[0x01, B],
+                0 | 1 => &[IDR, 0x88, 0x80],
+                2 => &[0x01, B, 0],
                 3 => &[0x06, 5, 1],
-                _ => &[0x41, P],
+                _ => &[0x41, P, 0],
             };
             match event {
                 0 => drop(stream.passing.keyframe_wanted(stream.now)),
@@ -239,7 +254,7 @@ proptest! {
             prop_assert_eq!(verdict.send.is_some() && !stream.passing.passes(), false);
             if verdict.send.is_some() {
                 prop_assert!(follows || nal[0] == IDR, "sent behind a gap");
-                prop_assert!(nal != [0x01, B]);
+                prop_assert!(nal != [0x01, B, 0]);
             }
             follows = stream.passing.passes() && (passed && follows || nal[0] == IDR);
         }
