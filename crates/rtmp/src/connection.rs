@@ -5,6 +5,7 @@ use crate::chunk::{Message, MessageLimits, Reader, kind};
 use crate::command::{Command, Level, Writer};
 use crate::handshake::Handshake;
 use crate::mpegts::is_mpegts;
+use crate::publication::Publication;
 use crate::tracks::Tracks;
 use crate::{Error, Limits, amf};
 use bytes::Bytes;
@@ -18,9 +19,6 @@ const RECOVERED: &str = "NetStream.Publish.Recovered";
 
 /// Bytes after which a peer without a window of its own gets an acknowledgement: half the window of nginx-rtmp.
 const DEFAULT_ACK_WINDOW: u32 = 2_500_000;
-
-/// Publishes beyond the first that one connection may try: encoders of several bit rates send up to five.
-const MAX_OTHER_STREAMS: usize = 16;
 
 /// What a connection tells its driver.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,29 +83,6 @@ pub struct Connection {
 struct App {
     path: String,
     encoder: Option<String>,
-}
-
-/// What is published, of what the peer wants to publish.
-#[derive(Debug, Default)]
-struct Publication {
-    /// The message stream of the publish.
-    stream: u32,
-    /// What may be its stream key.
-    keys: Vec<Secret>,
-    /// Message streams created.
-    created: u32,
-    /// Message streams of publishes that were refused: encoders of several bit rates publish all of them on one connection. Their media
-    /// is dropped. That of all others is taken, as some encoders write another id than that of their publish.
-    others: Vec<u32>,
-}
-
-impl Publication {
-    /// Whether this message stream is another one than that of the publish, beyond doubt.
-    fn is_other(&self, stream: u32) -> bool {
-        let created = 1..=self.created;
-        stream != self.stream
-            && (self.others.contains(&stream) || (created.contains(&stream) && created.contains(&self.stream)))
-    }
 }
 
 impl Connection {
@@ -338,10 +313,10 @@ impl Connection {
             kind::COMMAND => self.command(stream, &body)?,
             // The AMF3 forms begin with a byte for the AMF version that follows (0: AMF0, as we asked for).
             kind::COMMAND_AMF3 => self.command(stream, body.get(1..).unwrap_or_default())?,
-            kind::DATA | kind::DATA_AMF3 if self.publication.others.contains(&stream) => {}
+            kind::DATA | kind::DATA_AMF3 if self.publication.refused(stream) => {}
             kind::DATA => self.data(&body),
             kind::DATA_AMF3 => self.data(body.get(1..).unwrap_or_default()),
-            kind::AUDIO | kind::VIDEO | kind::AGGREGATE if self.publication.others.contains(&stream) => {}
+            kind::AUDIO | kind::VIDEO | kind::AGGREGATE if self.publication.refused(stream) => {}
             kind::AUDIO | kind::VIDEO | kind::AGGREGATE => self.tracks.message(kind, timestamp, body, &mut self.events),
             // Shared objects and undefined types.
             _ => {}
@@ -375,8 +350,7 @@ impl Connection {
         match command.name.as_str() {
             "connect" => self.connect(&command)?,
             "createStream" => {
-                self.publication.created = self.publication.created.wrapping_add(1).max(1);
-                let id = f64::from(self.publication.created);
+                let id = f64::from(self.publication.create());
                 self.writer.result(command.transaction, [amf::Value::Null, id.into()]);
             }
             "publish" => self.publish(stream, &command)?,
@@ -456,10 +430,7 @@ impl Connection {
         let text =
             "one connection publishes one stream: the first is taken, the others are left out; send one bit rate";
         self.tracks.warn("several streams", text, &mut self.events);
-        let others = &mut self.publication.others;
-        if stream != self.publication.stream && !others.contains(&stream) && others.len() < MAX_OTHER_STREAMS {
-            others.push(stream);
-        }
+        self.publication.refuse(stream);
         self.writer.status(stream, Level::Error, "NetStream.Publish.BadName", text);
     }
 

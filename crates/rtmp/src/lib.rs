@@ -21,6 +21,7 @@ pub mod flv;
 mod handshake;
 mod limits;
 mod mpegts;
+mod publication;
 #[cfg(test)]
 mod testing;
 mod tracks;
