@@ -332,11 +332,11 @@ async fn any_machine_serves_the_sessions_of_the_others() {
         there.ask("PATCH", path, &format!("{FRAGMENT}If-Match: {condition}\r\n"), "a=theirs").await
     };
     assert_eq!(patch("\"other\"", &path).await.status, 412);
-    assert_eq!(patch("*", "/w/wrong/WH_abcdefABCDEF").await.status, 403);
+    assert_eq!(patch("*", "/w/wrong/WH_abcdefABCDEF").await.status, 404);
     assert_eq!(patch("\"one\"", &path).await.status, 204);
     let restarted = patch("*", &path).await;
     assert_eq!((restarted.status, restarted.header("etag")), (200, Some("\"two\"")));
-    assert_eq!(there.ask("DELETE", "/w/wrong/WH_abcdefABCDEF", "", "").await.status, 403);
+    assert_eq!(there.ask("DELETE", "/w/wrong/WH_abcdefABCDEF", "", "").await.status, 404);
     assert_eq!(there.ask("DELETE", &path, "", "").await.status, 200);
     assert!(here.media.closed.load(Ordering::Relaxed));
     here.media.kept.lock().unwrap().clear();
@@ -538,8 +538,12 @@ async fn only_whole_fragments_of_known_keys_go_to_other_machines() {
         there.ask("PATCH", &format!("/w/{key}/WH_abcdefABCDEF"), &headers, body).await.status
     };
     let long = format!("a=x:{}", "y".repeat(rtc::MAX_FRAGMENT));
-    assert_eq!(patch("nobody", "a=cand").await, 403);
-    assert_eq!(there.ask("DELETE", "/w/nobody/WH_abcdefABCDEF", "", "").await.status, 403);
+    assert_eq!(patch("nobody", "a=cand").await, 404);
+    assert_eq!(
+        there.ask("DELETE", "/w/nobody/WH_abcdefABCDEF", "", "").await.status,
+        404,
+        "a key that nobody has, or has any more"
+    );
     for (body, status) in [("", 400), ("noise", 400), ("a=ice-ufrag:x", 400), (&long, 413)] {
         assert_eq!(patch("good", body).await, status, "{}", &body[..body.len().min(20)]);
     }

@@ -62,7 +62,8 @@ impl Resources {
         Ok(Listed { resources: self.clone(), resource, _serving: serving })
     }
 
-    /// Answers a request, here or where the session runs. Each key that was shown is tried.
+    /// Answers a request, here or where the session runs. Each key that was shown is tried. A key that nobody has (its ingress was
+    /// deleted) finds no session, as in the Go ingress.
     pub(super) async fn ask(
         &self,
         resource: &ResourceId,
@@ -74,39 +75,40 @@ impl Resources {
         for key in keys {
             let here = self.lock().get(resource).cloned();
             let answer = match here {
-                Some(entry) => entry.handle(key, request.clone()).await,
+                Some(entry) => Some(entry.handle(key, request.clone()).await),
                 None => self.ask_elsewhere(resource, key, request.clone(), plane).await,
             };
             match answer {
-                Err(refused) if refused.why == WhipRefusalKind::WrongKey => refusal = refused,
-                answer => return answer,
+                None => {}
+                Some(Err(refused)) if refused.why == WhipRefusalKind::WrongKey => refusal = refused,
+                Some(answer) => return answer,
             }
         }
         Err(refusal)
     }
 
     /// Asks the machine where the session runs, if there is one, for somebody who shows the key of an ingress: of a stranger's request
-    /// nothing but its key goes on.
+    /// nothing but its key goes on. `None` where nobody has this key.
     async fn ask_elsewhere(
         &self,
         resource: &ResourceId,
         key: &Secret,
         request: WhipRequest,
         plane: &dyn ControlPlane,
-    ) -> Result<WhipAnswer, WhipRefusal> {
+    ) -> Option<Result<WhipAnswer, WhipRefusal>> {
         match plane.lookup(key).await {
-            Err(fault) if fault.blame == Blame::Unknown => return Err(wrong_key()),
+            Err(fault) if fault.blame == Blame::Unknown => return None,
             Err(fault) if fault.retry => {
-                return Err(WhipRefusal::new(WhipRefusalKind::Unreachable, fault.public()));
+                return Some(Err(WhipRefusal::new(WhipRefusalKind::Unreachable, fault.public())));
             }
             // It is somebody's key. What keeps a new session of it from starting does not keep one from being ended.
             Ok(_) | Err(_) => {}
         }
         let Ok(_permit) = self.asks.try_acquire() else {
             let text = "the server is busy; try again in a moment";
-            return Err(WhipRefusal::new(WhipRefusalKind::Unreachable, text));
+            return Some(Err(WhipRefusal::new(WhipRefusalKind::Unreachable, text)));
         };
-        plane.ask_whip(resource, key, request).await
+        Some(plane.ask_whip(resource, key, request).await)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ResourceId, Arc<Resource>>> {
