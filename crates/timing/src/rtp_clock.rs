@@ -108,8 +108,14 @@ impl SenderClock {
             _ => media + *earliest,
         };
         // Anything older is a wrong report.
-        let at = at.clamp(arrived - CLOCK_SET, arrived);
-        self.origin + Duration::from_nanos(u64::try_from(at).unwrap_or(0))
+        self.instant(at.clamp(arrived - CLOCK_SET, arrived))
+    }
+
+    /// The moment that is so many nanoseconds after this clock began; what was captured before that has times of its own, too.
+    fn instant(&self, nanos: i128) -> Instant {
+        let by = Duration::from_nanos(u64::try_from(nanos.unsigned_abs()).unwrap_or(u64::MAX));
+        let at = if nanos < 0 { self.origin.checked_sub(by) } else { self.origin.checked_add(by) };
+        at.unwrap_or(self.origin)
     }
 
     fn nanos(&self, at: Instant) -> i128 {
@@ -167,6 +173,19 @@ mod tests {
         let audio_at = clock.captured_at(&mut audio, 7 + 48_000, later);
         let video_at = clock.captured_at(&mut video, (u32::MAX - 10).wrapping_add(90_000), later);
         assert_eq!(audio_at, video_at);
+    }
+
+    #[test]
+    fn what_was_captured_before_the_clock_began_keeps_its_distances() {
+        let t0 = Instant::now();
+        let mut clock = SenderClock::new(t0);
+        let mut video = RtpTimestamps::new(90_000);
+        // The sender has gathered a second before its connection stood, and sends it at once, behind a report.
+        clock.report(&mut video, 90_000, Duration::from_secs(100), t0 + MS * 100);
+        let gathered: Vec<_> = (0..30).map(|n| clock.captured_at(&mut video, n * 3_000, t0 + MS * 110)).collect();
+        let apart: Vec<_> = gathered.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+        assert!(apart.iter().all(|ms| (33..=34).contains(ms)), "{apart:?}");
+        assert!(gathered[0] < t0 && gathered[29] > t0);
     }
 
     #[test]

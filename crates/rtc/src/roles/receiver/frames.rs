@@ -168,8 +168,10 @@ impl Frames {
         MediaTime::from_nanos(pts.saturating_sub(dts))
     }
 
+    /// What was captured before the connection stood has times of its own below zero: they must not all be one.
     fn time(&self, at: Instant) -> MediaTime {
-        MediaTime::from(at.saturating_duration_since(self.origin))
+        let before = self.origin.saturating_duration_since(at);
+        MediaTime::from(at.saturating_duration_since(self.origin)) - MediaTime::from(before)
     }
 }
 
