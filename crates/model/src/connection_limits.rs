@@ -1,6 +1,8 @@
 //! Bounds on connections of strangers: in all, and for each network on those that have not shown what they are for.
 //!
-//! Who waits gives way, the oldest first: one who opens connections and is silent keeps nobody out. Who publishes keeps its place.
+//! Who waits gives way, the oldest first: one who opens connections and is silent keeps nobody out. Who publishes keeps its place. Who
+//! tries keys is charged for those that are wrong: for a while beyond its connection, and apart from the connections there are, so that
+//! one that is mistyped keeps no neighbour out.
 //! Pure but for its lock, under which tokens are dropped: what becomes of a connection that gives way is up to its token.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,6 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// How many times the bound of a /64 a /48 may have: that is what a site or a hosting customer gets, with 65,536 /64 in it. Four
 /// leaves an office with some subnets alone (chosen).
 const SITE_FACTOR: usize = 4;
+
+/// Wrong keys that a network may show within the time for which one is charged, at the least: an encoder that tries its mistyped key
+/// again and again shows one or two a second, and others may share its address.
+const MIN_TRIES: usize = 10;
 
 /// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +65,8 @@ struct Table<T> {
     entries: HashMap<u64, Entry<T>>,
     /// Those that give way, by their place: the oldest first.
     waiting: BTreeMap<u64, u64>,
+    /// Those that are charged for a wrong key, by their place. They give way where nobody waits.
+    fines: BTreeMap<u64, u64>,
     networks: HashMap<Network, Charge>,
 }
 
@@ -67,6 +75,14 @@ struct Table<T> {
 struct Charge {
     connections: usize,
     waiting: BTreeMap<u64, u64>,
+    fines: usize,
+}
+
+impl Charge {
+    /// Those that have shown a key: it is being looked up, or was wrong.
+    fn tries(&self) -> usize {
+        self.connections - self.waiting.len() + self.fines
+    }
 }
 
 #[derive(Debug)]
@@ -74,6 +90,8 @@ struct Entry<T> {
     networks: [Option<Network>; 2],
     /// `None` while it does not give way.
     place: Option<u64>,
+    /// Its place among the fines.
+    fine: Option<u64>,
     _token: T,
 }
 
@@ -94,12 +112,12 @@ impl<T> ConnectionLimits<T> {
         let mut table = self.table();
         self.make_way(&mut table, networks)?;
         if table.entries.len() >= self.max {
-            let oldest = table.waiting.first_key_value().map(|(_, id)| *id);
+            let oldest = table.waiting.first_key_value().or_else(|| table.fines.first_key_value()).map(|(_, id)| *id);
             table.remove(oldest.ok_or(Refusal::Full)?);
         }
         let id = table.next;
         table.next += 1;
-        table.entries.insert(id, Entry { networks: [None; 2], place: None, _token: token });
+        table.entries.insert(id, Entry { networks: [None; 2], place: None, fine: None, _token: token });
         table.charge(id, networks);
         table.wait(id);
         drop(table);
@@ -114,9 +132,13 @@ impl<T> ConnectionLimits<T> {
                 Network::Address(_) => self.max_per_address,
                 Network::Site(_) => self.max_per_address.saturating_mul(SITE_FACTOR),
             };
-            let Some(charge) = table.networks.get(&network).filter(|charge| charge.connections >= bound) else {
+            let Some(charge) = table.networks.get(&network) else { continue };
+            if charge.tries() >= bound.max(MIN_TRIES) {
+                return Err(Refusal::Address);
+            }
+            if charge.connections < bound {
                 continue;
-            };
+            }
             // One of the /64 is one of its /48, too.
             if !giving_way.is_empty() {
                 continue;
@@ -157,6 +179,13 @@ impl<T> ConnectionSlot<T> {
         table.entries.contains_key(&self.id)
     }
 
+    /// Its connection has ended, for a wrong key: its network stays charged for that until this is dropped, and for no connection.
+    pub fn fine(&self) {
+        let mut table = self.limits.table();
+        table.unwait(self.id);
+        table.fine(self.id);
+    }
+
     /// It waits on behalf of this address: a proxy says so.
     ///
     /// # Errors
@@ -184,7 +213,13 @@ impl<T> Drop for ConnectionSlot<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { next: 0, entries: HashMap::new(), waiting: BTreeMap::new(), networks: HashMap::new() }
+        Self {
+            next: 0,
+            entries: HashMap::new(),
+            waiting: BTreeMap::new(),
+            fines: BTreeMap::new(),
+            networks: HashMap::new(),
+        }
     }
 }
 
@@ -192,7 +227,7 @@ impl<T> Table<T> {
     /// Puts a connection behind all that wait.
     fn wait(&mut self, id: u64) {
         let place = self.next;
-        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.fine.is_none()) else { return };
         self.next += 1;
         entry.place = Some(place);
         self.waiting.insert(place, id);
@@ -216,10 +251,11 @@ impl<T> Table<T> {
     /// Charges a connection that does not wait to these networks, in place of those before.
     fn charge(&mut self, id: u64, networks: [Option<Network>; 2]) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        let fined = entry.fine.is_some();
         for network in std::mem::replace(&mut entry.networks, networks).into_iter().flatten() {
             if let Some(charge) = self.networks.get_mut(&network) {
-                charge.connections -= 1;
-                if charge.connections == 0 {
+                *(if fined { &mut charge.fines } else { &mut charge.connections }) -= 1;
+                if charge.connections + charge.fines == 0 {
                     self.networks.remove(&network);
                 }
             }
@@ -229,11 +265,27 @@ impl<T> Table<T> {
         }
     }
 
+    /// Makes a connection that does not wait a fine.
+    fn fine(&mut self, id: u64) {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.fine.is_none()) else { return };
+        entry.fine = Some(self.next);
+        self.fines.insert(self.next, id);
+        self.next += 1;
+        for network in entry.networks.iter().flatten() {
+            if let Some(charge) = self.networks.get_mut(network) {
+                charge.connections -= 1;
+                charge.fines += 1;
+            }
+        }
+    }
+
     /// Ends a connection's slot, if it has not ended yet.
     fn remove(&mut self, id: u64) {
         self.unwait(id);
         self.charge(id, [None; 2]);
-        self.entries.remove(&id);
+        if let Some(fine) = self.entries.remove(&id).and_then(|entry| entry.fine) {
+            self.fines.remove(&fine);
+        }
     }
 }
 

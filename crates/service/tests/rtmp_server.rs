@@ -266,6 +266,13 @@ async fn a_refusal_is_sent_and_charges_the_address() {
     let said = encoder.hear_out().await;
     assert!(said.contains("NetStream.Publish.Failed") && said.contains("no such stream key"), "{said}");
     drop(encoder.stream);
+    // One keeps no neighbour out; ten within a second do.
+    for _ in 0..9 {
+        let mut wrong = Encoder::connect(&server);
+        wrong.publish().await;
+        server.next().await.reject(Fault::new(Blame::Access, "no such stream key"));
+        wrong.hear_out().await;
+    }
     assert_eq!(Encoder::connect(&server).hear_out().await, "", "not even greeted");
     encoder.served.unwrap().await.unwrap();
     let mut again = Encoder::connect(&server);

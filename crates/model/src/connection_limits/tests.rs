@@ -89,6 +89,44 @@ fn a_proxys_connection_is_charged_to_whom_it_brings() {
     proxied[3].charge("192.0.2.8".parse().unwrap()).unwrap();
 }
 
+#[test]
+fn a_wrong_key_hinders_no_neighbour_and_many_are_bounded() {
+    for per_address in [1, 3, 40] {
+        let limits = limits(1000, per_address);
+        let mut wrong = Vec::new();
+        let tries = loop {
+            let Ok((slot, _)) = enter(&limits, "192.0.2.1") else { break wrong.len() };
+            assert!(slot.hold());
+            slot.fine();
+            wrong.push(slot);
+        };
+        assert_eq!(tries, per_address.max(MIN_TRIES));
+        assert!(enter(&limits, "192.0.2.2").is_ok());
+        // The charge for one is over.
+        wrong.pop();
+        let (_good, token) = enter(&limits, "192.0.2.1").unwrap();
+        assert!(stays(&token));
+        if per_address > 1 {
+            enter(&limits, "192.0.2.1").unwrap();
+        }
+    }
+}
+
+#[test]
+fn charges_give_way_where_all_is_full() {
+    let limits = limits(3, 100);
+    let fines: Vec<_> = (0..2).map(|_| enter(&limits, "192.0.2.1").unwrap()).collect();
+    fines.iter().for_each(|(slot, _)| slot.fine());
+    let (_waits, waits) = enter(&limits, "192.0.2.2").unwrap();
+    let (kept, _) = enter(&limits, "192.0.2.3").unwrap();
+    assert!(!stays(&waits) && fines.iter().all(|(_, token)| stays(token)), "who waits goes first");
+    assert!(kept.publishes());
+    let (other, _) = enter(&limits, "192.0.2.4").unwrap();
+    assert!(other.publishes() && !stays(&fines[0].1) && stays(&fines[1].1));
+    drop(fines);
+    assert!(limits.table().fines.is_empty());
+}
+
 fn address(number: u8) -> IpAddr {
     match number % 4 {
         0 => IpAddr::from([192, 0, 2, number / 64]),
@@ -100,7 +138,7 @@ proptest! {
     #[test]
     fn the_bounds_hold_and_nothing_is_left_behind(
         (max, per_address) in (1usize..8, 1usize..4),
-        steps in proptest::collection::vec((0u8..5, any::<u8>()), 0..80),
+        steps in proptest::collection::vec((0u8..6, any::<u8>()), 0..80),
     ) {
         let limits = limits(max, per_address);
         let mut open: Vec<(ConnectionSlot<Arc<()>>, Arc<()>, bool)> = Vec::new();
@@ -121,6 +159,7 @@ proptest! {
                     prop_assert_eq!(slot.publishes(), stays(token));
                     *published = true;
                 }
+                (4, Some((slot, _, published))) if !*published => slot.fine(),
                 (_, Some((slot, ..))) if number % 2 == 0 => slot.wait(),
                 _ => _ = open.swap_remove(at),
             }
@@ -131,11 +170,12 @@ proptest! {
             for (network, charge) in &table.networks {
                 let factor = if matches!(network, Network::Site(_)) { SITE_FACTOR } else { 1 };
                 prop_assert!(charge.connections <= per_address * factor);
-                prop_assert!(charge.connections > 0 && charge.waiting.len() <= charge.connections);
+                prop_assert!(charge.tries() <= (per_address * factor).max(MIN_TRIES));
+                prop_assert!(charge.connections + charge.fines > 0 && charge.waiting.len() <= charge.connections);
             }
         }
         drop(open);
         let table = limits.table();
-        prop_assert!(table.entries.is_empty() && table.waiting.is_empty() && table.networks.is_empty());
+        prop_assert!(table.entries.is_empty() && table.waiting.is_empty() && table.fines.is_empty() && table.networks.is_empty());
     }
 }

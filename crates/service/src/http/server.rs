@@ -68,8 +68,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For a TLS handshake: two round trips, of a slow network.
 const TLS_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
-/// How long the address of a peer stays charged for its connection after [`Peer::charge`]: with the bound on connections from
-/// one address, how fast keys can be tried.
+/// How long the address of a peer stays charged for a wrong key after [`Peer::charge`]: with the bound on connections from one
+/// address, how fast keys can be tried.
 const CHARGE_DURATION: Duration = Duration::from_secs(1);
 
 /// Who sends a request: an extension of it.
@@ -82,7 +82,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Counts the client's slot for a second longer than it is used.
+    /// Charges the client's address for a second, beyond this connection.
     pub fn charge(&self) {
         self.charged.store(true, Ordering::Relaxed);
     }
@@ -264,8 +264,7 @@ impl Acceptor {
                 () = eviction.evicted() => return tracing::debug!(peer = %address, "an HTTP connection gave way"),
             }
             if peer.charged.load(Ordering::Relaxed) {
-                // It gives way to nobody meanwhile, or the charge would be none.
-                peer.slot.hold();
+                peer.slot.fine();
                 sleep(CHARGE_DURATION).await;
             }
         }
@@ -328,7 +327,7 @@ impl Requests {
             () = eviction.evicted() => Ok(too_many()),
         };
         if peer.charged.load(Ordering::Relaxed) {
-            peer.slot.hold();
+            peer.slot.fine();
             tokio::spawn(async move {
                 sleep(CHARGE_DURATION).await;
                 drop(peer);

@@ -55,6 +55,11 @@ impl Slot {
         self.0.publishes()
     }
 
+    /// See [`ConnectionSlot::fine`].
+    pub(crate) fn fine(&self) {
+        self.0.fine();
+    }
+
     /// See [`ConnectionSlot::charge`].
     pub(crate) fn charge(&self, address: IpAddr) -> Result<(), Refusal> {
         self.0.charge(address)

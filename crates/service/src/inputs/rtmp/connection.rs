@@ -352,6 +352,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         };
         tokio::join!(deliver_last(events, pending, last), closed);
         if let End::Rejected(Fault { blame: Blame::Access | Blame::Unknown | Blame::Mismatch, .. }) = end {
+            slot.fine();
             sleep(shared.config.refusal_charge).await;
         }
         drop(slot);
