@@ -17,7 +17,7 @@ ROOMS = {
     "media": {"model"},
     "timing": {"model"},
     "rtmp": {"media", "model"},
-    "psrpc": set(),
+    "psrpc": {"model"},
     "proto": set(),
     "rtc": {"timing", "media", "model"},
     "publish": {"rtc", "timing", "media", "proto", "model"},

@@ -3,6 +3,7 @@
 //! The wanted set lives here; a bus subscribes to what is in it and hands in what arrives.
 
 use bytes::Bytes;
+use model::LogBudget;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, mpsc, watch};
@@ -19,6 +20,8 @@ type SubscriberId = u64;
 pub(crate) struct Router {
     table: Mutex<Table>,
     changed: Notify,
+    /// The bound on lines about messages that are dropped.
+    log: LogBudget,
     /// Whether channels count as confirmed as soon as they are wanted.
     confirms_at_once: bool,
 }
@@ -137,8 +140,14 @@ impl Router {
         let table = self.table();
         let Some(entry) = table.channels.get(channel) else { return 0 };
         for (_, subscriber) in &entry.subscribers {
-            if let Err(mpsc::error::TrySendError::Full(_)) = subscriber.try_send(payload.clone()) {
-                tracing::warn!(channel, "a message was dropped: its {SUBSCRIBER_QUEUE} predecessors still wait");
+            if let Err(mpsc::error::TrySendError::Full(_)) = subscriber.try_send(payload.clone())
+                && let Some(unlogged) = self.log.may_log()
+            {
+                tracing::warn!(
+                    channel,
+                    unlogged,
+                    "a message was dropped: its {SUBSCRIBER_QUEUE} predecessors still wait"
+                );
             }
         }
         entry.subscribers.len()

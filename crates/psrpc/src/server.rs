@@ -4,6 +4,7 @@ use crate::envelope::{ClaimRequest, Envelope, Request, Response, lock_key, unix_
 use crate::router::SubscriptionGuard;
 use crate::{Bus, Code, Failure, Method, Subscription, channel, id};
 use bytes::Bytes;
+use model::LogBudget;
 use prost::Message;
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 /// clients see no bid from here. Far more than any ingress gets in the seconds a request lives.
 const MAX_CONCURRENT: usize = 64;
 
-/// The longest a request is kept, whatever its expiry says: no client of livekit-server waits longer than 7 s.
+/// The longest a request is kept, whatever its sender says: no client of livekit-server waits longer than 7 s.
 const MAX_REQUEST_AGE: Duration = Duration::from_secs(30);
 
 /// A bid of 1, as methods without affinity make it.
@@ -34,6 +35,8 @@ struct Shared {
     bus: Arc<dyn Bus>,
     service: String,
     id: String,
+    /// The bound on lines about requests that are not as they should be: anybody on the bus can send any number of them.
+    log: LogBudget,
 }
 
 /// A method being served. Dropping it stops taking requests; those under way are still answered.
@@ -64,7 +67,8 @@ impl Drop for Registration {
 impl Server {
     /// A server of `service` (the bare name: "IngressHandler").
     pub fn new(bus: Arc<dyn Bus>, service: impl Into<String>) -> Self {
-        Self { shared: Arc::new(Shared { bus, service: service.into(), id: id::new("SRV_") }) }
+        let (service, id, log) = (service.into(), id::new("SRV_"), LogBudget::default());
+        Self { shared: Arc::new(Shared { bus, service, id, log }) }
     }
 
     /// Serves `method` on `topic` (empty: none) from the moment [`Registration::confirmed`] resolves. A method and topic must
@@ -127,9 +131,12 @@ where
             },
             payload = requests.recv() => {
                 let Some(payload) = payload else { return };
-                let Some((request, deadline)) = readable(&payload, &served.method) else { continue };
+                let Some((request, deadline)) = readable(&payload, &served.method, &served.shared.log) else { continue };
                 let Ok(slot) = slots.clone().try_acquire_owned() else {
-                    tracing::warn!(method = served.method.name, "a request was ignored: {MAX_CONCURRENT} are under way");
+                    if let Some(unlogged) = served.shared.log.may_log() {
+                        let method = served.method.name;
+                        tracing::warn!(method, unlogged, "a request was ignored: {MAX_CONCURRENT} are under way");
+                    }
                     continue;
                 };
                 let (bid, chosen) = oneshot::channel();
@@ -148,21 +155,29 @@ async fn next(subscription: &mut Option<Subscription>) -> Option<Bytes> {
     }
 }
 
-/// Reads a request that has not expired, and its deadline.
-fn readable(payload: &Bytes, method: &Method) -> Option<(Request, Instant)> {
+/// Reads a request, and until when somebody waits for it.
+///
+/// psrpc's own servers drop what has expired by their clock, and so never hear a client whose clock is more than its timeout (3 s)
+/// behind. Here a request lives, from when it came, for as long as its sender gave it, whatever the two clocks say. Messages are not
+/// kept on their way, so that none comes much later than it was sent, unless this process was held meanwhile. No harm follows then:
+/// who has given up chooses nobody and takes no answer, and what is done without a choice only tells something.
+fn readable(payload: &Bytes, method: &Method, log: &LogBudget) -> Option<(Request, Instant)> {
     let Some(Envelope::Request(request)) = Envelope::decode(payload.clone()) else { return None };
-    let left = request.expiry.saturating_sub(unix_nanos());
-    let Ok(left @ 1..) = u64::try_from(left) else {
-        // psrpc's rule is silence; but clocks that differ make every request look like this, and nothing else tells.
-        let late_by = Duration::from_nanos(left.unsigned_abs());
-        tracing::warn!(
-            method = method.name,
-            ?late_by,
-            "an expired request was ignored; do the machines' clocks agree?"
-        );
+    let Ok(lives @ 1..) = u64::try_from(request.expiry.saturating_sub(request.sent_at)) else {
+        if let Some(unlogged) = log.may_log() {
+            tracing::warn!(method = method.name, unlogged, "a request was ignored that had expired when it was sent");
+        }
         return None;
     };
-    Some((request, Instant::now() + Duration::from_nanos(left).min(MAX_REQUEST_AGE)))
+    let age = unix_nanos().saturating_sub(request.sent_at);
+    if age.unsigned_abs() > lives
+        && let Some(unlogged) = log.may_log()
+    {
+        let seconds = age / 1_000_000_000;
+        let text = "a request seems to be so old by this machine's clock: do the clocks agree? it is done all the same";
+        tracing::warn!(method = method.name, seconds, unlogged, "{text}");
+    }
+    Some((request, Instant::now() + Duration::from_nanos(lives).min(MAX_REQUEST_AGE)))
 }
 
 /// One request, from the lock to the answer.
@@ -259,7 +274,14 @@ impl<A, H> Job<A, H> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the bus is away".to_owned(),
         };
-        tracing::warn!(method = self.served.method.name, error, "a bid or an answer could not be published");
+        if let Some(unlogged) = self.served.shared.log.may_log() {
+            tracing::warn!(
+                method = self.served.method.name,
+                error,
+                unlogged,
+                "a bid or an answer could not be published"
+            );
+        }
     }
 }
 

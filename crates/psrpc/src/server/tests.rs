@@ -186,7 +186,13 @@ impl ByHand {
 }
 
 fn in_time(body: &'static [u8]) -> Request {
-    Request { expiry: unix_nanos() + 3_000_000_000, raw_request: Bytes::from_static(body), ..Default::default() }
+    sent(Duration::ZERO, body)
+}
+
+/// A request by a clock that is so much behind.
+fn sent(behind: Duration, body: &'static [u8]) -> Request {
+    let sent_at = unix_nanos() - i64::try_from(behind.as_nanos()).unwrap();
+    Request { sent_at, expiry: sent_at + 3_000_000_000, raw_request: Bytes::from_static(body), ..Default::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,15 +200,75 @@ async fn expired_and_unreadable_are_ignored() {
     let bus = MemoryBus::new();
     let (_a, calls) = named(&bus, ANY_ONE, "a", Some(1.0));
     let mut client = ByHand::new(&bus);
-    client.ask(Request { expiry: unix_nanos() - 1, ..Default::default() }).await;
-    client.ask(Request { expiry: 0, ..Default::default() }).await;
-    client.ask(Request { expiry: i64::MIN, ..Default::default() }).await;
+    let sent_at = unix_nanos();
+    for expiry in [sent_at, sent_at - 1, 0, i64::MIN] {
+        client.ask(Request { sent_at, expiry, ..Default::default() }).await;
+    }
     bus.publish("S|Do|t|REQ", Bytes::from_static(b"\xff\xff")).await.unwrap();
     bus.publish("S|Do|t|RCLAIM", Bytes::from_static(b"\xff\xff")).await.unwrap();
     client.heard_nothing().await;
     assert_eq!(calls.load(Ordering::Relaxed), 0);
     // And it lives.
     call(&bus, ANY_ONE).await.unwrap();
+}
+
+/// Counts lines.
+struct Lines(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.fetch_add(usize::from(*event.metadata().level() <= tracing::Level::INFO), Ordering::Relaxed);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_requests_do_not_fill_the_log() {
+    let lines = Arc::<AtomicUsize>::default();
+    let _counting = tracing::subscriber::set_default(Lines(lines.clone()));
+    let bus = MemoryBus::new();
+    let (_a, _) = named(&bus, BEST, "a", Some(1.0));
+    let client = ByHand::new(&bus);
+    for n in 0..300 {
+        // Expired, from another time, more than can be under way; and some before they can be taken.
+        client.ask(Request { sent_at: 5, expiry: 5, ..Default::default() }).await;
+        client.ask(sent(Duration::from_secs(600), b"")).await;
+        if n % 50 > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    for _ in 0..400 {
+        client.ask(in_time(b"")).await;
+    }
+    assert!((1..=60).contains(&lines.load(Ordering::Relaxed)), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clocks_that_differ_hinder_nobody() {
+    let bus = MemoryBus::new();
+    let (_a, calls) = named(&bus, ANY_ONE, "a", Some(1.0));
+    let mut client = ByHand::new(&bus);
+    client.ask(sent(Duration::from_secs(600), b"")).await;
+    let claim = Envelope::decode(timeout(Duration::from_secs(1), client.claims.recv()).await.unwrap().unwrap());
+    let Some(Envelope::ClaimRequest(claim)) = claim else { panic!("{claim:?}") };
+    client.choose(&claim.server_id).await;
+    assert_eq!(client.answer().await.error, "");
+    // Who has given up does not choose, and so nothing is done.
+    client.ask(sent(Duration::from_secs(600), b"\n\x01x")).await;
+    client.claims.recv().await.unwrap();
+    sleep(Duration::from_secs(4)).await;
+    client.choose(&claim.server_id).await;
+    client.heard_nothing().await;
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
