@@ -188,11 +188,14 @@ fn machines() {
     }
     // What happens, as `session_life` numbers it, each a tenth of a second after the one before.
     let life = |what: &[u8]| [&[0][..], &what.iter().flat_map(|w| [*w, 1]).collect::<Vec<_>>()].concat();
-    // Operations of `recovery`, each with how much: two sessions start, one instance is killed; one is held; Redis is away, forgets.
+    // Operations of `recovery`, each with how much: two sessions start, one instance is killed; one is held; Redis is away, forgets; one
+    // drains, and another answers in each way.
     write("recovery", "killed", &[0, 0, 0, 0x11, 8, 10, 2, 0, 8, 60]);
     write("recovery", "held", &[0, 0, 8, 10, 0x03, 90, 8, 60, 0x10, 0, 8, 90]);
     write("recovery", "redis", &[0, 0, 0x11, 1, 4, 70, 8, 10, 1, 0, 6, 0, 8, 30, 5, 50, 0x11, 0]);
     write("recovery", "clocks", &[7, 200, 0, 0, 8, 5, 2, 0, 7, 10, 0x10, 0, 8, 5, 0x03, 40, 0x20, 0, 8, 90]);
+    let drains = (0..6).flat_map(|how| [0, 0, 8, 3, 0x0a, how, 8, 40, 2, how % 2, 8, 60]);
+    write("recovery", "drains", &drains.collect::<Vec<u8>>());
     write("session_life", "push", &life(&[0x60, 20, 0x94, 1, 0x81, 4, 20, 0x94, 5, 9, 11]));
     write("session_life", "crashes", &life(&[0x60, 20, 1, 4, 7, 7, 20, 7, 11]));
     write("session_life", "unusable", &life(&[0x60, 2, 0x82, 3, 1, 4, 10, 11]));
@@ -296,6 +299,7 @@ fn messages() {
         limits: model::PullLimits::default(),
         largest: (1280, 720),
         from: None,
+        live_only: true,
     };
     seed("assignments", 5, &[Assignment::from(job), Assignment::from(pull)]);
     let commands = [
@@ -331,6 +335,7 @@ fn messages() {
         demux::Event::VideoConfig(config),
         demux::Event::Frame(frame),
         demux::Event::Splice(Some(7)),
+        demux::Event::Portable(true),
         demux::Event::Failed(fault),
         demux::Event::Finished,
     ];

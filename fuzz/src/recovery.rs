@@ -1,9 +1,12 @@
-//! Instances that are killed, held and cut off, with clocks that differ, around one store: what is stored comes true.
+//! Instances that are killed, held and cut off, and that hand over to each other, with clocks that differ, around one store: what is
+//! stored comes true.
 
 use bytes::Bytes;
 use model::{Blame, Fault, IngressId, InputKind, ResourceId};
 use service::control::embedded::ingress;
-use service::control::{Record, RecordedSession, ReportError, StoredIngress, StoredRecord, started_after};
+use service::control::{
+    HandOverError, Record, RecordedSession, ReportError, StoredIngress, StoredRecord, started_after,
+};
 use service::recovery::closing::closing;
 use service::recovery::detector::Detector;
 use service::recovery::{BEAT_INTERVAL, GOOD_FOR, Loss};
@@ -63,12 +66,34 @@ struct Instance {
     closings: Vec<(String, usize, Option<Report>)>,
 }
 
+/// How another instance answers that is asked to go on with a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HandOver {
+    Refused,
+    /// It begins, and joins the room.
+    Taken,
+    /// It begins, and fails before it is in the room.
+    Fails,
+    /// It answers that it has begun, and ends before it has stored anything.
+    Dies,
+    /// No answer comes, and it has begun all the same.
+    Unclear,
+    /// No answer comes, and it has not begun.
+    Lost,
+}
+
+impl HandOver {
+    const ALL: [Self; 6] = [Self::Refused, Self::Taken, Self::Fails, Self::Dies, Self::Unclear, Self::Lost];
+}
+
 struct World {
     start: Instant,
     seconds: u32,
     count: u32,
     redis_away: u32,
     livekit_away: u32,
+    /// How the next hand-overs go.
+    hand_over: HandOver,
     store: [Option<Report>; INGRESSES],
     /// What Redis falls back to.
     before: [Option<Report>; INGRESSES],
@@ -96,6 +121,7 @@ impl World {
             count: 0,
             redis_away: 0,
             livekit_away: 0,
+            hand_over: HandOver::Taken,
             store: Default::default(),
             before: Default::default(),
             table: BTreeMap::new(),
@@ -137,7 +163,7 @@ impl World {
         let at = place % INSTANCES;
         let much32 = u32::from(much);
         match what {
-            0 => self.begin(at, usize::from(much) % INGRESSES),
+            0 => self.begin(at, usize::from(much) % INGRESSES, None),
             1 => {
                 let ingress = usize::from(much) % INGRESSES;
                 self.end(at, |session| session.ingress == ingress, Status::Inactive);
@@ -149,6 +175,7 @@ impl World {
             6 => self.forget(),
             7 => self.instances[at].skew = i64::from(much as i8) * 10,
             9 => self.before = self.store.clone(),
+            10 => self.drain(at, usize::from(much)),
             _ => self.pass(much32 % 100),
         }
     }
@@ -179,15 +206,43 @@ impl World {
         }
     }
 
-    /// An encoder connects. The room throws out whoever was there as the same participant.
-    fn begin(&mut self, at: usize, ingress: usize) {
+    /// An instance is told to drain: it asks the others to go on with what it has.
+    fn drain(&mut self, at: usize, how: usize) {
+        self.hand_over = HandOver::ALL[how % HandOver::ALL.len()];
+        let now = self.now();
+        self.instances[at].sessions.iter_mut().for_each(|session| session.reporting.drains(now));
+    }
+
+    /// The next instance is asked to go on with a session in this state.
+    fn ask(&mut self, at: usize, ingress: usize, state: &Report) -> Result<Report, HandOverError> {
+        let other = (at + 1) % INSTANCES;
+        let able = self.redis_away == 0 && self.livekit_away == 0 && self.instances[other].held == 0;
+        let how = if able { self.hand_over } else { HandOver::Refused };
+        if matches!(how, HandOver::Taken | HandOver::Fails | HandOver::Unclear) {
+            self.begin(other, ingress, Some(state));
+        }
+        if how == HandOver::Fails {
+            self.end(other, |session| session.ingress == ingress, Status::Error);
+            self.serve(other);
+        }
+        match how {
+            HandOver::Refused => Err(HandOverError::NotTaken(away())),
+            HandOver::Unclear | HandOver::Lost => Err(HandOverError::Unclear(away())),
+            HandOver::Taken | HandOver::Fails | HandOver::Dies => Ok(state.clone()),
+        }
+    }
+
+    /// An encoder connects, or another instance goes on with a session in `state`. The room throws out whoever was there as the same
+    /// participant.
+    fn begin(&mut self, at: usize, ingress: usize, state: Option<&Report>) {
         if self.redis_away > 0 || self.livekit_away > 0 || self.instances[at].held > 0 {
             return;
         }
-        let started = started_after(self.store[ingress].as_ref(), self.clock(at));
+        let fails = state.is_some() && self.hand_over == HandOver::Fails;
+        let started = started_after(state.or(self.store[ingress].as_ref()), self.clock(at));
         self.end(at, |session| session.ingress == ingress, Status::Inactive);
         for session in self.instances.iter_mut().flat_map(|instance| &mut instance.sessions) {
-            session.thrown_out |= session.ingress == ingress;
+            session.thrown_out |= session.ingress == ingress && !fails;
         }
         self.count += 1;
         let id = ResourceId(format!("RT_{}", self.count));
@@ -198,6 +253,7 @@ impl World {
         let before = self.instances[at].sessions.iter().filter(|old| old.ingress == ingress);
         let before = before.map(|old| old.reporting.started_at() + 1).max().unwrap_or(0);
         let mut reporting = Reporting::new(id.clone(), spec, nanos(started).max(before));
+        reporting.set_portable(true);
         reporting.report(Report::first(id.clone(), Status::Publishing, String::new(), self.clock(at)));
         for old in self.instances[at].sessions.iter_mut().filter(|old| old.ingress == ingress) {
             old.reporting.replaced();
@@ -348,7 +404,7 @@ impl World {
     /// Lets an instance's sessions make their calls.
     fn serve(&mut self, at: usize) {
         let (now, mut sessions) = (self.now(), std::mem::take(&mut self.instances[at].sessions));
-        let mut superseded = Vec::new();
+        let (mut superseded, mut asked) = (Vec::new(), Vec::new());
         for session in &mut sessions {
             for _ in 0..8 {
                 match session.reporting.action(now) {
@@ -363,6 +419,10 @@ impl World {
                         let found = if up { Ok(Some(StoredIngress { spec: Ok(spec()), state })) } else { Err(away()) };
                         session.reporting.found(found, now);
                     }
+                    Some(Action::HandOver(state)) => {
+                        asked.push((session.id.clone(), session.ingress, state));
+                        break;
+                    }
                     Some(Action::Stop(stop)) => {
                         assert_eq!(stop, Stop::Superseded);
                         superseded.push(session.id.clone());
@@ -372,6 +432,13 @@ impl World {
             assert!(session.reporting.action(now).is_none(), "it spins");
         }
         self.instances[at].sessions = sessions;
+        for (id, ingress, state) in asked {
+            let answer = self.ask(at, ingress, &state);
+            let asking = self.instances[at].sessions.iter_mut().find(|session| session.id == id);
+            if let Some(session) = asking {
+                session.reporting.asked(&answer, now);
+            }
+        }
         self.end(at, |session| superseded.contains(&session.id), Status::Inactive);
     }
 
@@ -408,5 +475,5 @@ impl World {
 }
 
 fn spec() -> model::IngressSpec {
-    ingress(InputKind::Rtmp, "k").spec
+    ingress(InputKind::Url, "k").spec
 }

@@ -3,7 +3,7 @@
 //! Such a source is live. Back-pressure: while enough waits here the socket is not read, and the parent keeps what comes.
 
 use crate::demuxer::{Demultiplexer, Tracks};
-use crate::source::Source;
+use crate::source::{Portable, Source};
 use crate::time_shift;
 use crate::track_queues::TrackQueues;
 use bytes::Bytes;
@@ -45,5 +45,5 @@ pub(crate) fn open(container: Container, bytes: Receiver<Bytes>) -> Result<Sourc
         tracks.end();
     };
     queues.fill("feed", feed)?;
-    Ok(Source { queues, live: true, file: None })
+    Ok(Source { queues, live: true, file: None, portable: Portable::default() })
 }

@@ -4,7 +4,7 @@
 use crate::container::{self, HEAD};
 use crate::demuxer::{Demultiplexer, Tracks};
 use crate::fault::{of_fetch, unplayable};
-use crate::source::Source;
+use crate::source::{Portable, Source};
 use crate::sync::lock;
 use crate::time_shift::{self, TimeShift};
 use crate::track_queues::TrackQueues;
@@ -47,7 +47,7 @@ pub(crate) fn open(
     let clock = SharedClock::default();
     // All join before the first comes to the end of a run.
     let renditions: Vec<Rendition> = streams.iter().map(|_| clock.join()).collect();
-    let separate_audio = streams.len() > 1;
+    let (separate_audio, portable) = (streams.len() > 1, Portable::default());
     for (i, (stream, rendition)) in streams.into_iter().zip(renditions).enumerate() {
         if i > 0 {
             queues.open();
@@ -55,10 +55,13 @@ pub(crate) fn open(
         let tracks = Tracks::new(&queues);
         // The audio that was chosen is the other one.
         let tracks = if i == 0 && separate_audio { tracks.without(Kind::Audio) } else { tracks };
-        let feeder = Feeder::new(&queues, tracks, &clock, rendition);
+        // The pictures' playlist tells.
+        let told = if i == 0 { portable.clone() } else { Portable::default() };
+        told.set(stream.live());
+        let feeder = Feeder::new(&queues, tracks, &clock, rendition, told);
         queues.fill("feed", move || feeder.run(stream))?;
     }
-    Ok(Source { queues, live: false, file: None })
+    Ok(Source { queues, live: false, file: None, portable })
 }
 
 /// The whole text of a playlist, and where it came from. One that breaks off is fetched again, also where the server gives less than it has
@@ -138,10 +141,18 @@ struct Feeder {
     /// Segments that were left out.
     missing: u32,
     live: bool,
+    /// A playlist that has come to its end would be played from its beginning elsewhere.
+    portable: Portable,
 }
 
 impl Feeder {
-    fn new(queues: &TrackQueues, tracks: Tracks, clock: &SharedClock, rendition: Rendition) -> Self {
+    fn new(
+        queues: &TrackQueues,
+        tracks: Tracks,
+        clock: &SharedClock,
+        rendition: Rendition,
+        portable: Portable,
+    ) -> Self {
         Self {
             queues: queues.clone(),
             tracks,
@@ -157,12 +168,14 @@ impl Feeder {
             skipping: false,
             missing: 0,
             live: false,
+            portable,
         }
     }
 
     fn run(mut self, mut stream: Stream) {
         loop {
             self.live = stream.live();
+            self.portable.set(self.live);
             let done = match stream.next_piece() {
                 Ok(Some(Piece::Segment { fresh, at, run })) => self.segment(fresh, at, run),
                 Ok(Some(Piece::Bytes(bytes))) => self.bytes(bytes),

@@ -82,6 +82,7 @@ fn outcome(error: fetch::Error) -> Outcome {
 
 fn feed(mut response: Response, mut head: Vec<u8>, connection: &Connection) -> Outcome {
     let mut demux: Option<Demultiplexer> = None;
+    connection.portable.set(true);
     loop {
         if let Some(demux) = &demux {
             if !demux.push_bytes(std::mem::take(&mut head)) {

@@ -4,7 +4,7 @@ use crate::container::{self, HEAD};
 use crate::declared_duration;
 use crate::demuxer::{Demultiplexer, Tracks};
 use crate::fault::{of_fetch, unplayable};
-use crate::source::Source;
+use crate::source::{Portable, Source};
 use crate::track_queues::TrackQueues;
 use crate::{hls, http_live, rtsp, srt, time_shift};
 use fetch::{Address, Client, RangeFile, Response, ResumableBody, Scheme, playlist};
@@ -185,7 +185,7 @@ fn seekable(
 ) -> Result<Source, Fault> {
     let queues = TrackQueues::new();
     let demux = Demultiplexer::pull(&Tracks::new(&queues), kind, length, Box::new(reader))?;
-    Ok(Source { queues, live: false, file: Some(Arc::new(demux)) })
+    Ok(Source { queues, live: false, file: Some(Arc::new(demux)), portable: Portable::default() })
 }
 
 /// Plays what `more` gives, piece by piece until `None`.
@@ -217,5 +217,5 @@ fn streamed(
         tracks.end();
     };
     queues.fill("feed", feed)?;
-    Ok(Source { queues, live: false, file: Some(file) })
+    Ok(Source { queues, live: false, file: Some(file), portable: Portable::default() })
 }

@@ -36,6 +36,9 @@ pub(crate) fn play(source: &Source, job: &Job, events: &Events<Event>) -> Result
     let Some(kinds) = source.queues.chosen(Instant::now() + timeout)? else {
         return Err(lost(format!("nothing that can be played came within {timeout:?}")));
     };
+    if job.live_only && !source.portable.get() {
+        return Err(unplayable("it is not live any more: what was pulled by another server is not played anew"));
+    }
     // What begins later is announced when it does: the session would wait for it, and lose what comes meanwhile.
     let later = source.queues.begins_later(APART).filter(|_| !source.live);
     events.send_when_ready(&announced(&kinds, later));
@@ -88,8 +91,13 @@ fn run(
     let play_time = job.limits.play_time.map(|t| i64::try_from(t.as_nanos()).unwrap_or(i64::MAX));
     let mut idle_since: Option<Instant> = None;
     let mut played = base;
+    let mut portable = false;
     loop {
         let now = Instant::now();
+        if portable != source.portable.get() {
+            portable = !portable;
+            events.send_when_ready(&Event::Portable(portable));
+        }
         let due = match queues.live_due(now) {
             Some((due, paused)) => {
                 clock.set_paused(paused);

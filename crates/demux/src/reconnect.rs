@@ -2,7 +2,7 @@
 //! meanwhile.
 
 use crate::demuxer::Tracks;
-use crate::source::Source;
+use crate::source::{Portable, Source};
 use crate::time_shift::{self, TimeShift};
 use crate::track_queues::TrackQueues;
 use fetch::Backoff;
@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     pub(crate) shift: TimeShift,
     /// Where it notes that something came.
     pub(crate) arrivals: Arrivals,
+    /// Where it says whether another machine could go on.
+    pub(crate) portable: Portable,
 }
 
 /// Remembers when something last came.
@@ -68,19 +70,22 @@ pub(crate) fn source(
     let failed = queues.clone();
     // An attempt that nobody answers takes one timeout, and another is to follow it.
     let give_up_after = limits.timeout + limits.reconnect;
+    let portable = Portable::default();
+    let told = portable.clone();
     let work = move || {
-        if let Err(fault) = keep_connected(give_up_after, &tracks, connect) {
+        if let Err(fault) = keep_connected(give_up_after, &tracks, &told, connect) {
             failed.fail(fault);
         }
         tracks.end();
     };
     queues.fill("reconnect", work)?;
-    Ok(Source { queues, live: true, file: None })
+    Ok(Source { queues, live: true, file: None, portable })
 }
 
 fn keep_connected(
     give_up_after: Duration,
     tracks: &Tracks,
+    portable: &Portable,
     connect: impl Fn(Connection) -> Outcome,
 ) -> Result<(), Fault> {
     let start = Instant::now();
@@ -92,7 +97,8 @@ fn keep_connected(
         let at = i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX);
         let shift = time_shift::rebased(at);
         let before = arrivals.last();
-        let outcome = connect(Connection { tracks: tracks.joined_again(), shift, arrivals: arrivals.clone() });
+        let (tracks, portable) = (tracks.joined_again(), portable.clone());
+        let outcome = connect(Connection { tracks, shift, arrivals: arrivals.clone(), portable });
         let fault = match outcome {
             Outcome::Finished => return Ok(()),
             Outcome::Failed(fault) => return Err(fault),

@@ -122,9 +122,12 @@ fn play(source: &gst::Element, relay: &Relay, connection: &Connection, timeout: 
         tell(&client, &told, message);
         gst::BusSyncReply::Drop
     });
-    let streams = Arc::new(Streams::new(connection, ends.clone()));
+    let streams = Arc::new(Streams::new(connection, ends));
     let selected = Arc::clone(&streams);
+    let (recorded, portable) = (relay.ends_later(), connection.portable.clone());
     source.connect("select-stream", false, move |args| {
+        // Its description has come.
+        portable.set(!recorded());
         let caps = args.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
         Some(caps.is_some_and(|caps| selected.select(&caps)).to_value())
     });

@@ -132,6 +132,8 @@ fn connect(
         Ok(tail) => tail,
         Err(fault) => return Outcome::Failed(fault),
     };
+    // Who calls this machine does not call another.
+    connection.portable.set(!options.listens);
     let begun = Instant::now();
     // It asks its pipeline for a clock.
     let end = match pipeline.set_state(gst::State::Playing) {

@@ -74,6 +74,7 @@ impl Worker {
             limits,
             largest: (1280, 720),
             from: None,
+            live_only: false,
         }));
         worker
     }

@@ -121,6 +121,12 @@ impl Relay {
         self.shared.ends.load(Ordering::Relaxed)
     }
 
+    /// [`Relay::ends`], for who asks later.
+    pub fn ends_later(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.ends.load(Ordering::Relaxed)
+    }
+
     /// Where the server has redirected us to, if it has.
     pub fn redirect(&self) -> Option<String> {
         self.shared.redirect.lock().unwrap_or_else(PoisonError::into_inner).clone()

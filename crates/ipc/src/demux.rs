@@ -32,6 +32,8 @@ pub struct Job {
     pub largest: (u32, u32),
     /// Where to begin, for a worker that replaces a crashed one. Live sources begin where they are.
     pub from: Option<MediaTime>,
+    /// Another machine has pulled it until now: what is not live would begin anew, and is not played.
+    pub live_only: bool,
 }
 
 /// Where a container's bytes come from.
@@ -108,6 +110,9 @@ pub enum Event {
     Failed(Fault),
     /// All has been sent; the worker exits after this.
     Finished,
+    /// Whether another machine that begins to pull it now goes on where this one is: it is live, and comes to any machine alike. Until
+    /// this is said, it is not so.
+    Portable(bool),
 }
 
 impl Message for Event {

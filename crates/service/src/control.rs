@@ -13,8 +13,8 @@ mod whip;
 pub use instances::{Instances, RECORDS_KEPT, Record, RecordedSession, StoredRecord};
 pub(crate) use plane::store_refusal;
 pub use plane::{
-    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, ReportError, Resolved, START_QUEUE, ServeGuard,
-    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress, Wanted,
-    started_after,
+    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, HandOverError, ReportError, Resolved, START_QUEUE,
+    ServeGuard, SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress,
+    Wanted, started_after,
 };
 pub use whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRefusalKind, WhipRequest};

@@ -11,6 +11,7 @@ mod prejoin;
 pub mod reporting;
 pub(crate) mod running;
 mod state_reporter;
+mod turns;
 
 pub(crate) use observers::Observers;
 pub use running::{Parts, Sessions};

@@ -6,8 +6,8 @@ use crate::boxed::BoxFuture;
 use crate::config::{CpuCost, OnDuplicate, RedisConfig};
 use crate::control::embedded::Embedded;
 use crate::control::{
-    Affinity, ControlPlane, Instances, ReportError, Resolved, ServeGuard, SessionCommands, SessionList, StartRequests,
-    StoredIngress, WhipAnswer, WhipHandler, WhipRefusal, WhipRequest,
+    Affinity, ControlPlane, HandOverError, Instances, ReportError, Resolved, ServeGuard, SessionCommands, SessionList,
+    StartRequests, StoredIngress, WhipAnswer, WhipHandler, WhipRefusal, WhipRequest,
 };
 use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::load::Capacity;
@@ -48,6 +48,8 @@ pub(crate) struct ScriptedControl {
     pub(crate) lookup_fault: Mutex<Option<Fault>>,
     /// How often what is stored was looked at.
     pub(crate) looked: AtomicUsize,
+    /// When others were asked to take something over.
+    pub(crate) handed_over: Mutex<Vec<Instant>>,
     /// Reports with the time of each attempt, stored or not.
     pub(crate) attempts: Mutex<Vec<(Instant, Report)>>,
 }
@@ -82,6 +84,15 @@ impl ControlPlane for ScriptedControl {
 
     fn pass_on<'a>(&'a self, ingress: &'a IngressId, command: Stop) -> BoxFuture<'a, Result<Report, Fault>> {
         self.embedded.pass_on(ingress, command)
+    }
+
+    fn hand_over<'a>(
+        &'a self,
+        ingress: &'a IngressId,
+        state: &'a Report,
+    ) -> BoxFuture<'a, Result<Report, HandOverError>> {
+        self.handed_over.lock().unwrap().push(Instant::now());
+        self.embedded.hand_over(ingress, state)
     }
 
     fn instances(&self) -> Arc<dyn Instances> {

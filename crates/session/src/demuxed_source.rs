@@ -8,7 +8,7 @@ use crate::source::START_DEADLINE;
 use crate::time::now;
 use crate::workers::restart_policy::{Crashes, MAX_CRASHES, Starts, not_started};
 use crate::workers::{FromWorker, Gone, Worker, Workers};
-use crate::{Source, SourceEnd, SourceEvent, SourceFeed, source};
+use crate::{Portable, Source, SourceEnd, SourceEvent, SourceFeed, source};
 use bytes::Bytes;
 use ipc::Demux;
 use ipc::demux::{self, Command, Container, Event, Job, MAX_PIECE};
@@ -43,7 +43,7 @@ pub fn from_url(workers: Arc<dyn Workers>, job: Job) -> io::Result<Source> {
 pub fn from_bytes(workers: Arc<dyn Workers>, container: Container) -> io::Result<(ByteFeed, Source)> {
     let source = demux::Source::Bytes(container);
     let (guard, limits) = (PullGuard::default(), PullLimits::default());
-    let job = Job { source, guard, limits, largest: (u32::MAX, u32::MAX), from: None };
+    let job = Job { source, guard, limits, largest: (u32::MAX, u32::MAX), from: None, live_only: false };
     let (source, feed) = start(workers, job)?;
     Ok((feed, source))
 }
@@ -54,7 +54,8 @@ fn start(workers: Arc<dyn Workers>, job: Job) -> io::Result<(Source, ByteFeed)> 
     let (bytes, input) = mpsc::channel(PIECES);
     let input = matches!(job.source, demux::Source::Bytes(_)).then_some(input);
     let (crashes, starts) = (Crashes::default(), Starts::default());
-    let demuxed = Demuxed { workers, job, worker, input, crashes, starts, at: MediaTime::ZERO };
+    let (at, portable) = (MediaTime::ZERO, feed.portable.clone());
+    let demuxed = Demuxed { workers, job, worker, input, crashes, starts, at, portable };
     tokio::spawn(demuxed.run(feed).in_current_span());
     Ok((source, ByteFeed(bytes)))
 }
@@ -87,6 +88,8 @@ struct Demuxed {
     starts: Starts,
     /// How far it has come.
     at: MediaTime,
+    /// Whether another machine could go on with it.
+    portable: Portable,
 }
 
 impl Demuxed {
@@ -133,7 +136,10 @@ impl Demuxed {
 
     async fn take(&mut self, message: FromWorker<Event>, events: &mpsc::Sender<SourceEvent>) -> bool {
         let event = match message {
-            FromWorker::Event(event) => self.event(event),
+            FromWorker::Event(event) => match self.event(event) {
+                Some(event) => event,
+                None => return true,
+            },
             FromWorker::Gone(gone) => match self.replace(gone).await {
                 Ok(()) => return true,
                 Err(fault) => SourceEvent::Ended(SourceEnd::Lost(fault)),
@@ -143,8 +149,13 @@ impl Demuxed {
         events.send(event).await.is_ok() && !last
     }
 
-    fn event(&mut self, event: Event) -> SourceEvent {
-        match event {
+    /// What the session is told. `None` where that is nothing.
+    fn event(&mut self, event: Event) -> Option<SourceEvent> {
+        Some(match event {
+            Event::Portable(portable) => {
+                self.portable.set(portable);
+                return None;
+            }
             Event::Announced(tracks) => SourceEvent::Media(Media::Announced(tracks)),
             Event::Unusable(kind, text) => SourceEvent::Media(Media::Unusable(kind, text)),
             Event::Notice(text) => SourceEvent::Notice(text),
@@ -157,7 +168,7 @@ impl Demuxed {
             Event::Splice(event) => SourceEvent::Splice(event),
             Event::Finished => SourceEvent::Ended(SourceEnd::Finished),
             Event::Failed(fault) => SourceEvent::Ended(SourceEnd::Lost(fault)),
-        }
+        })
     }
 
     /// Puts another worker in the place of one that is gone: at once if that one crashed, later if it was never ready.
@@ -195,7 +206,10 @@ impl Demuxed {
             );
             return Err(Fault::new(Blame::Us, text));
         }
+        self.portable.set(false);
         let played = std::mem::take(&mut self.at);
+        // What has played was live when it began.
+        self.job.live_only &= played == MediaTime::ZERO;
         self.job.from = Some(self.job.from.unwrap_or_default() + played);
         let left = |limit: Duration| limit.saturating_sub(played.to_duration());
         self.job.limits.play_time = self.job.limits.play_time.map(left);

@@ -28,6 +28,6 @@ pub use observer::{Observer, SessionIds, SessionObserver, Work};
 pub use pipeline::{Start, run};
 pub use report::{AudioFacts, Report, Status, VideoFacts};
 pub use source::{
-    KeyframeRequest, KeyframeRequestFeed, KeyframeRequests, SOURCE_QUEUE, Source, SourceEnd, SourceEvent, SourceFeed,
-    source,
+    KeyframeRequest, KeyframeRequestFeed, KeyframeRequests, Portable, SOURCE_QUEUE, Source, SourceEnd, SourceEvent,
+    SourceFeed, source,
 };

@@ -2,7 +2,7 @@
 
 use model::{Blame, Fault, Media, PassthroughMedia};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -53,6 +53,25 @@ pub struct Source {
     pub keyframes: KeyframeRequests,
     /// Takes what does not get through, in words for the publisher; empty when all does again.
     pub notices: mpsc::Sender<String>,
+    /// Whether another machine could go on with it.
+    pub portable: Portable,
+}
+
+/// Whether another machine that begins to pull the source now goes on where this one is. False of all that is pushed, of files, and
+/// until it is known. Clones share one.
+#[derive(Clone, Debug, Default)]
+pub struct Portable(Arc<AtomicBool>);
+
+impl Portable {
+    /// Says so.
+    pub fn set(&self, portable: bool) {
+        self.0.store(portable, Ordering::Relaxed);
+    }
+
+    /// What was said last.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Asks the source for a key frame.
@@ -125,6 +144,8 @@ pub struct SourceFeed {
     pub keyframes: KeyframeRequestFeed,
     /// What of the source does not get through, in words, where the publisher can be told; empty when all does again. May be left unread.
     pub notices: mpsc::Receiver<String>,
+    /// Where a pulled source says whether another machine could go on with it.
+    pub portable: Portable,
 }
 
 /// Makes the two ends.
@@ -133,12 +154,14 @@ pub fn source() -> (SourceFeed, Source) {
     let (stop_tx, stop_rx) = oneshot::channel();
     let (notices_tx, notices_rx) = mpsc::channel(NOTICES);
     let waiting = Arc::<Waiting>::default();
+    let portable = Portable::default();
     (
         SourceFeed {
             events: events_tx,
             stopped: stop_rx,
             keyframes: KeyframeRequestFeed(waiting.clone()),
             notices: notices_rx,
+            portable: portable.clone(),
         },
         Source {
             events: events_rx,
@@ -146,6 +169,7 @@ pub fn source() -> (SourceFeed, Source) {
             start_deadline: START_DEADLINE,
             keyframes: KeyframeRequests(waiting),
             notices: notices_tx,
+            portable,
         },
     )
 }

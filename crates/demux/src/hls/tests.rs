@@ -116,7 +116,7 @@ fn play(url: String) -> [Vec<f64>; 2] {
         reconnect: second,
     };
     let source = demux::Source::Url(url.clone());
-    let job = Job { source, guard: PullGuard::default(), limits, largest: (1280, 720), from: None };
+    let job = Job { source, guard: PullGuard::default(), limits, largest: (1280, 720), from: None, live_only: false };
     let queues = open::open(&job, &url, &mut worker::Temporary::none()).unwrap().queues;
     let until = Instant::now() + second * 20;
     assert_eq!(queues.chosen(until).unwrap().map(|kinds| kinds.len()), Some(2));

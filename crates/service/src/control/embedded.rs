@@ -5,8 +5,8 @@
 
 use super::instances::{Instances, Record, StoredRecord};
 use super::plane::{
-    Affinity, COMMAND_QUEUE, ControlPlane, ReportError, Resolved, START_QUEUE, ServeGuard, SessionCommand,
-    SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress, Wanted,
+    Affinity, COMMAND_QUEUE, ControlPlane, HandOverError, ReportError, Resolved, START_QUEUE, ServeGuard,
+    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress, Wanted,
 };
 use super::whip::{WhipAnswer, WhipHandler, WhipRefusal, WhipRequest};
 use crate::boxed::BoxFuture;
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// States that a subscriber may be late by before it misses some.
 const STATE_QUEUE: usize = 256;
@@ -39,12 +39,20 @@ struct State {
     ingresses: HashMap<IngressId, Resolved>,
     newest: HashMap<IngressId, Report>,
     sessions: Vec<(IngressId, ResourceId, mpsc::Sender<SessionCommand>)>,
-    starts: Option<(Affinity, mpsc::Sender<StartRequest>)>,
+    /// Instances that take requests to pull.
+    starts: Vec<Starter>,
     list: Option<SessionList>,
     whip: HashMap<ResourceId, WhipHandler>,
     /// The records of instances, with those who have claimed them.
     instances: BTreeMap<String, Record>,
     claimed: HashMap<String, Instant>,
+}
+
+/// An instance that takes requests to pull.
+#[derive(Clone)]
+struct Starter {
+    affinity: Affinity,
+    requests: mpsc::Sender<StartRequest>,
 }
 
 impl Default for Embedded {
@@ -110,19 +118,24 @@ impl Embedded {
         answer.await.ok()
     }
 
-    /// Has a URL pulled; the ingress is kept once its session begins. `None` where this machine does not bid, or is busy; else
-    /// where its answer arrives.
+    /// Has a URL pulled by the instance that bids most; the ingress is kept once its session begins. `None` where none bids, or that
+    /// one is busy; else where its answer arrives.
     pub fn start(&self, ingress: Resolved) -> Option<oneshot::Receiver<Result<Report, Fault>>> {
-        let (affinity, requests) = self.state().starts.clone()?;
+        let starters = self.state().starts.clone();
         let spec = &ingress.spec;
-        affinity(Wanted { input: spec.input, ingress: &spec.ingress_id, spec: Some(spec) })?;
+        let wanted = || Wanted { input: spec.input, ingress: &spec.ingress_id, spec: Some(spec) };
+        let bid = |starter: &Starter| (starter.affinity)(wanted());
+        let bids = starters.iter().filter_map(|starter| Some((bid(starter)?, starter)));
+        let (_, best) = bids.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
         let (this, made) = (self.clone(), ingress.clone());
         let create = Box::new(move || -> BoxFuture<'static, _> {
-            this.put(made);
+            if !made.is_handed_over() {
+                this.put(made);
+            }
             Box::pin(std::future::ready(Ok(())))
         });
         let (request, answer) = StartRequest::new(ingress, create);
-        requests.try_send(request).ok()?;
+        best.requests.try_send(request).ok()?;
         Some(answer)
     }
 
@@ -146,6 +159,9 @@ impl Embedded {
         Ok(())
     }
 }
+
+/// How long another instance may take to answer whether it goes on with a pull.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
 
 /// For how long an instance's sessions are claimed by who puts them right.
 const CLAIMED_FOR: Duration = Duration::from_secs(5);
@@ -192,6 +208,15 @@ struct ServingSession(Embedded, ResourceId);
 impl Drop for ServingSession {
     fn drop(&mut self) {
         self.0.state().sessions.retain(|(_, resource, _)| *resource != self.1);
+    }
+}
+
+/// Takes an instance out of those that take requests to pull when it is dropped.
+struct Starting(Embedded, mpsc::Sender<StartRequest>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.state().starts.retain(|starter| !starter.requests.same_channel(&self.1));
     }
 }
 
@@ -244,6 +269,23 @@ impl ControlPlane for Embedded {
         })
     }
 
+    fn hand_over<'a>(
+        &'a self,
+        ingress: &'a IngressId,
+        state: &'a Report,
+    ) -> BoxFuture<'a, Result<Report, HandOverError>> {
+        Box::pin(async move {
+            let known = self.state().ingresses.get(ingress).cloned().ok_or(HandOverError::Deleted)?;
+            let nobody = || HandOverError::NotTaken(Fault::transient(Blame::Capacity, "no other instance takes it"));
+            let answer = self.start(Resolved { stored: Some(state.clone()), ..known }).ok_or_else(nobody)?;
+            match timeout(HAND_OVER_WAIT, answer).await {
+                Ok(Ok(answer)) => answer.map_err(HandOverError::NotTaken),
+                Ok(Err(_)) => Err(nobody()),
+                Err(_) => Err(HandOverError::Unclear(Fault::transient(Blame::Control, "no answer came in time"))),
+            }
+        })
+    }
+
     fn instances(&self) -> Arc<dyn Instances> {
         Arc::new(self.clone())
     }
@@ -288,8 +330,8 @@ impl ControlPlane for Embedded {
 
     fn start_requests(&self, affinity: Affinity) -> StartRequests {
         let (requests, queue) = mpsc::channel(START_QUEUE);
-        self.state().starts = Some((affinity, requests));
-        StartRequests::new(queue, ServeGuard::new(()))
+        self.state().starts.push(Starter { affinity, requests: requests.clone() });
+        StartRequests::new(queue, ServeGuard::new(Starting(self.clone(), requests)))
     }
 
     fn serve_list(&self, list: SessionList) -> ServeGuard {

@@ -4,6 +4,7 @@
 //! session, on a topic of its own). Nothing here decides about sessions.
 
 mod convert;
+mod hand_over;
 mod instances;
 mod redis;
 mod token;
@@ -13,9 +14,9 @@ use crate::boxed::BoxFuture;
 use crate::config::Config;
 use crate::control::key_lookups::KeyLookups;
 use crate::control::{
-    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, Instances, ReportError, Resolved, START_QUEUE, ServeGuard,
-    SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress, Wanted,
-    WhipAnswer, WhipHandler, WhipRefusal, WhipRequest, store_refusal,
+    Affinity, COMMAND_QUEUE, ControlPlane, CreateIngress, HandOverError, Instances, ReportError, Resolved, START_QUEUE,
+    ServeGuard, SessionCommand, SessionCommands, SessionList, StartRequest, StartRequests, StateReply, StoredIngress,
+    Wanted, WhipAnswer, WhipHandler, WhipRefusal, WhipRequest, store_refusal,
 };
 use instances::RedisInstances;
 use livekit_protocol as lk;
@@ -73,6 +74,8 @@ pub struct LiveKit {
     bus: Arc<dyn Bus>,
     io: Arc<IoInfo>,
     sessions: Client,
+    /// Calls to the other instances.
+    others: Client,
     internal: Server,
     access: Arc<Access>,
     lookups: KeyLookups,
@@ -92,8 +95,9 @@ impl LiveKit {
     pub fn over(bus: Arc<dyn Bus>, access: Access) -> Self {
         let io = Arc::new(IoInfo { client: Client::new(bus.clone(), "IOInfo"), bus: bus.name().to_owned() });
         let sessions = Client::new(bus.clone(), "IngressHandler");
+        let others = Client::new(bus.clone(), "IngressInternal");
         let internal = Server::new(bus.clone(), "IngressInternal");
-        Self { bus, io, sessions, internal, access: Arc::new(access), lookups: KeyLookups::default() }
+        Self { bus, io, sessions, others, internal, access: Arc::new(access), lookups: KeyLookups::default() }
     }
 
     async fn find(&self, key: &Secret) -> Result<Resolved, Fault> {
@@ -256,6 +260,14 @@ impl ControlPlane for LiveKit {
         Box::pin(self.hand_on(ingress, command))
     }
 
+    fn hand_over<'a>(
+        &'a self,
+        ingress: &'a IngressId,
+        state: &'a Report,
+    ) -> BoxFuture<'a, Result<Report, HandOverError>> {
+        Box::pin(self.ask_others(ingress, state))
+    }
+
     fn instances(&self) -> Arc<dyn Instances> {
         Arc::new(RedisInstances(self.bus.clone()))
     }
@@ -314,7 +326,8 @@ impl ControlPlane for LiveKit {
             move |request: &StartIngressRequest| {
                 let info = request.info.as_ref()?;
                 let (ingress, spec) = (IngressId(info.ingress_id.clone()), convert::spec(info).ok());
-                affinity(Wanted { input: input_of(info)?, ingress: &ingress, spec: spec.as_ref() })
+                let bid = affinity(Wanted { input: input_of(info)?, ingress: &ingress, spec: spec.as_ref() })?;
+                Some(if hand_over::is_one(request) { bid + hand_over::BID } else { bid })
             },
             move |request: StartIngressRequest| start(request, access.clone(), io.clone(), requests.clone()),
         );
@@ -388,7 +401,9 @@ async fn start(
     requests: mpsc::Sender<StartRequest>,
 ) -> Result<lk::IngressInfo, Failure> {
     let (resolved, info) = checked(request, &access)?;
-    let (request, answer) = StartRequest::new(resolved, create(io, info.clone()));
+    // livekit-server knows it, and does not take it as new beside a state that is stored.
+    let create = if resolved.is_handed_over() { known() } else { create(io, info.clone()) };
+    let (request, answer) = StartRequest::new(resolved, create);
     requests.try_send(request).map_err(|_| Failure::new(Code::ResourceExhausted, "server capacity exceeded"))?;
     match answer.await {
         Ok(Ok(report)) => Ok(convert::started(info, convert::state(&report))),
@@ -399,6 +414,10 @@ async fn start(
 
 fn create(io: Arc<IoInfo>, info: lk::IngressInfo) -> CreateIngress {
     Box::new(move || Box::pin(async move { io.create(&info).await }))
+}
+
+fn known() -> CreateIngress {
+    Box::new(|| Box::pin(std::future::ready(Ok(()))))
 }
 
 fn checked(request: StartIngressRequest, access: &Access) -> Result<(Resolved, lk::IngressInfo), Failure> {

@@ -32,6 +32,13 @@ pub struct Resolved {
     pub logging_fields: BTreeMap<String, String>,
 }
 
+impl Resolved {
+    /// Whether another instance runs its session, and hands that over.
+    pub fn is_handed_over(&self) -> bool {
+        self.stored.as_ref().is_some_and(|stored| !stored.status.is_final())
+    }
+}
+
 /// What is stored of an ingress.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredIngress {
@@ -55,6 +62,20 @@ pub enum ReportError {
     Unreachable(#[from] Fault),
 }
 
+/// Why nobody is known to have taken a pull over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandOverError {
+    /// The ingress is gone.
+    #[error("the ingress was deleted")]
+    Deleted,
+    /// Nobody has: it goes on where it is.
+    #[error(transparent)]
+    NotTaken(Fault),
+    /// One was asked to and did not answer: it may have.
+    #[error("it may have been taken over: {0}")]
+    Unclear(Fault),
+}
+
 /// The control plane.
 ///
 /// Each call ends within its deadline (3 s for a call over the wire), tries once, and may be dropped at any time.
@@ -72,6 +93,15 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// Hands a command on to the session of this ingress on another machine, and gives the state that it answers with. Of this
     /// machine no session may take commands for the ingress.
     fn pass_on<'a>(&'a self, ingress: &'a IngressId, command: Stop) -> BoxFuture<'a, Result<Report, Fault>>;
+
+    /// Asks the other instances to go on with a pull that runs here and whose newest state is `state`, as the control plane would have
+    /// it pulled. Gives the first state of the session that has begun on one of them. This machine must not take such requests. Ends
+    /// within 6 s.
+    fn hand_over<'a>(
+        &'a self,
+        ingress: &'a IngressId,
+        state: &'a Report,
+    ) -> BoxFuture<'a, Result<Report, HandOverError>>;
 
     /// The records that instances keep of themselves.
     fn instances(&self) -> Arc<dyn Instances>;

@@ -149,6 +149,7 @@ impl Service {
     async fn drain(&mut self, signals: &mut Signals) -> Duration {
         let sessions = self.sessions.clone();
         info!(sessions = sessions.registry().list().len(), "draining: running sessions go on, nobody new is admitted");
+        sessions.hand_over_pulls();
         let deadline = Instant::now() + self.drain_timeout;
         loop {
             tokio::select! {

@@ -6,9 +6,14 @@
 //! instance for dead, a Redis that has lost its newest writes). Which of two sessions counts, the control plane decides by
 //! `started_at`; a session that is refused for that looks who is there: it begins anew behind one that is over, and gives way to one
 //! that goes on running.
+//!
+//! While its instance drains, a pull is handed over to another one ([`hand_over`]).
 
-use crate::control::{ReportError, StoredIngress};
+pub mod hand_over;
+
+use crate::control::{HandOverError, ReportError, StoredIngress};
 use crate::recovery::Loss;
+use hand_over::{HandOver, Verdict};
 use model::{Fault, IngressSpec, ResourceId};
 use session::lifecycle::Stop;
 use session::{Report, Status};
@@ -37,6 +42,8 @@ pub enum Action {
     Look,
     /// Stop the session for this.
     Stop(Stop),
+    /// Ask the other instances to go on with the pull whose newest state this is; the result goes to [`Reporting::asked`].
+    HandOver(Report),
 }
 
 /// Whether this session still counts.
@@ -55,6 +62,7 @@ enum Call {
     /// A report with this `updated_at`.
     Report(i64),
     Look,
+    HandOver,
 }
 
 /// See the [module](self).
@@ -84,6 +92,7 @@ pub struct Reporting {
     /// Whether Redis may have lost what it knew: an ingress that is gone then was not deleted.
     forgotten: bool,
     standing: Standing,
+    hand_over: HandOver,
     stops: Vec<Stop>,
     /// No more reports come.
     ended: bool,
@@ -109,6 +118,7 @@ impl Reporting {
             rival_since: None,
             forgotten: false,
             standing: Standing::Counts,
+            hand_over: HandOver::default(),
             stops: Vec::new(),
             ended: false,
         }
@@ -124,9 +134,10 @@ impl Reporting {
         self.newest.as_ref()
     }
 
-    /// The last report, where it could not be stored so far.
+    /// The last report, where it could not be stored so far, or is held back.
     pub fn undelivered_end(&self) -> Option<&Report> {
-        self.newest.as_ref().filter(|_| self.is_final() && self.undelivered && self.failed && self.counts())
+        let late = self.failed || self.hand_over.is_given();
+        self.newest.as_ref().filter(|_| self.is_final() && self.undelivered && late && self.counts())
     }
 
     /// The last report, where it is stored.
@@ -181,6 +192,48 @@ impl Reporting {
         })
     }
 
+    /// This instance drains: from `at` on others are asked to go on with what can be pulled elsewhere.
+    pub fn drains(&mut self, at: Instant) {
+        if !self.spec.input.reusable() {
+            self.hand_over.begin(at);
+        }
+    }
+
+    /// Whether another instance that begins to pull the source would go on where this one is.
+    pub fn set_portable(&mut self, portable: bool) {
+        self.hand_over.set_portable(portable);
+    }
+
+    /// Whether other instances are being asked: the one call that others need not wait for.
+    pub fn is_asking(&self) -> bool {
+        self.call == Call::HandOver
+    }
+
+    /// [`Action::HandOver`] was not carried out: it has to wait until then.
+    pub fn ask_later(&mut self, at: Instant) {
+        self.call = Call::None;
+        self.hand_over.postpone(at);
+    }
+
+    /// How [`Action::HandOver`] was answered.
+    pub fn asked(&mut self, answer: &Result<Report, HandOverError>, now: Instant) {
+        if self.call != Call::HandOver {
+            return;
+        }
+        self.call = Call::None;
+        match answer {
+            Ok(_) | Err(HandOverError::Unclear(_)) => {
+                self.hand_over.given(now);
+                self.look_at = Some(now + hand_over::LOOK_INTERVAL);
+            }
+            Err(HandOverError::NotTaken(_)) => self.hand_over.refused(now),
+            Err(HandOverError::Deleted) => {
+                self.hand_over.refused(now);
+                self.gone(now);
+            }
+        }
+    }
+
     /// What to do next.
     pub fn action(&mut self, now: Instant) -> Option<Action> {
         if let Some(stop) = self.stops.pop() {
@@ -194,9 +247,15 @@ impl Reporting {
             self.call = Call::Report(report.updated_at);
             return Some(Action::Report(report));
         }
-        if self.may_look() && self.look_at.is_some_and(|at| now >= at) {
+        // One that was thrown out of the room meanwhile knows at once who is there now.
+        let early = self.is_final() && self.hand_over.is_given() && !std::mem::replace(&mut self.blocked, true);
+        if self.may_look() && (early || self.look_at.is_some_and(|at| now >= at)) {
             (self.call, self.look_at) = (Call::Look, None);
             return Some(Action::Look);
+        }
+        if self.may_hand_over() && self.hand_over.is_due(now) {
+            self.call = Call::HandOver;
+            return self.newest.clone().map(Action::HandOver);
         }
         None
     }
@@ -208,7 +267,8 @@ impl Reporting {
         }
         let retry = self.retry_at.filter(|_| self.may_report());
         let look = self.look_at.filter(|_| self.may_look());
-        [retry, look].into_iter().flatten().min()
+        let ask = self.hand_over.due().filter(|_| self.may_hand_over());
+        [retry, look, ask].into_iter().flatten().min()
     }
 
     /// How [`Action::Report`] was answered.
@@ -250,6 +310,7 @@ impl Reporting {
                 self.blocked = false;
                 self.gone(now);
             }
+            Ok(Some(stored)) if self.hand_over.is_given() => self.judge_hand_over(stored.state, now),
             Ok(Some(stored)) => {
                 (self.blocked, self.forgotten, self.backoff) = (false, false, None);
                 self.looks += 1;
@@ -287,6 +348,26 @@ impl Reporting {
             self.take_back(&stored, stored.started_at.saturating_add(1));
         } else {
             self.meet_rival(now);
+        }
+    }
+
+    /// Looks what has come of the pull elsewhere.
+    fn judge_hand_over(&mut self, stored: Option<Report>, now: Instant) {
+        self.backoff = None;
+        let came_to_its_end = self.newest.as_ref().is_some_and(|newest| newest.status == Status::Complete);
+        let ended = self.is_final() && !came_to_its_end;
+        match self.hand_over.judge((&self.resource_id, self.started_at, ended), stored.as_ref(), now) {
+            Verdict::Wait => self.look_at = Some(now + hand_over::LOOK_INTERVAL),
+            Verdict::Given => {
+                self.standing = Standing::Superseded;
+                self.stops.extend((!self.is_final()).then_some(Stop::Superseded));
+            }
+            // The other one has thrown this one out of the room, and has ended then: its end is the last.
+            Verdict::Failed if ended => self.standing = Standing::Superseded,
+            Verdict::Failed | Verdict::NotTaken => {
+                (self.blocked, self.look_at) = (false, Some(now + LOOK_INTERVAL));
+                self.compare(stored, now);
+            }
         }
     }
 
@@ -359,7 +440,13 @@ impl Reporting {
     }
 
     fn may_report(&self) -> bool {
-        self.undelivered && !self.blocked
+        self.undelivered && !self.blocked && !self.hand_over.is_given()
+    }
+
+    /// Only what is stored as it is now, so that the session to come begins later than it.
+    fn may_hand_over(&self) -> bool {
+        let publishes = self.newest.as_ref().is_some_and(|newest| newest.status == Status::Publishing);
+        publishes && !self.undelivered && !self.blocked
     }
 
     /// Once the session has ended, what is stored is of interest only where it stands in the way of the last report.

@@ -2,7 +2,8 @@
 
 use super::admitted::{Admitted, NewSession, Outcome};
 use super::prejoin::Prejoin;
-use super::state_reporter::StateReporter;
+use super::state_reporter::{Pull, StateReporter};
+use super::turns::Turns;
 use crate::control::ControlPlane;
 use crate::load::Capacity;
 use crate::recovery::Ledger;
@@ -16,6 +17,7 @@ use session::{Passthrough, SessionObserver, Source};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{Instrument, error, info, warn};
 
@@ -53,6 +55,9 @@ pub struct Sessions {
     parts: Parts,
     registry: Registry,
     draining: AtomicBool,
+    /// Whether what is pulled is handed over to others.
+    hands_over: watch::Sender<bool>,
+    turns: Arc<Turns>,
     /// Sessions whose last report is not out yet: they outlive their slot in the registry by that.
     active: AtomicUsize,
 }
@@ -64,6 +69,8 @@ impl Sessions {
             parts,
             registry: Registry::default(),
             draining: AtomicBool::new(false),
+            hands_over: watch::Sender::new(false),
+            turns: Arc::default(),
             active: AtomicUsize::new(0),
         })
     }
@@ -92,6 +99,11 @@ impl Sessions {
     /// Whether nobody is admitted any more.
     pub fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// From now on other instances are asked to go on with what is pulled here, as far as they can.
+    pub fn hand_over_pulls(&self) {
+        self.hands_over.send_replace(true);
     }
 
     /// Ends all sessions, in order.
@@ -139,6 +151,8 @@ impl Sessions {
         let started_at = unix_nanos(entry.started_at);
         let recorded = self.parts.ledger.enter(entry.ingress_id.clone(), entry.resource_id.clone(), started_at);
         let begun = (entry.clone(), spec.clone());
+        let (drains, turns) = (self.hands_over.subscribe(), self.turns.clone());
+        let pull = Pull { portable: source.portable.clone(), drains, turns };
         let span = session_span(&spec, &entry.resource_id, &resolved.logging_fields);
         span.in_scope(|| info!(name = %spec.name, input = spec.input.as_str(), "session begins"));
         let (session, reports) = session::run(session::Start {
@@ -156,7 +170,7 @@ impl Sessions {
             observer: self.parts.observer.clone(),
         });
         let (control, registry) = (self.parts.control.clone(), self.registry.clone());
-        let reporter = StateReporter::new(control, registry, begun, commands, recorded);
+        let reporter = StateReporter::new(control, registry, begun, commands, recorded, pull);
         self.active.fetch_add(1, Ordering::Acquire);
         let sessions = self.clone();
         let work = async move {

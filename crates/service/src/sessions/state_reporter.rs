@@ -2,18 +2,19 @@
 //! reported after a deletion was answered. What to report when, [`Reporting`] decides.
 
 use super::reporting::{Action, Reporting};
+use super::turns::Turns;
 use crate::boxed::BoxFuture;
-use crate::control::{ControlPlane, ReportError, SessionCommand, SessionCommands, StoredIngress};
+use crate::control::{ControlPlane, HandOverError, ReportError, SessionCommand, SessionCommands, StoredIngress};
 use crate::recovery::Recorded;
 use model::{Fault, IngressSpec};
 use session::lifecycle::Stop;
 use session::registry::{Command, Entry, Registry};
-use session::{Report, Status};
+use session::{Portable, Report, Status};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How long the first report waits until the session stands in this instance's record: should this process end in between, nobody
 /// else would know of it. Redis answers within a millisecond, unless it is away, and then no report gets through either.
@@ -32,12 +33,24 @@ pub(super) struct StateReporter {
     commands: Option<SessionCommands>,
     reporting: Reporting,
     recorded: Recorded,
+    pull: Pull,
+}
+
+/// What a session that pulls needs to be handed over to another instance.
+pub(super) struct Pull {
+    /// Whether another could go on where this one is.
+    pub(super) portable: Portable,
+    /// Whether this instance drains.
+    pub(super) drains: watch::Receiver<bool>,
+    /// When the others may be asked.
+    pub(super) turns: Arc<Turns>,
 }
 
 /// How a call ended.
 enum Answer {
     Reported(Result<(), ReportError>),
     Found(Box<Result<Option<StoredIngress>, Fault>>),
+    Asked(Result<Report, HandOverError>),
 }
 
 impl StateReporter {
@@ -47,9 +60,10 @@ impl StateReporter {
         (entry, spec): (Entry, IngressSpec),
         commands: SessionCommands,
         recorded: Recorded,
+        pull: Pull,
     ) -> Self {
         let reporting = Reporting::new(entry.resource_id.clone(), spec, recorded.started_at());
-        Self { control, registry, entry, commands: Some(commands), reporting, recorded }
+        Self { control, registry, entry, commands: Some(commands), reporting, recorded, pull }
     }
 
     /// Works until the session has ended, and its last report is stored or of no interest any more.
@@ -58,13 +72,18 @@ impl StateReporter {
             warn!("this instance's record can't be written: should it end now, nobody would notice");
         }
         let mut call: Option<BoxFuture<'static, Answer>> = None;
-        let mut open = true;
+        let (mut open, mut drains) = (true, false);
         loop {
+            self.reporting.set_portable(self.pull.portable.get());
             while let Some(action) = self.reporting.action(now()) {
                 match action {
                     Action::Stop(stop) => self.stop(stop),
                     Action::Report(report) => call = Some(self.store(report)),
                     Action::Look => call = Some(self.look()),
+                    Action::HandOver(state) => match self.pull.turns.take(now()) {
+                        Ok(()) => call = Some(self.ask_others(state)),
+                        Err(later) => self.reporting.ask_later(later),
+                    },
                 }
             }
             self.note();
@@ -79,7 +98,7 @@ impl StateReporter {
                     self.on_answer(answer);
                 }
                 // A report that is under way may overtake the answer to a deletion.
-                command = next(&mut self.commands), if call.is_none() => match command {
+                command = next(&mut self.commands), if call.is_none() || self.reporting.is_asking() => match command {
                     Some(command) => self.command(command).await,
                     None => self.commands = None,
                 },
@@ -91,6 +110,10 @@ impl StateReporter {
                     }
                 },
                 loss = self.recorded.lost() => self.reporting.lost(loss, now()),
+                () = draining(&mut self.pull.drains), if !drains => {
+                    drains = true;
+                    self.reporting.drains(now());
+                }
                 () = sleep_until(deadline) => {}
             }
             if !open && self.is_replaced() {
@@ -119,6 +142,11 @@ impl StateReporter {
         Box::pin(async move { Answer::Found(Box::new(control.stored(&ingress).await)) })
     }
 
+    fn ask_others(&self, state: Report) -> BoxFuture<'static, Answer> {
+        let (control, ingress) = (self.control.clone(), self.entry.ingress_id.clone());
+        Box::pin(async move { Answer::Asked(control.hand_over(&ingress, &state).await) })
+    }
+
     fn on_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Reported(answer) => {
@@ -133,6 +161,14 @@ impl StateReporter {
                     warn!(%error, "what is stored of the ingress could not be looked at");
                 }
                 self.reporting.found(*found, now());
+            }
+            Answer::Asked(answer) => {
+                match &answer {
+                    Ok(theirs) => info!(taken_over_by = %theirs.resource_id, "another instance goes on with this pull"),
+                    Err(HandOverError::NotTaken(fault)) => debug!(%fault, "no other instance takes this pull over"),
+                    Err(error) => warn!(%error, "whether another instance takes this pull over is not known"),
+                }
+                self.reporting.asked(&answer, now());
             }
         }
     }
@@ -206,6 +242,13 @@ async fn answered(call: &mut Option<BoxFuture<'static, Answer>>) -> Answer {
     match call {
         Some(call) => call.await,
         None => std::future::pending().await,
+    }
+}
+
+/// Resolves when this instance drains. Cancel safe.
+async fn draining(drains: &mut watch::Receiver<bool>) {
+    if drains.wait_for(|drains| *drains).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

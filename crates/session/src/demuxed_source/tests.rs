@@ -96,3 +96,29 @@ async fn a_crashed_worker_is_replaced_and_three_are_our_fault() {
     let SourceEnd::Lost(fault) = ended(&mut source).await else { panic!("a fault") };
     assert_eq!((fault.blame, fault.retry), (Blame::Us, false), "{fault}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_worker_says_of_it_is_known_until_it_crashes() {
+    let workers = Arc::new(Scripted::default());
+    let job = Job {
+        source: demux::Source::Url("https://example.org/live.m3u8".into()),
+        guard: PullGuard::default(),
+        limits: PullLimits::default(),
+        largest: (1, 1),
+        from: None,
+        live_only: true,
+    };
+    let mut source = from_url(workers.clone(), job).unwrap();
+    assert!(!source.portable.get());
+    let script = workers.newest();
+    for portable in [true, false, true] {
+        script.says.send(FromWorker::Event(Event::Portable(portable))).await.unwrap();
+        script.says.send(FromWorker::Event(Event::Notice(String::new()))).await.unwrap();
+        assert!(matches!(source.events.recv().await, Some(SourceEvent::Notice(_))));
+        assert_eq!(source.portable.get(), portable);
+    }
+    script.says.send(FromWorker::Gone(Gone::Crashed("by a test".into()))).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(!source.portable.get());
+    assert!(workers.newest().job.live_only, "nothing has played yet");
+}

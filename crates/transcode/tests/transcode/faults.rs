@@ -62,6 +62,7 @@ fn a_job_of_another_profile_ends_the_child() {
         limits: PullLimits::default(),
         largest: (1280, 720),
         from: None,
+        live_only: false,
     }));
     child.ends_without_a_last_word();
 }

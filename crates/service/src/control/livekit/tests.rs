@@ -380,3 +380,72 @@ async fn the_sessions_of_this_machine_are_listed() {
     drop(serving);
     assert_eq!(ask().await, None);
 }
+
+// Hand-over ------------------------------------------------------------------------------------------------------------------
+
+/// What runs on an instance that drains.
+fn running() -> Report {
+    Report { resource_id: ResourceId("UR_a".into()), ..report(50) }
+}
+
+fn stored_pull() -> lk::IngressInfo {
+    lk::IngressInfo { state: Some(convert::state(&running())), ..pulled() }
+}
+
+async fn hand_over(livekit: &LiveKit) -> Result<Report, HandOverError> {
+    livekit.hand_over(&IngressId("IN_x".into()), &running()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_is_handed_over_as_livekit_server_would_start_it() {
+    let bus = MemoryBus::new();
+    let answer = GetIngressInfoResponse { token: "theirs".into(), ..found(stored_pull()).unwrap() };
+    let _io = io_info(&bus, Ok(answer));
+    // A Go ingress bids as well.
+    let go = Server::new(bus.clone(), "IngressInternal");
+    let _go = go.register(START_INGRESS, "", first_come, |_: StartIngressRequest| async {
+        Err::<lk::IngressInfo, _>(Failure::new(Code::FailedPrecondition, "out of date"))
+    });
+    let (draining, other) = (livekit(&bus), livekit(&bus));
+    let mut requests = other.start_requests(Arc::new(|_| Some(0.5)));
+    let takes = async {
+        let mut request = requests.recv().await.expect("a request");
+        assert_eq!(request.resolved.stored, Some(running()), "its session has to begin after that");
+        assert!(request.resolved.is_handed_over());
+        assert_eq!(request.resolved.token.expose(), "theirs");
+        // livekit-server knows it: it is not stored as new.
+        request.create_ingress().await.unwrap();
+        request.accept(Report { resource_id: ResourceId("UR_b".into()), status: Status::Buffering, ..report(60) });
+    };
+    let (theirs, ()) = tokio::join!(hand_over(&draining), takes);
+    assert_eq!(theirs.unwrap().resource_id, ResourceId("UR_b".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_takes_stays() {
+    let bus = MemoryBus::new();
+    let io = io_info(&bus, found(stored_pull()));
+    let draining = livekit(&bus);
+    let error = hand_over(&draining).await.unwrap_err();
+    assert!(matches!(&error, HandOverError::NotTaken(fault) if fault.text.contains("no other instance")), "{error}");
+    let other = livekit(&bus);
+    let silent = other.start_requests(Arc::new(|_| None));
+    assert!(matches!(hand_over(&draining).await, Err(HandOverError::NotTaken(_))), "it drains, too, or is full");
+    drop(silent);
+    // One that refuses, and one that does not answer.
+    let mut requests = other.start_requests(Arc::new(|_| Some(0.5)));
+    let refuses = async { requests.recv().await.unwrap().reject(Fault::transient(Blame::Capacity, "full")) };
+    let (error, ()) = tokio::join!(hand_over(&draining), refuses);
+    assert!(matches!(&error, Err(HandOverError::NotTaken(fault)) if fault.text.contains("full")), "{error:?}");
+    assert!(matches!(hand_over(&draining).await, Err(HandOverError::Unclear(_))));
+    drop(io);
+    let _gone = io_info(&bus, Err(Failure::new(Code::NotFound, "ingress does not exist")));
+    assert_eq!(hand_over(&draining).await, Err(HandOverError::Deleted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_sessions_state_is_not_handed_over() {
+    let bus = MemoryBus::new();
+    let _io = io_info(&bus, found(lk::IngressInfo { state: Some(convert::state(&report(70))), ..pulled() }));
+    assert!(matches!(hand_over(&livekit(&bus)).await, Err(HandOverError::NotTaken(_))));
+}

@@ -35,5 +35,5 @@ pub(crate) fn job(config: &UrlConfig, spec: &IngressSpec) -> Result<Job, Fault> 
     let layers = &spec.video.encoding.layers;
     let largest = layers.iter().map(|l| (l.width, l.height)).max().unwrap_or((u32::MAX, u32::MAX));
     let (guard, limits) = (config.guard.clone(), config.limits.clone());
-    Ok(Job { source: Source::Url(url), guard, limits, largest, from: None })
+    Ok(Job { source: Source::Url(url), guard, limits, largest, from: None, live_only: false })
 }

@@ -57,6 +57,7 @@ impl Request {
             return Ok(None);
         }
         let mut job = job::job(&self.config, &self.start.resolved.spec)?;
+        job.live_only = self.start.resolved.is_handed_over();
         // They may have changed since the start of this program.
         job.guard.own.extend(rtc::machine_addresses());
         if self.pulls.count() > self.config.temporary_files as usize {

@@ -282,3 +282,215 @@ fn a_store_that_cannot_be_looked_at_changes_nothing() {
     life.find(stored(Some(sent)));
     assert_eq!(life.action(), None);
 }
+
+// Hand-over ------------------------------------------------------------------------------------------------------------------
+
+impl Life {
+    /// A pull that publishes, on an instance that drains, and that has just asked the others.
+    fn asking() -> (Self, Report) {
+        let mut life = Self::pull();
+        life.reporting.set_portable(true);
+        let (mut life, sent) = life.published();
+        life.reporting.drains(life.now);
+        assert_eq!(life.action(), Some(Action::HandOver(sent.clone())));
+        assert_eq!(life.action(), None, "one attempt at a time");
+        (life, sent)
+    }
+
+    /// One that another instance has taken.
+    fn given() -> (Self, Report) {
+        let (mut life, sent) = Self::asking();
+        life.reporting.asked(&Ok(other(Status::Buffering, BEGAN + 1)), life.now);
+        (life, sent)
+    }
+
+    fn pull() -> Self {
+        Self { reporting: Reporting::new(id("RT_a"), ingress(InputKind::Url, "k").spec, BEGAN), now: Instant::now() }
+    }
+
+    fn published(mut self) -> (Self, Report) {
+        self.reporting.report(report(Status::Publishing, BEGAN + 5));
+        let sent = self.sends();
+        self.answer(Ok(()));
+        assert_eq!(self.action(), Some(Action::Look));
+        self.find(stored(Some(sent.clone())));
+        (self, sent)
+    }
+
+    /// The next look, with what it finds.
+    fn looks(&mut self, found: Option<Report>) {
+        assert_eq!(self.due_or_now(), Some(Action::Look));
+        self.find(stored(found));
+    }
+}
+
+#[test]
+fn only_a_live_pull_of_an_instance_that_drains_is_handed_over() {
+    let asks = |life: &mut Life| {
+        let until = life.now + SECOND * 50;
+        let mut asked = 0;
+        while life.reporting.deadline().is_some_and(|at| at < until) {
+            match life.due() {
+                Some(Action::HandOver(_)) => asked += 1,
+                Some(Action::Look) => life.find(stored(life.reporting.newest().cloned())),
+                None => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        asked
+    };
+    let (mut stays, _) = Life::pull().published();
+    stays.reporting.set_portable(true);
+    assert_eq!(asks(&mut stays), 0, "it does not drain");
+    let (mut file, _) = Life::pull().published();
+    file.reporting.drains(file.now);
+    assert_eq!(asks(&mut file), 0, "a file would begin anew");
+    file.reporting.set_portable(true);
+    assert_eq!(asks(&mut file), 1, "known later to be live");
+    let (mut push, _) = Life::publishing();
+    push.reporting.set_portable(true);
+    push.reporting.drains(push.now);
+    assert_eq!(asks(&mut push), 0, "its encoder is here");
+}
+
+#[test]
+fn nobody_there_is_asked_again_from_time_to_time() {
+    let (mut life, sent) = Life::asking();
+    let (begin, mut asked) = (life.now, vec![0]);
+    let nobody = || Err(HandOverError::NotTaken(Fault::transient(Blame::Capacity, "nobody")));
+    while asked.len() < 7 {
+        life.reporting.asked(&nobody(), life.now);
+        loop {
+            match life.due_or_now() {
+                Some(Action::HandOver(_)) => break,
+                Some(Action::Look) => life.find(stored(Some(sent.clone()))),
+                other => panic!("{other:?}"),
+            }
+        }
+        asked.push((life.now - begin).as_secs());
+    }
+    assert_eq!(asked, [0, 5, 15, 35, 75, 135, 195]);
+    // Meanwhile it reports as ever.
+    life.reporting.asked(&nobody(), life.now);
+    life.reporting.report(report(Status::Complete, BEGAN + 9));
+    assert_eq!(life.sends().status, Status::Complete);
+}
+
+#[test]
+fn one_that_was_taken_over_ends_without_a_word() {
+    // Thrown out of the room before or after the answer, or let go as the other one publishes.
+    for how in 0..3 {
+        let (mut life, sent) = if how == 0 { Life::asking() } else { Life::given() };
+        let theirs = other(Status::Publishing, BEGAN + 1);
+        if how < 2 {
+            life.reporting.report(report(Status::Error, BEGAN + 9));
+            life.reporting.ended();
+        }
+        if how == 0 {
+            assert_eq!(life.action(), None, "held back while the answer is awaited");
+            life.reporting.asked(&Ok(theirs.clone()), life.now);
+        }
+        if how < 2 {
+            assert_eq!(life.action(), Some(Action::Look), "at once");
+            life.find(stored(Some(sent.clone())));
+            assert_eq!(life.reporting.undelivered_end().map(|end| end.status), Some(Status::Error));
+        } else {
+            life.looks(Some(sent.clone()));
+            life.looks(Some(Report { status: Status::Buffering, ..theirs.clone() }));
+        }
+        life.looks(Some(theirs));
+        if how == 2 {
+            assert_eq!(life.action(), Some(Action::Stop(Stop::Superseded)));
+            life.reporting.report(report(Status::Inactive, BEGAN + 9));
+            life.reporting.ended();
+        }
+        assert_eq!(life.action(), None);
+        assert!(life.reporting.is_over() && life.reporting.stored_end().is_none());
+    }
+}
+
+#[test]
+fn a_source_that_serves_one_client_is_let_go_of() {
+    let (mut life, _) = Life::given();
+    let (begin, waits) = (life.now, other(Status::Buffering, BEGAN + 1));
+    while life.now < begin + hand_over::OVERLAP {
+        assert_eq!(life.action(), None, "both pull");
+        life.looks(Some(waits.clone()));
+    }
+    assert_eq!(life.action(), Some(Action::Stop(Stop::Superseded)));
+    assert!(life.now <= begin + hand_over::OVERLAP + SECOND);
+}
+
+#[test]
+fn one_that_fails_elsewhere_goes_on_here_and_stays() {
+    let (mut life, _) = Life::given();
+    let failed = other(Status::Error, BEGAN + 1);
+    life.looks(Some(failed.clone()));
+    let again = life.sends();
+    assert_eq!((again.status, again.started_at), (Status::Publishing, failed.started_at + 1));
+    life.answer(Ok(()));
+    let until = life.now + SECOND * 600;
+    while life.now < until {
+        assert_eq!(life.due_or_now(), Some(Action::Look), "nobody is asked again");
+        life.find(stored(Some(again.clone())));
+    }
+    // Where both have ended, the other's end was the last; unless this one came to the end of the stream.
+    for end in [Status::Error, Status::Complete] {
+        let (mut life, _) = Life::given();
+        life.reporting.report(report(end, BEGAN + 9));
+        life.reporting.ended();
+        if end == Status::Complete {
+            life.looks(Some(other(Status::Buffering, BEGAN + 1)));
+            assert_eq!(life.action(), None, "the other one may find more");
+        }
+        life.looks(Some(failed.clone()));
+        if end == Status::Complete {
+            let last = life.sends();
+            assert_eq!((last.status, last.started_at), (Status::Complete, failed.started_at + 1));
+            life.answer(Ok(()));
+        }
+        assert!(life.reporting.is_over());
+    }
+}
+
+#[test]
+fn nobody_who_stores_anything_means_that_it_goes_on_here() {
+    let (mut life, sent) = Life::asking();
+    life.reporting.asked(&Err(HandOverError::Unclear(Fault::transient(Blame::Control, "late"))), life.now);
+    let begin = life.now;
+    while life.now < begin + hand_over::PATIENCE {
+        life.reporting.report(report(Status::Publishing, BEGAN + 20));
+        life.looks(Some(sent.clone()));
+    }
+    assert_eq!(life.sends().status, Status::Publishing, "reports go on");
+    life.answer(Ok(()));
+    let newest = life.reporting.newest().cloned();
+    while !matches!(life.due_or_now(), Some(Action::HandOver(_))) {
+        life.find(stored(newest.clone()));
+    }
+    assert!(life.now < begin + hand_over::PATIENCE + hand_over::FIRST_RETRY * 2, "others are asked again");
+}
+
+#[test]
+fn a_deletion_ends_a_hand_over() {
+    let (mut life, _) = Life::asking();
+    life.reporting.asked(&Err(HandOverError::Deleted), life.now);
+    assert_eq!(life.action(), Some(Action::Stop(Stop::Deleted)));
+    let (mut life, _) = Life::given();
+    life.looks_at_nothing();
+    assert_eq!(life.action(), Some(Action::Stop(Stop::Deleted)));
+    let (mut life, _) = Life::asking();
+    life.reporting.told(Stop::Deleted);
+    life.reporting.report(report(Status::Inactive, BEGAN + 9));
+    life.reporting.ended();
+    life.reporting.asked(&Ok(other(Status::Buffering, BEGAN + 1)), life.now);
+    assert_eq!(life.action(), None);
+    assert!(life.reporting.is_over());
+}
+
+impl Life {
+    fn looks_at_nothing(&mut self) {
+        assert_eq!(self.due_or_now(), Some(Action::Look));
+        self.find(Ok(None));
+    }
+}

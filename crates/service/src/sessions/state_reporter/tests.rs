@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::OnDuplicate;
 use crate::control::embedded::ingress;
+use crate::control::{StartRequests, started_after};
 use crate::recovery::Ledger;
 use crate::testing::{ScriptedControl, Stage};
 use model::{Blame, Fault, IngressId, InputKind, ResourceId};
@@ -19,6 +20,8 @@ struct Reporter {
     reports: Option<mpsc::Sender<Report>>,
     task: JoinHandle<()>,
     begin: Instant,
+    portable: Portable,
+    drains: watch::Sender<bool>,
 }
 
 fn id() -> IngressId {
@@ -27,20 +30,28 @@ fn id() -> IngressId {
 
 impl Reporter {
     async fn new(errors: impl IntoIterator<Item = ReportError>) -> Self {
+        Self::of(InputKind::Rtmp, errors, Arc::default()).await
+    }
+
+    /// Of a session with this input, whose instance has these turns.
+    async fn of(input: InputKind, errors: impl IntoIterator<Item = ReportError>, turns: Arc<Turns>) -> Self {
         let control = Arc::<ScriptedControl>::default();
-        control.embedded.put(ingress(InputKind::Rtmp, "k"));
+        control.embedded.put(ingress(input, "k"));
         *control.report_errors.lock().unwrap() = errors.into_iter().collect();
         let registry = Registry::default();
         let started_at = UNIX_EPOCH + Duration::from_nanos(1);
-        let slot = registry.enter(id(), ResourceId("RT_a".into()), InputKind::Rtmp, true, started_at).unwrap();
+        let slot = registry.enter(id(), ResourceId("RT_a".into()), input, true, started_at).unwrap();
         let commands = control.serve_session(&id(), &slot.entry.resource_id).await.unwrap();
         let (reports, queue) = mpsc::channel(8);
         let ledger = Ledger::default();
         let recorded = ledger.enter(id(), slot.entry.resource_id.clone(), 1);
-        let begun = (slot.entry.clone(), ingress(InputKind::Rtmp, "k").spec);
-        let reporter = StateReporter::new(control.clone(), registry.clone(), begun, commands, recorded);
+        let begun = (slot.entry.clone(), ingress(input, "k").spec);
+        let (portable, drains) = (Portable::default(), watch::Sender::new(false));
+        let pull = Pull { portable: portable.clone(), drains: drains.subscribe(), turns };
+        let reporter = StateReporter::new(control.clone(), registry.clone(), begun, commands, recorded, pull);
         let task = tokio::spawn(reporter.run(queue));
-        Self { control, registry, ledger, slot: Some(slot), reports: Some(reports), task, begin: Instant::now() }
+        let (slot, reports, begin) = (Some(slot), Some(reports), Instant::now());
+        Self { control, registry, ledger, slot, reports, task, begin, portable, drains }
     }
 
     async fn report(&self, status: Status) {
@@ -223,4 +234,110 @@ async fn a_deleted_ingress_ends_its_session() {
     assert!(told.text.contains("deleted"), "{told}");
     stage.idle().await;
     assert_eq!(stage.control.tried(), [Status::Buffering]);
+}
+
+// Hand-over ------------------------------------------------------------------------------------------------------------------
+
+/// Another instance that takes requests to pull.
+struct Other {
+    control: Arc<ScriptedControl>,
+    requests: StartRequests,
+}
+
+impl Other {
+    fn new(control: &Arc<ScriptedControl>) -> Self {
+        Self { control: control.clone(), requests: control.start_requests(Arc::new(|_| Some(1.0))) }
+    }
+
+    /// Takes the next request, and stores this state of the session that begins.
+    async fn takes(&mut self, status: Status) -> Report {
+        let request = self.requests.recv().await.expect("a request");
+        let state = self.state(request.resolved.stored.as_ref(), status);
+        request.accept(state.clone());
+        self.control.embedded.report(&id(), &state).await.unwrap();
+        state
+    }
+
+    fn state(&self, before: Option<&Report>, status: Status) -> Report {
+        let started_at = started_after(before, UNIX_EPOCH);
+        Report::first(ResourceId("UR_b".into()), status, String::new(), started_at)
+    }
+}
+
+/// A live pull of an instance that drains.
+async fn draining_pull() -> Reporter {
+    let reporter = Reporter::of(InputKind::Url, [], Arc::default()).await;
+    reporter.report(Status::Publishing).await;
+    reporter.portable.set(true);
+    reporter.drains.send_replace(true);
+    reporter
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_is_handed_over_and_nothing_but_publishing_is_stored() {
+    let mut reporter = draining_pull().await;
+    let control = reporter.control.clone();
+    let mut states = control.embedded.states();
+    let mut other = Other::new(&control);
+    let theirs = other.takes(Status::Buffering).await;
+    // It is in the room: this participant is thrown out.
+    let publishing = Report { status: Status::Publishing, updated_at: theirs.updated_at + 1, ..theirs.clone() };
+    control.embedded.report(&id(), &publishing).await.unwrap();
+    reporter.report(Status::Error).await;
+    reporter.end();
+    reporter.task.await.unwrap();
+    assert!(reporter.begin.elapsed() < Duration::from_secs(1), "{:?}", reporter.begin.elapsed());
+    assert_eq!(control.embedded.newest(&id()).unwrap(), publishing);
+    while let Ok((_, state)) = states.try_recv() {
+        assert_eq!(state.resource_id, theirs.resource_id, "{state:?}");
+    }
+    assert_eq!(reporter.ledger.noted(), [], "nobody has to put it right");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_nobody_takes_goes_on() {
+    let mut reporter = draining_pull().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let asked = reporter.control.handed_over.lock().unwrap().len();
+    assert!((10..=14).contains(&asked), "asked {asked} times");
+    reporter.report(Status::Complete).await;
+    reporter.end();
+    reporter.task.await.unwrap();
+    assert_eq!(reporter.control.embedded.newest(&id()).unwrap().status, Status::Complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_while_another_is_asked_is_answered() {
+    let mut reporter = draining_pull().await;
+    let control = reporter.control.clone();
+    let mut other = Other::new(&control);
+    let request = other.requests.recv().await.expect("a request");
+    let answer = control.embedded.delete(&id()).await.expect("it is answered");
+    assert_eq!(answer.status, Status::Inactive);
+    let theirs = other.state(request.resolved.stored.as_ref(), Status::Buffering);
+    request.accept(theirs.clone());
+    assert_eq!(control.embedded.report(&id(), &theirs).await, Err(ReportError::Deleted), "theirs ends, too");
+    reporter.report(Status::Inactive).await;
+    reporter.end();
+    reporter.task.await.unwrap();
+    assert_eq!(control.embedded.newest(&id()).unwrap().status, Status::Publishing, "nothing more was reported");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_hands_over_one_after_the_other() {
+    let turns = Arc::<Turns>::default();
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let reporter = Reporter::of(InputKind::Url, [], turns.clone()).await;
+        reporter.report(Status::Publishing).await;
+        reporter.portable.set(true);
+        reporter.drains.send_replace(true);
+        asked.push(reporter);
+    }
+    tokio::time::sleep(Duration::from_millis(1_900)).await;
+    let mut times: Vec<_> = asked.iter().map(|r| r.control.handed_over.lock().unwrap().clone()).collect();
+    times.sort();
+    let times: Vec<_> = times.into_iter().flatten().collect();
+    assert_eq!(times.len(), 4);
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= super::super::turns::TURN), "{times:?}");
 }
