@@ -13,7 +13,7 @@ from rig.processes import Program
 from rig.pulls import AAC, FAST, H264, live_hls, make, pull
 from rig.web import Web
 
-# For how long a viewer may see nothing. The other one joins the room when it has media; measured 0.1 to 0.2 s.
+# For how long a viewer may see nothing. The other one joins the room when it has media; measured 0.1 to 0.3 s, and 0.9 s on a busy one.
 MAX_GAP = 3.0
 
 
