@@ -34,7 +34,7 @@ gst_element() { gst-inspect-1.0 --exists "$1" >/dev/null 2>&1; }
 #   bench  also a browser (--loss) and GStreamer's RTSP server (--url)
 #   chart  Helm, and Kubernetes' schemas in a Python environment
 #   image  a container tool, and all of test, which the image is tested with
-#   test   all: also node with libdatachannel, GStreamer's webrtcbin, openssl, ip
+#   test   all: also node with libdatachannel, GStreamer's webrtcbin, openssl, a packet filter, a TURN server, what makes packages
 parts_of() {
   case "$1" in
     check | fuzz) echo build ;;
@@ -88,7 +88,7 @@ still_run() { have redis-server && have ffmpeg && have gst-inspect-1.0 && [ -x "
 still_bench() { have_browser; }
 still_chart() { [ -x "$PYTHON" ] && [ -x "$HELM" ]; }
 still_image() { have podman || have docker; }
-still_test() { have node && have openssl && have ip; }
+still_test() { have node && have openssl && have ip && have iptables && have turnserver && have dpkg-deb && have gzip && have strip; }
 
 have_browser() { have chromium || have chromium-browser || have google-chrome; }
 
@@ -126,6 +126,12 @@ missing_bench() {
 missing_test() {
   have openssl || echo openssl
   have ip || echo iproute2
+  have iptables || echo iptables
+  have turnserver || echo coturn
+  # What tools/package.sh makes, and its test opens.
+  have dpkg-deb || echo dpkg
+  have gzip || echo gzip
+  have strip || echo binutils
   have node || echo nodejs
   have npm || echo npm
   # A WHIP client on webrtcbin, run by the system's own Python.
@@ -161,13 +167,19 @@ setup_system() {
     sudo=(sudo)
   fi
   setup_say "installing with apt: ${missing[*]}"
+  # RUNLEVEL: no service starts because its package is installed.
   {
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
-      "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+      "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}"
   } </dev/null >"$CACHE/apt.log" 2>&1 || {
     tail -n 20 "$CACHE/apt.log" >&2
     setup_fail "apt failed; the above is the end of $CACHE/apt.log"
   }
+  # Its package would have it run from now on, and as it comes it relays for anybody; tests start their own.
+  if [[ " ${missing[*]} " == *" coturn "* ]] && have systemctl; then
+    setup_say "switching the service of coturn off"
+    "${sudo[@]}" systemctl disable --now coturn >>"$CACHE/apt.log" 2>&1 || true
+  fi
   mapfile -t missing < <("$1" | sort -u)
   [ "${#missing[@]}" -eq 0 ] ||
     setup_fail "apt installed these, but they are still missing or too old (GStreamer must be $GST_MIN or newer): ${missing[*]}"

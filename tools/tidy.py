@@ -40,6 +40,7 @@ ALONE = {
     "str0m*": {"rtc"},
     "openssl*": {"rtc"},
     "quinn-udp": {"rtc"},
+    "turn-*": {"rtc"},
     "redis": {"psrpc"},
     "gstreamer*": {"worker", "demux", "transcode"},
     "tokio-tungstenite": {"publish"},

@@ -45,8 +45,13 @@ function media(width, height, fps) {
   tone.start();
   return new MediaStream([...canvas.captureStream(fps).getTracks(), ...out.stream.getTracks()]);
 }
+// Of a Link header (RFC 9725 §4.6).
+function servers(link) {
+  const each = (link || '').matchAll(/<([^>]+)>; rel="ice-server"(?:; username="(.*?)"; credential="(.*?)")?/g);
+  return [...each].map(([, urls, username, credential]) => ({urls, username, credential}));
+}
 const whip = {
-  // o: {url, key, width, height, fps, codec, rids: [[rid, scale]…], svc: a scalabilityMode, trickle}
+  // o: {url, key, width, height, fps, codec, rids: [[rid, scale]…], svc: a scalabilityMode, trickle, told}
   async start(o) {
     const pc = this.pc = new RTCPeerConnection(), stream = media(o.width, o.height, o.fps);
     this.key = o.key;
@@ -66,20 +71,26 @@ const whip = {
     const gathered = new Promise(done => pc.addEventListener('icecandidate', e => {
       if (e.candidate && e.candidate.candidate) this.found.push(e.candidate.candidate); else done();
     }));
-    await pc.setLocalDescription();
-    const bare = pc.localDescription.sdp;
-    if (!o.trickle) await gathered;
+    // With `told` nothing is gathered before the answer names the servers to gather with.
+    const offer = o.told && await pc.createOffer();
+    if (!offer) await pc.setLocalDescription();
+    const bare = (offer || pc.localDescription).sdp;
+    if (!o.trickle && !offer) await gathered;
     const answer = await fetch(o.url, {
-      method: 'POST', body: o.trickle ? bare.replace(/a=candidate:.*\r\n/g, '') : pc.localDescription.sdp,
+      method: 'POST', body: offer || o.trickle ? bare.replace(/a=candidate:.*\r\n/g, '') : pc.localDescription.sdp,
       headers: {'Content-Type': 'application/sdp', Authorization: 'Bearer ' + o.key},
     });
     const text = await answer.text();
     if (answer.status !== 201) return {status: answer.status, text};
     this.session = new URL(answer.headers.get('Location'), o.url).href;
     this.etag = answer.headers.get('ETag');
+    if (offer) {
+      pc.setConfiguration({iceServers: servers(answer.headers.get('Link'))});
+      await pc.setLocalDescription(offer);
+    }
     await pc.setRemoteDescription({type: 'answer', sdp: text});
     let patched = null;
-    if (o.trickle) {
+    if (o.trickle || offer) {
       await gathered;
       patched = (await this.patch(this.etag, this.fragment())).status;
     }
@@ -186,7 +197,8 @@ class Page:
     """A page that knows `whip` of PAGE."""
 
     def __init__(self, browser):
-        self.base, self.browser = f"http://127.0.0.1:{browser.port}", browser
+        loopback = browser.network.loopback if browser.network else "127.0.0.1"
+        self.base, self.browser = f"http://{loopback}:{browser.port}", browser
         self.http = self.socket = self.target = None
         self.count = 0
 

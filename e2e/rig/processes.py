@@ -82,14 +82,14 @@ class Program:
     def died(self, what):
         return Died(f"{self.name} {what}. The end of its log:\n{self.tail()}")
 
-    def wait_port(self, port, seconds=20):
-        """Waits until the program listens on `port` of loopback."""
+    def wait_port(self, port, seconds=20, host="127.0.0.1"):
+        """Waits until the program listens on `port` of `host`."""
 
         def listening():
             if not self.running():
                 raise self.died(f"ended with exit code {self.process.returncode} while it started")
             try:
-                socket.create_connection(("127.0.0.1", port), 0.5).close()
+                socket.create_connection((host, port), 0.5).close()
                 return True
             except OSError:
                 return False

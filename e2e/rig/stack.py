@@ -87,6 +87,7 @@ class Stack:
         self.redis = self.livekit = self.ingress = None
         self.http_url = f"http://127.0.0.1:{self.port['livekit']}"
         self.ws_url = f"ws://127.0.0.1:{self.port['livekit']}"
+        self.ingress_host = "127.0.0.1"  # where we find the ingress
         self.ingress_ws_url = self.ws_url  # where the ingress finds livekit-server; viewers never go by another way
         self.rtmp_url = f"rtmp://127.0.0.1:{self.port['rtmp']}/live"
         self.whip_url = f"http://127.0.0.1:{self.port['whip']}/w"
@@ -177,7 +178,7 @@ cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost
         config.write_text(self.ingress_config())
         self.ingress = self.program(name, [*self.wrap, ingress_binary(), "--config", config])
         if wait:
-            self.ingress.wait_port(self.port["rtmp"])
+            self.ingress.wait_port(self.port["rtmp"], host=self.ingress_host.strip("[]"))
             self.wait_available()
 
     def start_rtsp(self, port, *more, name="rtsp"):
@@ -220,7 +221,7 @@ cpu_cost: {{rtmp_cpu_cost: 0, whip_cpu_cost: 0, whip_bypass_transcoding_cpu_cost
     def get(self, port, path="/", timeout=5):
         """(HTTP status, body) of a GET from one of the ingress's ports; (0, why) if nothing answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port[port]}{path}", timeout=timeout) as r:
+            with urllib.request.urlopen(f"http://{self.ingress_host}:{self.port[port]}{path}", timeout=timeout) as r:
                 return r.status, r.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()

@@ -230,15 +230,15 @@ class Server(ThreadingHTTPServer):
 class Web:
     """Serves `root`. `requests` are those it saw: path and headers."""
 
-    def __init__(self, root, tls=None):
-        self.server = Server(("127.0.0.1", 0), Handler)
+    def __init__(self, root, tls=None, host="127.0.0.1"):
+        self.server = Server((host, 0), Handler)
         self.server.root, self.server.requests, self.server.stall, self.server.until = Path(root), [], 3.0, 0
         self.server.away, self.server.pace, self.server.flowing = False, 10.0, {}
         scheme = "http"
         if tls:
             scheme = "https"
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
-        self.authority = f"127.0.0.1:{self.server.server_address[1]}"
+        self.authority = f"{host}:{self.server.server_address[1]}"
         self.url = f"{scheme}://{self.authority}"
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()

@@ -103,6 +103,7 @@ fn main() {
     headers();
     secured_sound();
     rtp_headers();
+    turn();
 }
 
 /// A handshake with all that can happen to it, and redundant sound with gaps.
@@ -352,4 +353,16 @@ fn seed<M: Message>(name: &str, cut: u8, messages: &[M]) {
     let mut bytes = vec![cut];
     bytes.extend(batch.copy_to_bytes(batch.remaining()));
     write("ipc_messages", name, &bytes);
+}
+
+/// An address at a TURN server, by datagrams and by a stream: asked for, used with and without a channel, and on a bad network.
+fn turn() {
+    // As `turn_messages` numbers them: the server's messages pass while time does; then both sides send.
+    let open = [0, 0, 9, 5].repeat(6);
+    let talk = [8, 9, 9, 5, 0, 0, 8 + 130, 7, 9, 5, 0, 0, 9, 5, 0, 0].repeat(3);
+    for (carrier, name) in [(0, "datagrams"), (1, "stream")] {
+        write("turn_messages", name, &[&[carrier][..], &open, &talk].concat());
+        let bad = [4, 0, 5, 0, 6, 21, 3, 0, 0, 0, 9, 60, 7, 4, 0x40, 0, 0, 1].repeat(2);
+        write("turn_messages", &format!("{name}-changed"), &[&[carrier][..], &open, &bad, &talk].concat());
+    }
 }

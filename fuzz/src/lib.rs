@@ -20,6 +20,7 @@ mod proxied;
 mod pulled;
 mod received;
 mod recovery;
+mod relayed;
 mod secured;
 mod whip;
 
@@ -30,6 +31,7 @@ pub use proxied::proxy_headers;
 pub use pulled::{playlist_reloads, playlists, pulled_bytes, rtsp_answers, rtsp_requests};
 pub use received::{redundant_audio, rtp_headers, rtp_payloads, sdp_fragments, whip_offers};
 pub use recovery::recovery;
+pub use relayed::turn_messages;
 pub use secured::dtls_handshake;
 pub use whip::whip_headers;
 
@@ -63,6 +65,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("redundant_audio", redundant_audio),
     ("rtp_headers", rtp_headers),
     ("dtls_handshake", dtls_handshake),
+    ("turn_messages", turn_messages),
     ("whip_headers", whip_headers),
     ("proxy_headers", proxy_headers),
 ];

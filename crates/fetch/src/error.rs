@@ -30,6 +30,9 @@ pub enum Error {
     /// Something came in time, but not all of it.
     #[error("{host} is too slow: it did not {what} within {after:?}")]
     Slow { host: String, what: &'static str, after: Duration },
+    /// A proxy of the environment does not lead there.
+    #[error("the proxy {proxy} does not lead to {host}: {why}")]
+    Proxy { proxy: String, host: String, why: String },
     #[error("TLS with {host} failed: {why}")]
     Tls { host: String, why: String },
     /// The connection broke before TLS was agreed on.

@@ -162,7 +162,7 @@ fn judge_all(
 }
 
 /// Looks a name up on a thread of its own, which is abandoned after `within`: the system's resolver takes up to a minute and more.
-fn look_up(host: &str, port: u16, within: Duration) -> Result<Vec<SocketAddr>, Error> {
+pub(crate) fn look_up(host: &str, port: u16, within: Duration) -> Result<Vec<SocketAddr>, Error> {
     let (found, receiver) = mpsc::sync_channel(1);
     let name = host.to_owned();
     std::thread::spawn(move || {

@@ -14,10 +14,11 @@ use crate::body::{Chunks, Framing};
 use crate::guard::{is_inside, is_outside};
 use crate::inflate::Inflate;
 use crate::login::Login;
+use crate::proxied::proxy;
 use crate::socket::{Socket, connect, timed_out};
-use crate::{Address, Error, Titles};
+use crate::{Address, Error, Scheme, Titles};
 use base64::Engine as _;
-use model::{PullGuard, PullLimits};
+use model::{Proxy, PullGuard, PullLimits};
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -259,7 +260,9 @@ impl Client {
         to: &Address,
         range: Option<(u64, Option<u64>)>,
     ) -> Result<Answer, Error> {
-        let inside = connection.socket.peer().is_ok_and(|peer| is_inside(&self.inner.guard, &to.host(), peer));
+        let direct = proxy(&self.inner.guard, to).is_none();
+        let inside =
+            direct && connection.socket.peer().is_ok_and(|peer| is_inside(&self.inner.guard, &to.host(), peer));
         // Until it has spoken HTTP, words tell nothing about the ports of a private network.
         let told = |error: Error| if inside { error.concealed(&to.authority()) } else { error };
         let request = self.request(to, range);
@@ -284,7 +287,10 @@ impl Client {
 
     fn judge(&self, head: Head, connection: Buffered, to: &Address) -> Result<Answer, Error> {
         let (host, status) = (to.authority(), head.status);
-        let address = to.clone().answered_by(connection.socket.peer());
+        // What a proxy leads to may be anybody's.
+        let peer = connection.socket.peer();
+        let peer = if proxy(&self.inner.guard, to).is_none() { peer } else { Err(std::io::ErrorKind::Other.into()) };
+        let address = to.clone().answered_by(peer);
         match status {
             200 | 206 => {}
             300 if head.location.is_none() => return Err(Error::Status { host, status }),
@@ -330,12 +336,21 @@ impl Client {
     }
 
     fn request(&self, to: &Address, range: Option<(u64, Option<u64>)>) -> String {
+        // Without TLS the proxy itself is asked (RFC 9112 §3.2.2).
+        let asked = proxy(&self.inner.guard, to).filter(|_| to.scheme == Scheme::Http);
         let mut text = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: livekit-ingress/{}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n",
-            to.path_and_query(),
+            if asked.is_some() {
+                format!("http://{}{}", to.authority(), to.path_and_query())
+            } else {
+                to.path_and_query()
+            },
             to.authority(),
             env!("CARGO_PKG_VERSION"),
         );
+        if let Some(login) = asked.and_then(Proxy::authorization) {
+            text.push_str(&format!("Proxy-Authorization: {}\r\n", login.expose()));
+        }
         if let Some(login) = self.authorization(to) {
             text.push_str(&format!("Authorization: {login}\r\n"));
         }
@@ -409,7 +424,9 @@ impl Client {
         let found = idle.iter().position(|(origin, _)| origin.same_origin(to))?;
         let (_, connection) = idle.remove(found);
         // One to a private address was made for another purpose.
-        let fits = !to.is_from_outside() || connection.socket.peer().is_ok_and(is_outside);
+        let fits = proxy(&self.inner.guard, to).is_some()
+            || !to.is_from_outside()
+            || connection.socket.peer().is_ok_and(is_outside);
         fits.then_some(connection)
     }
 

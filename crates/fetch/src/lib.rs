@@ -20,6 +20,7 @@ mod inflate;
 mod login;
 mod part;
 pub mod playlist;
+mod proxied;
 mod relay;
 mod resumable_body;
 pub mod rtsp;

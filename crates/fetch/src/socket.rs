@@ -1,8 +1,8 @@
 //! One TCP connection, plain or with TLS. Every wait has a timeout.
 
 use crate::deadline_stream::DeadlineStream;
-use crate::{Address, Error, Scheme, guard};
-use model::PullGuard;
+use crate::{Address, Error, Scheme, guard, proxied};
+use model::{Proxy, PullGuard};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, Read, Write};
@@ -175,37 +175,50 @@ pub(crate) fn timed_out(error: &io::Error) -> bool {
 /// Connects to the host of `to`, at an address that the guard allows. `within` is the timeout of the look-up, of connecting, of the
 /// TLS handshake, and of each read and write afterwards.
 pub(crate) fn connect(guard: &PullGuard, to: &Address, within: Duration) -> Result<Socket, Error> {
+    if let Some(proxy) = proxied::proxy(guard, to) {
+        proxied::check(guard, to, within)?;
+        let addresses = guard::look_up(&proxy.host, proxy.port, within)?;
+        return connect_any(&addresses, &proxy.to_string(), within)
+            .and_then(|stream| finish(stream, Some(proxy), to, within));
+    }
     let host = to.host();
     let addresses = guard::resolve(guard, &host, to.port(), to.is_from_outside(), within)?;
     let inside = addresses.iter().any(|address| guard::is_inside(guard, &host, address.ip()));
-    connect_any(&addresses, to, within).map_err(|error| if inside { error.concealed(&to.authority()) } else { error })
+    let connected =
+        connect_any(&addresses, &to.authority(), within).and_then(|stream| finish(stream, None, to, within));
+    connected.map_err(|error| if inside { error.concealed(&to.authority()) } else { error })
 }
 
-fn connect_any(addresses: &[SocketAddr], to: &Address, within: Duration) -> Result<Socket, Error> {
+/// Connects to one of these addresses of `authority`.
+fn connect_any(addresses: &[SocketAddr], authority: &str, within: Duration) -> Result<TcpStream, Error> {
     let until = Instant::now() + within;
     let mut fault = None;
     for (i, address) in addresses.iter().enumerate() {
         // The time left is divided, so that an address that swallows packets leaves time for the next one.
         let left = until.saturating_duration_since(Instant::now()) / (addresses.len() - i) as u32;
         match TcpStream::connect_timeout(address, left.max(LEAST_CONNECT_TIME)) {
-            Ok(stream) => return finish(stream, to, within),
+            Ok(stream) => return Ok(stream),
             Err(e) => fault = Some(e),
         }
     }
-    let authority = to.authority();
+    let authority = authority.to_owned();
     Err(match fault {
         Some(e) if e.kind() == io::ErrorKind::ConnectionRefused => Error::Refused(authority),
         Some(e) if timed_out(&e) => Error::Timeout { host: authority, what: "take the connection", after: within },
         Some(e) => Error::Unreachable(authority, e),
-        None => Error::Unresolved(to.host()),
+        None => Error::Unresolved(authority),
     })
 }
 
-fn finish(stream: TcpStream, to: &Address, within: Duration) -> Result<Socket, Error> {
+/// Prepares a connection, through a proxy if it leads to one.
+fn finish(stream: TcpStream, proxy: Option<&Proxy>, to: &Address, within: Duration) -> Result<Socket, Error> {
     let prepared = stream.set_nodelay(true).and_then(|()| DeadlineStream::new(stream, within));
     let mut stream = prepared.map_err(|e| Error::Unreachable(to.authority(), e))?;
     if !matches!(to.scheme, Scheme::Https | Scheme::Rtsps) {
         return Ok(Socket::Plain(stream));
+    }
+    if let Some(proxy) = proxy {
+        proxied::open(&mut stream, proxy, to, within)?;
     }
     let fault = |why: String| Error::Tls { host: to.authority(), why };
     let name = ServerName::try_from(to.host()).map_err(|_| fault("its name can't be in a certificate".into()))?;

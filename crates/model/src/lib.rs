@@ -1,7 +1,8 @@
 //! The types that all crates share: ids, secrets, time, codecs, frames, the settings of an ingress, faults, and the bounds on
 //! strangers.
 //!
-//! Nothing here does IO, and nothing here knows a protocol, an SFU or a codec library. Presets and the fitting of layers to a
+//! Nothing here does IO, and nothing here knows an SFU, a codec library, or more of a protocol than several crates need (the addresses of
+//! TURN servers, the way through a proxy). Presets and the fitting of layers to a
 //! source live here because the session (which announces tracks) and the tests of `transcode` need the same answer.
 #![forbid(unsafe_code)]
 
@@ -14,9 +15,11 @@ mod frame;
 mod id;
 mod log_budget;
 mod packet;
+mod proxy;
 mod pull;
 mod spec;
 mod time;
+mod turn;
 
 pub use address::{AddressKind, embedded_v4, in_range};
 pub use codec::{AudioCodec, Kind, VideoCodec};
@@ -29,6 +32,8 @@ pub use frame::{AudioConfig, Colours, Frame, Media, Rotation, SourceTracks, Vide
 pub use id::{IngressId, ResourceId, Secret};
 pub use log_budget::LogBudget;
 pub use packet::{OpusFormat, Packet, PassthroughMedia, VideoFormat};
+pub use proxy::{Proxies, Proxy, ProxyAnswer};
 pub use pull::{HostRule, PullGuard, PullLimits, url_as_typed};
 pub use spec::{AudioSpec, IngressSpec, InputKind, TrackSource, VideoSpec};
 pub use time::MediaTime;
+pub use turn::{TurnServer, TurnTransport};

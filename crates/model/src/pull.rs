@@ -1,5 +1,6 @@
 //! What a pull of a source may connect to, and its limits. Made by the service, kept by a demux worker.
 
+use crate::Proxies;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -17,6 +18,8 @@ pub struct PullGuard {
     pub refuse_private: bool,
     /// This machine's own addresses, also those on the internet: they count as private.
     pub own: Vec<IpAddr>,
+    /// The proxies that HTTP goes by. What they reach is up to them: names are looked up there.
+    pub proxies: Proxies,
 }
 
 /// One entry of a list of hosts.

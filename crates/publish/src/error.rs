@@ -26,6 +26,16 @@ pub enum Error {
         /// How long we waited.
         within: Duration,
     },
+    /// The proxy of the environment does not lead there.
+    #[error("the proxy {proxy} does not lead to LiveKit at {at}: {why}")]
+    Proxy {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// Scheme, host and port.
+        at: String,
+        /// Why.
+        why: String,
+    },
     /// HTTP 401: the token's signature, its time, or what it grants.
     #[error("LiveKit refused the token: {0}; check api_key and api_secret")]
     Token(String),
@@ -56,7 +66,7 @@ impl Error {
         let retry = match self {
             Self::Address(_) | Self::Token(_) => false,
             Self::Refused { status, .. } => *status >= 500 || *status == 429,
-            Self::Unreachable { .. } | Self::Timeout { .. } => true,
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Proxy { .. } => true,
         };
         Fault { blame: Blame::Room, retry, text: self.to_string() }
     }

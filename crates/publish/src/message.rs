@@ -2,7 +2,7 @@
 
 use crate::{AudioTrack, VideoTrack};
 use livekit_protocol as proto;
-use model::{Layer, Quality, TrackSource, VideoCodec};
+use model::{Layer, Quality, TrackSource, TurnServer, VideoCodec};
 use proto::signal_request::Message;
 use proto::video_layer::Mode;
 use std::collections::BTreeMap;
@@ -17,6 +17,14 @@ pub(crate) fn video_codecs(enabled: &[proto::Codec]) -> Vec<VideoCodec> {
         enabled.iter().any(|e| e.mime.eq_ignore_ascii_case(&mime))
     };
     VideoCodec::OVER_RTP.into_iter().filter(|codec| enabled.is_empty() || is(codec)).collect()
+}
+
+/// The TURN servers among those that the server names for ICE.
+pub(crate) fn turn_servers(servers: &[proto::IceServer]) -> Vec<TurnServer> {
+    let read = |s: &proto::IceServer| {
+        s.urls.iter().filter_map(|uri| TurnServer::read(uri, &s.username, &s.credential)).collect::<Vec<_>>()
+    };
+    servers.iter().flat_map(read).collect()
 }
 
 pub(crate) fn add_video(track: &VideoTrack) -> proto::AddTrackRequest {

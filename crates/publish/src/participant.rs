@@ -192,9 +192,9 @@ impl Participant {
                     self.live.joined(join, now, &mut self.actions);
                     self.settle(now);
                 }
-                Incoming::Reconnect(_) if purpose == Purpose::Resume => {
+                Incoming::Reconnect(reconnect) if purpose == Purpose::Resume => {
                     self.phase = Phase::Live { since: purpose };
-                    self.live.resumed(now, &mut self.actions);
+                    self.live.resumed(&reconnect, now, &mut self.actions);
                 }
                 Incoming::Leave(leave) => self.join_rejected(&leave, purpose, now),
                 _ => {}

@@ -1,9 +1,9 @@
 //! The WebSocket to the server: a task that owns it, and two bounded queues to and from it. Media never waits for it.
 
-use crate::{Error, join};
+use crate::{Error, join, proxied};
 use futures_util::{SinkExt, StreamExt};
 use livekit_protocol::{SignalRequest, SignalResponse, signal_request, signal_response};
-use model::Secret;
+use model::{Proxy, Secret};
 use prost::Message as _;
 use std::io;
 use std::net::SocketAddr;
@@ -57,19 +57,24 @@ impl Drop for SignalSocket {
     }
 }
 
-/// The addresses of the server.
-pub(crate) async fn resolve(base: &Url) -> Result<Vec<SocketAddr>, Error> {
+/// The addresses of the server, or of the proxy that leads to it: one way or the other, the network where we reach it.
+pub(crate) async fn resolve(base: &Url, proxy: Option<&Proxy>) -> Result<Vec<SocketAddr>, Error> {
     let unreachable = |e: io::Error| Error::Unreachable { at: join::name(base), source: e.into() };
-    let host = base.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let port = base.port_or_known_default().unwrap_or(80);
+    let (host, port) = match proxy {
+        Some(proxy) => (proxy.host.as_str(), proxy.port),
+        None => proxied::host_and_port(base),
+    };
     let found: Vec<_> = tokio::net::lookup_host((host, port)).await.map_err(unreachable)?.collect();
     if found.is_empty() { Err(unreachable(io::ErrorKind::NotFound.into())) } else { Ok(found) }
 }
 
 /// Opens a WebSocket.
-pub(crate) async fn dial(url: Url, token: Secret) -> Result<SignalSocket, Error> {
+pub(crate) async fn dial(url: Url, proxy: Option<Proxy>, token: Secret) -> Result<SignalSocket, Error> {
     let at = join::name(&url);
-    let stream = connect(&url).await?;
+    let mut stream = connect(&url, proxy.as_ref()).await?;
+    if let Some(proxy) = &proxy {
+        proxied::open(&mut stream, proxy, &url).await?;
+    }
     let mut request = url.as_str().into_client_request().map_err(|_| Error::Address(at.clone()))?;
     let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose()))
         .map_err(|_| Error::Token("it has characters that an HTTP header can't have".into()))?;
@@ -85,10 +90,10 @@ pub(crate) async fn dial(url: Url, token: Secret) -> Result<SignalSocket, Error>
     Ok(SignalSocket { out, incoming, task: tokio::spawn(run(socket, out_rx, in_tx)) })
 }
 
-/// Tries the server's addresses in turn.
-async fn connect(url: &Url) -> Result<TcpStream, Error> {
+/// Tries the server's addresses in turn, or those of the proxy that leads to it.
+async fn connect(url: &Url, proxy: Option<&Proxy>) -> Result<TcpStream, Error> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in resolve(url).await? {
+    for address in resolve(url, proxy).await? {
         match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Signalling is small messages that somebody waits for.

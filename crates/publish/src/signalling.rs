@@ -1,10 +1,11 @@
 //! The signalling connection as the task sees it: closed, on its way, or open.
 
 use crate::Error;
+use crate::proxied;
 use crate::signal::{self, SignalSocket};
 use livekit_protocol::signal_request::Message as Outgoing;
 use livekit_protocol::signal_response::Message as Incoming;
-use model::Secret;
+use model::{Proxies, Secret};
 use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -44,14 +45,16 @@ pub(crate) enum SignalEvent {
 }
 
 impl Signalling {
-    /// Looks the server up.
-    pub(crate) fn resolve(server: Url, request: PeerRequest) -> Self {
-        Self::Resolving(Box::pin(async move { signal::resolve(&server).await }), Box::new(request))
+    /// Looks the server up, or the proxy that leads to it.
+    pub(crate) fn resolve(server: Url, proxies: &Proxies, request: PeerRequest) -> Self {
+        let proxy = proxied::proxy(proxies, &server).cloned();
+        Self::Resolving(Box::pin(async move { signal::resolve(&server, proxy.as_ref()).await }), Box::new(request))
     }
 
     /// Opens the WebSocket.
-    pub(crate) fn dial(url: Url, token: Secret) -> Self {
-        Self::Dialing(Box::pin(signal::dial(url, token)))
+    pub(crate) fn dial(url: Url, proxies: &Proxies, token: Secret) -> Self {
+        let proxy = proxied::proxy(proxies, &url).cloned();
+        Self::Dialing(Box::pin(signal::dial(url, proxy, token)))
     }
 
     /// Sends a message, if the WebSocket is open. False if it is gone, and closed by that.

@@ -7,8 +7,8 @@ use crate::participant::{Action, Participant};
 use crate::queue::{Control, TaskEnds};
 use crate::signalling::{PeerRequest, SignalEvent, Signalling};
 use crate::uplink::Decision;
-use crate::{AccessUnit, Config, Event, Media, Output, Tracks};
-use model::{Kind, VideoCodec};
+use crate::{AccessUnit, Config, Event, Media, Output, ServerFacts, Tracks};
+use model::{Kind, Proxies};
 use rtc::{Frame, Peer};
 use std::future::pending;
 use std::net::SocketAddr;
@@ -27,7 +27,8 @@ pub(crate) struct Task {
     server: Url,
     loopback: bool,
     lose_one_in: u32,
-    accepted_codecs: Option<watch::Sender<Option<Vec<VideoCodec>>>>,
+    proxies: Proxies,
+    server_facts: Option<watch::Sender<Option<ServerFacts>>>,
     participant: Participant,
     egress: Egress,
     peer: Option<Peer>,
@@ -44,7 +45,8 @@ impl Task {
         Self {
             loopback: config.loopback,
             lose_one_in: config.lose_one_in,
-            accepted_codecs: config.accepted_codecs.clone(),
+            proxies: config.proxies.clone(),
+            server_facts: config.server_facts.clone(),
             participant: Participant::new(server.clone(), config, tracks, Instant::now()),
             server,
             egress: Egress::new(layers),
@@ -101,9 +103,10 @@ impl Task {
         while let Some(action) = self.participant.action() {
             match action {
                 Action::MakePeer { config, lines } => {
-                    self.signalling = Signalling::resolve(self.server.clone(), PeerRequest { config, lines });
+                    self.signalling =
+                        Signalling::resolve(self.server.clone(), &self.proxies, PeerRequest { config, lines });
                 }
-                Action::Dial { url, token } => self.signalling = Signalling::dial(*url, token),
+                Action::Dial { url, token } => self.signalling = Signalling::dial(*url, &self.proxies, token),
                 Action::HangUp => self.signalling = Signalling::Closed,
                 Action::ClosePeer => {
                     self.egress.disconnect();
@@ -126,9 +129,14 @@ impl Task {
                 }
                 Action::Candidate(line) => _ = self.with_peer(|peer| peer.add_remote(&line)),
                 Action::Emit(event) => self.emit(event),
-                Action::Accepts(codecs) => {
-                    if let Some(accepted) = &self.accepted_codecs {
-                        accepted.send_replace(Some(codecs));
+                Action::TurnServers(servers) => {
+                    if let Some(peer) = &mut self.peer {
+                        peer.turn_servers(servers);
+                    }
+                }
+                Action::Facts(facts) => {
+                    if let Some(known) = &self.server_facts {
+                        known.send_replace(Some(facts));
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! What the caller hands in: where to join, and what to publish.
 
-use model::{Layer, Secret, TrackSource, VideoCodec, VideoFormat};
+use crate::ServerFacts;
+use model::{Layer, Proxies, Secret, TrackSource, VideoCodec, VideoFormat};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,8 +64,10 @@ pub struct Config {
     pub loopback: bool,
     /// How a video track that is added later will be coded, where that is known: a codec that the first offer lacks can't be added.
     pub expected: Option<VideoFormat>,
-    /// Where to put which video codecs the server accepts. Each join sets it again.
-    pub accepted_codecs: Option<watch::Sender<Option<Vec<VideoCodec>>>>,
+    /// The proxies that signalling goes by.
+    pub proxies: Proxies,
+    /// Where to put what the server says of itself. Each join sets it again.
+    pub server_facts: Option<watch::Sender<Option<ServerFacts>>>,
     /// For tests of repair: drops one of so many datagrams once media flows; 0 drops none.
     #[doc(hidden)]
     pub lose_one_in: u32,
@@ -82,7 +85,8 @@ impl Config {
             join_retry_window: JOIN_RETRY_WINDOW,
             loopback: false,
             expected: None,
-            accepted_codecs: None,
+            proxies: Proxies::default(),
+            server_facts: None,
             lose_one_in: 0,
         }
     }

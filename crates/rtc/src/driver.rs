@@ -2,7 +2,7 @@
 //! a [`Role`] adds what is not the same, see [`crate::roles`].
 
 use crate::Error;
-use crate::transport::{self, Transport, host_candidate, is_dtls};
+use crate::transport::{self, Transport, host_candidate, is_dtls, relayed_candidate};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use str0m::net::{Receive, TcpType, Transmit};
@@ -144,7 +144,16 @@ impl<R: Role> Driver<R> {
 
     /// Adds an address of ours; true if it is new.
     pub(crate) fn add_local(&mut self, transport: Transport, address: SocketAddr) -> bool {
-        match host_candidate(transport, address, R::TCP_TYPE) {
+        self.add(host_candidate(transport, address, R::TCP_TYPE), address)
+    }
+
+    /// Adds an address of ours at a TURN server that is reached from `local`; true if it is new.
+    pub(crate) fn add_relayed(&mut self, address: SocketAddr, local: SocketAddr) -> bool {
+        self.add(relayed_candidate(address, local), address)
+    }
+
+    fn add(&mut self, candidate: Result<Candidate, String>, address: SocketAddr) -> bool {
+        match candidate {
             Ok(candidate) => {
                 let line = self.rtc.add_local_candidate(candidate).map(Candidate::to_sdp_string);
                 let Some(line) = line else { return false };
@@ -161,6 +170,13 @@ impl<R: Role> Driver<R> {
     /// Takes an address of ours back.
     pub(crate) fn remove_local(&mut self, transport: Transport, address: SocketAddr) {
         if let Ok(candidate) = host_candidate(transport, address, R::TCP_TYPE) {
+            self.rtc.direct_api().invalidate_candidate(&candidate);
+        }
+    }
+
+    /// Takes an address of ours at a TURN server back.
+    pub(crate) fn remove_relayed(&mut self, address: SocketAddr, local: SocketAddr) {
+        if let Ok(candidate) = relayed_candidate(address, local) {
             self.rtc.direct_api().invalidate_candidate(&candidate);
         }
     }

@@ -1,6 +1,8 @@
 //! The sending side: a connection to the SFU with its sockets and its clock, in one task: whoever polls [`Peer::next`] drives it.
 
 mod paths;
+mod relay_connection;
+mod relays;
 mod route;
 mod tcp_connection;
 mod tcp_fallback;
@@ -10,7 +12,7 @@ use crate::driver::Driver;
 use crate::roles::sender::{Config, Event, Frame, Lines};
 use crate::runner::Runner;
 use crate::transport::Transport;
-use model::{Kind, Packet};
+use model::{Kind, Packet, TurnServer};
 use paths::PeerPaths;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -73,6 +75,7 @@ impl Peer {
         let now = Instant::now();
         self.0.driver.answer(sdp, now)?;
         self.0.paths.tcp.answered(now);
+        self.0.paths.relays.answered(now);
         self.0.advance(now)
     }
 
@@ -87,6 +90,7 @@ impl Peer {
             None => return Ok(()),
             Some((Transport::Udp, remote)) => {
                 paths.tcp.udp_named(now);
+                paths.relays.udp_named(remote);
                 if let Err(error) = paths.bind_toward(driver, remote) {
                     tracing::debug!(%remote, %error, "no socket towards a remote candidate");
                 }
@@ -94,6 +98,11 @@ impl Peer {
             Some((Transport::Tcp, remote)) => paths.tcp.tcp_named(remote, now),
         }
         self.0.advance(now)
+    }
+
+    /// Names TURN servers, for networks that let nothing else through: to be called before the answer is given.
+    pub fn turn_servers(&mut self, servers: Vec<TurnServer>) {
+        self.0.paths.relays.told(servers);
     }
 
     /// Whether frames can be sent.
@@ -146,6 +155,7 @@ impl Peer {
         if let Err(error) = self.0.flush() {
             tracing::debug!(%error, "closing without telling the other side");
         }
+        self.0.paths.relays.release();
     }
 
     /// The next thing that happens; drives the connection while it waits. Cancel safe.

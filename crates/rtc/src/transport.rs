@@ -39,6 +39,14 @@ pub(crate) fn host_candidate(transport: Transport, address: SocketAddr, tcp: Tcp
     candidate.map_err(|e| e.to_string())
 }
 
+/// A candidate of ours at a TURN server, which is reached from `local`.
+///
+/// # Errors
+/// As [`host_candidate`].
+pub(crate) fn relayed_candidate(address: SocketAddr, local: SocketAddr) -> Result<Candidate, String> {
+    Candidate::relayed(address, local, Protocol::Udp).map_err(|e| e.to_string())
+}
+
 /// Whether a datagram is DTLS (RFC 7983 §7).
 pub(crate) fn is_dtls(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|b| (20..=63).contains(b))

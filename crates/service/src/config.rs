@@ -18,6 +18,7 @@ mod url_input;
 mod yaml;
 
 pub use fault::{Faults, Position, Remark, Warning};
+pub use model::TurnTransport;
 pub use redis::{ClientCertificate, RedisConfig, RedisTls, RedisTopology};
 pub use resolved::{
     Config, CpuCost, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_RELAY_PORT, DEFAULT_RTMP_MAX_CONNECTIONS,
@@ -29,7 +30,7 @@ pub use rtc::{
     AcceptanceMinWait, BatchIo, DEFAULT_UDP_PORT, Filter, IpNet, NodeIp, PortRange, RtcConfig, Sctp, UdpPorts,
 };
 pub use sources::{Sources, load, process_env};
-pub use turn::{DEFAULT_TURN_TTL, TurnAccess, TurnProtocol, TurnServer};
+pub use turn::{DEFAULT_TURN_TTL, TurnAccess, TurnServer};
 
 #[cfg(test)]
 mod tests;

@@ -79,7 +79,7 @@ async fn serve(
         node_id,
         cpu,
         control: Arc::new(LiveKit::start(&config)?),
-        participants: Arc::new(LiveKitParticipants::default()),
+        participants: Arc::new(LiveKitParticipants::new(config.url.guard.proxies.clone())),
         workers: Arc::new(pool.clone()),
         end_waiting_workers: Box::new(move || pool.close()),
     };

@@ -7,7 +7,7 @@
 
 pub mod admitted;
 mod observers;
-mod prejoin;
+pub(crate) mod prejoin;
 pub mod reporting;
 pub(crate) mod running;
 mod state_reporter;

@@ -18,11 +18,11 @@ use crate::sessions::{Parts, Sessions};
 use ipc::Role;
 use ipc::demux::Demux;
 use ipc::transcode::Transcode;
-use model::{Fault, IngressId, InputKind, Layer, LogBudget, ResourceId, Secret, VideoCodec};
+use model::{Fault, IngressId, InputKind, Layer, LogBudget, ResourceId, Secret};
 use psrpc::redis::Address;
 use publish::{AudioTrack, Config, Event, Tracks, VideoTrack};
 use session::lifecycle::Stop;
-use session::participant::{AcceptedCodecs, Participant, ParticipantFactory};
+use session::participant::{Facts, Participant, ParticipantFactory};
 use session::workers::{Worker, Workers};
 use session::{Report, Source, SourceEnd, SourceEvent, SourceFeed, source};
 use std::any::Any;
@@ -171,15 +171,15 @@ impl Workers for SilentWorkers {
 
 /// Participants that a test sees join and leave.
 pub(crate) struct FakeParticipants {
-    /// The codecs that the server accepts.
-    pub(crate) codecs: watch::Sender<Option<Vec<VideoCodec>>>,
+    /// What the server says of itself.
+    pub(crate) facts: watch::Sender<Option<publish::ServerFacts>>,
     /// The events' senders of those that joined.
     pub(crate) joined: Mutex<Vec<mpsc::Sender<Event>>>,
 }
 
 impl Default for FakeParticipants {
     fn default() -> Self {
-        Self { codecs: watch::channel(None).0, joined: Mutex::default() }
+        Self { facts: watch::channel(None).0, joined: Mutex::default() }
     }
 }
 
@@ -190,8 +190,8 @@ impl ParticipantFactory for FakeParticipants {
         (Box::new(FakeParticipant), events)
     }
 
-    fn accepted_codecs(&self, _: &str) -> AcceptedCodecs {
-        self.codecs.subscribe()
+    fn server_facts(&self, _: &str) -> Facts {
+        self.facts.subscribe()
     }
 }
 

@@ -4,7 +4,7 @@
 use model::{Blame, Fault, InputKind, ResourceId, Secret};
 use rtc::{Accept, Refusal, Restarted};
 use service::BoxFuture;
-use service::config::{CpuCost, RtcConfig, TurnAccess, TurnProtocol, TurnServer};
+use service::config::{CpuCost, RtcConfig, TurnAccess, TurnServer, TurnTransport};
 use service::control::ControlPlane;
 use service::control::embedded::{Embedded, ingress};
 use service::http::{Proxies, listen};
@@ -111,7 +111,7 @@ async fn answer(control: Embedded, request: Request) {
     match admit(&control, &request.keys).await {
         Ok((key, transcode)) => {
             let accept = if transcode { Accept::transcoded() } else { Accept::passthrough() };
-            let _ = request.accept(&key, ResourceId("WH_abcdefABCDEF".into()), &accept).await;
+            let _ = request.accept(&key, ResourceId("WH_abcdefABCDEF".into()), "ws://sfu", &accept).await;
         }
         Err(fault) => request.reject(&fault),
     }
@@ -346,7 +346,7 @@ async fn any_machine_serves_the_sessions_of_the_others() {
 #[tokio::test]
 async fn ice_servers_are_for_those_with_a_key() {
     let access = TurnAccess::Shared { secret: Secret::new("north"), ttl: Duration::from_secs(600) };
-    let turn = TurnServer { host: "turn.example".into(), port: 443, protocol: TurnProtocol::Tls, access };
+    let turn = TurnServer { host: "turn.example".into(), port: 443, protocol: TurnTransport::Tls, access };
     let stun_servers = vec!["stun.example:3478".into()];
     let rtc = RtcConfig { stun_servers, turn_servers: vec![turn], ..RtcConfig::default() };
     let setup = start_with(50, rtc, Embedded::new()).await;
@@ -368,7 +368,7 @@ async fn ice_servers_are_for_those_with_a_key() {
 #[tokio::test(start_paused = true)]
 async fn a_wrong_key_in_options_charges_its_address() {
     let access = TurnAccess::Shared { secret: Secret::new("north"), ttl: Duration::from_secs(600) };
-    let turn = TurnServer { host: "turn.example".into(), port: 443, protocol: TurnProtocol::Tls, access };
+    let turn = TurnServer { host: "turn.example".into(), port: 443, protocol: TurnTransport::Tls, access };
     let rtc = RtcConfig { turn_servers: vec![turn], ..RtcConfig::default() };
     let setup = start_with(1, rtc, Embedded::new()).await;
     let began = tokio::time::Instant::now();

@@ -1,15 +1,15 @@
 //! What a session needs of its participant in the room: the narrow side of [`publish`], so that sessions can be tested without
 //! a server.
 
-use model::{Layer, VideoCodec};
-use publish::{AudioTrack, Config, Event, Media, Output, Publisher, Tracks, VideoTrack};
+use model::{Layer, Proxies};
+use publish::{AudioTrack, Config, Event, Media, Output, Publisher, ServerFacts, Tracks, VideoTrack};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 
-/// Servers whose accepted codecs are remembered. An ingress has one, or a few.
+/// Servers of which is remembered what they said. An ingress has one, or a few.
 const REMEMBERED_SERVERS: usize = 64;
 
 /// A participant in a room. Its methods are those of [`Publisher`].
@@ -68,21 +68,27 @@ pub trait ParticipantFactory: Send + Sync + 'static {
     /// Joins as `config` says and publishes these tracks. Does not wait: how it goes comes as events.
     fn join(&self, config: Config, tracks: Tracks) -> Joined;
 
-    /// The video codecs that this server accepts, as its newest join said.
-    fn accepted_codecs(&self, ws_url: &str) -> AcceptedCodecs;
+    /// What this server said of itself with its newest join.
+    fn server_facts(&self, ws_url: &str) -> Facts;
 }
 
-/// The video codecs that a server accepts; `None` before the first join.
-pub type AcceptedCodecs = watch::Receiver<Option<Vec<VideoCodec>>>;
+/// What a server says of itself; `None` before the first join.
+pub type Facts = watch::Receiver<Option<ServerFacts>>;
 
 /// Makes participants in rooms of LiveKit servers.
 #[derive(Debug, Default)]
 pub struct LiveKitParticipants {
-    servers: Mutex<HashMap<String, watch::Sender<Option<Vec<VideoCodec>>>>>,
+    proxies: Proxies,
+    servers: Mutex<HashMap<String, watch::Sender<Option<ServerFacts>>>>,
 }
 
 impl LiveKitParticipants {
-    fn server(&self, ws_url: &str) -> watch::Sender<Option<Vec<VideoCodec>>> {
+    /// Makes participants whose signalling goes by these proxies.
+    pub fn new(proxies: Proxies) -> Self {
+        Self { proxies, servers: Mutex::default() }
+    }
+
+    fn server(&self, ws_url: &str) -> watch::Sender<Option<ServerFacts>> {
         // Each change under the lock is a single map operation: a panic leaves it whole.
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         if servers.len() >= REMEMBERED_SERVERS && !servers.contains_key(ws_url) {
@@ -94,12 +100,13 @@ impl LiveKitParticipants {
 
 impl ParticipantFactory for LiveKitParticipants {
     fn join(&self, mut config: Config, tracks: Tracks) -> Joined {
-        config.accepted_codecs = Some(self.server(&config.ws_url));
+        config.proxies = self.proxies.clone();
+        config.server_facts = Some(self.server(&config.ws_url));
         let (publisher, events) = publish::connect(config, tracks);
         (Box::new(publisher), events)
     }
 
-    fn accepted_codecs(&self, ws_url: &str) -> AcceptedCodecs {
+    fn server_facts(&self, ws_url: &str) -> Facts {
         self.server(ws_url).subscribe()
     }
 }

@@ -1,6 +1,6 @@
-//! A room that is joined before the session begins, to learn which codecs its server accepts.
+//! A room that is joined before the session begins, to learn which codecs its server accepts, and its TURN servers.
 
-use crate::participant::{AcceptedCodecs, Joined, ParticipantFactory};
+use crate::participant::{Facts, Joined, ParticipantFactory};
 use publish::{Config, Tracks};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,8 +35,8 @@ impl ParticipantFactory for Prejoined {
         (participant, events)
     }
 
-    fn accepted_codecs(&self, ws_url: &str) -> AcceptedCodecs {
-        self.next.accepted_codecs(ws_url)
+    fn server_facts(&self, ws_url: &str) -> Facts {
+        self.next.server_facts(ws_url)
     }
 }
 

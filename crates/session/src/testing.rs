@@ -1,6 +1,6 @@
 //! Scripted workers and participants for the tests of this crate.
 
-use crate::participant::{AcceptedCodecs, Joined, Participant, ParticipantFactory};
+use crate::participant::{Facts, Joined, Participant, ParticipantFactory};
 use crate::workers::{self, FromWorker};
 use crate::{Observer, SessionIds, SessionObserver, TopLayer, Work};
 use bytes::Bytes;
@@ -205,7 +205,7 @@ impl ParticipantFactory for Participants {
         (Box::new(Notes(notes)), receiver)
     }
 
-    fn accepted_codecs(&self, _: &str) -> AcceptedCodecs {
+    fn server_facts(&self, _: &str) -> Facts {
         tokio::sync::watch::channel(None).1
     }
 }

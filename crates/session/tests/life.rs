@@ -119,7 +119,7 @@ impl ParticipantFactory for FakeParticipants {
         (Box::new(FakeParticipant(note)), events)
     }
 
-    fn accepted_codecs(&self, _: &str) -> session::participant::AcceptedCodecs {
+    fn server_facts(&self, _: &str) -> session::participant::Facts {
         tokio::sync::watch::channel(None).1
     }
 }

@@ -1,8 +1,8 @@
 //! What the participant wants done, in order.
 
-use crate::Event;
+use crate::{Event, ServerFacts};
 use livekit_protocol::signal_request::Message;
-use model::{Secret, VideoCodec};
+use model::{Secret, TurnServer};
 use std::collections::VecDeque;
 use url::Url;
 
@@ -27,8 +27,10 @@ pub(crate) enum Action {
     HangUp,
     /// Tell the session.
     Emit(Event),
-    /// The server accepts these video codecs from us.
-    Accepts(Vec<VideoCodec>),
+    /// Name these TURN servers to the peer connection.
+    TurnServers(Vec<TurnServer>),
+    /// The server says this of itself.
+    Facts(ServerFacts),
 }
 
 /// Actions that wait to be carried out, in order.

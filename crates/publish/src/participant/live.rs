@@ -8,7 +8,7 @@ use super::negotiation::Negotiation;
 use super::publication::Publication;
 use super::tracker_reset::TrackerReset;
 use super::viewers::Viewers;
-use crate::{Event, message};
+use crate::{Event, ServerFacts, message};
 use livekit_protocol as proto;
 use model::{Blame, Fault, Kind};
 use proto::signal_request::Message;
@@ -130,7 +130,10 @@ impl Live {
         }
         self.keepalive.joined(&join, now);
         self.publication.joined(join.participant.as_ref());
-        actions.push(Action::Accepts(message::video_codecs(&join.enabled_publish_codecs)));
+        let video_codecs = message::video_codecs(&join.enabled_publish_codecs);
+        let turn_servers = message::turn_servers(&join.ice_servers);
+        actions.push(Action::TurnServers(turn_servers.clone()));
+        actions.push(Action::Facts(ServerFacts { video_codecs, turn_servers, told: now }));
         self.in_room(join.room, join.participant, actions);
         self.settle_by = Some(now + SETTLE_DEADLINE);
         if let Some(sdp) = self.negotiation.joined() {
@@ -141,7 +144,9 @@ impl Live {
     }
 
     /// The server resumes our participant. Nothing has settled before ICE has restarted.
-    pub(super) fn resumed(&mut self, now: Instant, actions: &mut Actions) {
+    pub(super) fn resumed(&mut self, reconnect: &proto::ReconnectResponse, now: Instant, actions: &mut Actions) {
+        // Credentials for them expire.
+        actions.push(Action::TurnServers(message::turn_servers(&reconnect.ice_servers)));
         self.settle_by = Some(now + SETTLE_DEADLINE);
         self.keepalive.resumed(now);
         self.media.up = false;
@@ -351,7 +356,7 @@ impl Live {
             format!("the {} track was not accepted within {within} s", kind.as_str())
         } else {
             format!(
-                "no media connection within {within} s, neither over UDP nor TCP; check the server's RTC ports and addresses"
+                "no media connection within {within} s, neither over UDP nor TCP nor by a TURN server of its own; check the server's RTC ports and addresses"
             )
         }
     }

@@ -51,7 +51,8 @@ struct Stay {
     /// What the newest peer connection may offer.
     formats: Vec<VideoFormat>,
     /// The codecs that the server accepts.
-    accepted: Option<Vec<model::VideoCodec>>,
+    turn_servers: Vec<Vec<model::TurnServer>>,
+    facts: Option<crate::ServerFacts>,
 }
 
 impl Stay {
@@ -79,7 +80,8 @@ impl Stay {
             candidates: Vec::new(),
             restarts: 0,
             formats: Vec::new(),
-            accepted: None,
+            turn_servers: Vec::new(),
+            facts: None,
         };
         stay.perform();
         stay
@@ -106,7 +108,8 @@ impl Stay {
                 Action::Send(message) => self.sent.push(*message),
                 Action::HangUp => self.dials.clear(),
                 Action::Emit(event) => self.events.push(event),
-                Action::Accepts(codecs) => self.accepted = Some(codecs),
+                Action::TurnServers(servers) => self.turn_servers.push(servers),
+                Action::Facts(facts) => self.facts = Some(facts),
             }
         }
     }
@@ -358,14 +361,39 @@ fn refused_codec_ends_the_stay() {
 fn accepted_codecs_come_with_each_join() {
     let mut silent = Stay::new(both());
     silent.hear(Stay::join_message(PA));
-    assert_eq!(silent.accepted, Some(model::VideoCodec::OVER_RTP.into()), "it takes what it knows");
+    assert_eq!(silent.facts.unwrap().video_codecs, model::VideoCodec::OVER_RTP, "it takes what it knows");
     let mut stay = Stay::new(Tracks::default());
     let Incoming::Join(mut join) = Stay::join_message(PA) else { unreachable!() };
     let codec = |mime: &str| proto::Codec { mime: mime.into(), ..Default::default() };
     join.enabled_publish_codecs =
         vec![codec("audio/opus"), codec("video/VP8"), codec("video/h265"), codec("video/rtx")];
     stay.hear(Incoming::Join(join));
-    assert_eq!(stay.accepted, Some(vec![model::VideoCodec::H265, model::VideoCodec::Vp8]));
+    assert_eq!(stay.facts.unwrap().video_codecs, [model::VideoCodec::H265, model::VideoCodec::Vp8]);
+}
+
+#[test]
+fn turn_servers_come_with_each_join_and_resume() {
+    let server = |uri: &str| {
+        let urls = vec![uri.to_owned(), "stun:stun.example.com".into()];
+        proto::IceServer { urls, username: "u".into(), credential: "c".into() }
+    };
+    let mut stay = Stay::new(both());
+    let Incoming::Join(mut join) = Stay::join_message(PA) else { unreachable!() };
+    join.ice_servers = vec![server("turn:turn.example.com:3478?transport=udp")];
+    stay.hear(Incoming::Join(join));
+    let first = model::TurnServer::read("turn:turn.example.com", "u", "c").unwrap();
+    assert_eq!(stay.turn_servers, [vec![first.clone()]]);
+    assert_eq!(stay.facts.as_ref().unwrap().turn_servers, [first]);
+
+    let mut stay = Stay::new(both());
+    stay.accept(PA);
+    stay.participant.signal_lost(stay.now);
+    stay.perform();
+    let reconnect =
+        proto::ReconnectResponse { ice_servers: vec![server("turns:other.example.com:443")], ..Default::default() };
+    stay.hear(Incoming::Reconnect(reconnect));
+    let renewed = model::TurnServer::read("turns:other.example.com:443", "u", "c").unwrap();
+    assert_eq!(stay.turn_servers.last(), Some(&vec![renewed]));
 }
 
 #[test]

@@ -1,5 +1,7 @@
-//! The paths of a connection that we open: UDP sockets of its own, and a TCP connection where UDP does not work.
+//! The paths of a connection that we open: UDP sockets of its own, a TCP connection where UDP does not work, and addresses at TURN
+//! servers where neither does.
 
+use super::relays::{Relayed, Relays};
 use super::route::local_address_toward;
 use super::tcp_fallback::TcpFallback;
 use crate::Error;
@@ -24,6 +26,7 @@ pub(super) struct PeerPaths {
     loopback: bool,
     udp: Vec<Udp>,
     pub(super) tcp: TcpFallback,
+    pub(super) relays: Relays,
     received: ReceiveBatch,
     to_send: SendBatch,
     datagram: Box<[u8; MAX_DATAGRAM]>,
@@ -45,6 +48,7 @@ impl PeerPaths {
             loopback,
             udp: Vec::new(),
             tcp: TcpFallback::default(),
+            relays: Relays::default(),
             // Reports come one by one.
             received: ReceiveBatch::new(1),
             to_send: SendBatch::default(),
@@ -89,15 +93,16 @@ impl Paths for PeerPaths {
     type Role = Sender;
 
     fn poll_input(runner: &mut Runner<Self>, cx: &mut Context<'_>) -> Result<bool, Error> {
-        Ok(poll_udp(runner, cx)? | poll_tcp(runner, cx)?)
+        Ok(poll_udp(runner, cx)? | poll_tcp(runner, cx)? | poll_relays(runner, cx)?)
     }
 
     fn tick(&mut self, driver: &mut Driver<Sender>, now: Instant) -> bool {
-        self.tcp.tick(driver.is_up(), now)
+        let up = driver.is_up();
+        self.tcp.tick(up, now) | self.relays.tick(up, now)
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.tcp.deadline()
+        [self.tcp.deadline(), self.relays.deadline()].into_iter().flatten().min()
     }
 
     fn send(&mut self, transport: Transport, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
@@ -105,6 +110,7 @@ impl Paths for PeerPaths {
             return;
         }
         match transport {
+            Transport::Udp if self.relays.send(from, to, datagram) => {}
             Transport::Udp => self.to_send.push(&self.udp, from, to, datagram),
             Transport::Tcp => {
                 if let Some(tcp) = self.tcp.connection().filter(|tcp| tcp.remote == to) {
@@ -184,4 +190,30 @@ fn poll_tcp(runner: &mut Runner<PeerPaths>, cx: &mut Context<'_>) -> Result<bool
             Ok(true)
         }
     }
+}
+
+fn poll_relays(runner: &mut Runner<PeerPaths>, cx: &mut Context<'_>) -> Result<bool, Error> {
+    let Poll::Ready(relayed) = runner.paths.relays.poll(cx) else { return Ok(false) };
+    let now = Instant::now();
+    match relayed {
+        Relayed::Opened { address, local } => {
+            runner.driver.add_relayed(address, local);
+            runner.advance(now)?;
+        }
+        Relayed::Closed { address, local } => {
+            if let Some(address) = address {
+                runner.driver.remove_relayed(address, local);
+                runner.advance(now)?;
+            }
+        }
+        Relayed::Datagrams { address, datagrams } => {
+            for (from, datagram) in datagrams {
+                if runner.driver.receive(Transport::Udp, from, address, &datagram, now) {
+                    runner.advance(now)?;
+                }
+            }
+        }
+        Relayed::Progress => {}
+    }
+    Ok(true)
 }

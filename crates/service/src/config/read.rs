@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use confine::Mode;
-use model::Secret;
+use model::{Proxies, Secret};
 use url::Url;
 
 use super::fault::{Remark, Report, Warning, shortened};
@@ -68,6 +68,7 @@ fn whole(mut section: Section<'_, '_>, env: Env<'_>, known: &mut Vec<Known>) -> 
     ports(&mut section, &mut config, known);
     operation(&mut section, &mut config);
     config.url = super::url_input::read(section.section("url"), section.section("url_aliases"), known);
+    config.url.guard.proxies = proxies(&section, env);
     config.logging = logging(&mut section, known);
     config.cpu_cost = cpu_cost(section.section("cpu_cost"), known);
     known.push(section.finish());
@@ -278,12 +279,22 @@ fn operation(section: &mut Section<'_, '_>, config: &mut Config) {
     }
 }
 
+/// The proxies that the environment names, for signalling and for pulled URLs.
+fn proxies(section: &Section<'_, '_>, env: Env<'_>) -> Proxies {
+    let (proxies, faults) = Proxies::of_environment(env);
+    for fault in faults {
+        section.report().warn(None, "", fault);
+    }
+    proxies
+}
+
 /// WHIP is never handed on to the SFU: passthrough here costs next to nothing, and one place knows the session.
 fn proxy(section: &mut Section<'_, '_>) -> bool {
     const KEY: &str = "whip_proxy_enabled";
     let on = section.flag(KEY);
     if let (true, Some(at)) = (on, section.at_key(KEY)) {
-        section.warn(at, KEY, "has no effect and is not needed: WHIP without transcoding is passed on by this program");
+        section.warn(at, KEY, "has no effect: livekit-server takes no WHIP for this ingress, which passes media on itself where it is not transcoded; let clients reach \
+             its media port (rtc_config.udp_port, or rtc_config.tcp_port), as they reached livekit-server's before");
     }
     on
 }

@@ -276,9 +276,9 @@ fn rtc_config_is_read() {
     assert_eq!((rtc.interfaces.includes, rtc.ips.excludes.len()), (vec!["eth0".to_owned()], 1));
     let [first, second] = &rtc.turn_servers[..] else { panic!("{:?}", rtc.turn_servers) };
     let shared = TurnAccess::Shared { secret: Secret::new("s"), ttl: Duration::from_secs(60) };
-    assert_eq!((first.port, first.protocol, &first.access), (443, TurnProtocol::Tls, &shared));
+    assert_eq!((first.port, first.protocol, &first.access), (443, TurnTransport::Tls, &shared));
     let fixed = TurnAccess::Fixed { username: "u".into(), credential: Secret::new("c") };
-    assert_eq!((second.host.as_str(), second.protocol, &second.access), ("::1", TurnProtocol::Udp, &fixed));
+    assert_eq!((second.host.as_str(), second.protocol, &second.access), ("::1", TurnTransport::Udp, &fixed));
     let ranged = good("rtc_config: {port_range_start: 50000, port_range_end: 50100}").rtc.udp;
     assert_eq!(ranged, UdpPorts::PerSession(PortRange { start: 50000, end: 50100 }));
 }
@@ -500,7 +500,9 @@ fn warnings_do_not_stop_the_service() {
         ("http_relay_port: 9090", "http_relay_port: has no effect: media does not pass over HTTP inside this program"),
         (
             "whip_proxy_enabled: yes",
-            "whip_proxy_enabled: has no effect and is not needed: WHIP without transcoding is passed on by this program",
+            "whip_proxy_enabled: has no effect: livekit-server takes no WHIP for this ingress, which passes media on itself where it is \
+             not transcoded; let clients reach its media port (rtc_config.udp_port, or rtc_config.tcp_port), as they reached \
+             livekit-server's before",
         ),
         ("rtc_config: {sctp_min_cwnd: 4}", "rtc_config.sctp_min_cwnd: has no effect: WHIP has no data channel"),
         (

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use model::Secret;
+use model::{Secret, TurnTransport};
 
 use super::fault::shortened;
 use super::section::{Known, Located, Section};
@@ -23,29 +23,9 @@ pub struct TurnServer {
     /// Its port.
     pub port: u16,
     /// The transport between client and server.
-    pub protocol: TurnProtocol,
+    pub protocol: TurnTransport,
     /// The credentials for it.
     pub access: TurnAccess,
-}
-
-/// The transport between a client and a TURN server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum TurnProtocol {
-    Udp,
-    Tcp,
-    Tls,
-}
-
-impl TurnProtocol {
-    /// As written in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-        }
-    }
 }
 
 /// The credentials for a TURN server.
@@ -88,9 +68,9 @@ fn server(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> Option<TurnSe
     let name = section.parsed("host", host);
     let port = section.port("port", None);
     let protocol = section.parsed("protocol", |text| match text {
-        "udp" => Ok(TurnProtocol::Udp),
-        "tcp" => Ok(TurnProtocol::Tcp),
-        "tls" => Ok(TurnProtocol::Tls),
+        "udp" => Ok(TurnTransport::Udp),
+        "tcp" => Ok(TurnTransport::Tcp),
+        "tls" => Ok(TurnTransport::Tls),
         _ => Err(format!("{:?} is none of udp, tcp and tls", shortened(text))),
     });
     let shown = access(&mut section);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{HostRule, PullGuard, PullLimits, Secret};
+use model::{HostRule, Proxies, PullGuard, PullLimits, Secret};
 use url::Url;
 
 use super::resolved::{DEFAULT_MAX_TEMPORARY_FILES, UrlConfig};
@@ -17,6 +17,7 @@ pub(super) fn read(mut section: Section<'_, '_>, mut aliases: Section<'_, '_>, k
         deny: section.list("deny", host_rule),
         refuse_private: section.flag("refuse_private"),
         own: Vec::new(),
+        proxies: Proxies::default(),
     };
     let bytes = |section: &mut Section<'_, '_>, key| {
         let given = section.int(key, 0..=i64::MAX)?;

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::control::ControlPlane;
 use crate::load::Capacity;
 use crate::metrics::Registry;
+use session::participant::ParticipantFactory;
 use session::workers::Workers;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub(crate) struct Context<'a> {
     pub(crate) metrics: Registry,
     /// The sessions that run.
     pub(crate) sessions: session::registry::Registry,
+    /// Joins rooms, and remembers what their servers said.
+    pub(crate) participants: Arc<dyn ParticipantFactory>,
     /// Starts the workers that pull.
     pub(crate) workers: Arc<dyn Workers>,
 }

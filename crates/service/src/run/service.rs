@@ -76,7 +76,7 @@ impl Service {
         let sessions = Sessions::new(Parts {
             control: control.clone(),
             capacity: capacity.clone(),
-            participants,
+            participants: participants.clone(),
             workers: workers.clone(),
             ledger,
             observer: Arc::new(Observers::new(SessionMetrics::register(&registry), capacity.clone())),
@@ -93,6 +93,7 @@ impl Service {
             capacity: capacity.clone(),
             metrics: registry.clone(),
             sessions: sessions.registry().clone(),
+            participants,
             workers,
         };
         let listeners = inputs::open(&context).await?;

@@ -1,9 +1,9 @@
 //! A publisher that may begin, and what was reserved for it.
 
-use super::prejoin::Prejoin;
+use super::prejoin::{Prejoin, Wanted};
 use crate::control::{Resolved, SessionCommands};
 use crate::load::Permit;
-use model::{ResourceId, Secret, VideoCodec, VideoFormat};
+use model::{ResourceId, Secret, VideoCodec};
 use session::prejoined::Prejoined;
 use session::registry::{Entry, Slot};
 use session::{Report, Status};
@@ -55,12 +55,21 @@ impl Admitted {
         Report::first(resource_id.clone(), Status::Buffering, String::new(), *started_at)
     }
 
-    /// The video codecs that the room of this publisher takes, for an offer whose first choice is `format`; `None` if that is
-    /// not known. Where the room has to be joined to learn them, the session goes on with that participant.
-    pub async fn room_codecs(&mut self, format: VideoFormat) -> Option<Vec<VideoCodec>> {
+    /// The server of its room; empty where what it asked for runs already.
+    pub fn ws_url(&self) -> &str {
+        match &self.outcome {
+            Outcome::New(new) => &new.resolved.ws_url,
+            Outcome::TakesOver { ws_url, .. } => ws_url,
+            Outcome::Runs(_) => "",
+        }
+    }
+
+    /// The video codecs that the room of this publisher takes; `None` if that is not known. Where the room has to be joined to learn what is
+    /// wanted, the session goes on with that participant.
+    pub(crate) async fn room_codecs(&mut self, wanted: Wanted) -> Option<Vec<VideoCodec>> {
         match &mut self.outcome {
             Outcome::New(new) => {
-                let (codecs, prejoined) = self.prejoin.room_codecs(&new.resolved, format).await;
+                let (codecs, prejoined) = self.prejoin.room_codecs(&new.resolved, wanted).await;
                 new.prejoined = prejoined;
                 codecs
             }

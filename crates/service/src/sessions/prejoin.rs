@@ -1,18 +1,19 @@
-//! Joins a room before the session begins, to learn which codecs the room takes before an offer to pass something through is
-//! answered: LiveKit's server tells that to participants only.
+//! Joins a room before the session begins, to learn which codecs it takes and which TURN servers it has before an offer is answered:
+//! LiveKit's server tells that to participants only.
 
 use crate::control::Resolved;
 use model::{VideoCodec, VideoFormat};
+use publish::ServerFacts;
 use session::participant::ParticipantFactory;
 use session::prejoined::Prejoined;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tracing::warn;
 
 /// How long an offer waits for the room: a join takes 50 to 100 ms on one machine, and three round trips and a TLS handshake
 /// else. After that it is accepted, and a codec that the room does not take ends the session.
-const ROOM_CODECS_WAIT: Duration = Duration::from_secs(3);
+const ROOM_WAIT: Duration = Duration::from_secs(3);
 /// How often to look whether the join has failed meanwhile: short beside what a join takes that fails.
 const FAILED_JOIN_POLL: Duration = Duration::from_millis(50);
 
@@ -23,42 +24,57 @@ pub(crate) struct Prejoin {
     pub(crate) loopback: bool,
 }
 
+/// What is to be known of a room before an offer to it is answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Whether it takes this, the first choice of an offer that is passed through.
+    pub(crate) codec: Option<VideoFormat>,
+    /// Its server's TURN servers.
+    pub(crate) turn: bool,
+}
+
+impl Wanted {
+    /// Whether all of it is known. So the first offer of all waits for a join, even with H.264: a server can be configured to take none.
+    fn is_known(&self, facts: &ServerFacts, now: Instant) -> bool {
+        self.codec.as_ref().is_none_or(|format| facts.video_codecs.contains(&format.codec))
+            && (!self.turn || facts.fresh_turn_servers(now).is_some())
+    }
+}
+
 impl Prejoin {
     /// The video codecs that this server is known to take.
     pub(super) fn known_codecs(&self, ws_url: &str) -> Option<Vec<VideoCodec>> {
-        self.participants.accepted_codecs(ws_url).borrow().clone()
+        Some(self.participants.server_facts(ws_url).borrow().as_ref()?.video_codecs.clone())
     }
 
-    /// The video codecs that the room takes, for an offer whose first choice is `format`; `None` if that is not known. Joins the
-    /// room to learn them, where the first choice is not a codec that its server is known to take, and gives the room if that
-    /// codec can be sent to it. So the first offer of all waits for a join, even with H.264: a server can be configured to take
-    /// none.
+    /// The video codecs that the room takes; `None` if that is not known. Joins the room where not all that is wanted is known of its
+    /// server, and gives the room if what is wanted can be sent to it.
     pub(super) async fn room_codecs(
         &self,
         resolved: &Resolved,
-        format: VideoFormat,
+        wanted: Wanted,
     ) -> (Option<Vec<VideoCodec>>, Option<Prejoined>) {
-        let mut takes = self.participants.accepted_codecs(&resolved.ws_url);
-        let known = takes.borrow_and_update().clone();
-        let codec = format.codec;
-        if known.as_ref().is_some_and(|codecs| codecs.contains(&codec)) {
-            return (known, None);
+        let mut facts = self.participants.server_facts(&resolved.ws_url);
+        let now = tokio::time::Instant::now().into_std();
+        if let Some(known) = facts.borrow_and_update().as_ref().filter(|facts| wanted.is_known(facts, now)) {
+            return (Some(known.video_codecs.clone()), None);
         }
         let mut config = publish::Config::new(resolved.ws_url.clone(), resolved.token.clone());
         config.renew = Some(resolved.renew.clone());
         config.loopback = self.loopback;
-        config.expected = Some(format);
+        config.expected = wanted.codec.clone();
         let prejoined = Prejoined::join(self.participants.clone(), config);
         let answer = async {
-            // A join that fails brings no codecs; its session reports why.
-            while !prejoined.is_over() && timeout(FAILED_JOIN_POLL, takes.changed()).await.is_err() {}
+            // A join that fails brings nothing; its session reports why.
+            while !prejoined.is_over() && timeout(FAILED_JOIN_POLL, facts.changed()).await.is_err() {}
         };
-        if timeout(ROOM_CODECS_WAIT, answer).await.is_err() {
-            warn!(codec = codec.rtp_name(), "the room has not sent the codecs that it accepts in time");
+        if timeout(ROOM_WAIT, answer).await.is_err() {
+            warn!("the room has not sent in time which codecs it accepts and which TURN servers it has");
         }
-        let told = takes.borrow().clone();
+        let told = self.known_codecs(&resolved.ws_url);
         // Another codec than the expected one can't be added to the participant that was made for it.
-        let usable = told.as_ref().is_none_or(|codecs| codecs.contains(&codec));
+        let takes = |format: &VideoFormat| told.as_ref().is_none_or(|codecs| codecs.contains(&format.codec));
+        let usable = wanted.codec.as_ref().is_none_or(takes);
         (told, usable.then_some(prejoined))
     }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn open(context: &Context<'_>) -> Result<Option<Box<dyn Listene
         media: Arc::new(endpoint),
         control: context.control.clone(),
         capacity: context.capacity.clone(),
-        ice_servers: IceServers::new(&config.rtc),
+        ice_servers: IceServers::new(&config.rtc).or_of_rooms(context.participants.clone()),
         max_connections: config.whip.max_connections as usize,
         max_connections_per_address: config.whip.max_connections_per_address as usize,
         proxies: http::Proxies { trusted: config.whip.forwarded_from.clone(), header: config.whip.forwarded_header },

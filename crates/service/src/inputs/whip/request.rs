@@ -8,6 +8,7 @@ use super::resources::etag;
 use crate::boxed::BoxFuture;
 use crate::inputs::request::{PublishRequest, PublishTarget, Publisher};
 use crate::sessions::admitted::Admitted;
+use crate::sessions::prejoin::Wanted;
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
@@ -36,12 +37,18 @@ pub struct Request {
 }
 
 impl Request {
-    /// Accepts the offer for the session `resource`, and answers it. The source ends with the client, and its end takes the
+    /// Accepts the offer for the session `resource` in a room of the server `ws_url`, and answers it. The source ends with the client, and its end takes the
     /// session off the list of those that can be asked.
     ///
     /// # Errors
     /// Why the offer can't be accepted; the client was answered.
-    pub async fn accept(self, key: &Secret, resource: ResourceId, accept: &Accept) -> Result<Source, Fault> {
+    pub async fn accept(
+        self,
+        key: &Secret,
+        resource: ResourceId,
+        ws_url: &str,
+        accept: &Accept,
+    ) -> Result<Source, Fault> {
         let Self { app, offer, handles, answer, .. } = self;
         let Accepted { sdp, control, begin } = match handles.media.accept(&offer, accept) {
             Ok(accepted) => accepted,
@@ -64,7 +71,7 @@ impl Request {
             }
         };
         let mut response = created(&app, key, &resource, &etag, sdp);
-        answers::add_links(response.headers_mut(), handles.ice_servers.all(&resource.0, SystemTime::now()));
+        answers::add_links(response.headers_mut(), handles.ice_servers.all(&resource.0, ws_url, SystemTime::now()));
         if answer.send(response).is_err() {
             return Err(Fault::transient(
                 Blame::Source,
@@ -74,10 +81,10 @@ impl Request {
         Ok(begin(Box::new(listed)))
     }
 
-    /// How the video would be coded if everything that can be received is accepted; `None` where there is no video, or nothing
-    /// to accept.
-    pub fn first_choice(&self, accept: &Accept) -> Option<VideoFormat> {
-        Offer::read(&self.offer, accept).ok()?.video_format().cloned()
+    /// How the video would be coded if everything that can be received is accepted; the inner `None` where there is no video, the outer
+    /// where there is nothing to accept.
+    pub fn first_choice(&self, accept: &Accept) -> Option<Option<VideoFormat>> {
+        Some(Offer::read(&self.offer, accept).ok()?.video_format().cloned())
     }
 
     /// Sends the client away with the fault's text.
@@ -86,16 +93,19 @@ impl Request {
         let _ = self.answer.send(answers::fault(fault));
     }
 
-    /// What to accept of the offer. Where nothing is transcoded, the room's codecs decide.
+    /// What to accept of the offer. Where nothing is transcoded, the room's codecs decide. The room is asked for its TURN servers too,
+    /// where the client is to be told those.
     async fn acceptable(&self, admitted: &mut Admitted) -> Accept {
-        if admitted.transcode() {
-            return Accept::transcoded();
-        }
-        let accept = Accept::passthrough();
+        let transcode = admitted.transcode();
+        let accept = if transcode { Accept::transcoded() } else { Accept::passthrough() };
         let Some(format) = self.first_choice(&accept) else { return accept };
-        match admitted.room_codecs(format).await {
-            Some(codecs) => accept.only(codecs),
-            None => accept,
+        let wanted = Wanted { codec: format.filter(|_| !transcode), turn: self.handles.ice_servers.wants_rooms() };
+        if wanted == Wanted::default() {
+            return accept;
+        }
+        match admitted.room_codecs(wanted).await {
+            Some(codecs) if !transcode => accept.only(codecs),
+            _ => accept,
         }
     }
 }
@@ -121,7 +131,8 @@ impl PublishRequest for Request {
         Box::pin(async move {
             let accept = self.acceptable(admitted).await;
             let (key, resource_id) = (admitted.key().clone(), admitted.resource_id().clone());
-            Request::accept(*self, &key, resource_id, &accept).await.map(Some)
+            let ws_url = admitted.ws_url().to_owned();
+            Request::accept(*self, &key, resource_id, &ws_url, &accept).await.map(Some)
         })
     }
 

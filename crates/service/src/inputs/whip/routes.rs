@@ -68,7 +68,7 @@ async fn preflight(shared: &Shared, parts: &Parts, target: &Target) -> Response 
     hold(parts);
     for key in headers::keys(&parts.headers, target) {
         if let Ok(found) = shared.handles.control.lookup(&key).await {
-            let all = servers.all(&found.spec.ingress_id.0, SystemTime::now());
+            let all = servers.all(&found.spec.ingress_id.0, &found.ws_url, SystemTime::now());
             return answers::options(PathKind::Endpoint, all);
         }
     }

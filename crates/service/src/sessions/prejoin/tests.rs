@@ -1,17 +1,23 @@
 //! Rooms that are joined before their session begins, on virtual time.
 
-use super::*;
+use super::{Duration, FAILED_JOIN_POLL, Prejoin, Prejoined, ROOM_WAIT, ServerFacts, VideoCodec, VideoFormat, Wanted};
 use crate::control::embedded::ingress;
 use crate::testing::FakeParticipants;
-use model::{InputKind, VideoFormat};
-use tokio::time::Instant;
+use model::InputKind;
+use std::sync::Arc;
+use tokio::time::{Instant, advance};
 
 fn prejoin(participants: &Arc<FakeParticipants>) -> Prejoin {
     Prejoin { participants: participants.clone(), loopback: false }
 }
 
 async fn ask(participants: &Arc<FakeParticipants>, codec: VideoCodec) -> (Option<Vec<VideoCodec>>, Option<Prejoined>) {
-    prejoin(participants).room_codecs(&ingress(InputKind::Whip, "k"), format(codec)).await
+    let wanted = Wanted { codec: Some(format(codec)), turn: false };
+    prejoin(participants).room_codecs(&ingress(InputKind::Whip, "k"), wanted).await
+}
+
+fn facts(video_codecs: Vec<VideoCodec>) -> Option<ServerFacts> {
+    Some(ServerFacts { video_codecs, turn_servers: Vec::new(), told: Instant::now().into_std() })
 }
 
 fn format(codec: VideoCodec) -> VideoFormat {
@@ -21,7 +27,7 @@ fn format(codec: VideoCodec) -> VideoFormat {
 #[tokio::test(start_paused = true)]
 async fn a_codec_that_is_known_to_be_taken_needs_no_join() {
     let participants = Arc::<FakeParticipants>::default();
-    participants.codecs.send_replace(Some(vec![VideoCodec::H264]));
+    participants.facts.send_replace(facts(vec![VideoCodec::H264]));
     let (codecs, prejoined) = ask(&participants, VideoCodec::H264).await;
     assert_eq!((codecs, prejoined.is_none()), (Some(vec![VideoCodec::H264]), true));
     assert!(participants.joined.lock().unwrap().is_empty());
@@ -32,7 +38,7 @@ async fn an_unknown_room_is_joined_and_kept() {
     let participants = Arc::<FakeParticipants>::default();
     let told = async {
         tokio::time::sleep(Duration::from_millis(80)).await;
-        participants.codecs.send_replace(Some(vec![VideoCodec::H264, VideoCodec::Vp8]));
+        participants.facts.send_replace(facts(vec![VideoCodec::H264, VideoCodec::Vp8]));
     };
     let begin = Instant::now();
     let ((codecs, prejoined), ()) = tokio::join!(ask(&participants, VideoCodec::Vp8), told);
@@ -44,10 +50,10 @@ async fn an_unknown_room_is_joined_and_kept() {
 #[tokio::test(start_paused = true)]
 async fn a_room_that_does_not_take_the_codec_is_left() {
     let participants = Arc::<FakeParticipants>::default();
-    participants.codecs.send_replace(Some(vec![VideoCodec::H264]));
+    participants.facts.send_replace(facts(vec![VideoCodec::H264]));
     let told = async {
         tokio::time::sleep(Duration::from_millis(80)).await;
-        participants.codecs.send_replace(Some(vec![VideoCodec::H264]));
+        participants.facts.send_replace(facts(vec![VideoCodec::H264]));
     };
     let ((codecs, prejoined), ()) = tokio::join!(ask(&participants, VideoCodec::Av1), told);
     assert_eq!((codecs, prejoined.is_none()), (Some(vec![VideoCodec::H264]), true));
@@ -73,5 +79,22 @@ async fn a_silent_room_is_waited_for_three_seconds() {
     let begin = Instant::now();
     let (codecs, prejoined) = ask(&participants, VideoCodec::H264).await;
     assert_eq!((codecs, prejoined.is_some()), (None, true));
-    assert_eq!(begin.elapsed(), ROOM_CODECS_WAIT);
+    assert_eq!(begin.elapsed(), ROOM_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn turn_servers_that_may_have_expired_are_asked_for_again() {
+    let participants = Arc::<FakeParticipants>::default();
+    let wanted = Wanted { codec: None, turn: true };
+    participants.facts.send_replace(facts(Vec::new()));
+    let resolved = ingress(InputKind::Whip, "k");
+    let prejoin = prejoin(&participants);
+    assert!(prejoin.room_codecs(&resolved, wanted.clone()).await.1.is_none(), "the server has said that it has none");
+    advance(Duration::from_secs(3_601)).await;
+    let told = async {
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        participants.facts.send_replace(facts(vec![VideoCodec::H264]));
+    };
+    let ((_, prejoined), ()) = tokio::join!(prejoin.room_codecs(&resolved, wanted), told);
+    assert!(prejoined.is_some(), "the session goes on with that participant");
 }

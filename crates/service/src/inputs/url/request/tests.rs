@@ -31,6 +31,7 @@ fn open(stage: &Stage) -> Box<dyn Listener> {
         capacity: stage.capacity.clone(),
         metrics: stage.metrics.clone(),
         sessions: stage.sessions.registry().clone(),
+        participants: Arc::<crate::testing::FakeParticipants>::default(),
         workers: stage.workers.clone(),
     };
     crate::inputs::url::open::open(&context).expect("it is always offered")
