@@ -1,8 +1,7 @@
 //! A worker's confinement, in the two steps that it takes.
 
-use crate::{Error, Mode, Profile, calls, files, limits, rights};
-use rustix::fs::{Mode as Permissions, OFlags, openat};
-use rustix::process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
+use crate::{Error, Mode, Profile, system};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::fs::File;
 
 /// A process that has given up most rights; see [`Child::seal`] for the rest.
@@ -11,8 +10,7 @@ pub struct Child {
     profile: Profile,
     mode: Mode,
     temporary: Temporary,
-    /// This process's threads in procfs. A rule of Landlock holds an inode, and procfs makes a new one when it has forgotten the old;
-    /// while this is open it does not forget.
+    /// Kept open; see [`system::threads`].
     _threads: Option<File>,
 }
 
@@ -24,17 +22,15 @@ impl Child {
     /// # Errors
     /// If the parent is gone, or the limits can't be set; with [`Mode::Require`] also if a layer can't be had.
     pub fn enter(profile: Profile, mode: Mode) -> Result<Self, Error> {
-        end_with_parent().map_err(|e| Error::System("this process can't be tied to its parent", e))?;
-        limits::lower(profile).map_err(|e| Error::System("the limits of this process can't be set", e))?;
-        rights::volunteer();
-        rights::set_name(profile);
+        system::end_with_parent().map_err(|e| Error::System("this process can't be tied to its parent", e))?;
+        system::lower_limits(profile).map_err(|e| Error::System("the limits of this process can't be set", e))?;
+        system::present(profile);
         let temporary = Temporary(profile.uses_network().then(unnamed_file).flatten());
-        let threads = File::open("/proc/self/task").ok();
-        let child = Self { profile, mode, temporary, _threads: threads };
-        child.tolerated(|| rights::give_up(rights::NONE))?;
-        child.tolerated(rights::hide)?;
-        child.tolerated(|| files::close(profile))?;
-        child.tolerated(|| calls::deny(profile))?;
+        let child = Self { profile, mode, temporary, _threads: system::threads() };
+        child.tolerated(system::give_up_rights)?;
+        child.tolerated(system::hide)?;
+        child.tolerated(|| system::close_files(profile))?;
+        child.tolerated(|| system::deny_calls(profile))?;
         Ok(child)
     }
 
@@ -44,7 +40,7 @@ impl Child {
     /// # Errors
     /// With [`Mode::Require`], if the kernel does not take the filter.
     pub fn seal(&self) -> Result<(), Error> {
-        self.tolerated(|| calls::allow(self.profile))
+        self.tolerated(|| system::allow_calls(self.profile))
     }
 
     /// What this worker may do.
@@ -65,16 +61,6 @@ impl Child {
             Mode::Require => layer(),
         }
     }
-}
-
-fn end_with_parent() -> std::io::Result<()> {
-    let parent = getppid();
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The parent may have died before the line above; then the process has another one by now.
-    if parent.is_none() || getppid() != parent {
-        return Err(std::io::Error::other("the parent is gone"));
-    }
-    Ok(())
 }
 
 /// A file without a name in the directory for temporary files: nobody can open it by a path, and it is gone with the process.
@@ -106,11 +92,8 @@ impl Temporary {
 
 /// Opens one while files can still be opened.
 fn unnamed_file() -> Option<File> {
-    let permissions = Permissions::RUSR | Permissions::WUSR;
-    let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::EXCL;
     let directory = std::env::temp_dir();
-    let opened = openat(rustix::fs::CWD, directory.as_path(), unnamed, permissions);
-    opened.map(File::from).ok().or_else(|| removed_file(&directory))
+    system::unnamed_file(&directory).or_else(|| removed_file(&directory))
 }
 
 /// The same on file systems that know no unnamed files.

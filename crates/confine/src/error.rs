@@ -7,15 +7,12 @@ pub enum Error {
     /// A system call failed that every kernel has.
     #[error("{0}")]
     System(&'static str, #[source] std::io::Error),
-    /// Landlock did not take the rules.
-    #[error("files can't be closed off (Landlock)")]
-    Files(#[from] landlock::RulesetError),
-    /// The kernel did not take a filter.
-    #[error("system calls can't be filtered (seccomp)")]
-    Calls(#[from] seccompiler::Error),
-    /// A filter can't be built for this machine.
-    #[error("system calls can't be filtered on this machine")]
-    Filter(#[from] seccompiler::BackendError),
+    /// A layer did not take its rules.
+    #[error("{0}")]
+    Layer(&'static str, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The system has no such layer.
+    #[error("{0}")]
+    NoLayer(&'static str),
     /// The kernel has no Landlock.
     #[error("files can't be closed off: the kernel offers no Landlock")]
     NoFiles,

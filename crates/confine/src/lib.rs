@@ -7,24 +7,32 @@
 //!
 //! Order in a worker: [`Child::enter`] as the first lines, with one thread; then GStreamer and its plugins are loaded; then
 //! [`Child::seal`], before the first byte of a stranger. Nothing is loosened later: another [`Profile`] is another process.
+//!
+//! All that only Linux has stands in `system`, which is `linux.rs`; on other systems, and with the feature `portable` for its tests, it is
+//! `portable.rs`, which confines nothing and says so.
 #![forbid(unsafe_code)]
 
-mod calls;
 mod child;
 mod error;
-mod files;
-mod limits;
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+mod linux;
 pub mod memory;
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+mod portable;
 mod profile;
-mod rights;
 mod sealed_file;
 pub mod service;
 mod support;
 
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+use linux as system;
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+use portable as system;
+
 pub use child::{Child, Temporary};
 pub use error::Error;
 pub use profile::{Mode, Profile};
-pub use sealed_file::sealed_file;
+pub use sealed_file::{inherited_path, sealed_file};
 pub use support::Support;
 
 /// The signal that ends a process which asks the kernel for what no worker ever needs.

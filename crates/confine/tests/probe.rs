@@ -2,6 +2,7 @@
 //! filter, and says what came of each attempt. Listeners beside it prove that nothing arrived. The same attempts without
 //! confinement succeed, else they would prove nothing.
 
+#![cfg(all(target_os = "linux", not(feature = "portable")))]
 #![allow(missing_docs)]
 
 use confine::{Child, Mode, Profile};

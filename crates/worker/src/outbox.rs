@@ -24,6 +24,12 @@ const CAPACITY_DEADLINE: Duration = Duration::from_millis(200);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 /// Slices that one call of `writev(2)` takes: thirty-two messages.
 const SLICES: usize = 64;
+/// A worker whose parent is gone gets an error from its socket and no signal. Where there is no such flag, Rust's runtime sees to that: it
+/// ignores SIGPIPE.
+#[cfg(target_os = "linux")]
+const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(not(target_os = "linux"))]
+const QUIETLY: SendFlags = SendFlags::empty();
 
 #[derive(Debug, Default)]
 struct State {
@@ -199,7 +205,7 @@ impl State {
         while self.queue.has_remaining() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let count = self.queue.chunks_vectored(&mut slices);
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let flags = SendFlags::DONTWAIT.union(QUIETLY);
             match sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags) {
                 Ok(written) => self.queue.advance(written),
                 Err(Errno::INTR) => {}

@@ -1,7 +1,7 @@
 //! How workers are started: program, arguments, environment, and the registry of GStreamer's plugins that they share.
 
 use confine::{Mode, Profile};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,7 +74,7 @@ impl Program {
         environment(&mut command);
         command.envs(TOLD);
         if let Some(registry) = self.registry.get() {
-            let inherited = format!("/proc/self/fd/{}", registry.as_raw_fd());
+            let inherited = confine::inherited_path(registry);
             command.env("GST_REGISTRY", &inherited).env("GST_REGISTRY_1_0", inherited);
         }
         command

@@ -13,9 +13,6 @@ use std::ffi::CString;
 /// (proc(5), oom_score_adj): the parent holds every encoder's connection.
 const OOM_SCORE: i32 = 500;
 
-/// The capabilities of a worker.
-pub(crate) const NONE: CapabilitySet = CapabilitySet::empty();
-
 /// More capabilities than a kernel has: 41 in Linux 6.18.
 const CAPABILITIES: u32 = 64;
 
@@ -36,7 +33,11 @@ pub(crate) fn give_up(but: CapabilitySet) -> Result<(), Error> {
         let _ = set_capabilities_secure_bits(bits | locks);
     }
     let now = capabilities(None).map_err(failed)?;
-    let sets = CapabilitySets { effective: now.effective & but, permitted: now.permitted & but, inheritable: NONE };
+    let sets = CapabilitySets {
+        effective: now.effective & but,
+        permitted: now.permitted & but,
+        inheritable: CapabilitySet::empty(),
+    };
     set_capabilities(None, sets).map_err(failed)?;
     set_no_new_privs(true).map_err(|e| Error::System("new privileges can't be refused", e.into()))
 }
