@@ -2,6 +2,7 @@
 //! it and can't write it: what stands there is code that they load.
 
 use super::program::environment;
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
@@ -36,11 +37,28 @@ impl Drop for Directory {
     }
 }
 
-/// Runs `program arguments…` with `GST_REGISTRY` in its environment, and seals what it writes there.
+/// What stands in a registry that the environment names as ready and not to be made again, as that of the container image is.
+fn ready_made(variable: impl Fn(&str) -> Option<OsString>) -> Option<io::Result<Vec<u8>>> {
+    let path = variable("GST_REGISTRY_1_0").or_else(|| variable("GST_REGISTRY"))?;
+    let file =
+        File::open(path).ok().filter(|_| variable("GST_REGISTRY_UPDATE").is_some_and(|update| update == "no"))?;
+    Some(content(file))
+}
+
+fn content(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Gives the registry that the environment names as ready. Where there is none, runs `program arguments…` with `GST_REGISTRY` in its environment, and seals what it writes there.
 ///
 /// # Errors
 /// It could not be started, or made none.
 pub async fn make(program: &Path, arguments: &[String]) -> io::Result<OwnedFd> {
+    if let Some(bytes) = ready_made(|name| std::env::var_os(name)) {
+        return confine::sealed_file("gstreamer-registry", &bytes?);
+    }
     let directory = Directory::new()?;
     let file = directory.0.join("registry");
     let mut command = std::process::Command::new(program);
@@ -53,7 +71,27 @@ pub async fn make(program: &Path, arguments: &[String]) -> io::Result<OwnedFd> {
     if !status.success() {
         return Err(io::Error::other(format!("what looks at GStreamer's plugins ended with {status}")));
     }
-    let mut bytes = Vec::new();
-    File::open(&file)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    confine::sealed_file("gstreamer-registry", &bytes)
+    confine::sealed_file("gstreamer-registry", &content(File::open(&file)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_is_ready_needs_no_place_for_another() {
+        let directory = Directory::new().unwrap();
+        let file = directory.0.join("registry");
+        std::fs::write(&file, b"plugins").unwrap();
+        let named = |update: &'static str, path: PathBuf| {
+            ready_made(move |name| match name {
+                "GST_REGISTRY" => Some(path.clone().into()),
+                "GST_REGISTRY_UPDATE" => Some(update.into()),
+                _ => None,
+            })
+        };
+        assert_eq!(named("no", file.clone()).unwrap().unwrap(), b"plugins");
+        assert!(named("yes", file).is_none(), "it may be out of date");
+        assert!(named("no", directory.0.join("none")).is_none() && ready_made(|_| None).is_none());
+    }
 }
