@@ -32,12 +32,12 @@ pub enum Assignment {
     /// Decode, scale and encode.
     Transcode(transcode::Job),
     /// Demultiplex a source.
-    Demux(demux::Job),
+    Demux(Box<demux::Job>),
 }
 
 impl From<demux::Job> for Assignment {
     fn from(job: demux::Job) -> Self {
-        Self::Demux(job)
+        Self::Demux(Box::new(job))
     }
 }
 

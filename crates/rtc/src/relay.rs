@@ -33,6 +33,9 @@ const FIRST_REPEAT: Duration = Duration::from_millis(250);
 const LAST_REPEAT: Duration = Duration::from_secs(2);
 const REPEATS: u32 = 4;
 
+/// Datagrams that wait for the server's permission, each with whom it is for.
+type Held = VecDeque<(SocketAddr, Vec<u8>)>;
+
 /// How the server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
@@ -52,7 +55,6 @@ pub enum RelayEvent {
 }
 
 /// See the [module](self). After each call, take what is to be sent from [`Relay::transmit`] and what happened from [`Relay::event`].
-#[derive(Debug)]
 pub struct Relay {
     client: TurnClient,
     /// Where the client's count of time begins.
@@ -65,10 +67,17 @@ pub struct Relay {
     closed: bool,
     /// To whom may be sent, or is asked whether we may.
     peers: Vec<Peer>,
-    held: VecDeque<(SocketAddr, Vec<u8>)>,
+    held: Held,
     out: VecDeque<Vec<u8>>,
     events: VecDeque<RelayEvent>,
     deadline: Option<Instant>,
+}
+
+/// Without the client, which holds the password.
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("server", &self.server).field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 /// Somebody who is sent to.
@@ -241,7 +250,8 @@ impl Relay {
         }
     }
 
-    fn split_held(&mut self, ip: IpAddr) -> (VecDeque<(SocketAddr, Vec<u8>)>, VecDeque<(SocketAddr, Vec<u8>)>) {
+    /// What waits for this address, and the rest.
+    fn split_held(&mut self, ip: IpAddr) -> (Held, Held) {
         std::mem::take(&mut self.held).into_iter().partition(|(to, _)| to.ip() == ip)
     }
 

@@ -5,7 +5,7 @@ use crate::role::Work;
 use crate::watchdog::Watchdog;
 use confine::{Child, Mode, Profile, Temporary};
 use gstreamer as gst;
-use ipc::demux::{Job as DemuxJob, Source};
+use ipc::demux::Source;
 use ipc::{Assignment, Decoder, Demux, End, Hello, Message, Ready, Role, Transcode, VERSION};
 use model::{Blame, Fault};
 use rustix::buffer::spare_capacity;
@@ -85,7 +85,7 @@ fn live<T: Work<Role = Transcode>, D: Work<Role = Demux>>(
             return Err(io::Error::other(format!("a worker for {} was given another job", child.profile().as_str())));
         }
         Some(Assignment::Transcode(job)) => work::<T>(job, &mut commands, &outbox, &watch, temporary)?,
-        Some(Assignment::Demux(job)) => work::<D>(job, &mut commands, &outbox, &watch, temporary)?,
+        Some(Assignment::Demux(job)) => work::<D>(*job, &mut commands, &outbox, &watch, temporary)?,
     }
     // After the last event the writer has shut the socket down, which is how reading ended; it has nothing left to do.
     Ok(if outbox.ended() == Some(End::Failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -95,8 +95,10 @@ fn live<T: Work<Role = Transcode>, D: Work<Role = Demux>>(
 fn profile_of(assignment: &Assignment) -> Profile {
     match assignment {
         Assignment::Transcode(_) => Profile::Transcode,
-        Assignment::Demux(DemuxJob { source: Source::Url(_), .. }) => Profile::DemuxUrl,
-        Assignment::Demux(DemuxJob { source: Source::Bytes(_), .. }) => Profile::DemuxBytes,
+        Assignment::Demux(job) => match job.source {
+            Source::Url(_) => Profile::DemuxUrl,
+            Source::Bytes(_) => Profile::DemuxBytes,
+        },
     }
 }
 

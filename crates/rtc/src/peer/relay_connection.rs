@@ -220,3 +220,10 @@ impl RelayConnection {
         }
     }
 }
+
+/// An address that nobody uses takes one of the server's ports for half an hour.
+impl Drop for RelayConnection {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

@@ -55,6 +55,7 @@ fn an_address_is_asked_for_and_media_goes_both_ways() {
 fn an_address_lasts_and_is_given_back() {
     let mut pair = Pair::new(Carrier::Datagrams);
     settle(&mut pair);
+    assert!(!format!("{:?}", pair.relay()).contains("password"));
     let sfu = SocketAddr::from(SFU);
     pair.send(sfu, b"media", true);
     for _ in 0..720 {
