@@ -6,59 +6,18 @@ import subprocess
 import time
 
 import pytest
-from livekit import api
 from livekit.protocol import ingress as pb
 
 from conftest import run
-from rig import Push, Reports, Stack, status_name
+from rig import Reports, Stack, status_name
 from rig.psrpc import call, protobuf
-
-FINAL = ("INACTIVE", "ERROR", "COMPLETE")
-
-
-def push(stack, info, ports=None, name="push"):
-    port = (ports or stack.port)["rtmp"]
-    return Push(stack, f"rtmp://127.0.0.1:{port}/live/{info.stream_key}", name=name, size=(320, 180))
-
-
-async def publishing(stack, room, ports=None, **fields):
-    """An ingress that publishes: itself, its encoder, and its stored state."""
-    info = await stack.create(room, **fields)
-    encoder = push(stack, info, ports, f"push-{room}")
-    return info, encoder, await stack.wait_state(info.ingress_id, "PUBLISHING", 20)
+from rig.stored import FINAL, held, publishing, push, put_right
 
 
 def store(stack, info, **state):
     """Stores a state as any ingress can."""
     request = protobuf({1: info.ingress_id, 2: pb.IngressState(**state).SerializeToString()})
     call(stack, "IOInfo", "UpdateIngressState", request)
-
-
-def put_right(state, before):
-    """It is an end in words, of the same session."""
-    assert "stopped working" in state.error, state
-    assert (state.started_at, state.resource_id) == (before.started_at, before.resource_id)
-    assert state.ended_at >= state.started_at
-
-
-async def answers(stack, info):
-    """Waits until livekit-server has found Redis again."""
-    end = time.monotonic() + 15
-    while True:
-        try:
-            return await stack.info(info.ingress_id)
-        except api.TwirpError:
-            assert time.monotonic() < end
-            await asyncio.sleep(0.1)
-
-
-async def held(stack, info, status, seconds):
-    """The stored status stays."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        state = (await stack.info(info.ingress_id)).state
-        assert status_name(state) == status, state
-        await asyncio.sleep(0.5)
 
 
 # killed ---------------------------------------------------------------------------------------------------------------------
@@ -247,73 +206,26 @@ async def test_an_encoder_that_comes_to_another_instance(own_stack):
     await own_stack.wait_state(info.ingress_id, "INACTIVE")
 
 
-# Redis ----------------------------------------------------------------------------------------------------------------------
-
-
-async def test_redis_is_away_at_the_end_of_a_stream(own_stack):
-    """The end is stored once Redis is back, though the process has nothing else to do any more."""
+async def test_another_ingress_with_the_same_identity(own_stack):
+    """Two ingresses, of two instances, are one participant for the room, which throws the first out: that one ends, in words and for
+    good, and the other goes on."""
     own_stack.start()
-    info, encoder, before = await publishing(own_stack, "end")
-    own_stack.redis.end()
-    encoder.hang_up()
-    own_stack.ingress.wait_log("session state", 10)
-    await asyncio.to_thread(own_stack.ingress.wait_log, '"status":"Inactive"', 10)
-    own_stack.start_redis()
-    await answers(own_stack, info)
-    state = await own_stack.wait_state(info.ingress_id, "INACTIVE", 30)
-    assert (state.started_at, state.resource_id, state.error) == (before.started_at, before.resource_id, "")
-
-
-async def test_redis_hangs_at_the_end_of_a_stream(own_stack):
-    own_stack.start()
-    info, encoder, _ = await publishing(own_stack, "hung")
-    own_stack.redis.signal(signal.SIGSTOP)
-    try:
-        encoder.hang_up()
-        await asyncio.sleep(4)  # longer than a call waits
-    finally:
-        own_stack.redis.signal(signal.SIGCONT)
-    await own_stack.wait_state(info.ingress_id, "INACTIVE", 30)
-
-
-async def test_redis_hangs_during_a_stream(own_stack):
-    """So long that records of instances would expire, if time alone counted."""
-    own_stack.start()
-    own_stack.start_another()
+    _, ports = own_stack.start_another()
     reports = Reports(own_stack)
-    info, encoder, _ = await publishing(own_stack, "during")
-    own_stack.redis.signal(signal.SIGSTOP)
-    await asyncio.sleep(25)
-    own_stack.redis.signal(signal.SIGCONT)
-    assert encoder.running()
-    own_stack.wait_available()
-    await held(own_stack, info, "PUBLISHING", 25)
-    assert reports.statuses(info.ingress_id) == ["BUFFERING", "PUBLISHING"]
+    one, first, before = await publishing(own_stack, "same", participant_identity="twin")
+    other = await own_stack.create("same", participant_identity="twin")
+    second = push(own_stack, other, ports, "second")
+    await own_stack.wait_state(other.ingress_id, "PUBLISHING", 20)
+    await asyncio.to_thread(first.wait_exit, 20)
+    state = await own_stack.wait_state(one.ingress_id, "ERROR")
+    assert (state.started_at, state.resource_id) == (before.started_at, before.resource_id)
+    assert state.error.startswith("room disconnected") and "identity" in state.error, state.error
+    await held(own_stack, other, "PUBLISHING", 5)
+    participant = await own_stack.wait_participant("same", "twin", tracks=2)
+    assert participant.attributes["ingress.ingressID"] == other.ingress_id
+    assert reports.statuses(one.ingress_id) == ["BUFFERING", "PUBLISHING", "ERROR"]
+    assert reports.statuses(other.ingress_id) == ["BUFFERING", "PUBLISHING"] and second.running()
     reports.close()
-
-
-async def test_the_process_ends_while_redis_is_away(own_stack):
-    """Whatever it could not store, the next start does."""
-    own_stack.start()
-    info, encoder, before = await publishing(own_stack, "both")
-    own_stack.redis.end()
-    encoder.hang_up()
-    own_stack.ingress.signal(signal.SIGINT)
-    await asyncio.to_thread(own_stack.ingress.wait_exit, 15)
-    own_stack.start_redis()
-    own_stack.start_ingress()
-    await answers(own_stack, info)
-    put_right(await own_stack.wait_state(info.ingress_id, "ERROR", 30), before)
-
-
-async def test_a_redis_that_has_lost_all_ends_no_stream(own_stack):
-    """As after a failover to an empty replica. Nobody can connect any more, and who watches goes on watching."""
-    own_stack.start()
-    info, encoder, _ = await publishing(own_stack, "forgotten")
-    subprocess.run(["redis-cli", "-p", str(own_stack.port["redis"]), "flushall"], check=True, capture_output=True)
-    await asyncio.sleep(12)  # longer than it takes to notice
-    assert encoder.running()
-    own_stack.ingress.wait_log("looked at again")
 
 
 # livekit-server -------------------------------------------------------------------------------------------------------------
