@@ -156,6 +156,19 @@ def descendants(pid):
     return found
 
 
+def waited_for_cpu(pids, since=None):
+    """How long each thread of these processes has wanted to run and had no CPU (proc(5), schedstat), in seconds by its id: what others
+    on this machine have cost it. With an answer of before, how long since then, in sum of all threads that live."""
+    found = {}
+    for pid in pids:
+        for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            try:
+                found[schedstat.parent.name] = int(schedstat.read_text().split()[1]) / 1e9
+            except (OSError, IndexError):  # it has ended, or the kernel does not count
+                continue
+    return found if since is None else sum(seconds - since.get(thread, 0) for thread, seconds in found.items())
+
+
 def told(pid):
     """The arguments and the environment of a process; of one that hides from its own user only the arguments, unless that is root."""
     arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
