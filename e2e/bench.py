@@ -23,6 +23,7 @@ from pathlib import Path
 import bench_flood
 import bench_loss
 import bench_passthrough
+import bench_soak
 import bench_url
 import bench_whip
 from rig import Push, Source, Stack, Viewer
@@ -256,6 +257,8 @@ def main():
     p.add_argument("--crowd", type=int, default=0, metavar="CONNECTIONS", help="nothing but what so many idle RTMP connections cost")
     p.add_argument("--flood", type=float, default=0, metavar="SECONDS",
                    help="nothing but 1,000 garbage connections a second beside a good stream, whose viewer may see no gap over 200 ms")
+    p.add_argument("--soak", type=float, nargs="?", const=30, metavar="MINUTES",
+                   help="nothing but streams that come and go on all inputs while things fail, for so long (default 30); fails on a leak")
     p.add_argument("--url", nargs="*", metavar="PART",
                    help="only URLs that are pulled, or of these only: lips, length, cpu, memory, life (3 minutes), or names of sources "
                    "(mp4, mkv, ts, webm, hls, hls4, srt, srt-clumps, rtsp, rtsp-reordered, live-hls, live-hls-2, -4, -6)")
@@ -281,6 +284,8 @@ def main():
     if a.flood:
         show("flood", asyncio.run(bench_flood.flood(a.flood)))
         return
+    if a.soak:
+        sys.exit(0 if asyncio.run(bench_soak.soak(show, a.soak)) else 1)
     if a.url is not None:
         pulled(show, a, set(a.url))
         return

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from rig import Feeder, Source, Stack, Viewer, ffmpeg9, flv, numbered_clip
+from rig import Feeder, Push, Source, Stack, Viewer, ffmpeg9, flv, numbered_clip
 from rig.certificates import certify
 from rig.media import AAC
 
@@ -175,6 +175,18 @@ def secure_stack():
     stack.ingress_yaml = f"rtmps_port: {stack.port['rtmps']}\nrtmps_cert_file: {stack.dir}/cert.pem\nrtmps_key_file: {stack.dir}/key.pem"
     for s in run(stack):
         yield s.start()
+
+
+@pytest.mark.parametrize("scheme", ["rtmp", "rtmps"])
+async def test_an_encoder_that_is_killed_is_an_ordinary_end(secure_stack, scheme):
+    """With TLS as without: it closes the connection, and has no time for TLS' goodbye."""
+    stack = secure_stack
+    info = await stack.create(f"killed-{scheme}")
+    push = Push(stack, f"{scheme}://127.0.0.1:{stack.port[scheme]}/live/{info.stream_key}", name=f"killed-{scheme}", size=(320, 180))
+    await stack.wait_state(info.ingress_id, "PUBLISHING", 20)
+    push.kill()
+    state = await stack.wait_state(info.ingress_id, "INACTIVE")
+    assert state.error == ""
 
 
 @pytest.mark.core

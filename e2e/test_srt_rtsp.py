@@ -6,8 +6,8 @@ from livekit.protocol import ingress as pb
 
 from conftest import run
 from rig import Stack, Viewer, free_ports
-from rig.media import QUIET
-from rig.processes import Program, descendants, told
+from rig.processes import descendants, told
+from rig.pulls import srt_sender
 
 URL = pb.IngressInput.URL_INPUT
 LOGIN = ("viewer", "pass-word-of-the-camera")
@@ -36,16 +36,6 @@ url_aliases:
 """
     for s in run(Stack(ingress_yaml=yaml)):
         yield s.start()
-
-
-def srt_sender(stack, url, name, seconds=None):
-    """ffmpeg with a test picture and a tone over SRT."""
-    limit = ["-t", str(seconds)] if seconds else []
-    command = [
-        *QUIET, "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-re", "-f", "lavfi", "-i", "sine=frequency=330,volume=4",
-        "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "30", "-c:a", "aac", *limit, "-f", "mpegts", url,
-    ]
-    return Program(name, command, stack.dir / f"{name}.log")
 
 
 async def shown(viewer):

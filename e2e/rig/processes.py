@@ -156,9 +156,9 @@ def descendants(pid):
     return found
 
 
-def waited_for_cpu(pids, since=None):
+def waited_for_cpu(pids):
     """How long each thread of these processes has wanted to run and had no CPU (proc(5), schedstat), in seconds by its id: what others
-    on this machine have cost it. With an answer of before, how long since then, in sum of all threads that live."""
+    on this machine have cost it."""
     found = {}
     for pid in pids:
         for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
@@ -166,7 +166,7 @@ def waited_for_cpu(pids, since=None):
                 found[schedstat.parent.name] = int(schedstat.read_text().split()[1]) / 1e9
             except (OSError, IndexError):  # it has ended, or the kernel does not count
                 continue
-    return found if since is None else sum(seconds - since.get(thread, 0) for thread, seconds in found.items())
+    return found
 
 
 def told(pid):

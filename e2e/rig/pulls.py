@@ -48,6 +48,16 @@ async def live_hls(directory, ended, segments=4):
     return encoder
 
 
+def srt_sender(stack, url, name, seconds=None):
+    """ffmpeg with a test picture and a tone over SRT."""
+    limit = ["-t", str(seconds)] if seconds else []
+    command = [
+        *QUIET, "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-re", "-f", "lavfi", "-i", "sine=frequency=330,volume=4",
+        "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "30", "-c:a", "aac", *limit, "-f", "mpegts", url,
+    ]
+    return Program(name, command, stack.dir / f"{name}.log")
+
+
 def turn():
     """To be held while an ingress is created beside others."""
     return TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())

@@ -52,6 +52,13 @@ class Uplink(Losses):
         for writer in list(self.lines):
             writer.transport.abort()
 
+    def forget(self):
+        """Closes what is open for media of sessions that are over."""
+        for transport in self.upstream.values():
+            transport.close()
+        self.upstream.clear()
+        self._opening.clear()
+
     # signalling -----------------------------------------------------------------------------------------------------------
 
     async def _line(self, reader, writer):

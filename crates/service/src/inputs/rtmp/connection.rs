@@ -158,6 +158,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
     fn handle(&mut self, wake: Wake) {
         self.ended = match wake {
             Wake::Read(Ok(0)) => Some(self.closed()),
+            // TLS without its goodbye: encoders that are killed have no time for it, and some never say it. A stream that was cut by
+            // somebody on the way is no more harmed by it than one without TLS.
+            Wake::Read(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Some(self.closed()),
             Wake::Read(Err(error)) => Some(End::Socket(error)),
             Wake::GivesWay => Some(End::GaveWay),
             Wake::Written(Ok(0)) => self.write_failed(io::ErrorKind::BrokenPipe.into()),
