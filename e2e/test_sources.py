@@ -324,6 +324,20 @@ def plain_stack():
         yield s.start()
 
 
+async def test_the_top_layer_stays(plain_stack, ended):
+    """A film in three layers, for a viewer who asks for nothing: with the server's own congestion control, and its own judgement of layers,
+    it gets the top one and keeps it."""
+    stack = plain_stack
+    info = await stack.create("top")
+    ended(Push(stack, f"{stack.rtmp_url}/{info.stream_key}", name="top", fps=20))
+    async with Viewer(stack, "top") as viewer:
+        await viewer.wait_size(1280, 720)
+        seen = len(viewer.frames)
+        await viewer.wait("eight seconds", lambda v: len(v.frames) >= seen + 160)
+        lower = sum(f.height < 720 for f in viewer.frames[seen:])
+        assert lower == 0, f"{lower} pictures of a lower layer"
+
+
 @pytest.mark.parametrize("fps", [5, 1])
 async def test_slides_keep_their_layer(plain_stack, ended, fps):
     """A picture that hardly moves, a few times a second: viewers get it in full size, and not only in the first second."""

@@ -25,11 +25,9 @@ PORT_NAMES = ("redis", "livekit", "rtc_tcp", "rtc_udp", "rtmp", "whip", "relay",
 PREFIX = "ENDPOINT_"  # of every status in the API; left out here
 
 
-# A livekit-server that takes a machine which is busy with tests for what it is, so that viewers get the layers they ask for.
-# As it comes, it reads delays on loopback as a narrow line,
-PATIENCE_RTC = "  congestion_control: {enabled: false}"
-# and drops a medium or high layer that brings fewer than 5 packets in half a second, for the next 10 s at the least (read in
-# its packet tracker, and seen on a starved machine).
+# A livekit-server that takes a machine which is busy with tests for what it is, so that viewers get the layers they ask for. As it comes,
+# it drops a medium or high layer that brings fewer than 5 packets in half a second, for the next 10 s at the least (read in its packet
+# tracker, and seen on a starved machine). Its congestion control is as it comes: what the ingress sends has to stand it.
 PATIENCE_VIDEO = """
 video:
   stream_tracker_manager:
@@ -133,7 +131,6 @@ rtc:
   enable_loopback_candidate: true
   node_ip: 127.0.0.1
   interfaces: {{includes: [lo]}}
-{PATIENCE_RTC if self.patient else ""}
 {"  force_tcp: true" if self.tcp_only else ""}
 room: {{enable_remote_unmute: true}}
 ingress:
