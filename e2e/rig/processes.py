@@ -157,13 +157,13 @@ def descendants(pid):
 
 
 def waited_for_cpu(pids):
-    """How long each thread of these processes has wanted to run and had no CPU (proc(5), schedstat), in seconds by its id: what others
-    on this machine have cost it."""
+    """How long each thread of these processes has wanted to run and had no CPU (proc(5), schedstat), in seconds by process and thread:
+    what others on this machine have cost it."""
     found = {}
     for pid in pids:
         for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
             try:
-                found[schedstat.parent.name] = int(schedstat.read_text().split()[1]) / 1e9
+                found[pid, schedstat.parent.name] = int(schedstat.read_text().split()[1]) / 1e9
             except (OSError, IndexError):  # it has ended, or the kernel does not count
                 continue
     return found
