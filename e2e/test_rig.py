@@ -51,6 +51,10 @@ def test_a_leak_is_seen():
     assert judge(held({}, noise=1), 7)[1] == []
     assert judge(held({"Redis keys": 0.1}, noise=1), 7)[1] == ["Redis keys"]
     assert judge(held({"descriptors": -1}), 7)[1] == []
+    once = held({})
+    for sample in once[20:30]:
+        sample.figures["Redis keys"] += 1
+    assert judge(once, 7)[1] == ["Redis keys"], "one that came once, and stayed"
 
 
 def test_a_run_too_short_to_tell_is_no_proof():

@@ -83,6 +83,14 @@ def slope(points):
     return statistics.median((b - a) / (u - t) for (t, a), (u, b) in itertools.combinations(points, 2) if u > t)
 
 
+def growth(points):
+    """Growth a second, and from the first to the last. What comes seldom and stays is a step for which there is no slope: it shows as a
+    last third that lies above all of the first."""
+    a_second, third = slope(points), max(1, len(points) // 3)
+    step = min(value for _, value in points[-third:]) - max(value for _, value in points[:third])
+    return a_second, max(a_second * (points[-1][0] - points[0][0]), step)
+
+
 def judge(samples, warm_up):
     """A line for each figure, and those that grow by more than they may. `warm_up` is how many of the quiet samples come before it counts."""
     lines, leaks = {}, []
@@ -90,8 +98,7 @@ def judge(samples, warm_up):
         quiet = [(s.at, s.figures[name]) for s in samples if s.quiet and name in s.figures]
         busy = [s.figures[name] for s in samples if not s.quiet and name in s.figures]
         warm = quiet[warm_up:]
-        a_second = slope(warm) if len(warm) > 1 else 0.0
-        grown = a_second * (warm[-1][0] - warm[0][0]) if len(warm) > 1 else 0.0
+        a_second, grown = growth(warm) if len(warm) > 1 else (0.0, 0.0)
         lines[name] = dict(
             start=round(quiet[0][1], 1), middle=round(quiet[len(quiet) // 2][1], 1), end=round(quiet[-1][1], 1),
             most_while_busy=round(max(busy), 1) if busy else None, an_hour=round(3600 * a_second, 1), grown=round(grown, 1), may_grow=allowed,
