@@ -43,8 +43,8 @@ impl Unit {
         }
     }
 
-    /// What others produce can't be decoded together with this. All access units of a layer are one encoder's: it begins with a key
-    /// frame when it is restarted.
+    /// What others produce can't be decoded together with this. Access units may come of an encoder and then of the source: each that
+    /// takes over begins with a key frame.
     fn producer(&self) -> Producer {
         match self {
             Self::AccessUnit(_) => Producer::Encoder,

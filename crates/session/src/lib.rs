@@ -24,7 +24,7 @@ mod track_watch;
 pub mod workers;
 
 pub use layers::passing::{Passthrough, Reason as EncodingReason, State as TopLayer};
-pub use observer::{Observer, SessionIds, SessionObserver, Work};
+pub use observer::{Observer, PictureCount, SessionIds, SessionObserver, Work};
 pub use pipeline::{Start, run};
 pub use report::{AudioFacts, Report, Status, VideoFacts};
 pub use source::{

@@ -3,6 +3,7 @@
 use crate::layers::passing::State as TopLayer;
 use model::{IngressId, InputKind, Layer, Quality, ResourceId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Which session is observed.
@@ -16,8 +17,24 @@ pub struct SessionIds {
     pub input: InputKind,
 }
 
+/// Counts the pictures of a source as they come. Clones share one count.
+#[derive(Clone, Debug, Default)]
+pub struct PictureCount(Arc<AtomicU64>);
+
+impl PictureCount {
+    /// Another one has come.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many have come so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What a session asks of its transcoder.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Work {
     /// The process id of the worker; `None` while there is none.
     pub worker: Option<u32>,
@@ -25,8 +42,12 @@ pub struct Work {
     pub layers: Vec<Layer>,
     /// Which of them viewers want.
     pub wanted: Vec<bool>,
-    /// Pictures a second of the source; `None` if unknown.
+    /// The source's pictures: their size in pixels, and how many a second there are by what it says of itself; `None` if unknown.
+    pub size: Option<(u32, u32)>,
+    /// See above.
     pub frame_rate: Option<f64>,
+    /// How many have come.
+    pub pictures: PictureCount,
 }
 
 /// Observes all sessions.

@@ -135,6 +135,13 @@ impl Capacity {
         }
     }
 
+    /// Whether the source of a session makes the highest layer itself.
+    pub fn passes(&self, resource: &ResourceId, passes: bool) {
+        if let Some(session) = self.state().sessions.get_mut(resource) {
+            session.meter.passes(passes);
+        }
+    }
+
     /// Whether a session of any kind would fit, with the default encoding: what `/availability` answers.
     pub fn can_accept_every_kind(&self) -> bool {
         let mut state = self.state();
@@ -345,8 +352,8 @@ impl State {
             None => String::new(),
         };
         let text = format!(
-            "this machine is full: {} needs {cost:.1} cores{key}, and {:.1} of {:.1} are free besides the {:.1} that stay idle \
-             (cpu_cost.min_idle_ratio); the sessions here may need {:.1}",
+            "this machine is full: {} needs {cost:.2} cores{key}, and {:.2} of {:.1} are free besides the {:.2} that stay idle \
+             (cpu_cost.min_idle_ratio); the sessions here may need {:.2}",
             name(slot),
             free.max(0.0),
             self.cores,

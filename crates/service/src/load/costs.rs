@@ -26,14 +26,21 @@ const USUAL_FRAME_RATE: f64 = 30.0;
 
 /// Bytes of memory that a session takes of its own whatever its pictures: measured as 25 to 45 MiB.
 const MEMORY: u64 = 45 << 20;
-/// And for each pixel of its largest picture. Measured: 0.3 GiB for 4K, 0.8 GiB for 8K.
+/// And for each pixel of its largest picture, the source's or a layer's. Measured: 0.3 GiB for 4K, 0.8 GiB for 8K.
 const MEMORY_PER_PIXEL: u64 = 32;
+
+/// A session of fewer pixels a second is mostly sound and what is around the pictures: it teaches nothing about others. 360p at 15.
+const TEACHING_PIXELS: f64 = 3.5e6;
+/// The part of the highest layer's cost that counts where the source makes it. Chosen: it may have to be encoded again at any picture, but
+/// of many sessions not of all at once.
+const PASSED_SHARE: f64 = 0.25;
 
 /// For how long all layers have to be wanted for a measurement: an encoder's load follows its pictures over a few seconds.
 const WINDOW: Duration = Duration::from_secs(5);
 /// How much of a measurement counts where it is above what was known, and below. What a session needed once it may need again.
-const RISE: f64 = 0.5;
-const FALL: f64 = 0.1;
+const SESSION: (f64, f64) = (0.5, 0.1);
+/// The same for what is expected of others: one session tells little about the next.
+const MACHINE: (f64, f64) = (0.1, 0.05);
 
 /// What a session costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,9 +122,9 @@ impl Rates {
             Some(EncodedVideo::Vp8) => (&mut self.vp8, VP8),
             None => return,
         };
-        if demand.pixels > 0.0 {
+        if demand.pixels >= TEACHING_PIXELS {
             let measured = (cores * 1e6 / demand.pixels).clamp(usual / RANGE, usual * RANGE);
-            *rate = towards(*rate, measured);
+            *rate = towards(*rate, measured, MACHINE);
         }
     }
 }
@@ -133,9 +140,19 @@ pub(crate) struct Meter {
     stalled: bool,
     /// Cores of its worker while all layers are wanted.
     measured: Option<f64>,
-    window: Option<(Instant, ProcessUsage)>,
+    window: Option<Window>,
+    /// The source makes the highest layer itself.
+    passes: bool,
     /// Bytes that its worker has now.
     memory: u64,
+}
+
+/// What was there at the beginning of a measurement.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Instant,
+    usage: ProcessUsage,
+    pictures: u64,
 }
 
 impl Meter {
@@ -149,20 +166,38 @@ impl Meter {
             stalled: false,
             measured: None,
             window: None,
+            passes: false,
             memory: 0,
         }
     }
 
     /// The session's worker is asked for this from now on.
     pub(crate) fn works(&mut self, work: Work) {
-        let same = (&self.work.layers, self.work.frame_rate) == (&work.layers, work.frame_rate);
-        if !same && !work.layers.is_empty() {
-            let rate = work.frame_rate.filter(|rate| *rate > 0.0).unwrap_or(USUAL_FRAME_RATE);
-            let limit = if self.max_frame_rate > 0.0 { self.max_frame_rate } else { rate };
-            self.demand = Demand::encoded(self.codec, &work.layers, rate.min(limit));
-            self.measured = None;
+        let same =
+            (&self.work.layers, self.work.size, self.work.frame_rate) == (&work.layers, work.size, work.frame_rate);
+        if self.work.worker != work.worker {
+            self.memory = 0;
         }
         (self.work, self.window) = (work, None);
+        if !same && !self.work.layers.is_empty() {
+            self.demand = self.asked(self.work.frame_rate.filter(|rate| *rate > 0.0).unwrap_or(USUAL_FRAME_RATE));
+            self.measured = None;
+        }
+    }
+
+    /// Whether the source makes the highest layer itself.
+    pub(crate) fn passes(&mut self, passes: bool) {
+        if std::mem::replace(&mut self.passes, passes) != passes {
+            (self.measured, self.window) = (None, None);
+        }
+    }
+
+    /// What is asked for, with so many pictures a second.
+    fn asked(&self, rate: f64) -> Demand {
+        let limit = if self.max_frame_rate > 0.0 { self.max_frame_rate } else { rate };
+        let demand = Demand::encoded(self.codec, &self.work.layers, rate.min(limit));
+        let source = self.work.size.map_or(0, |(width, height)| u64::from(width) * u64::from(height));
+        Demand { largest: demand.largest.max(source), ..demand }
     }
 
     /// Whether the source has sent nothing for some time.
@@ -180,29 +215,56 @@ impl Meter {
     /// Its worker has used this. Where the machine has nothing to spare, `starved`, it would have used more.
     pub(crate) fn sample(&mut self, usage: ProcessUsage, starved: bool, rates: &mut Rates, now: Instant) {
         self.memory = usage.memory;
-        let whole = !self.work.layers.is_empty() && self.work.wanted.iter().all(|wanted| *wanted) && !self.stalled;
-        let Some((since, before)) = self.window.filter(|_| whole) else {
-            self.window = whole.then_some((now, usage));
+        let pictures = self.work.pictures.get();
+        let Some(before) = self.window.filter(|_| self.is_whole()) else {
+            self.window = self.is_whole().then_some(Window { since: now, usage, pictures });
             return;
         };
-        let elapsed = now - since;
-        if elapsed < WINDOW {
+        let elapsed = (now - before.since).as_secs_f64();
+        if elapsed < WINDOW.as_secs_f64() {
             return;
         }
-        self.window = Some((now, usage));
-        let cores = (usage.cpu - before.cpu).max(0.0) / elapsed.as_secs_f64();
-        let known = self.measured.unwrap_or_else(|| rates.cost(&self.demand).cpu - BESIDE);
+        self.window = Some(Window { since: now, usage, pictures });
+        let cores = (usage.cpu - before.usage.cpu).max(0.0) / elapsed;
+        let known = self.measured.unwrap_or_else(|| self.encoding(rates));
         if starved && cores < known {
             return;
         }
-        self.measured = Some(self.measured.map_or(cores, |known| towards(known, cores)));
-        rates.learn(&self.demand, cores);
+        self.measured = Some(self.measured.map_or(cores, |known| towards(known, cores, SESSION)));
+        if !self.passes {
+            // By what has come: what a source says of its rate may be anything.
+            let asked = self.asked(pictures.saturating_sub(before.pictures) as f64 / elapsed);
+            rates.learn(&asked, cores);
+        }
+    }
+
+    /// Whether the worker does all that it will ever have to: that of a source that makes the highest layer does all the others.
+    fn is_whole(&self) -> bool {
+        let encoded = self.work.wanted.len() - usize::from(self.passes && !self.work.wanted.is_empty());
+        let (lower, top) = self.work.wanted.split_at(encoded);
+        let rests = top.iter().all(|wanted| !wanted);
+        !self.work.layers.is_empty() && lower.iter().all(|wanted| *wanted) && rests && !self.stalled
+    }
+
+    /// Cores that encoding is expected to cost, without a highest layer that the source makes.
+    fn encoding(&self, rates: &Rates) -> f64 {
+        let whole = rates.cost(&self.demand).cpu - BESIDE;
+        if self.passes { whole - self.highest(rates) } else { whole }
+    }
+
+    /// Cores that the highest layer is expected to cost.
+    fn highest(&self, rates: &Rates) -> f64 {
+        let area = |layer: &Layer| f64::from(layer.width) * f64::from(layer.height);
+        let all: f64 = self.work.layers.iter().map(area).sum();
+        let share = self.work.layers.last().map_or(0.0, |top| area(top) / all.max(1.0));
+        share * (rates.cost(&self.demand).cpu - BESIDE)
     }
 
     /// What it costs when all of it is wanted.
     pub(crate) fn cost(&self, rates: &Rates) -> Cost {
-        let expected = rates.cost(&self.demand);
-        Cost { cpu: self.measured.map_or(expected.cpu, |cores| cores + BESIDE), ..expected }
+        let passed = if self.passes { self.highest(rates) * PASSED_SHARE } else { 0.0 };
+        let encoding = self.measured.unwrap_or_else(|| self.encoding(rates));
+        Cost { cpu: encoding + passed + BESIDE, memory: self.demand.memory() }
     }
 
     /// Bytes that it is still to take.
@@ -211,10 +273,9 @@ impl Meter {
     }
 }
 
-/// From what is known towards what is measured: up fast, down slowly.
-fn towards(known: f64, measured: f64) -> f64 {
-    let share = if measured > known { RISE } else { FALL };
-    known + share * (measured - known)
+/// From what is known towards what is measured, by a share on the way up and one on the way down.
+fn towards(known: f64, measured: f64, (up, down): (f64, f64)) -> f64 {
+    known + if measured > known { up } else { down } * (measured - known)
 }
 
 #[cfg(test)]

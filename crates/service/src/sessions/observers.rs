@@ -53,6 +53,7 @@ impl Observer for OfSession {
 
     fn top_layer(&self, maker: TopLayer) {
         self.metrics.top_layer(maker);
+        self.capacity.passes(&self.resource, !matches!(maker, TopLayer::Encoding(_)));
     }
 
     fn works(&self, work: Work) {

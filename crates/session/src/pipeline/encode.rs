@@ -4,10 +4,10 @@
 //! replacement has to be told, and the order in which layers return. It knows neither source nor room. A worker that takes
 //! nothing costs access units, never memory.
 
-use crate::Work;
 use crate::layers::restart_barrier::RestartBarrier;
 use crate::workers::pending_commands::PendingCommands;
 use crate::workers::{FULL_QUEUE_DEADLINE, FromWorker, Gone, Worker, Workers};
+use crate::{PictureCount, Work};
 use ipc::Transcode;
 use ipc::transcode::{Command, Event, Job};
 use model::{AudioConfig, Fault, Frame, Kind, Layer, MediaTime, VideoConfig};
@@ -83,8 +83,9 @@ pub(super) struct Encode {
     barrier: Option<RestartBarrier<EncodedFrame>>,
     /// Since when the worker's queue has been full without a break.
     full_since: Option<Instant>,
-    /// Pictures a second of the source, as the worker finds them.
-    frame_rate: Option<f64>,
+    /// Size of the source's pictures, and how many a second there are, as the worker finds them.
+    source: Option<((u32, u32), Option<f64>)>,
+    pictures: PictureCount,
     /// What an observer was told last.
     observed: Work,
 }
@@ -100,7 +101,8 @@ impl Encode {
             told: Replay::default(),
             barrier: None,
             full_since: None,
-            frame_rate: None,
+            source: None,
+            pictures: PictureCount::default(),
             observed: Work::default(),
         }
     }
@@ -108,14 +110,15 @@ impl Encode {
     /// What is asked of the worker, where that has changed since this was called last.
     pub(super) fn changed_work(&mut self) -> Option<Work> {
         let worker = self.worker.as_ref().and_then(Worker::pid);
+        let (size, frame_rate) = self.source.map_or((None, None), |(size, rate)| (Some(size), rate));
         let (before, told) = (&self.observed, &self.told);
-        let same = (before.worker, before.frame_rate) == (worker, self.frame_rate)
+        let same = (before.worker, before.size, before.frame_rate) == (worker, size, frame_rate)
             && (&before.layers, &before.wanted) == (&told.layers, &told.wanted);
         if same {
             return None;
         }
-        let (layers, wanted) = (told.layers.clone(), told.wanted.clone());
-        self.observed = Work { worker, layers, wanted, frame_rate: self.frame_rate };
+        let (layers, wanted, pictures) = (told.layers.clone(), told.wanted.clone(), self.pictures.clone());
+        self.observed = Work { worker, layers, wanted, size, frame_rate, pictures };
         Some(self.observed.clone())
     }
 
@@ -217,6 +220,9 @@ impl Encode {
 
     /// An access unit of the source. False if the worker did not take it, because its queue is full.
     pub(super) fn frame(&mut self, frame: Frame) -> bool {
+        if frame.kind == Kind::Video {
+            self.pictures.add();
+        }
         self.send(Command::Frame(frame))
     }
 
@@ -308,7 +314,7 @@ impl Encode {
         };
         Some(match event {
             Event::VideoFormat { width, height, frame_rate } => {
-                self.frame_rate = frame_rate;
+                self.source = Some(((width, height), frame_rate));
                 Encoded::VideoFormat { width, height, frame_rate }
             }
             Event::AudioFormat { sample_rate, channels } => Encoded::AudioFormat { sample_rate, channels },

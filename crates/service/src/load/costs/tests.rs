@@ -17,6 +17,7 @@ fn nothing_is_measured_across_a_change() {
         layers: VideoEncoding::default_layers(),
         wanted: vec![true; 3],
         frame_rate: Some(30.0),
+        ..Work::default()
     };
     meter.works(work.clone());
     let before = meter.cost(&rates);
@@ -43,7 +44,7 @@ proptest! {
         let layers = spec.video.encoding.layers.clone();
         for (cpu, seconds, starved, wanted) in readings {
             let wanted = vec![wanted; layers.len()];
-            meter.works(Work { worker: Some(1), layers: layers.clone(), wanted, frame_rate: None });
+            meter.works(Work { worker: Some(1), layers: layers.clone(), wanted, ..Work::default() });
             for _ in 0..2 {
                 now += Duration::from_secs(seconds);
                 step(&mut meter, &mut rates, now, cpu, starved);
