@@ -54,7 +54,7 @@ pub enum RelayEvent {
     Closed(Option<SocketAddr>),
 }
 
-/// See the [module](self). After each call, take what is to be sent from [`Relay::transmit`] and what happened from [`Relay::event`].
+/// A client of one TURN server. After each call, take what is to be sent from [`Relay::transmit`] and what happened from [`Relay::event`].
 pub struct Relay {
     client: TurnClient,
     /// Where the client's count of time begins.

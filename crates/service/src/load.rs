@@ -1,7 +1,7 @@
 //! How busy this machine is, and whether one more session fits on it.
 //!
 //! [`Cpu`] reads what the container or the machine has and uses, and so do others for memory and workers; [`Sampler`] does so every
-//! second, [`costs`] learns from it what sessions need, [`Capacity`] decides.
+//! second, `costs` learns from it what sessions need, [`Capacity`] decides.
 
 mod capacity;
 mod costs;

@@ -20,7 +20,7 @@ const REALM: &str = "realm";
 const NONCE: &str = "nonce";
 const LIFETIME: u32 = 600;
 
-/// See the [module](self).
+/// A client and the server that answers it, for tests.
 #[derive(Debug)]
 pub struct Pair {
     relay: Relay,
