@@ -75,7 +75,7 @@ pub struct H264Unit {
     pub bytes: usize,
 }
 
-/// See the [module](self).
+/// A stream, by what was seen of it.
 #[derive(Clone, Debug, Default)]
 pub struct H264Stream {
     length_size: usize,
