@@ -141,8 +141,8 @@ async def test_a_header_of_nobody_is_not_believed(stack):
 
 
 async def test_whip_limits_count_clients_and_not_proxies(stack):
-    """A wrong key charges its client for a second, and nobody else of the same proxy."""
-    answers = await asyncio.gather(*(ask("POST", stack.whip_url, "x", forwarded("203.0.113.200")) for _ in range(8)))
+    """Wrong keys charge their client for a second, and nobody else of the same proxy. Ten of them are let through in any case."""
+    answers = await asyncio.gather(*(ask("POST", stack.whip_url, "x", forwarded("203.0.113.200")) for _ in range(20)))
     assert sorted({answer.status for answer in answers}) == [404, 503]
     others = await asyncio.gather(*(ask("POST", stack.whip_url, "x", forwarded(f"203.0.113.{i}")) for i in range(20)))
     assert {answer.status for answer in others} == {404}

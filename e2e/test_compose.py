@@ -13,7 +13,7 @@ from rig.stack import ingress_binary, livekit_binary
 
 COMPOSE = Path(__file__).parent.parent / "deploy" / "compose"
 # What a user writes into .env.
-VALUES = {"HOST": "127.0.0.1", "LIVEKIT_API_KEY": KEY, "LIVEKIT_API_SECRET": SECRET, "IDLE_SHARE": "0.01"}
+VALUES = {"HOST": "127.0.0.1", "LIVEKIT_API_KEY": KEY, "LIVEKIT_API_SECRET": SECRET, "IDLE_SHARE": "0.2"}
 # The ports in the file, by the names that the rig has for them.
 PORTS = {
     "6379": "redis", "7880": "livekit", "7881": "rtc_tcp", "7882": "rtc_udp", "1935": "rtmp", "8080": "whip", "7888": "health",
@@ -75,7 +75,7 @@ class Composed(Stack):
         config["rtc_config"].update(use_external_ip=False, node_ip="127.0.0.1", enable_loopback_candidate=True)
         config["bind_address"] = "127.0.0.1"
         # The tests' own load must not be in the way.
-        config["cpu_cost"]["min_idle_ratio"] = 0.01
+        config["cpu_cost"]["rtmp_cpu_cost"] = 0
         self.ingress_environment = environment | {"INGRESS_CONFIG_BODY": yaml.safe_dump(config)}
         self.ingress = self.program(name, [ingress_binary()], self.ingress_environment)
         self.ingress.wait_port(self.port["rtmp"])
