@@ -82,8 +82,8 @@ class Freeze:
         self.stack, self.source, self.viewer, self.looks = stack, source, viewer, []
 
     async def __aenter__(self):
-        self.began = time.monotonic()
         self.look()
+        self.began = self.looks[0][0]
         self.task = asyncio.create_task(self.watch())
         return self
 

@@ -20,10 +20,13 @@ pub(crate) fn proxy<'a>(guard: &'a PullGuard, to: &Address) -> Option<&'a Proxy>
 }
 
 /// Checks an address that a proxy will look up: by its name, and by what it is here, where it can be looked up. Where private addresses
-/// are refused, a name that can't is refused too.
+/// are refused, as content of the net never leads to one, a name that can't is refused too.
 pub(crate) fn check(guard: &PullGuard, to: &Address, within: Duration) -> Result<(), Error> {
     match guard::resolve(guard, &to.host(), to.port(), to.is_from_outside(), within) {
-        Err(Error::Unresolved(_) | Error::LookupTimeout(..)) if !guard.refuse_private => Ok(()),
+        // Where content of the net leads may not be inside, whatever else is allowed.
+        Err(Error::Unresolved(_) | Error::LookupTimeout(..)) if !guard.refuse_private && !to.is_from_outside() => {
+            Ok(())
+        }
         Err(Error::Unresolved(host) | Error::LookupTimeout(host, _)) => {
             let why =
                 "its name can't be looked up here, and this server refuses private addresses; url.allow can name it";
@@ -54,5 +57,26 @@ pub(crate) fn open(stream: &mut DeadlineStream, proxy: &Proxy, to: &Address, wit
             }
             ProxyAnswer::Open(_) => return stream.set_deadline(None).map_err(broken),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name that resolves nowhere (RFC 6761 §6.4): a proxy may know better.
+    const UNKNOWN: &str = "http://intranet.invalid/a.ts";
+
+    #[test]
+    fn what_only_the_proxy_can_look_up_is_not_reached_by_content_of_the_net() {
+        let within = Duration::from_secs(5);
+        let mut guard = PullGuard::default();
+        let named = Address::parse(UNKNOWN).unwrap();
+        assert!(check(&guard, &named, within).is_ok(), "whoever made the ingress names it");
+        let public = Address::parse("http://example.com/").unwrap().answered_by(Ok("93.184.216.34".parse().unwrap()));
+        let led = public.join(UNKNOWN).unwrap();
+        assert!(matches!(check(&guard, &led, within), Err(Error::Denied { .. })));
+        guard.refuse_private = true;
+        assert!(matches!(check(&guard, &named, within), Err(Error::Denied { .. })));
     }
 }

@@ -57,8 +57,9 @@ impl Relays {
 
     /// An offer is answered: direct paths are being checked.
     pub(super) fn answered(&mut self, now: Instant) {
-        if !self.known.is_empty() && self.open.is_empty() {
-            self.opening.clear();
+        // Each further offer, as for another track, changes nothing about what is under way.
+        let under_way = self.try_at.is_some() || !self.opening.is_empty() || !self.open.is_empty();
+        if !self.known.is_empty() && !under_way {
             self.untried = self.known.iter().cloned().collect();
             self.try_at = Some(now + RELAY_DELAY);
         }

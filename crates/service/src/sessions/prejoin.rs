@@ -14,6 +14,9 @@ use tracing::warn;
 /// How long an offer waits for the room: a join takes 50 to 100 ms on one machine, and three round trips and a TLS handshake
 /// else. After that it is accepted, and a codec that the room does not take ends the session.
 const ROOM_WAIT: Duration = Duration::from_secs(3);
+/// The same where it is only asked for its TURN servers, which most clients do without. Chosen: several times what
+/// a join takes on one machine.
+const TURN_WAIT: Duration = Duration::from_millis(500);
 /// How often to look whether the join has failed meanwhile: short beside what a join takes that fails.
 const FAILED_JOIN_POLL: Duration = Duration::from_millis(50);
 
@@ -59,6 +62,10 @@ impl Prejoin {
         if let Some(known) = facts.borrow_and_update().as_ref().filter(|facts| wanted.is_known(facts, now)) {
             return (Some(known.video_codecs.clone()), None);
         }
+        if wanted.codec.is_none() && resolved.stored.as_ref().is_some_and(|stored| !stored.status.is_final()) {
+            // A session of it may run on another machine, whose participant would have to go: not for the sake of TURN servers.
+            return (None, None);
+        }
         let mut config = publish::Config::new(resolved.ws_url.clone(), resolved.token.clone());
         config.renew = Some(resolved.renew.clone());
         config.loopback = self.loopback;
@@ -68,7 +75,8 @@ impl Prejoin {
             // A join that fails brings nothing; its session reports why.
             while !prejoined.is_over() && timeout(FAILED_JOIN_POLL, facts.changed()).await.is_err() {}
         };
-        if timeout(ROOM_WAIT, answer).await.is_err() {
+        let patience = if wanted.codec.is_some() { ROOM_WAIT } else { TURN_WAIT };
+        if timeout(patience, answer).await.is_err() {
             warn!("the room has not sent in time which codecs it accepts and which TURN servers it has");
         }
         let told = self.known_codecs(&resolved.ws_url);

@@ -136,7 +136,7 @@ impl Reporting {
 
     /// The last report, where it could not be stored so far, or is held back.
     pub fn undelivered_end(&self) -> Option<&Report> {
-        let late = self.failed || self.hand_over.is_given();
+        let late = self.failed || self.hand_over.is_given() || self.is_asking();
         self.newest.as_ref().filter(|_| self.is_final() && self.undelivered && late && self.counts())
     }
 

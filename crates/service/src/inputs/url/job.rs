@@ -3,7 +3,7 @@
 
 use crate::config::UrlConfig;
 use ipc::demux::{Job, Source};
-use model::{Blame, Fault, IngressSpec};
+use model::{Blame, Fault, IngressSpec, Proxies};
 use url::Url;
 
 /// The host that stands for the aliases of the configuration. `.invalid` never resolves (RFC 6761 §6.4), so it can't be
@@ -34,6 +34,10 @@ pub(crate) fn job(config: &UrlConfig, spec: &IngressSpec) -> Result<Job, Fault> 
     }
     let layers = &spec.video.encoding.layers;
     let largest = layers.iter().map(|l| (l.width, l.height)).max().unwrap_or((u32::MAX, u32::MAX));
-    let (guard, limits) = (config.guard.clone(), config.limits.clone());
+    let (mut guard, limits) = (config.guard.clone(), config.limits.clone());
+    if !matches!(parsed.scheme(), "http" | "https") {
+        // They may have logins, which a worker that needs none does not get.
+        guard.proxies = Proxies::default();
+    }
     Ok(Job { source: Source::Url(url), guard, limits, largest, from: None, live_only: false })
 }

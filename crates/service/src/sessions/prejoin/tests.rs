@@ -1,9 +1,12 @@
 //! Rooms that are joined before their session begins, on virtual time.
 
-use super::{Duration, FAILED_JOIN_POLL, Prejoin, Prejoined, ROOM_WAIT, ServerFacts, VideoCodec, VideoFormat, Wanted};
+use super::{
+    Duration, FAILED_JOIN_POLL, Prejoin, Prejoined, ROOM_WAIT, ServerFacts, TURN_WAIT, VideoCodec, VideoFormat, Wanted,
+};
 use crate::control::embedded::ingress;
 use crate::testing::FakeParticipants;
-use model::InputKind;
+use model::{InputKind, ResourceId};
+use session::{Report, Status};
 use std::sync::Arc;
 use tokio::time::{Instant, advance};
 
@@ -80,6 +83,21 @@ async fn a_silent_room_is_waited_for_three_seconds() {
     let (codecs, prejoined) = ask(&participants, VideoCodec::H264).await;
     assert_eq!((codecs, prejoined.is_some()), (None, true));
     assert_eq!(begin.elapsed(), ROOM_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn turn_servers_are_not_worth_a_long_wait_or_a_running_session() {
+    let participants = Arc::<FakeParticipants>::default();
+    let (prejoin, wanted) = (prejoin(&participants), Wanted { codec: None, turn: true });
+    let mut resolved = ingress(InputKind::Whip, "k");
+    let begin = Instant::now();
+    let (codecs, prejoined) = prejoin.room_codecs(&resolved, wanted.clone()).await;
+    assert_eq!((codecs, prejoined.is_some(), begin.elapsed()), (None, true, TURN_WAIT));
+    let begun = std::time::SystemTime::UNIX_EPOCH;
+    resolved.stored = Some(Report::first(ResourceId("WH_x".into()), Status::Publishing, String::new(), begun));
+    let joined = participants.joined.lock().unwrap().len();
+    assert!(prejoin.room_codecs(&resolved, wanted).await.1.is_none());
+    assert_eq!(participants.joined.lock().unwrap().len(), joined, "its participant would have to go");
 }
 
 #[tokio::test(start_paused = true)]

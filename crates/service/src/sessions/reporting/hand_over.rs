@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 
 /// The wait after nobody has taken it, which doubles each time. An instance that starts in place of this one needs some seconds.
 pub const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// The longest such wait: a drain lasts for hours, and asking costs Redis some kilobytes.
+/// The longest such wait: a drain lasts for hours.
 pub const MAX_RETRY: Duration = Duration::from_secs(60);
 /// How often to look at what is stored, while both pull.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// For how long both pull. The other one publishes within 1 to 4 s where it can; a source that it does not get by then serves one
-/// client, and gets to it once this one lets go.
-pub const OVERLAP: Duration = Duration::from_secs(10);
 /// How long the other one may take to store that it has begun: it tries again for longer than a livekit-server takes to restart.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -120,7 +117,8 @@ impl HandOver {
             None if now >= since + PATIENCE => Verdict::NotTaken,
             None => Verdict::Wait,
             Some(Status::Publishing) => Verdict::Given,
-            Some(Status::Buffering) if ended || now >= since + OVERLAP => Verdict::Given,
+            Some(Status::Buffering) if ended => Verdict::Given,
+            // Until it publishes or ends both pull: what it can't reach, or what serves one client only, stays here.
             Some(Status::Buffering) => Verdict::Wait,
             Some(_) => Verdict::Failed,
         };

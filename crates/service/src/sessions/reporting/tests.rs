@@ -410,15 +410,16 @@ fn one_that_was_taken_over_ends_without_a_word() {
 }
 
 #[test]
-fn a_source_that_serves_one_client_is_let_go_of() {
+fn a_source_that_the_other_one_does_not_get_stays_here() {
     let (mut life, _) = Life::given();
     let (begin, waits) = (life.now, other(Status::Buffering, BEGAN + 1));
-    while life.now < begin + hand_over::OVERLAP {
+    while life.now < begin + 60 * SECOND {
         assert_eq!(life.action(), None, "both pull");
         life.looks(Some(waits.clone()));
     }
-    assert_eq!(life.action(), Some(Action::Stop(Stop::Superseded)));
-    assert!(life.now <= begin + hand_over::OVERLAP + SECOND);
+    // It gives up.
+    life.looks(Some(other(Status::Error, BEGAN + 1)));
+    assert_eq!(life.sends().status, Status::Publishing);
 }
 
 #[test]
