@@ -229,7 +229,8 @@ async def test_variable_frame_rate(stack, clips):
     for i in range(0, 400):
         times[i] = at
         at += steps[i % 8]
-    tags = [t for t in clips("film", 7) if t.kind != flv.AUDIO]
+    # Without what announces sound, which does not come here.
+    tags = [t for t in clips("film", 7) if t.kind == flv.VIDEO]
 
     def varied(t):
         return times[round(t * 30 / 1000)]
