@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rig import Source, Viewer
-from rig.processes import descendants, waited_for_cpu
+from rig.processes import descendants, wait_for, waited_for_cpu
 
 
 def transcoders(stack):
@@ -109,6 +109,15 @@ class Freeze:
     def look(self):
         parts = [os.getpid(), self.source.process.pid, self.stack.livekit.pid, *descendants(self.stack.ingress.pid)]
         self.looks.append((time.monotonic(), waited_for_cpu(parts)))
+
+
+async def test_a_waiting_transcoder_that_dies_is_replaced(stack):
+    """Also while no session comes."""
+    wait_for("one that waits", 20, lambda: transcoders(stack))
+    before = set(transcoders(stack))
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(wait_for, "another that waits", 20, lambda: set(transcoders(stack)) - before)
 
 
 @pytest.mark.core

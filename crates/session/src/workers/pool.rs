@@ -14,6 +14,10 @@ use tracing::warn;
 /// How long after one process was taken the next is started: the session that took it needs the CPU for its first picture.
 const REFILL_DELAY: Duration = Duration::from_millis(1_500);
 
+/// How often to look whether the process that waits is still there: one that the system has ended for its memory is replaced before a
+/// session needs it. Chosen; looking costs a system call.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// See the [module](self).
 #[derive(Clone, Debug)]
 pub struct Pool {
@@ -44,6 +48,7 @@ impl Pool {
     pub fn new(program: Program, keep_warm: bool) -> Self {
         let pool = Self::empty(program, keep_warm);
         pool.refill(Duration::ZERO);
+        pool.look_after();
         pool
     }
 
@@ -62,7 +67,23 @@ impl Pool {
             inner.slot().filling = false;
             Self { inner }.refill(Duration::ZERO);
         });
+        pool.look_after();
         pool
+    }
+
+    /// Replaces the process that waits whenever it is found gone, for as long as there is a pool.
+    fn look_after(&self) {
+        if !self.inner.keep_warm {
+            return;
+        }
+        let inner = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                let Some(inner) = inner.upgrade() else { return };
+                Self { inner }.refill(Duration::ZERO);
+            }
+        });
     }
 
     fn empty(program: Program, keep_warm: bool) -> Self {
