@@ -1,7 +1,9 @@
 """What happens when a transcoder child fails in the middle of a stream: a short freeze in one room, and nothing else."""
 
 import asyncio
+import contextlib
 import ctypes
+import itertools
 import os
 import resource
 import signal
@@ -24,7 +26,7 @@ def transcoders(stack):
 
 
 def starve(pid):
-    """Gives a process no memory beyond what it has: it is as if the machine or its cgroup had none left."""
+    """Gives a process no memory beyond what it has: it is as if the machine or its cgroup had none left. It notices once it wants some."""
     resource.prlimit(pid, resource.RLIMIT_DATA, (1 << 20, 1 << 20))
 
 
@@ -66,6 +68,30 @@ HARM = {
     "out of memory": starve,
     "deadlocked": hold_decoder,
 }
+
+
+# A stream that passes through as the highest layer of 640x360. A viewer who comes between its key frames makes an encoder begin anew, which
+# is sure to want memory; one that works on may do for minutes with what it has.
+FITS = ["-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", "-bf", "0", "-g", "90", "-sc_threshold", "0", "-pix_fmt", "yuv420p",
+        "-b:v", "600k", "-maxrate", "600k", "-bufsize", "600k"]
+
+
+@contextlib.asynccontextmanager
+async def memory_wanted(stack, room, how):
+    """Until this ends, the transcoder wants memory again and again, where it has none."""
+
+    async def come_and_go():
+        for n in itertools.count():
+            async with Viewer(stack, room, f"late-{n}"):
+                await asyncio.sleep(0.7)
+
+    coming = asyncio.create_task(come_and_go()) if how == "out of memory" else None
+    try:
+        yield
+    finally:
+        if coming:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 PROMISED = 1.0  # seconds without a picture, at most
@@ -126,11 +152,15 @@ async def test_a_failing_transcoder_is_a_short_freeze(stack, reports, how):
     """The participant, its tracks and the encoder stay, pictures and sound come again, the state stays, and it is counted."""
     room = how.replace(" ", "-")
     info = await stack.create(room)
-    source = Source(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / f"{room}.log", size=(640, 360)).start()
+    passing = stack.metric("ingress_passthrough_sessions")
+    coding = FITS if how == "out of memory" else None
+    source = Source(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / f"{room}.log", size=(640, 360), coding=coding).start()
     try:
         async with Viewer(stack, room) as viewer:
             await viewer.wait_size(640, 360)
             await viewer.wait_numbers(20)
+            if coding:
+                await viewer.wait("passed picture", lambda v: stack.metric("ingress_passthrough_sessions") > passing)
             # livekit-server may list its last track a second later.
             before = await stack.wait_participant(room, f"{room}-pub", tracks=2)
             restarts = stack.metric("ingress_transcoder_restarts_total")
@@ -138,7 +168,7 @@ async def test_a_failing_transcoder_is_a_short_freeze(stack, reports, how):
                 # Beside this loop, which feeds the source; in one thread, as a tracer is one.
                 await asyncio.to_thread(HARM[how], pid)
             seen = len(viewer.frames)
-            async with Freeze(stack, source, viewer) as freeze:
+            async with Freeze(stack, source, viewer) as freeze, memory_wanted(stack, room, how):
                 await viewer.wait("restart", lambda v: stack.metric("ingress_transcoder_restarts_total") > restarts)
                 await viewer.wait("picture", lambda v: len(v.frames) > seen + 5)
             print(f"{how}: no picture for {freeze.longest * 1000:.0f} ms, without a CPU for {freeze.starved * 1000:.0f} ms")
