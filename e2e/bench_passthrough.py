@@ -4,64 +4,39 @@ who come late see the highest layer."""
 import asyncio
 import contextlib
 import os
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
 from livekit.protocol import ingress as pb
 
-from rig import Source, Stack, Viewer
+from bench_session import WARM_UP, density, ffmpeg, floor, latency
+from rig import Push, Stack, Viewer
 
 # A key frame every two seconds and no B-frames; 2.3 Mbit/s is within half as much again as the highest layer's 1.9.
 FITS = ["-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", "-bf", "0", "-pix_fmt", "yuv420p",
         "-b:v", "2300k", "-maxrate", "2300k", "-bufsize", "2300k", "-sc_threshold", "0"]
 ONE_LAYER = pb.IngressVideoOptions(preset=pb.IngressVideoEncodingPreset.H264_720P_30FPS_1_LAYER)
-WARM_UP = 15
 JOINS = 5
+# The same of an encoder whose pictures are numbered.
+NUMBERED = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "60",
+            "-b:v", "2300k", "-maxrate", "2300k", "-bufsize", "1150k"]
 
 
 def fitting(clip, gop):
     """The film as an encoder sends it that is set up for passthrough."""
-    import bench  # which imports this file
-
     cache = Path(os.environ.get("INGRESS_CACHE", tempfile.gettempdir()))
     made = cache / f"{clip.stem}-fits-{gop}.mp4"
     if not made.exists():
         part = made.with_suffix(".part.mp4")
-        bench.ffmpeg("-i", clip, *FITS, "-g", gop, "-keyint_min", gop, "-c:a", "copy", part)
+        ffmpeg("-i", clip, *FITS, "-g", gop, "-keyint_min", gop, "-c:a", "copy", part)
         part.rename(made)
     return made
-
-
-async def latency(yaml, seconds):
-    """How late numbered frames arrive at a viewer, from before the source's encoder."""
-    stack = Stack(yaml, patient=False)
-    try:
-        stack.start()
-        info = await stack.create("late")
-        coding = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "60",
-                  "-b:v", "2300k", "-maxrate", "2300k", "-bufsize", "1150k"]
-        async with Viewer(stack, "late") as viewer:
-            source = Source(f"{stack.rtmp_url}/{info.stream_key}", stack.dir / "source.log", coding=coding).start()
-            await viewer.wait("picture", lambda v: v.frames, 20)
-            await asyncio.sleep(WARM_UP)
-            since = time.monotonic()
-            await asyncio.sleep(seconds)
-            late, gap = viewer.latencies(source.sent, since), viewer.longest_gap(since)
-            passed = stack.metric("ingress_passthrough_sessions")
-            await source.stop()
-        p = statistics.quantiles(late, n=100)
-        return dict(passed=passed > 0, latency_ms=dict(p50=round(p[49]), p95=round(p[94])), longest_gap_ms=round(1000 * gap))
-    finally:
-        stack.stop()
 
 
 async def joins(yaml, clip, watched):
     """Viewers who come one after the other, 1.7 s apart: from the start of a join to the first picture, and to the first of the highest
     layer. `watched`: somebody is there all the time; `longest_gap_ms` is theirs."""
-    from rig import Push
-
     stack = Stack(yaml, patient=False)
     try:
         stack.start()
@@ -92,20 +67,18 @@ async def joins(yaml, clip, watched):
 
 async def all(show, seconds, clip):
     """Everything, the same of both one after the other."""
-    import bench
-
     near, far = fitting(clip, 50), fitting(clip, 125)
-    floor = bench.floor(near)
-    without_top = {name: cores for name, cores in floor["parts"].items() if "1280" not in name}
-    floor["without_the_highest_layer"] = round(sum(without_top.values()), 3)
-    show("codec floor", floor)
+    codecs = floor(near)
+    without_top = {name: cores for name, cores in codecs["parts"].items() if "1280" not in name}
+    codecs["without_the_highest_layer"] = round(sum(without_top.values()), 3)
+    show("codec floor", codecs)
     both = {"encoded": "passthrough: never\n", "passed": "passthrough: auto\n"}
     far_apart = {"encoded": both["encoded"], "passed": both["passed"] + "passthrough_max_keyframe_interval: 6s\n"}
     for name, yaml in both.items():
-        show(f"three layers, {name}", await bench.density(near, 1, 1, seconds, 0, yaml))
-        show(f"one layer, {name}", await bench.density(near, 1, 1, seconds, 0, yaml, video=ONE_LAYER))
-        show(f"nobody watches, {name}", await bench.density(near, 1, 0, seconds, 0, yaml))
-        show(f"latency, {name}", await latency(yaml, seconds))
+        show(f"three layers, {name}", await density(near, 1, 1, seconds, 0, yaml))
+        show(f"one layer, {name}", await density(near, 1, 1, seconds, 0, yaml, video=ONE_LAYER))
+        show(f"nobody watches, {name}", await density(near, 1, 0, seconds, 0, yaml))
+        show(f"latency, {name}", await latency(seconds, yaml, NUMBERED))
     for name, yaml in far_apart.items():
         show(f"late viewers, key frames 5 s apart, {name}", await joins(yaml, far, True))
         show(f"late viewers of a stream that nobody watched, {name}", await joins(yaml, far, False))

@@ -11,7 +11,7 @@ from livekit.protocol import ingress as pb
 
 from conftest import run
 from rig import Push, Refused, RtmpClient, Stack, Viewer
-from rig.processes import descendants
+from rig.processes import cpu_seconds, descendants
 
 CORES = 1.2  # a session of the default encoding, but no second one beside the reserve of 0.18
 
@@ -42,11 +42,7 @@ def small():
 
 def worker_cpu(stack):
     """Seconds of CPU that the transcoders of the ingress have used."""
-    ticks = 0
-    for pid in descendants(stack.ingress.pid)[1:]:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / 100
+    return sum(cpu_seconds(pid) for pid in descendants(stack.ingress.pid)[1:])
 
 
 async def test_a_session_that_rests_keeps_its_place(small, ended):

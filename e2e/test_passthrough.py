@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import run
-from rig import Feeder, Stack, Viewer, flv, numbered_clip
+from rig import Feeder, Stack, Viewer, flv, numbered_clip, wait_for
 from rig.picture import read
 
 RATE, SIZE = 25, (640, 360)
@@ -75,10 +75,7 @@ def changes(stack, to, reason):
 
 
 async def until(condition, seconds, what):
-    end = time.monotonic() + seconds
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.05)
+    await asyncio.to_thread(wait_for, what, seconds, condition, 0.05)
 
 
 @pytest.fixture(scope="module")

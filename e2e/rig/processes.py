@@ -184,6 +184,12 @@ def own_pss(pid):
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
 
 
+def cpu_seconds(pid):
+    """CPU that a process has used so far; OSError if it is gone."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def usage(pid):
     """CPU seconds so far, PSS in MiB, processes and threads of `pid` and all below it. Only root may look into the ingress's memory: for
     others PSS is no number."""
@@ -191,9 +197,8 @@ def usage(pid):
     pids = descendants(pid)
     for p in pids:
         try:
-            fields = Path(f"/proc/{p}/stat").read_text().rsplit(")", 1)[1].split()
-            cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            threads += int(fields[17])
+            cpu += cpu_seconds(p)
+            threads += len(os.listdir(f"/proc/{p}/task"))
             pss += own_pss(p)
         except PermissionError:
             pss = float("nan")

@@ -8,7 +8,6 @@ use crate::nal::h264::{IDR, PPS, SLICE, SPS, kind};
 use crate::nal::length_prefixed;
 use crate::picture::{H264Pps, H264Slice, H264Sps};
 use bytes::Bytes;
-use std::fmt;
 
 /// Bytes of a parameter set at most; real ones have some dozens.
 const MAX_PARAMETER_SET: usize = 1024;
@@ -55,12 +54,6 @@ impl Unfit {
             Self::Aspect => "aspect",
             Self::Missing => "missing",
         }
-    }
-}
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -184,8 +184,19 @@ impl Proxy {
         Some(Secret::new(format!("Basic {}", STANDARD.encode(self.login.as_ref()?))))
     }
 
+    /// Reads the answer to [`Proxy::connect`], as far as it has come, where the client speaks first: behind an answer that opens the way
+    /// there may be nothing yet.
+    pub fn answer_alone(head: &[u8]) -> ProxyAnswer {
+        match Self::answer(head) {
+            ProxyAnswer::Open(length) if length < head.len() => {
+                ProxyAnswer::Refused("it says more than it was asked".into())
+            }
+            answer => answer,
+        }
+    }
+
     /// Reads the answer to [`Proxy::connect`], as far as it has come.
-    pub fn answer(head: &[u8]) -> ProxyAnswer {
+    fn answer(head: &[u8]) -> ProxyAnswer {
         let Some(end) = head.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
             let long = head.len() >= MAX_ANSWER || (head.len() >= 5 && !head.starts_with(b"HTTP/"));
             return if long { ProxyAnswer::Refused("it speaks no HTTP".into()) } else { ProxyAnswer::Partial };

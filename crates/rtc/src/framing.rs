@@ -1,10 +1,7 @@
 //! Datagrams on a byte stream: each after its 16-bit length (RFC 4571 §2). Pure.
 
-use std::collections::VecDeque;
-
-/// Bytes that may wait for a slow connection: half a second of 8 Mbit/s. What comes on top is dropped whole, as a datagram
-/// lost on the way would be, and repaired or replaced by a key frame in the same manner.
-const MAX_WAITING: usize = 512 * 1024;
+use crate::stream_queue::StreamQueue;
+use std::ops::{Deref, DerefMut};
 
 /// Puts datagrams together from what arrives.
 #[derive(Debug, Default)]
@@ -39,37 +36,33 @@ impl Deframer {
 
 /// Datagrams on their way into the stream.
 #[derive(Debug, Default)]
-pub(crate) struct Framer {
-    bytes: VecDeque<u8>,
-}
+pub(crate) struct Framer(StreamQueue);
 
 impl Framer {
     /// Takes a datagram; false if it does not fit any more.
     pub(crate) fn push(&mut self, datagram: &[u8]) -> bool {
-        let Ok(len) = u16::try_from(datagram.len()) else { return false };
-        if self.bytes.len() + 2 + datagram.len() > MAX_WAITING {
-            return false;
-        }
-        self.bytes.extend(len.to_be_bytes());
-        self.bytes.extend(datagram);
-        true
+        u16::try_from(datagram.len()).is_ok_and(|len| self.0.push(&len.to_be_bytes(), datagram))
     }
+}
 
-    /// What is to be written next; empty if all is.
-    pub(crate) fn waiting(&self) -> &[u8] {
-        let (first, second) = self.bytes.as_slices();
-        if first.is_empty() { second } else { first }
+impl Deref for Framer {
+    type Target = StreamQueue;
+
+    fn deref(&self) -> &StreamQueue {
+        &self.0
     }
+}
 
-    /// Forgets the first `n` bytes of [`Framer::waiting`].
-    pub(crate) fn written(&mut self, n: usize) {
-        self.bytes.drain(..n);
+impl DerefMut for Framer {
+    fn deref_mut(&mut self) -> &mut StreamQueue {
+        &mut self.0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream_queue::MAX_WAITING;
     use proptest::prelude::*;
 
     proptest! {

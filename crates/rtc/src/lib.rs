@@ -30,6 +30,7 @@ mod relay;
 mod roles;
 mod rtp_header;
 mod runner;
+mod stream_queue;
 mod transport;
 mod udp;
 

@@ -12,6 +12,7 @@ pub mod http;
 pub mod inputs;
 pub mod load;
 pub mod metrics;
+mod proc_files;
 pub mod recovery;
 mod run;
 pub mod sessions;

@@ -42,11 +42,11 @@ pub struct Work {
     pub layers: Vec<Layer>,
     /// Which of them viewers want.
     pub wanted: Vec<bool>,
-    /// The source's pictures: their size in pixels, and how many a second there are by what it says of itself; `None` if unknown.
+    /// Width and height of the source's pictures, in pixels; `None` if unknown.
     pub size: Option<(u32, u32)>,
-    /// See above.
+    /// Pictures a second, by what the source says of itself; `None` if it says nothing.
     pub frame_rate: Option<f64>,
-    /// How many have come.
+    /// The pictures that have come so far.
     pub pictures: PictureCount,
 }
 

@@ -1,15 +1,14 @@
 //! Messages of TURN on a byte stream (RFC 8656 §12.5, RFC 8489 §6.2.2): each says its own length, and data of a channel is padded to
 //! four bytes. Pure. (The library's own buffer knows no padding.)
 
-use std::collections::VecDeque;
+use crate::stream_queue::StreamQueue;
+use std::ops::{Deref, DerefMut};
 
 /// Length of the header of a STUN message, and of one of channel data.
 const STUN_HEADER: usize = 20;
 const CHANNEL_HEADER: usize = 4;
 /// What stands in every STUN message (RFC 8489 §5).
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
-/// Bytes that may wait for a slow connection, as for media over TCP: half a second of 8 Mbit/s. A message on top of it is lost whole.
-const MAX_WAITING: usize = 512 * 1024;
 
 /// Cuts what arrives into messages.
 #[derive(Debug, Default)]
@@ -53,35 +52,37 @@ impl Deframer {
 
 /// Messages on their way into the stream.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox(VecDeque<u8>);
+pub(crate) struct Outbox(StreamQueue);
 
 impl Outbox {
     /// Takes a message, or loses it if too much waits.
     pub(crate) fn push(&mut self, message: &[u8]) {
-        let padded = message.len().next_multiple_of(4);
-        if self.0.len() + padded > MAX_WAITING {
+        const PADDING: [u8; 3] = [0; 3];
+        let padding = message.len().next_multiple_of(4) - message.len();
+        if !self.0.push(message, &PADDING[..padding]) {
             tracing::trace!("message lost: the connection to the TURN server is too slow");
-            return;
         }
-        self.0.extend(message);
-        self.0.extend(std::iter::repeat_n(0, padded - message.len()));
     }
+}
 
-    /// What is to be written next; empty if all is.
-    pub(crate) fn waiting(&self) -> &[u8] {
-        let (first, second) = self.0.as_slices();
-        if first.is_empty() { second } else { first }
+impl Deref for Outbox {
+    type Target = StreamQueue;
+
+    fn deref(&self) -> &StreamQueue {
+        &self.0
     }
+}
 
-    /// Forgets the first `n` bytes of [`Outbox::waiting`].
-    pub(crate) fn written(&mut self, n: usize) {
-        self.0.drain(..n);
+impl DerefMut for Outbox {
+    fn deref_mut(&mut self) -> &mut StreamQueue {
+        &mut self.0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream_queue::MAX_WAITING;
     use proptest::prelude::*;
 
     fn message(channel: bool, body: &[u8]) -> Vec<u8> {

@@ -37,8 +37,7 @@ impl Config {
         out.plain("confinement", self.confinement.as_str());
         out.duration("stall_timeout", self.stall_timeout);
         out.plain("passthrough", if self.passthrough.enabled { "auto" } else { "never" });
-        let bits = self.passthrough.max_bitrate.map_or_else(|| "auto".to_owned(), |bits| bits.to_string());
-        out.plain("passthrough_max_bitrate", bits);
+        out.auto_or("passthrough_max_bitrate", self.passthrough.max_bitrate);
         out.duration("passthrough_max_keyframe_interval", self.passthrough.max_keyframe_interval);
         out.duration("drain_timeout", self.drain_timeout);
         out.plain("enable_stream_latency_reduction", self.without_effect.enable_stream_latency_reduction);
@@ -54,11 +53,10 @@ impl Config {
         });
         out.section("cpu_cost", |out| {
             let costs = &self.cpu_cost;
-            let cost = |cost: Option<f64>| cost.map_or_else(|| "auto".to_owned(), |cores| cores.to_string());
-            out.plain("rtmp_cpu_cost", cost(costs.rtmp));
-            out.plain("whip_cpu_cost", cost(costs.whip));
-            out.plain("whip_bypass_transcoding_cpu_cost", cost(costs.whip_bypass_transcoding));
-            out.plain("url_cpu_cost", cost(costs.url));
+            out.auto_or("rtmp_cpu_cost", costs.rtmp);
+            out.auto_or("whip_cpu_cost", costs.whip);
+            out.auto_or("whip_bypass_transcoding_cpu_cost", costs.whip_bypass_transcoding);
+            out.auto_or("url_cpu_cost", costs.url);
             out.plain("min_idle_ratio", costs.min_idle_ratio);
         });
         out.section("rtc_config", |out| rtc(out, &self.rtc));
@@ -257,6 +255,13 @@ impl Yaml {
     fn plain(&mut self, key: &str, value: impl Display) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{:1$}{key}: {value}", "", self.depth * 2);
+    }
+
+    fn auto_or(&mut self, key: &str, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.plain(key, value),
+            None => self.plain(key, "auto"),
+        }
     }
 
     fn text(&mut self, key: &str, value: &str) {

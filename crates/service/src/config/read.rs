@@ -348,19 +348,23 @@ fn level(text: &str) -> Result<LogLevel, String> {
     }
 }
 
+/// `auto` (`None`), or what `parse` takes; `what` names that.
+fn auto_or<T>(text: &str, parse: impl Fn(&str) -> Option<T>, what: &str) -> Result<Option<T>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    parse(text).map(Some).ok_or_else(|| format!("{:?} is neither auto nor {what}", shortened(text)))
+}
+
 fn passthrough(section: &mut Section<'_, '_>, config: &mut Config) {
     let enabled = section.parsed("passthrough", |text| match text {
         "auto" => Ok(true),
         "never" => Ok(false),
         _ => Err(format!("{:?} is neither auto nor never", shortened(text))),
     });
-    let max_bitrate = section.parsed("passthrough_max_bitrate", |text| match text {
-        "auto" => Ok(None),
-        _ => {
-            let bits = text.replace('_', "").parse::<u64>().ok().filter(|bits| *bits > 0);
-            bits.map(Some).ok_or_else(|| format!("{:?} is neither auto nor a number of bits a second", shortened(text)))
-        }
-    });
+    let bits = |text: &str| text.replace('_', "").parse::<u64>().ok().filter(|bits| *bits > 0);
+    let max_bitrate =
+        section.parsed("passthrough_max_bitrate", |text| auto_or(text, bits, "a number of bits a second"));
     let wish = &mut config.passthrough;
     wish.enabled = enabled.map_or(wish.enabled, |given| given.value);
     wish.max_bitrate = max_bitrate.map_or(wish.max_bitrate, |given| given.value);
@@ -372,14 +376,8 @@ fn passthrough(section: &mut Section<'_, '_>, config: &mut Config) {
 fn cpu_cost(mut section: Section<'_, '_>, known: &mut Vec<Known>) -> CpuCost {
     let default = CpuCost::default();
     let mut cost = |key: &'static str| {
-        let Located { value, at } = section.parsed(key, |text| match text {
-            "auto" => Ok(None),
-            _ => {
-                let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
-                let fault = || format!("{:?} is neither auto nor a number of 0 or more", shortened(text));
-                number.map(Some).ok_or_else(fault)
-            }
-        })?;
+        let number = |text: &str| text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
+        let Located { value, at } = section.parsed(key, |text| auto_or(text, number, "a number of 0 or more"))?;
         if value == Some(0.0) {
             section.warn(at, key, "0 admits any number of such sessions, however busy the machine is");
         }

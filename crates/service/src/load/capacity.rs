@@ -121,25 +121,26 @@ impl Capacity {
         Ok(Permit { capacity: self.clone(), resource: resource.clone(), number })
     }
 
+    fn with_meter(&self, resource: &ResourceId, tell: impl FnOnce(&mut Meter)) {
+        // One that is over is of no interest.
+        if let Some(session) = self.state().sessions.get_mut(resource) {
+            tell(&mut session.meter);
+        }
+    }
+
     /// The worker of a session is asked for this from now on.
     pub fn works(&self, resource: &ResourceId, work: Work) {
-        if let Some(session) = self.state().sessions.get_mut(resource) {
-            session.meter.works(work);
-        }
+        self.with_meter(resource, |meter| meter.works(work));
     }
 
     /// Whether the source of a session has sent nothing for some time.
     pub fn stalled(&self, resource: &ResourceId, stalled: bool) {
-        if let Some(session) = self.state().sessions.get_mut(resource) {
-            session.meter.stalled(stalled);
-        }
+        self.with_meter(resource, |meter| meter.stalled(stalled));
     }
 
     /// Whether the source of a session makes the highest layer itself.
     pub fn passes(&self, resource: &ResourceId, passes: bool) {
-        if let Some(session) = self.state().sessions.get_mut(resource) {
-            session.meter.passes(passes);
-        }
+        self.with_meter(resource, |meter| meter.passes(passes));
     }
 
     /// Whether a session of any kind would fit, with the default encoding: what `/availability` answers.

@@ -107,12 +107,17 @@ impl Default for Rates {
 impl Rates {
     /// What a session is expected to cost.
     pub(crate) fn cost(&self, demand: &Demand) -> Cost {
+        Cost { cpu: self.encoding(demand) + BESIDE, memory: demand.memory() }
+    }
+
+    /// Cores that its worker is expected to take.
+    fn encoding(&self, demand: &Demand) -> f64 {
         let rate = match demand.codec {
             None => 0.0,
             Some(EncodedVideo::H264) => self.h264,
             Some(EncodedVideo::Vp8) => self.vp8,
         };
-        Cost { cpu: rate * demand.pixels / 1e6 + BESIDE, memory: demand.memory() }
+        rate * demand.pixels / 1e6
     }
 
     /// A worker took so many cores for this.
@@ -248,7 +253,7 @@ impl Meter {
 
     /// Cores that encoding is expected to cost, without a highest layer that the source makes.
     fn encoding(&self, rates: &Rates) -> f64 {
-        let whole = rates.cost(&self.demand).cpu - BESIDE;
+        let whole = rates.encoding(&self.demand);
         if self.passes { whole - self.highest(rates) } else { whole }
     }
 
@@ -257,7 +262,7 @@ impl Meter {
         let area = |layer: &Layer| f64::from(layer.width) * f64::from(layer.height);
         let all: f64 = self.work.layers.iter().map(area).sum();
         let share = self.work.layers.last().map_or(0.0, |top| area(top) / all.max(1.0));
-        share * (rates.cost(&self.demand).cpu - BESIDE)
+        share * rates.encoding(&self.demand)
     }
 
     /// What it costs when all of it is wanted.

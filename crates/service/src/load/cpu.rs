@@ -3,14 +3,12 @@
 //! Both views count: in a container with a quota the machine around it may be full while the quota is not, and the other way
 //! round. What is idle is the lesser of the two.
 
+use crate::proc_files::{USER_HZ, word_after};
 use confine::memory::Roots;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Ticks a second in `/proc/stat` (`USER_HZ`): 100 on every architecture Linux still supports.
-const USER_HZ: f64 = 100.0;
 
 /// The CPUs this process has, and where their use is read.
 #[derive(Debug)]
@@ -95,8 +93,7 @@ impl UsageFile {
         match self {
             Self::V2(path) => {
                 let text = fs::read_to_string(path).ok()?;
-                let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
-                Some(usage.trim().parse::<f64>().ok()? / 1e6)
+                Some(word_after(&text, "usage_usec ")? / 1e6)
             }
             Self::V1(path) => Some(number(path)? / 1e9),
         }

@@ -1,5 +1,6 @@
 //! How much memory is free for sessions: of the machine, and of this process's control group.
 
+use crate::proc_files::bytes_after;
 use confine::memory::{Roots, tightest_group};
 use std::fs;
 
@@ -21,11 +22,7 @@ impl Memory {
 
     fn of_machine(roots: &Roots) -> Option<Self> {
         let text = fs::read_to_string(roots.proc.join("meminfo")).ok()?;
-        let bytes = |key: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(key))?;
-            Some(value.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
-        };
-        Some(Self { total: bytes("MemTotal:")?, free: bytes("MemAvailable:")? })
+        Some(Self { total: bytes_after(&text, "MemTotal:")?, free: bytes_after(&text, "MemAvailable:")? })
     }
 }
 

@@ -1,10 +1,8 @@
 //! What a worker process uses: CPU time and memory, from `/proc`.
 
+use crate::proc_files::{Times, bytes_after};
 use std::fs;
 use std::path::Path;
-
-/// Ticks a second in `/proc/PID/stat` (`USER_HZ`): 100 on every architecture Linux still supports.
-const USER_HZ: f64 = 100.0;
 
 /// What a process has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,14 +17,8 @@ impl ProcessUsage {
     /// Reads it below `proc`; `None` if there is no such process.
     pub(crate) fn read(proc: &Path, pid: u32) -> Option<Self> {
         let directory = proc.join(pid.to_string());
-        let stat = fs::read_to_string(directory.join("stat")).ok()?;
-        // The name in brackets may hold anything (proc(5)). Behind it utime is the 12th field, and stime the 13th.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
-        let mut ticks = || fields.next()?.parse::<f64>().ok();
-        let cpu = (ticks()? + ticks()?) / USER_HZ;
-        let status = fs::read_to_string(directory.join("status")).ok()?;
-        let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-        let memory = own.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10;
+        let cpu = Times::read(&directory)?.cpu;
+        let memory = bytes_after(&fs::read_to_string(directory.join("status")).ok()?, "RssAnon:")?;
         Some(Self { cpu, memory })
     }
 }

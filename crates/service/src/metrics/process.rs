@@ -1,11 +1,9 @@
 //! What every Prometheus client shows of its process, under the usual names, read from `/proc` (proc(5)) at each scrape.
 
 use super::{Registry, Sample};
+use crate::proc_files::{Times, word_after};
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Ticks a second (`USER_HZ`): 100 on every architecture Linux still supports.
-const USER_HZ: f64 = 100.0;
 
 /// Shows this process's figures; what can't be read is left out. `proc` is where the kernel's files are.
 pub fn register(registry: &Registry, proc: impl Into<PathBuf>) {
@@ -15,7 +13,7 @@ pub fn register(registry: &Registry, proc: impl Into<PathBuf>) {
         move || read(&proc).map(Sample::bare).into_iter().collect()
     };
     let help = "Total user and system CPU time spent in seconds";
-    registry.read_counters("process_cpu_seconds_total", help, of(|proc| Some(Times::read(proc)?.cpu)));
+    registry.read_counters("process_cpu_seconds_total", help, of(|proc| Some(own_times(proc)?.cpu)));
     let help = "Start time of the process since unix epoch in seconds";
     registry.read_gauges("process_start_time_seconds", help, of(start_time));
     let help = "Number of open file descriptors";
@@ -30,8 +28,12 @@ pub fn register(registry: &Registry, proc: impl Into<PathBuf>) {
 
 /// Unix seconds.
 fn start_time(proc: &Path) -> Option<f64> {
-    let booted = word_after(&proc.join("stat"), "btime ")?;
-    Some(booted + Times::read(proc)?.started)
+    let booted = word_after(&fs::read_to_string(proc.join("stat")).ok()?, "btime ")?;
+    Some(booted + own_times(proc)?.started)
+}
+
+fn own_times(proc: &Path) -> Option<Times> {
+    Times::read(&proc.join("self"))
 }
 
 fn open_files(proc: &Path) -> Option<f64> {
@@ -43,32 +45,7 @@ fn kilobytes(proc: &Path, word: &str) -> Option<f64> {
 }
 
 fn own_word(proc: &Path, file: &str, word: &str) -> Option<f64> {
-    word_after(&proc.join("self").join(file), word)
-}
-
-/// Seconds.
-struct Times {
-    /// CPU time used by all threads, in user and kernel mode.
-    cpu: f64,
-    /// Start after boot.
-    started: f64,
-}
-
-impl Times {
-    fn read(proc: &Path) -> Option<Self> {
-        let stat = fs::read_to_string(proc.join("self/stat")).ok()?;
-        // The name in parentheses may hold anything; what follows the last one begins with field 3.
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-        let seconds = |field: usize| Some(fields.get(field - 3)?.parse::<f64>().ok()? / USER_HZ);
-        Some(Self { cpu: seconds(14)? + seconds(15)?, started: seconds(22)? })
-    }
-}
-
-/// The number that follows a word at the beginning of a line.
-fn word_after(path: &Path, word: &str) -> Option<f64> {
-    let text = fs::read_to_string(path).ok()?;
-    let rest = text.lines().find_map(|line| line.strip_prefix(word))?;
-    rest.split_ascii_whitespace().next()?.parse().ok()
+    word_after(&fs::read_to_string(proc.join("self").join(file)).ok()?, word)
 }
 
 #[cfg(test)]

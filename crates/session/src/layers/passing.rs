@@ -9,10 +9,10 @@
 //!
 //! Each access unit is judged, passed or not. What cost quality once is not tried again for a while.
 
+use bytes::Bytes;
 use media::{H264Stream, Unfit};
 use model::{Frame, Layer, MediaTime, Rotation, VideoCodec, VideoConfig};
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 /// A stream that does not say that nothing is reordered is watched for so many GOPs, and so long, before it passes.
@@ -119,12 +119,6 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// Who makes the highest layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -137,10 +131,10 @@ pub enum State {
 }
 
 /// What becomes of an access unit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// What to send of it, as Annex B; `None`: it is not sent.
-    pub(crate) send: Option<bytes::Bytes>,
+    /// Whether it goes out: [`Passing::rewritten`] gives what of it.
+    pub(crate) passes: bool,
     /// Who makes the highest layer is decided anew.
     pub(crate) changed: bool,
 }
@@ -248,7 +242,7 @@ impl Passing {
         newest: Option<MediaTime>,
         now: Instant,
     ) -> Verdict {
-        let nothing = Verdict { send: None, changed: false };
+        let nothing = Verdict { passes: false, changed: false };
         if !self.wish.enabled {
             return nothing;
         }
@@ -286,7 +280,14 @@ impl Passing {
         *gops += u32::from(idr);
         // Behind what was sent it would be dropped on its way, and what builds on it shown all the same.
         let begins = idr && newest.is_none_or(|newest| frame.pts > newest);
-        self.advance(frame, begins, now)
+        let changed = self.advance(begins, now);
+        // An access unit without a slice is nothing to send.
+        Verdict { passes: self.passes() && unit.bytes > 0, changed }
+    }
+
+    /// What is sent of an access unit that passes, as Annex B.
+    pub(crate) fn rewritten(&self, frame: &Frame) -> Option<Bytes> {
+        self.stream.as_ref()?.rewritten(&frame.data)
     }
 
     /// A viewer needs a key frame of the highest layer. True: an encoder is to make it; false: one comes soon, or nothing is passed.
@@ -320,8 +321,8 @@ impl Passing {
         !matches!(self.state, State::Encoding(_))
     }
 
-    /// `begins`: the source may take over with this access unit.
-    fn advance(&mut self, frame: &Frame, begins: bool, now: Instant) -> Verdict {
+    /// All fits so far. `begins`: the source may take over with this access unit. Whether that decides anew who makes the highest layer.
+    fn advance(&mut self, begins: bool, now: Instant) -> bool {
         let before = self.state;
         match self.state {
             State::Encoding(_) if begins && self.may_enter(now) => {
@@ -340,8 +341,7 @@ impl Passing {
         if self.passes() && self.since.is_some_and(|since| now.saturating_duration_since(since) >= GOOD_AFTER) {
             self.hold_off = HOLD_OFF;
         }
-        let send = self.passes().then(|| self.stream.as_ref()?.rewritten(&frame.data)).flatten();
-        Verdict { send, changed: self.state != before }
+        self.state != before
     }
 
     /// Whether enough was seen.

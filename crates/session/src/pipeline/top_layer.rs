@@ -103,13 +103,14 @@ impl Pipeline {
         if verdict.changed {
             self.follow_top(before);
         }
-        let (Some(data), Some((top, _))) = (verdict.send, self.plan.top()) else { return };
+        let Some((top, _)) = self.plan.top().filter(|_| verdict.passes) else { return };
         if self.plan.route(Producer::Passthrough(0), frame.key).is_none() {
             return;
         }
+        self.rest_top_encoder(top);
+        let Some(data) = self.top.passing.rewritten(frame) else { return };
         let at = self.ingest.wall(frame.pts, now);
         self.top.held.push_back(AccessUnit { pts: frame.pts, at, key: frame.key, data, level: None });
-        self.rest_top_encoder(top);
         let waits = self.top.hold_until.is_some_and(|until| now < until) && self.top.held.len() <= MAX_HELD;
         if !waits {
             self.send_held(None);
